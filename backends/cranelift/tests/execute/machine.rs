@@ -1,0 +1,216 @@
+//! Code mapped into memory and called, with a table of services written by hand.
+
+use std::ffi::c_void;
+use std::slice;
+
+use cranelift::{Image, Target, emit};
+use ir::dtype::DType;
+use ir::program::Program;
+use ir::scalar::{Binary, Scalar, Unary};
+use ir::service::{GEMM_F32_FIELDS, Service};
+use memmap2::{Mmap, MmapMut};
+
+type KernelFn = unsafe extern "C" fn(*const c_void, *const *mut u8, *const i64);
+type Body = unsafe extern "C" fn(*const c_void, *const u8, i64, i64);
+type Epilogue = unsafe extern "C" fn(*const c_void, *const u8, *const f32, i64, i64, i64, i64, i64);
+
+/// An emitted program, ready to run.
+pub(crate) struct Machine {
+    pub(crate) image: Image,
+    code: Mmap,
+    services: Vec<usize>,
+}
+
+/// An array in memory as the runtime gives it.
+pub(crate) struct Memory {
+    words: Vec<u64>,
+    start: usize,
+    dtype: DType,
+    len: usize,
+}
+
+impl Memory {
+    pub(crate) fn new(values: &[Scalar], dtype: DType) -> Memory {
+        // A margin on both sides shows what is written outside.
+        let bytes = values.len() * dtype.bytes();
+        let words = vec![0xabab_abab_abab_abab; bytes.div_ceil(8) + 16];
+        let mut memory = Memory { words, start: 64, dtype, len: values.len() };
+        let size = dtype.bytes();
+        let start = memory.start;
+        for (at, value) in values.iter().enumerate() {
+            value.write(&mut memory.bytes()[start + at * size..start + (at + 1) * size]);
+        }
+        memory
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: words are eight bytes each.
+        unsafe { slice::from_raw_parts_mut(self.words.as_mut_ptr().cast(), self.words.len() * 8) }
+    }
+
+    pub(crate) fn values(&mut self) -> Vec<Scalar> {
+        let (dtype, start, size) = (self.dtype, self.start, self.dtype.bytes());
+        let end = start + self.len * size;
+        let bytes = self.bytes();
+        assert!(
+            bytes[..start].iter().chain(&bytes[end..]).all(|b| *b == 0xab),
+            "written outside of the array"
+        );
+        bytes[start..end].chunks(size).map(|bytes| Scalar::read(dtype, bytes)).collect()
+    }
+
+    fn pointer(&mut self) -> *mut u8 {
+        let start = self.start;
+        self.bytes()[start..].as_mut_ptr()
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(program: &Program) -> Machine {
+        let image = emit(program, &Target::host()).expect("the program can be emitted");
+        assert_eq!(
+            image,
+            emit(program, &Target::host()).expect("again"),
+            "the same program gives the same bytes"
+        );
+        let mut code = MmapMut::map_anon(image.code.len().max(1)).expect("memory");
+        code[..image.code.len()].copy_from_slice(&image.code);
+        let code = code.make_exec().expect("executable memory");
+        Machine { image, code, services: Service::all().into_iter().map(address).collect() }
+    }
+
+    /// Calls kernel `at` of the program.
+    pub(crate) fn run(&self, at: usize, buffers: &mut [Memory], sizes: &[i64]) {
+        let offset = self.image.kernels[at].1 as usize;
+        let args: Vec<*mut u8> = buffers.iter_mut().map(Memory::pointer).collect();
+        // SAFETY: the code is of a kernel with these parameters, which are as large as it says.
+        unsafe {
+            let kernel: KernelFn = std::mem::transmute(self.code.as_ptr().add(offset));
+            kernel(self.services.as_ptr().cast(), args.as_ptr(), sizes.as_ptr());
+        }
+    }
+}
+
+macro_rules! unary {
+    ($f:expr, $dtype:expr, $($name:ident)*) => {
+        match $f {
+            $(Unary::$name => {
+                extern "C" fn double(x: f64) -> f64 {
+                    from_double(Unary::$name.apply(Scalar::from_f64(DType::F64, x)))
+                }
+                extern "C" fn single(x: f32) -> f32 {
+                    f32::from_bits(Unary::$name.apply(Scalar::f32(x)).bits() as u32)
+                }
+                if $dtype == DType::F64 { double as *const () as usize } else { single as *const () as usize }
+            })*
+            _ => unreachable!(),
+        }
+    };
+}
+
+fn from_double(value: Scalar) -> f64 {
+    f64::from_bits(value.bits())
+}
+
+fn address(service: Service) -> usize {
+    match service {
+        Service::ParallelFor => parallel_for as *const () as usize,
+        Service::GemmF32 => gemm_f32 as *const () as usize,
+        Service::Unary(f, dtype) => unary!(
+            f, dtype,
+            Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf
+        ),
+        Service::Binary(Binary::Pow, DType::F64) => pow_f64 as *const () as usize,
+        Service::Binary(Binary::Pow, _) => pow_f32 as *const () as usize,
+        Service::Binary(_, DType::F64) => fmod_f64 as *const () as usize,
+        Service::Binary(..) => fmod_f32 as *const () as usize,
+        // Kernels convert 16-bit floats themselves.
+        Service::F16ToF32 | Service::F32ToF16 => unexpected as *const () as usize,
+    }
+}
+
+extern "C" fn pow_f64(x: f64, y: f64) -> f64 {
+    libm::pow(x, y)
+}
+
+extern "C" fn pow_f32(x: f32, y: f32) -> f32 {
+    libm::powf(x, y)
+}
+
+extern "C" fn fmod_f64(x: f64, y: f64) -> f64 {
+    libm::fmod(x, y)
+}
+
+extern "C" fn fmod_f32(x: f32, y: f32) -> f32 {
+    libm::fmodf(x, y)
+}
+
+extern "C" fn unexpected() {
+    std::process::abort();
+}
+
+/// Chunks in descending order and of odd sizes: the order must not matter.
+extern "C" fn parallel_for(services: *const c_void, extent: i64, grain: i64, body: Body, frame: *const u8) {
+    let size = grain.max(3);
+    for chunk in (0..(extent + size - 1) / size).rev() {
+        // SAFETY: the kernel's body, with its frame.
+        unsafe { body(services, frame, chunk * size, extent.min((chunk + 1) * size)) };
+    }
+}
+
+/// Tiles of odd sizes with a leading dimension larger than their width.
+extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIELDS.len()]) {
+    // SAFETY: the kernel passes the structure that the field names describe.
+    let call = unsafe { *call };
+    let field = |name: &str| {
+        let at = GEMM_F32_FIELDS.iter().position(|field| *field == name).expect("a field");
+        call[at] as i64
+    };
+    let [m, n, k] = ["m", "n", "k"].map(field);
+    let packed = field("packed") != 0;
+    if !packed && m * n * k > 0 {
+        // SAFETY: the workspace has this room.
+        unsafe { *((field("workspace") + 4 * ((n + 31) / 32 * 32 * k - 1)) as *mut f32) = f32::NAN };
+    }
+    let element = |name: &str, index: i64| {
+        // SAFETY: the operands are as large as the strides say.
+        unsafe { *((field(name) + 4 * index) as *const f32) }
+    };
+    let sum = |i: i64, j: i64| {
+        (0..k).fold(0.0f32, |sum, l| {
+            let a = element("a", i * field("a_row") + l * field("a_col"));
+            let b = match packed {
+                true => element("b", (j / 32 * k + l) * 32 + j % 32),
+                false => element("b", l * field("b_row") + j * field("b_col")),
+            };
+            libm::fmaf(a, b, sum)
+        })
+    };
+    let (height, width, ld) = (3, 21, 40);
+    // SAFETY: the kernel's function for tiles.
+    let epilogue: Epilogue = unsafe { std::mem::transmute(field("epilogue") as usize) };
+    for row in (0..m).step_by(height) {
+        for col in (0..n).step_by(width) {
+            let (rows, cols) = ((m - row).min(height as i64), (n - col).min(width as i64));
+            let mut tile = vec![f32::NAN; height * ld];
+            for r in 0..rows {
+                for c in 0..cols {
+                    tile[r as usize * ld + c as usize] = sum(row + r, col + c);
+                }
+            }
+            // SAFETY: the tile has the stated size.
+            unsafe {
+                epilogue(
+                    services,
+                    field("frame") as *const u8,
+                    tile.as_ptr(),
+                    ld as i64,
+                    row,
+                    rows,
+                    col,
+                    cols,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The meaning of statements, one element at a time: what emitted code is compared with.
+
+use std::collections::BTreeMap;
+
+use ir::dim::{Dim, Symbol};
+use ir::dtype::DType;
+use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, Stmt};
+use ir::scalar::{self, Binary, Scalar, Unary};
+
+use crate::build::program;
+use crate::machine::{Machine, Memory};
+
+/// `value` rounded once to a 16-bit float: by its quantum, exactly.
+pub(crate) fn round_once(dtype: DType, value: f64) -> Scalar {
+    let (digits, least) = match dtype {
+        DType::F16 => (11, -14),
+        DType::BF16 => (8, -126),
+        _ => return Scalar::from_f64(dtype, value),
+    };
+    if !value.is_finite() || value == 0.0 {
+        return Scalar::from_f64(dtype, value);
+    }
+    let exponent = libm::ilogb(value).max(least);
+    let quantum = libm::scalbn(1.0, exponent - (digits - 1));
+    let rounded = (value / quantum).round_ties_even() * quantum;
+    let limit = match dtype {
+        DType::F16 => 65504.0,
+        _ => libm::scalbn(255.0, 120),
+    };
+    Scalar::from_f64(dtype, if rounded.abs() > limit { f64::INFINITY.copysign(value) } else { rounded })
+}
+
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+pub(crate) fn unary(f: Unary, x: Scalar) -> Scalar {
+    let dtype = x.dtype();
+    match f {
+        Unary::Neg | Unary::Abs | Unary::IsNan | Unary::IsInf => f.apply(x),
+        _ if is_half(dtype) => round_once(dtype, f.apply(x.cast(DType::F64)).to_f64()),
+        _ => f.apply(x),
+    }
+}
+
+pub(crate) fn binary(f: Binary, a: Scalar, b: Scalar) -> Scalar {
+    let dtype = a.dtype();
+    match f {
+        Binary::Min | Binary::Max => f.apply(a, b),
+        _ if is_half(dtype) && !f.is_comparison() => {
+            round_once(dtype, f.apply(a.cast(DType::F64), b.cast(DType::F64)).to_f64())
+        }
+        _ => f.apply(a, b),
+    }
+}
+
+pub(crate) fn cast(x: Scalar, to: DType) -> Scalar {
+    if x.dtype() != to && is_half(to) { round_once(to, x.to_f64()) } else { x.cast(to) }
+}
+
+/// Equal bits, or both NaN.
+pub(crate) fn same(a: Scalar, b: Scalar) -> bool {
+    let nan = |x: Scalar| x.dtype().is_float() && x.to_f64().is_nan();
+    a == b || a.dtype() == b.dtype() && nan(a) && nan(b)
+}
+
+struct Array {
+    shape: Vec<i64>,
+    elements: Vec<Scalar>,
+}
+
+#[derive(Default)]
+struct Walker {
+    scalars: BTreeMap<Symbol, Scalar>,
+    arrays: BTreeMap<Symbol, Array>,
+}
+
+impl Walker {
+    fn index(&self, dim: &Dim) -> i64 {
+        dim.eval(&|symbol| self.scalars.get(symbol).map(|value| value.to_i64())).expect("a bound index")
+    }
+
+    fn place(&self, array: &Symbol, at: &[Expr]) -> usize {
+        let shape = &self.arrays[array].shape;
+        let place = at.iter().zip(shape).fold(0, |place, (index, size)| {
+            let index = self.expr(index).to_i64();
+            assert!((0..*size).contains(&index), "index {index} of `{array}` is outside of 0..{size}");
+            place * size + index
+        });
+        place as usize
+    }
+
+    fn expr(&self, e: &Expr) -> Scalar {
+        match e.kind() {
+            ExprKind::Const(value) => *value,
+            ExprKind::Index(dim) => Scalar::from_i64(DType::I64, self.index(dim)),
+            ExprKind::Load { source, at, .. } => self.arrays[source].elements[self.place(source, at)],
+            ExprKind::Var { name, .. } => self.scalars[name],
+            ExprKind::Unary(f, x) => unary(*f, self.expr(x)),
+            ExprKind::Binary(f, a, b) => binary(*f, self.expr(a), self.expr(b)),
+            ExprKind::Fma(a, b, c) => scalar::fma(self.expr(a), self.expr(b), self.expr(c)),
+            ExprKind::Select(c, a, b) => self.expr(if self.expr(c).to_bool() { a } else { b }),
+            ExprKind::Cast(dtype, x) => cast(self.expr(x), *dtype),
+            ExprKind::Bitcast(dtype, x) => Scalar::from_bits(*dtype, self.expr(x).bits()),
+            ExprKind::Fold(_) => unreachable!("stage form"),
+        }
+    }
+
+    fn block(&mut self, stmts: &[Stmt]) {
+        for stmt in stmts {
+            match stmt {
+                Stmt::For { axis, extent, body, .. } => {
+                    for i in 0..self.index(extent) {
+                        self.scalars.insert(axis.clone(), Scalar::from_i64(DType::I64, i));
+                        self.block(body);
+                    }
+                }
+                Stmt::If { cond, then } => {
+                    if self.expr(cond).to_bool() {
+                        self.block(then);
+                    }
+                }
+                Stmt::Let { name, value } | Stmt::Var { name, init: value } | Stmt::Set { name, value } => {
+                    let value = self.expr(value);
+                    self.scalars.insert(name.clone(), value);
+                }
+                Stmt::Store { target, at, value } => {
+                    let (place, value) = (self.place(target, at), self.expr(value));
+                    self.arrays.get_mut(target).expect("an array").elements[place] = value;
+                }
+                Stmt::Alloc { name, dtype, shape } => {
+                    let count = shape.iter().product::<i64>() as usize;
+                    let elements = vec![Scalar::from_bits(*dtype, 0); count];
+                    self.arrays.insert(name.clone(), Array { shape: shape.clone(), elements });
+                }
+                Stmt::Gemm(gemm) => self.gemm(gemm),
+            }
+        }
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) {
+        let [m, n, k] = [&gemm.row, &gemm.col, &gemm.depth].map(|(_, extent)| self.index(extent));
+        for i in 0..m {
+            for j in 0..n {
+                let mut sum = Scalar::f32(0.0);
+                self.scalars.insert(gemm.row.0.clone(), Scalar::from_i64(DType::I64, i));
+                self.scalars.insert(gemm.col.0.clone(), Scalar::from_i64(DType::I64, j));
+                for l in 0..k {
+                    self.scalars.insert(gemm.depth.0.clone(), Scalar::from_i64(DType::I64, l));
+                    sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
+                }
+                self.scalars.insert(gemm.acc.clone(), sum);
+                self.block(&gemm.body);
+            }
+        }
+    }
+}
+
+/// What the written parameters hold afterwards.
+fn walk(kernel: &Kernel, sizes: &[i64], buffers: &[Vec<Scalar>]) -> Vec<Vec<Scalar>> {
+    let mut walker = Walker::default();
+    for (name, size) in kernel.sizes.iter().zip(sizes) {
+        walker.scalars.insert(name.clone(), Scalar::from_i64(DType::I64, *size));
+    }
+    for (param, elements) in kernel.params.iter().zip(buffers) {
+        let shape: Vec<i64> = param.ty.shape.iter().map(|dim| walker.index(dim)).collect();
+        assert_eq!(shape.iter().product::<i64>() as usize, elements.len(), "size of `{}`", param.name);
+        walker.arrays.insert(param.name.clone(), Array { shape, elements: elements.clone() });
+    }
+    let Body::Loops(stmts) = &kernel.body else { unreachable!("stage form") };
+    walker.block(stmts);
+    kernel.params.iter().map(|param| walker.arrays[&param.name].elements.clone()).collect()
+}
+
+/// Runs kernel `at` of a machine and compares what it writes with the walk.
+pub(crate) fn compare(machine: &Machine, at: usize, kernel: &Kernel, sizes: &[i64], buffers: &[Vec<Scalar>]) {
+    let expected = walk(kernel, sizes, buffers);
+    let memory = kernel.params.iter().zip(buffers).map(|(param, values)| Memory::new(values, param.ty.dtype));
+    let mut memory: Vec<Memory> = memory.collect();
+    machine.run(at, &mut memory, sizes);
+    for ((param, memory), expected) in kernel.params.iter().zip(&mut memory).zip(&expected) {
+        let found = memory.values();
+        if param.access == Access::Scratch {
+            continue;
+        }
+        for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                same(*found, *expected),
+                "{} with sizes {sizes:?}: `{}`[{place}] is {found:?} ({:#x}), expected {expected:?} ({:#x})",
+                kernel.name,
+                param.name,
+                found.bits(),
+                expected.bits(),
+            );
+        }
+    }
+}
+
+/// Emits one kernel, runs it and compares.
+pub(crate) fn check(kernel: &Kernel, sizes: &[i64], buffers: &[Vec<Scalar>]) {
+    let machine = Machine::new(&program(vec![kernel.clone()]));
+    compare(&machine, 0, kernel, sizes, buffers);
+}

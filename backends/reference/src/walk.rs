@@ -1,0 +1,252 @@
+//! Walks a kernel, in the stage form or the loop form, over host tensors.
+//!
+//! Every access is checked: an index out of range is an error that names the array and the index, not a wild read.
+
+use std::collections::BTreeMap;
+
+use ir::dim::Symbol;
+use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, Stage, Stmt};
+use ir::scalar::fma;
+use ir::{DType, Dim, Scalar, Tensor};
+
+/// Why a kernel cannot be walked. All of these are bugs in whatever made it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalkError {
+    /// An index outside of its array.
+    #[error("`{array}[{index:?}]` is out of range for {shape:?}")]
+    OutOfRange {
+        /// The array.
+        array: String,
+        /// The index.
+        index: Vec<i64>,
+        /// The array's sizes.
+        shape: Vec<usize>,
+    },
+    /// A name that nothing defines.
+    #[error("`{name}` is not defined here")]
+    Undefined {
+        /// The name.
+        name: String,
+    },
+    /// A size without a value.
+    #[error("the size `{dim}` has no value")]
+    Unbound {
+        /// The size.
+        dim: String,
+    },
+    /// A store of another element type than the array has.
+    #[error("`{array}` holds {expected}, stored {found}")]
+    DType {
+        /// The array.
+        array: String,
+        /// Its element type.
+        expected: DType,
+        /// What was stored.
+        found: DType,
+    },
+    /// Inputs that do not fit the program.
+    #[error(transparent)]
+    Op(#[from] ir::op::OpError),
+}
+
+/// Runs a kernel on `arrays`, one for each of its parameters, with a value for each of its sizes.
+///
+/// # Errors
+/// An access out of range, or a kernel that the verifier would refuse.
+pub fn walk(kernel: &Kernel, sizes: &[i64], arrays: &mut [Tensor]) -> Result<(), WalkError> {
+    let mut state = Walk { axes: BTreeMap::new(), scalars: BTreeMap::new(), arrays: BTreeMap::new() };
+    for (name, &value) in kernel.sizes.iter().zip(sizes) {
+        state.axes.insert(name.clone(), value);
+    }
+    for (param, array) in kernel.params.iter().zip(arrays.iter_mut()) {
+        // A parameter may see its argument in another shape.
+        let shape = state.shape(&param.ty.shape)?;
+        let view = array.reshaped(&shape).ok_or_else(|| WalkError::OutOfRange {
+            array: param.name.to_string(),
+            index: shape.iter().map(|&d| d as i64).collect(),
+            shape: array.shape().to_vec(),
+        })?;
+        state.arrays.insert(param.name.clone(), view);
+    }
+    match &kernel.body {
+        Body::Stages(stages) => stages.iter().try_for_each(|stage| state.stage(stage))?,
+        Body::Loops(body) => state.block(body)?,
+    }
+    for (param, array) in kernel.params.iter().zip(arrays) {
+        let shape = array.shape().to_vec();
+        let result = state.arrays.remove(&param.name).and_then(|view| view.reshaped(&shape));
+        *array = result.expect("the view was made from this shape");
+    }
+    Ok(())
+}
+
+struct Walk {
+    /// Values of sizes and of the loop axes around.
+    axes: BTreeMap<Symbol, i64>,
+    scalars: BTreeMap<Symbol, Scalar>,
+    arrays: BTreeMap<Symbol, Tensor>,
+}
+
+impl Walk {
+    fn dim(&self, dim: &Dim) -> Result<i64, WalkError> {
+        let value = dim.eval(&|symbol| self.axes.get(symbol).copied());
+        value.ok_or_else(|| WalkError::Unbound { dim: dim.to_string() })
+    }
+
+    fn shape(&self, shape: &[Dim]) -> Result<Vec<usize>, WalkError> {
+        shape
+            .iter()
+            .map(|dim| {
+                let value = self.dim(dim)?;
+                usize::try_from(value).map_err(|_| WalkError::Unbound { dim: format!("{dim} = {value}") })
+            })
+            .collect()
+    }
+
+    fn stage(&mut self, stage: &Stage) -> Result<(), WalkError> {
+        let shape = self.shape(&stage.axes.iter().map(|(_, extent)| extent.clone()).collect::<Vec<_>>())?;
+        let zero = Scalar::from_i64(stage.body.dtype(), 0);
+        let array = Tensor::splat(zero, &shape);
+        // A written parameter has the stage's elements in its own shape.
+        self.arrays.entry(stage.name.clone()).or_insert(array);
+        let mut position = 0;
+        let mut result = Ok(());
+        ir::tensor::for_each_index(&shape, |index| {
+            if result.is_err() {
+                return;
+            }
+            for ((axis, _), &i) in stage.axes.iter().zip(index) {
+                self.axes.insert(axis.clone(), i as i64);
+            }
+            result = match self.expr(&stage.body) {
+                Ok(value) => self.put(&stage.name, position, value),
+                Err(error) => Err(error),
+            };
+            position += 1;
+        });
+        result
+    }
+
+    fn put(&mut self, array: &Symbol, position: usize, value: Scalar) -> Result<(), WalkError> {
+        let target = self.arrays.get_mut(array).ok_or_else(|| undefined(array))?;
+        if target.dtype() != value.dtype() {
+            let (expected, found) = (target.dtype(), value.dtype());
+            return Err(WalkError::DType { array: array.to_string(), expected, found });
+        }
+        if position >= target.elements() {
+            let shape = target.shape().to_vec();
+            return Err(WalkError::OutOfRange {
+                array: array.to_string(),
+                index: vec![position as i64],
+                shape,
+            });
+        }
+        target.set(position, value);
+        Ok(())
+    }
+
+    fn position(&mut self, array: &Symbol, at: &[Expr]) -> Result<usize, WalkError> {
+        let index = at.iter().map(|i| Ok(self.expr(i)?.to_i64())).collect::<Result<Vec<i64>, WalkError>>()?;
+        let tensor = self.arrays.get(array).ok_or_else(|| undefined(array))?;
+        let shape = tensor.shape();
+        let inside = index.len() == shape.len()
+            && index.iter().zip(shape).all(|(&i, &size)| usize::try_from(i).is_ok_and(|i| i < size));
+        if !inside {
+            let (array, shape) = (array.to_string(), shape.to_vec());
+            return Err(WalkError::OutOfRange { array, index, shape });
+        }
+        Ok(tensor.position(&index.iter().map(|&i| i as usize).collect::<Vec<_>>()))
+    }
+
+    fn expr(&mut self, e: &Expr) -> Result<Scalar, WalkError> {
+        Ok(match e.kind() {
+            ExprKind::Const(value) => *value,
+            ExprKind::Index(dim) => Scalar::from_i64(DType::I64, self.dim(dim)?),
+            ExprKind::Load { source, at, .. } => {
+                let position = self.position(source, at)?;
+                self.arrays[source].get(position)
+            }
+            ExprKind::Var { name, .. } => *self.scalars.get(name).ok_or_else(|| undefined(name))?,
+            ExprKind::Unary(f, x) => f.apply(self.expr(x)?),
+            ExprKind::Binary(f, a, b) => f.apply(self.expr(a)?, self.expr(b)?),
+            ExprKind::Fma(a, b, c) => fma(self.expr(a)?, self.expr(b)?, self.expr(c)?),
+            ExprKind::Select(cond, yes, no) => {
+                if self.expr(cond)?.to_bool() {
+                    self.expr(yes)?
+                } else {
+                    self.expr(no)?
+                }
+            }
+            ExprKind::Cast(dtype, x) => self.expr(x)?.cast(*dtype),
+            ExprKind::Bitcast(dtype, x) => Scalar::from_bits(*dtype, self.expr(x)?.bits()),
+            ExprKind::Fold(Fold { op, axis, extent, body }) => {
+                let mut acc = op.neutral(body.dtype());
+                for i in 0..self.dim(extent)? {
+                    self.axes.insert(axis.clone(), i);
+                    acc = op.function().apply(acc, self.expr(body)?);
+                }
+                acc
+            }
+        })
+    }
+
+    fn block(&mut self, block: &[Stmt]) -> Result<(), WalkError> {
+        block.iter().try_for_each(|stmt| self.stmt(stmt))
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<(), WalkError> {
+        match stmt {
+            Stmt::For { axis, extent, body, .. } => {
+                for i in 0..self.dim(extent)? {
+                    self.axes.insert(axis.clone(), i);
+                    self.block(body)?;
+                }
+            }
+            Stmt::If { cond, then } => {
+                if self.expr(cond)?.to_bool() {
+                    self.block(then)?;
+                }
+            }
+            Stmt::Let { name, value } | Stmt::Var { name, init: value } | Stmt::Set { name, value } => {
+                let value = self.expr(value)?;
+                self.scalars.insert(name.clone(), value);
+            }
+            Stmt::Store { target, at, value } => {
+                let position = self.position(target, at)?;
+                let value = self.expr(value)?;
+                self.put(target, position, value)?;
+            }
+            Stmt::Alloc { name, dtype, shape } => {
+                let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
+                self.arrays.insert(name.clone(), Tensor::splat(Scalar::from_i64(*dtype, 0), &shape));
+            }
+            Stmt::Gemm(gemm) => self.gemm(gemm)?,
+        }
+        Ok(())
+    }
+
+    /// Sums of one rounding a step, in ascending order: as the micro-kernels do it.
+    fn gemm(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
+        let Gemm { row, col, depth, a, b, acc, body, .. } = gemm;
+        let [rows, cols, depths] = [self.dim(&row.1)?, self.dim(&col.1)?, self.dim(&depth.1)?];
+        for i in 0..rows {
+            self.axes.insert(row.0.clone(), i);
+            for j in 0..cols {
+                self.axes.insert(col.0.clone(), j);
+                let mut sum = Scalar::f32(0.0);
+                for k in 0..depths {
+                    self.axes.insert(depth.0.clone(), k);
+                    sum = fma(self.expr(a)?, self.expr(b)?, sum);
+                }
+                self.scalars.insert(acc.clone(), sum);
+                self.block(body)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn undefined(name: &Symbol) -> WalkError {
+    WalkError::Undefined { name: name.to_string() }
+}

@@ -1,0 +1,98 @@
+//! The `.safetensors` format, through the crate of its authors: a JSON header, then the data.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::path::Path;
+
+use runtime::DType;
+use safetensors::{Dtype, SafeTensors, View};
+
+use super::{FileError, Named, Tensor, atomic, check_bools};
+
+/// Reads all tensors of the file content `bytes`; `path` is named in errors.
+pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
+    let bad = |why: String| FileError::Safetensors { path: path.to_owned(), why };
+    let file = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
+    // The crate lists tensors in the order of a hash table.
+    let mut names = file.names();
+    names.sort_unstable();
+    let mut tensors = Vec::with_capacity(names.len());
+    for name in names {
+        let view = file.tensor(name).map_err(|error| bad(error.to_string()))?;
+        let dtype = from_file(view.dtype()).ok_or_else(|| {
+            bad(format!("tensor `{name}` has dtype {:?}, which is not supported", view.dtype()))
+        })?;
+        if dtype == DType::Bool {
+            check_bools(view.data()).map_err(|(index, byte)| {
+                bad(format!("element {index} of bool tensor `{name}` is the byte {byte}; a bool is 0 or 1"))
+            })?;
+        }
+        let tensor = Tensor::from_bytes(dtype, view.shape(), view.data())
+            .ok_or_else(|| bad(format!("tensor `{name}` is too large for this machine")))?;
+        tensors.push((name.to_owned(), tensor));
+    }
+    Ok(tensors)
+}
+
+/// Writes `tensors`, ordered as the format recommends (by dtype, then by name).
+pub(super) fn write(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<(), FileError> {
+    let content = safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, Stored(tensor))), None)
+        .map_err(|error| FileError::Safetensors { path: path.to_owned(), why: error.to_string() })?;
+    atomic::write(path, |file| file.write_all(&content))
+        .map_err(|source: io::Error| FileError::Write { path: path.to_owned(), source })
+}
+
+/// A tensor as the crate wants to see it.
+struct Stored<'a>(&'a Tensor);
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        to_file(self.0.dtype())
+    }
+    fn shape(&self) -> &[usize] {
+        self.0.dims()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.0.bytes())
+    }
+    fn data_len(&self) -> usize {
+        self.0.bytes().len()
+    }
+}
+
+fn from_file(dtype: Dtype) -> Option<DType> {
+    Some(match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::Bf16,
+        Dtype::I8 => DType::I8,
+        Dtype::I16 => DType::I16,
+        Dtype::I32 => DType::I32,
+        Dtype::I64 => DType::I64,
+        Dtype::U8 => DType::U8,
+        Dtype::U16 => DType::U16,
+        Dtype::U32 => DType::U32,
+        Dtype::U64 => DType::U64,
+        Dtype::BOOL => DType::Bool,
+        _ => return None,
+    })
+}
+
+fn to_file(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::F16 => Dtype::F16,
+        DType::Bf16 => Dtype::BF16,
+        DType::I8 => Dtype::I8,
+        DType::I16 => Dtype::I16,
+        DType::I32 => Dtype::I32,
+        DType::I64 => Dtype::I64,
+        DType::U8 => Dtype::U8,
+        DType::U16 => Dtype::U16,
+        DType::U32 => Dtype::U32,
+        DType::U64 => Dtype::U64,
+        DType::Bool => Dtype::BOOL,
+    }
+}

@@ -1,0 +1,203 @@
+//! The C header of a library, and the stubs that put its functions under the model's name.
+
+use std::fmt::Write;
+
+use crate::{plan::DType, services::ABI_VERSION};
+
+/// A function of the interface; `model` in types and names stands for the model's name.
+struct Function {
+    doc: &'static str,
+    returns: &'static str,
+    /// Without the prefix.
+    name: &'static str,
+    params: &'static [&'static str],
+    /// What a stub passes to the function behind it.
+    passes: &'static str,
+}
+
+/// A row of [`FUNCTIONS`]: `returns name(params) passes (arguments): "doc"`.
+macro_rules! functions {
+    ($($doc:literal $returns:literal $name:ident [$($param:literal),*] => $passes:literal;)*) => {
+        &[$(Function {
+            doc: $doc,
+            returns: $returns,
+            name: stringify!($name),
+            params: &[$($param),*],
+            passes: $passes,
+        }),*]
+    };
+}
+
+/// The interface, in the order of the header.
+const FUNCTIONS: &[Function] = functions! {
+    "Version of the interface that the library was built with: compare it with the macro."
+    "uint32_t" abi_version [] => "";
+    "The message of the last failing call in this thread; valid until the next one fails."
+    "const char*" last_error [] => "";
+    "Opens the model. sidecar_dir is the folder of its weights file: NULL for the working directory,\n   \
+     not used by a model that has its weights inside. *out is NULL on failure."
+    "int" model_open ["const char* sidecar_dir", "$_model** out"]
+        => "egraft_container, egraft_container_len, egraft_code, egraft_code_len, sidecar_dir, (void**)out";
+    "Gives the model back. Sessions that are open keep what they need. NULL is ignored."
+    "void" model_close ["$_model* model"] => "model";
+    "Number of entries: functions that can be called."
+    "size_t" entry_count ["const $_model* model"] => "model";
+    "Name of an entry, or NULL. Names are valid as long as the model is open."
+    "const char*" entry_name ["const $_model* model", "size_t entry"] => "model, entry";
+    "Number of inputs of an entry."
+    "size_t" input_count ["const $_model* model", "size_t entry"] => "model, entry";
+    "Name of an input, or NULL."
+    "const char*" input_name ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Element type of an input, or 0."
+    "int" input_dtype ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Number of axes of an input."
+    "size_t" input_rank ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Number of outputs of an entry."
+    "size_t" output_count ["const $_model* model", "size_t entry"] => "model, entry";
+    "Name of an output, or NULL."
+    "const char*" output_name ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Element type of an output, or 0."
+    "int" output_dtype ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Number of axes of an output."
+    "size_t" output_rank ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "Makes a session: one entry with its memory and its own threads; 0 threads takes one per processor.\n   \
+     One thread at a time may use a session; sessions of one model may run at the same time."
+    "int" session_new ["$_model* model", "size_t entry", "int threads", "$_session** out"]
+        => "model, entry, threads, (void**)out";
+    "Ends a session. NULL is ignored."
+    "void" session_free ["$_session* session"] => "session";
+    "Sets an input, row-major. The buffer stays the caller's and is read by each run until it is replaced."
+    "int" session_set_input ["$_session* session", "size_t index", "int dtype", "size_t rank",
+        "const int64_t* dims", "const void* data"] => "session, index, dtype, rank, dims, data";
+    "Fixes all sizes, once every input is set, so that the shapes of outputs can be asked for."
+    "int" session_bind ["$_session* session"] => "session";
+    "Shape of an output of a bound session. *rank is always set; dims only if rank_capacity suffices."
+    "int" session_output_shape ["$_session* session", "size_t index", "size_t rank_capacity", "size_t* rank",
+        "int64_t* dims"] => "session, index, rank_capacity, rank, dims";
+    "Sets an output: room for the whole tensor, row-major, apart from all other tensors. Written by each\n   \
+     run until it is replaced."
+    "int" session_set_output ["$_session* session", "size_t index", "void* data", "size_t bytes"]
+        => "session, index, data, bytes";
+    "Runs. Binds first if sizes have changed; all inputs and outputs must be set. Allocates nothing if not."
+    "int" session_run ["$_session* session"] => "session";
+    "Makes the state that is kept between runs zero, as in a new session."
+    "int" session_reset_state ["$_session* session"] => "session";
+};
+
+impl Function {
+    /// Its declaration under `prefix`, without the semicolon.
+    fn declare(&self, prefix: &str) -> String {
+        let params = match self.params {
+            [] => "void".to_owned(),
+            params => params.join(", ").replace('$', prefix),
+        };
+        format!("{} {prefix}_{}({params})", self.returns, self.name)
+    }
+}
+
+/// The header of the library of a model; `model_name` is a C identifier.
+///
+/// # Panics
+/// `model_name` is no C identifier.
+pub fn c_header(model_name: &str) -> String {
+    require_identifier(model_name);
+    let upper = model_name.to_uppercase();
+    let mut out = format!(
+        "/* The model `{model_name}`, compiled by egraft.
+
+   Functions that return int return {upper}_OK or another status; {model_name}_last_error() says more.
+   Pointers must be valid, or NULL where that is allowed; a NULL that is not is a status, not a crash.
+   Buffers must be aligned to their elements. Nothing here writes to the terminal or exits. */
+#ifndef {upper}_H
+#define {upper}_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern \"C\" {{
+#endif
+
+/* Version of this interface. */
+#define {upper}_ABI_VERSION {ABI_VERSION}
+
+/* Status: what a function returns. */
+enum {{
+  {upper}_OK = 0,
+  {upper}_ERROR_ARGUMENT = 1, /* NULL, an index out of range, a value without meaning */
+  {upper}_ERROR_LOAD = 2,     /* the model cannot be loaded */
+  {upper}_ERROR_RUN = 3,      /* the session cannot be bound or run with these tensors */
+  {upper}_ERROR_INTERNAL = 4  /* a bug */
+}};
+
+/* Element types. A bool is one byte, 0 or 1. */
+enum {{
+"
+    );
+    for dtype in DType::ALL {
+        put(&mut out, format_args!("  {upper}_{} = {},\n", dtype.name().to_uppercase(), dtype.code()));
+    }
+    // C89 has no comma after the last one.
+    out.truncate(out.len() - 2);
+    put(
+        &mut out,
+        format_args!(
+            "\n}};\n\ntypedef struct {model_name}_model {model_name}_model;\n\
+             typedef struct {model_name}_session {model_name}_session;\n"
+        ),
+    );
+    for function in FUNCTIONS {
+        put(&mut out, format_args!("\n/* {} */\n{};\n", function.doc, function.declare(model_name)));
+    }
+    out.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
+    out
+}
+
+/// C source of the stubs: each function of [`c_header`] calls the runtime's. Four symbols come from the
+/// object that holds the model: `egraft_container` (aligned to 64), `egraft_container_len`, and
+/// `egraft_code`, `egraft_code_len` (the code image in executable memory).
+///
+/// # Panics
+/// `model_name` is no C identifier.
+pub fn c_stubs(model_name: &str) -> String {
+    require_identifier(model_name);
+    let mut out = format!(
+        "/* Puts the runtime's functions under the name of the model `{model_name}`. */\n\
+         #include \"{model_name}.h\"\n\n\
+         extern const uint8_t egraft_container[];\nextern const size_t egraft_container_len;\n\
+         extern const uint8_t egraft_code[];\nextern const size_t egraft_code_len;\n"
+    );
+    for function in FUNCTIONS {
+        let Function { returns, name, passes, params, .. } = function;
+        // The runtime knows handles only as what they point to, which is nobody else's business.
+        let handle = |param: &&str| match param.replace("$_model** out", "void** out") {
+            param if param.contains("$_session** out") => "void** out".to_owned(),
+            param => param.replace("$_model*", "void*").replace("$_session*", "void*"),
+        };
+        let inner = match *name {
+            "model_open" => "const uint8_t*, size_t, const uint8_t*, size_t, const char*, void**".to_owned(),
+            _ if params.is_empty() => "void".to_owned(),
+            _ => params.iter().map(handle).collect::<Vec<_>>().join(", "),
+        };
+        let result = if *returns == "void" { "" } else { "return " };
+        put(
+            &mut out,
+            format_args!(
+                "\nextern {returns} egraft_{name}({inner});\n{} {{ {result}egraft_{name}({passes}); }}\n",
+                function.declare(model_name)
+            ),
+        );
+    }
+    out
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a string does not fail");
+}
+
+fn require_identifier(name: &str) {
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let goes_on = bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    assert!(starts && goes_on, "bug: `{name}` is no C identifier");
+}

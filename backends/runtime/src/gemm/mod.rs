@@ -1,0 +1,170 @@
+//! Matrix products in f32 that end in an epilogue: packing, micro-kernels per instruction set, and the
+//! driver that takes a product apart into tiles, over the pool (`product.rs`).
+//!
+//! Promises: every element is summed over ascending k in one accumulator by fused multiply-adds, whatever
+//! the instruction set, the thread count, the blocking and the layout of B; so the results are the same
+//! bits (which NaN a NaN is, is left open). The epilogue sees every element exactly once. Nothing is
+//! allocated: the blocks of A and the partial tiles lie on the stack, a packed B in the caller's workspace.
+//!
+//! Deliberately absent: other element types, and products that split k over threads.
+
+mod pack;
+mod portable;
+mod product;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+pub use pack::{pack_panels, packed_len};
+
+use crate::pool::Pool;
+
+/// Columns of a panel of B, and of a tile.
+const PANEL: usize = 32;
+
+/// Depth of the blocks in which k is walked: a block of a panel stays in the first-level cache.
+const DEPTH: usize = 256;
+
+/// Floats from one row of a packed block of A to the next. Constant, so that the kernels address all rows
+/// from one register; an odd number of cache lines, so that the rows fall into different sets.
+const A_STRIDE: usize = DEPTH + 16;
+
+/// Receives a finished tile: `tile[r*ld + c]` is the sum for row `row + r`, column `col + c`, for
+/// `0 <= r < rows` and `0 <= c < cols`. Called from several threads, for disjoint tiles.
+pub type Epilogue = unsafe extern "C" fn(
+    services: *const c_void,
+    frame: *const u8,
+    tile: *const f32,
+    ld: i64,
+    row: i64,
+    rows: i64,
+    col: i64,
+    cols: i64,
+);
+
+/// A product `C[i,j] = sum_k A[i,k] B[k,j]` that leaves through an epilogue. Part of the kernel interface:
+/// compiled code fills it in.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct GemmF32 {
+    /// Rows of A and C.
+    pub m: i64,
+    /// Columns of B and C.
+    pub n: i64,
+    /// Columns of A and rows of B.
+    pub k: i64,
+    /// Element (0, 0) of A.
+    pub a: *const f32,
+    /// Elements from one row of A to the next.
+    pub a_row: i64,
+    /// Elements from one column of A to the next.
+    pub a_col: i64,
+    /// Element (0, 0) of B, or its panels where `packed` is set.
+    pub b: *const f32,
+    /// Elements from one row of B to the next; unused where `packed` is set.
+    pub b_row: i64,
+    /// Elements from one column of B to the next; unused where `packed` is set.
+    pub b_col: i64,
+    /// Whether `b` is in panel layout ([`pack_panels`]): 0 or not.
+    pub packed: i64,
+    /// Room for [`packed_len`]`(k, n)` floats where `packed` is 0; else unused.
+    pub workspace: *mut f32,
+    /// Receives every element of C exactly once.
+    pub epilogue: Epilogue,
+    /// Passed to the epilogue.
+    pub frame: *const u8,
+}
+
+/// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
+/// [`Kernels::tiles`] says.
+///
+/// `tile[r*32 + c] = sum_k a[r*A_STRIDE + k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added
+/// to what the tile holds.
+///
+/// # Safety
+/// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
+/// resumed) are readable, the tile is writable and apart from both.
+type TileFn = unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool);
+
+/// Multiplies few rows of A, in place, by one or several panels of B, in place or packed: panel p's row r
+/// is `tile[(p*rows + r)*32..]`, set to the sum or, to `resume`, raised by it.
+///
+/// # Safety
+/// The CPU has the body's instructions; the elements that `Walk` names are readable (and the tiles, where
+/// they are resumed), and the tiles writable and apart from them.
+type WalkFn = unsafe fn(walk: &Walk, tile: *mut f32, resume: bool);
+
+/// The operands of a [`WalkFn`]: `A[r, k]` is at `a + r*a_row + k*a_col`, and the 32 columns of panel p in
+/// row k of B are at `b + p*b_panel + k*b_row`.
+struct Walk {
+    depth: usize,
+    a: *const f32,
+    a_row: isize,
+    a_col: isize,
+    b: *const f32,
+    b_row: isize,
+    b_panel: isize,
+    /// How many floats ahead of the multiplication B is asked for.
+    ahead: usize,
+}
+
+/// The bodies of one instruction set.
+struct Kernels {
+    name: &'static str,
+    /// The tile of r+1 rows at place r.
+    tiles: &'static [TileFn],
+    /// The walk of r+1 rows at place r.
+    walks: &'static [WalkKernel],
+}
+
+/// A walk over `panels` panels at once, whose independent sums hide the latency of the multiply-add, and one
+/// over a single panel for the rest.
+struct WalkKernel {
+    panels: usize,
+    many: WalkFn,
+    one: WalkFn,
+}
+
+impl Kernels {
+    /// Those that this CPU can run, the fastest first.
+    fn available() -> impl Iterator<Item = &'static Kernels> {
+        #[cfg(target_arch = "x86_64")]
+        let vector = [
+            std::is_x86_feature_detected!("avx512f").then_some(&avx512::KERNELS),
+            (std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
+                .then_some(&avx2::KERNELS),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vector: [Option<&'static Kernels>; 0] = [];
+        vector.into_iter().flatten().chain([&portable::KERNELS])
+    }
+
+    /// The fastest that this CPU can run.
+    fn detected() -> &'static Kernels {
+        static DETECTED: OnceLock<&'static Kernels> = OnceLock::new();
+        DETECTED.get_or_init(|| Kernels::available().next().expect("the portable bodies run everywhere"))
+    }
+}
+
+/// The name of the bodies that this CPU runs: `avx512`, `avx2` or `portable`.
+pub fn instruction_set() -> &'static str {
+    Kernels::detected().name
+}
+
+/// Runs `call` on the threads of `pool`, with the fastest bodies that this CPU has. `services` is passed to
+/// the epilogue. An empty C calls nothing; an empty sum is 0.
+///
+/// # Safety
+/// The matrices that `call` describes are readable, its workspace is writable, large enough and apart from
+/// them, and its epilogue may be called with `services`, `frame` and tiles of C from any thread.
+pub unsafe fn gemm(pool: &Pool, services: *const c_void, call: &GemmF32) {
+    // SAFETY: as the caller vouches; `detected` names bodies that the CPU can run.
+    unsafe { product::multiply(Kernels::detected(), pool, services, call) }
+}

@@ -1,0 +1,71 @@
+//! Bodies for any CPU: tiles of up to 4×32 in four strips of eight columns, and walks of one row.
+//!
+//! `f32::mul_add` rounds once wherever it runs, so the bits are those of the other bodies. Where the target
+//! has no FMA instruction it is a call per element, and slow.
+
+use super::{A_STRIDE, Kernels, PANEL, Walk, WalkKernel};
+
+const LANES: usize = 8;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "portable",
+    tiles: &[tile::<1>, tile::<2>, tile::<3>, tile::<4>],
+    walks: &[WalkKernel { panels: 1, many: walk, one: walk }],
+};
+
+/// See [`super::TileFn`].
+///
+/// # Safety
+/// As [`super::TileFn`].
+unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool) {
+    for column in (0..PANEL).step_by(LANES) {
+        let mut sums = [[0.0; LANES]; ROWS];
+        // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the
+        // tile, of which this takes eight columns; an array of floats is aligned as a float.
+        unsafe {
+            let tile = tile.add(column);
+            if resume {
+                for (r, row) in sums.iter_mut().enumerate() {
+                    *row = tile.add(r * PANEL).cast::<[f32; LANES]>().read();
+                }
+            }
+            for k in 0..depth {
+                let b = b.add(k * PANEL + column).cast::<[f32; LANES]>().read();
+                for (r, row) in sums.iter_mut().enumerate() {
+                    add_product(row, *a.add(r * A_STRIDE + k), &b);
+                }
+            }
+            for (r, row) in sums.into_iter().enumerate() {
+                tile.add(r * PANEL).cast::<[f32; LANES]>().write(row);
+            }
+        }
+    }
+}
+
+/// See [`super::WalkFn`].
+///
+/// # Safety
+/// As [`super::WalkFn`].
+unsafe fn walk(w: &Walk, tile: *mut f32, resume: bool) {
+    let tile = tile.cast::<[f32; PANEL]>();
+    // SAFETY: the caller vouches for a tile of one row, written if it is to be resumed.
+    let mut sums = if resume { unsafe { tile.read() } } else { [0.0; PANEL] };
+    let (mut a, mut b) = (w.a, w.b);
+    for _ in 0..w.depth {
+        // SAFETY: the caller vouches for the elements of A and B that `w` names; an array of floats is
+        // aligned as a float.
+        unsafe { add_product(&mut sums, *a, &*b.cast::<[f32; PANEL]>()) };
+        a = a.wrapping_offset(w.a_col);
+        b = b.wrapping_offset(w.b_row);
+    }
+    // SAFETY: the caller vouches for a tile of one row.
+    unsafe { tile.write(sums) };
+}
+
+/// `sums += x * row`, rounded once per element.
+#[inline(always)]
+fn add_product<const N: usize>(sums: &mut [f32; N], x: f32, row: &[f32; N]) {
+    for (sum, &y) in sums.iter_mut().zip(row) {
+        *sum = x.mul_add(y, *sum);
+    }
+}

@@ -1,0 +1,246 @@
+//! A loaded model: plan, kernels as function pointers, weights. Immutable, shared by its sessions.
+//!
+//! Loading a model means trusting its code as one trusts a program: its hashes tell a damaged artifact
+//! from a whole one, not a bad one from a good one. Deliberately absent: anything that changes after
+//! loading; that is a [`crate::Session`].
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    code::Code,
+    container::{Artifact, Container, Header, SectionKind},
+    error::{LoadError, PlanError},
+    plan::Plan,
+    services::KernelFn,
+    weights::Weights,
+};
+
+/// A loaded model.
+pub struct Model {
+    plan: Plan,
+    meta: String,
+    header: Header,
+    kernels: Vec<KernelFn>,
+    weights: Weights,
+    /// Keeps the kernels' pages; `None` where they are functions of the program.
+    _code: Option<Code>,
+}
+
+/// Where the code of a container in memory is.
+#[derive(Clone, Copy)]
+pub(crate) enum CodeSource {
+    /// In its CODE section, to be copied to executable pages.
+    Section,
+    /// In executable memory of the program.
+    Program { start: *const u8, len: usize },
+}
+
+impl Model {
+    /// Loads the model in the file at `path`: an executable that egraft wrote, or a bare container. Code
+    /// and weights are mapped from the file, which must not change as long as the model lives. A sidecar
+    /// is looked for in the same folder.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_file(path: &Path) -> Result<Arc<Model>, LoadError> {
+        Model::from_artifact(Artifact::open(path)?)
+    }
+
+    /// Loads the model that is appended to the running program.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn own_executable() -> Result<Arc<Model>, LoadError> {
+        Model::from_artifact(Artifact::own_executable()?)
+    }
+
+    /// Loads an opened artifact, checking it first.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_artifact(artifact: Artifact) -> Result<Arc<Model>, LoadError> {
+        let container = artifact.container()?;
+        container.header().check_host()?;
+        let (plan, meta) = (container.plan()?, container.meta()?.to_owned());
+        let header = container.header().clone();
+        let place = |kind| header.section(kind).and_then(|section| artifact.range_of(section));
+        let code = place(SectionKind::Code).ok_or(LoadError::Code {
+            why: "the file holds a model without its code: it belongs to a library",
+        })?;
+        let code = Code::map(artifact.file(), code.start as u64, code.len())?;
+        let weights = match (&header.sidecar, place(SectionKind::Weights)) {
+            (Some(sidecar), _) => Weights::of_sidecar(artifact.folder(), sidecar)?,
+            (None, Some(range)) => Weights::of_artifact(artifact.into_pages(), range.start, range.end),
+            (None, None) => Weights::none(),
+        };
+        Model::assemble(plan, code, weights, meta, header)
+    }
+
+    /// Loads a container in memory; code and weights are copied. `folder` is where a sidecar lies.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_container(bytes: &[u8], folder: Option<&Path>) -> Result<Arc<Model>, LoadError> {
+        Model::from_memory(bytes, CodeSource::Section, folder, |weights| Ok(Weights::copy_of(weights)?))
+    }
+
+    /// Loads a container that is part of the program; only code in a CODE section is copied.
+    pub(crate) fn from_program(
+        bytes: &'static [u8],
+        code: CodeSource,
+        folder: Option<&Path>,
+    ) -> Result<Arc<Model>, LoadError> {
+        Model::from_memory(bytes, code, folder, Weights::of_program)
+    }
+
+    fn from_memory<'a>(
+        bytes: &'a [u8],
+        code: CodeSource,
+        folder: Option<&Path>,
+        embedded: impl Fn(&'a [u8]) -> Result<Weights, LoadError>,
+    ) -> Result<Arc<Model>, LoadError> {
+        let container = Container::parse(bytes)?;
+        container.header().check_host()?;
+        let header = container.header().clone();
+        let code =
+            match (code, container.section(SectionKind::Code), header.section(SectionKind::ExternalCode)) {
+                (CodeSource::Section, Some(image), _) => Code::copy(image)?,
+                (CodeSource::Program { start, len }, None, Some(recorded)) => {
+                    let corrupted = LoadError::Corrupted { section: "the code" };
+                    if len as u64 != recorded.bytes {
+                        return Err(corrupted);
+                    }
+                    // SAFETY: the caller of `from_program` vouches for `len` readable bytes.
+                    let image = unsafe { std::slice::from_raw_parts(start, len) };
+                    if *blake3::hash(image).as_bytes() != recorded.hash {
+                        return Err(corrupted);
+                    }
+                    // SAFETY: as above; it is executable, and part of the program.
+                    unsafe { Code::in_place(start, len) }
+                }
+                (CodeSource::Section, None, _) => {
+                    return Err(LoadError::Code {
+                        why: "the container has no code, and no code was passed with it",
+                    });
+                }
+                (CodeSource::Program { .. }, _, _) => {
+                    return Err(LoadError::Code { why: "code was passed with a container that has its own" });
+                }
+            };
+        let weights = match (&header.sidecar, container.section(SectionKind::Weights)) {
+            (Some(sidecar), _) => Weights::of_sidecar(folder.unwrap_or(Path::new("")), sidecar)?,
+            (None, Some(section)) => embedded(section)?,
+            (None, None) => Weights::none(),
+        };
+        Model::assemble(container.plan()?, code, weights, container.meta()?.to_owned(), header)
+    }
+
+    /// A model from its parts: `code` is copied to executable pages.
+    ///
+    /// # Errors
+    /// The plan is not consistent, does not fit the code or the weights, or the system denies executable
+    /// memory.
+    pub fn from_parts(
+        plan: Plan,
+        code: &[u8],
+        weights: Weights,
+        meta: String,
+    ) -> Result<Arc<Model>, LoadError> {
+        plan.validate()?;
+        Model::assemble(plan, Code::copy(code)?, weights, meta, Header::in_memory())
+    }
+
+    /// A model whose kernels are functions of this program, in the order of the plan's kernels: the way to
+    /// link kernels statically. The offsets in the plan are not used.
+    ///
+    /// # Errors
+    /// The plan is not consistent, or does not fit the functions or the weights.
+    ///
+    /// # Safety
+    /// Each function may be called with the buffers and sizes of every step that names it, on the sizes
+    /// that the plan allows; it keeps within the buffers.
+    pub unsafe fn from_functions(
+        plan: Plan,
+        kernels: Vec<KernelFn>,
+        weights: Weights,
+        meta: String,
+    ) -> Result<Arc<Model>, LoadError> {
+        plan.validate()?;
+        if kernels.len() != plan.kernels.len() {
+            let why = format!("{} functions for {} kernels", kernels.len(), plan.kernels.len());
+            return Err(PlanError::Inconsistent { place: "the kernels".to_owned(), why }.into());
+        }
+        check_weights(&plan, &weights)?;
+        Ok(Arc::new(Model { plan, meta, header: Header::in_memory(), kernels, weights, _code: None }))
+    }
+
+    fn assemble(
+        plan: Plan,
+        code: Code,
+        weights: Weights,
+        meta: String,
+        header: Header,
+    ) -> Result<Arc<Model>, LoadError> {
+        check_weights(&plan, &weights)?;
+        let kernel = |slot: &crate::plan::KernelSlot| {
+            code.kernel(slot.offset).ok_or_else(|| PlanError::Inconsistent {
+                place: format!("kernel `{}`", slot.name),
+                why: format!("its offset {} lies outside the code", slot.offset),
+            })
+        };
+        let kernels = plan.kernels.iter().map(kernel).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Model { plan, meta, header, kernels, weights, _code: Some(code) }))
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The compiler's description of the model: JSON.
+    pub fn meta(&self) -> &str {
+        &self.meta
+    }
+
+    /// What the artifact says about itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The weights section.
+    pub fn weights(&self) -> &[u8] {
+        self.weights.bytes()
+    }
+
+    /// Compares every weight with its recorded hash. Loading does this for embedded weights as a whole;
+    /// for a sidecar only this does.
+    ///
+    /// # Errors
+    /// The first weight that differs.
+    pub fn verify_weights(&self) -> Result<(), LoadError> {
+        for slot in &self.plan.weights {
+            let bytes = &self.weights()[slot.offset as usize..(slot.offset + slot.bytes) as usize];
+            if *blake3::hash(bytes).as_bytes() != slot.hash {
+                return Err(LoadError::Weight { name: slot.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kernel(&self, index: u32) -> KernelFn {
+        self.kernels[index as usize]
+    }
+}
+
+/// Every weight lies in the section.
+fn check_weights(plan: &Plan, weights: &Weights) -> Result<(), LoadError> {
+    let len = weights.bytes().len() as u64;
+    match plan.weights.iter().find(|slot| slot.offset + slot.bytes > len) {
+        None => Ok(()),
+        Some(slot) => Err(PlanError::Inconsistent {
+            place: format!("weight `{}`", slot.name),
+            why: format!("it ends at byte {} of {len}", slot.offset + slot.bytes),
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Adding nodes with types inferred.
+
+use crate::attr::Attr;
+use crate::dtype::DType;
+use crate::graph::{Graph, NodeId, Value};
+use crate::op::{OpDef, OpError};
+use crate::origin::Origin;
+use crate::scalar::Scalar;
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+use crate::weight::Weight;
+
+/// Adds nodes to a graph, all with one origin.
+pub struct Build {
+    graph: Graph,
+    origin: Origin,
+    made: Vec<NodeId>,
+}
+
+impl Build {
+    /// Into a new graph.
+    pub fn new(name: impl Into<String>) -> Build {
+        Build::on(Graph::new(name))
+    }
+
+    /// Into an existing graph.
+    pub fn on(graph: Graph) -> Build {
+        Build { graph, origin: Origin::none(), made: Vec::new() }
+    }
+
+    /// From now on, nodes get this origin.
+    pub fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
+    /// The origin that nodes get.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The graph so far, to edit.
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &TensorType {
+        self.graph.ty(value)
+    }
+
+    /// The ops added since this was last asked, in order.
+    pub fn take_made(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.made)
+    }
+
+    /// An input.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
+        self.graph.add_input(name, ty, self.origin.clone())
+    }
+
+    /// A weight.
+    pub fn weight(&mut self, weight: Weight) -> Value {
+        self.graph.add_weight(weight, self.origin.clone())
+    }
+
+    /// A constant tensor.
+    pub fn constant(&mut self, tensor: &Tensor) -> Value {
+        self.weight(Weight::from_tensor("", tensor))
+    }
+
+    /// A constant without axes, rounded to `dtype`.
+    pub fn scalar(&mut self, dtype: DType, value: f64) -> Value {
+        self.constant(&Tensor::scalar(Scalar::from_f64(dtype, value)))
+    }
+
+    /// The first result of an op without attributes other than defaults.
+    ///
+    /// # Errors
+    /// What `infer` says of these operands.
+    pub fn op(&mut self, def: &'static OpDef, operands: &[Value]) -> Result<Value, OpError> {
+        self.op_with(def, operands, [])
+    }
+
+    /// The first result of an op with attributes.
+    ///
+    /// # Errors
+    /// What `infer` says of these operands, or attributes that the op does not declare.
+    pub fn op_with(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Value],
+        attrs: impl IntoIterator<Item = (&'static str, Attr)>,
+    ) -> Result<Value, OpError> {
+        Ok(self.ops_with(def, operands, attrs)?[0])
+    }
+
+    /// All results of an op with attributes.
+    ///
+    /// # Errors
+    /// As [`Build::op_with`].
+    pub fn ops_with(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Value],
+        attrs: impl IntoIterator<Item = (&'static str, Attr)>,
+    ) -> Result<Vec<Value>, OpError> {
+        let attrs = def.check_attrs(attrs.into_iter().map(|(key, attr)| (key.to_owned(), attr)))?;
+        let node = self.graph.add_op(def, operands, attrs, self.origin.clone())?;
+        self.made.push(node);
+        let results = self.graph.node(node).types.len();
+        Ok((0..results).map(|result| Value { node, result }).collect())
+    }
+
+    /// The graph, with these outputs, named by position.
+    pub fn finish(mut self, outputs: Vec<Value>) -> Graph {
+        self.graph.set_outputs(outputs.into_iter().enumerate().map(|(i, value)| (format!("y{i}"), value)));
+        self.graph
+    }
+
+    /// The graph as it is.
+    pub fn into_graph(self) -> Graph {
+        self.graph
+    }
+}

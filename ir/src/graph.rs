@@ -1,0 +1,534 @@
+//! The graph: tensors flowing between ops.
+//!
+//! A [`Graph`] is a directed acyclic multigraph. Nodes are inputs, weights and op applications; an edge is a use
+//! of a value and knows which result it leaves from and which operand it enters. Nested graphs are attributes of
+//! control-flow ops.
+//!
+//! Promises
+//! - every node has its result types from the moment it exists;
+//! - an id stays valid until its node is removed (a later node may then get the same id);
+//! - walks start at the outputs and follow operands in order, so equal graphs print equally.
+//!
+//! Deliberately absent: names of ops, and any notion of execution order beyond "operands first".
+
+use std::collections::BTreeMap;
+
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+use crate::attr::Attrs;
+use crate::dim::{Dim, Symbol};
+use crate::op::{Eval, Infer, OpDef, OpError};
+use crate::origin::{At, Origin};
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+use crate::weight::Weight;
+
+/// A node of one graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(NodeIndex);
+
+/// One result of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its results.
+    pub result: usize,
+}
+
+impl From<NodeId> for Value {
+    fn from(node: NodeId) -> Self {
+        Value { node, result: 0 }
+    }
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// An input of the graph, with its name.
+    Input(String),
+    /// A constant.
+    Weight(Weight),
+    /// An op applied to operands.
+    Op {
+        /// Which op.
+        def: &'static OpDef,
+        /// Its attributes, checked and complete.
+        attrs: Attrs,
+    },
+}
+
+/// A node: what it is, its results' types, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Input, weight or op.
+    pub kind: Kind,
+    /// The types of its results.
+    pub types: Vec<TensorType>,
+    /// The nodes of the imported model that it stands for.
+    pub origin: Origin,
+}
+
+impl Node {
+    /// Its op and attributes, if it is an op.
+    pub fn op(&self) -> Option<(&'static OpDef, &Attrs)> {
+        match &self.kind {
+            Kind::Op { def, attrs } => Some((def, attrs)),
+            _ => None,
+        }
+    }
+
+    /// Its weight, if it is one.
+    pub fn weight(&self) -> Option<&Weight> {
+        match &self.kind {
+            Kind::Weight(weight) => Some(weight),
+            _ => None,
+        }
+    }
+}
+
+/// A use of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Use {
+    result: usize,
+    operand: usize,
+}
+
+/// An output of the graph: its name and what it is.
+#[derive(Debug, Clone, PartialEq)]
+struct Output {
+    name: String,
+    value: Value,
+}
+
+/// Tensors flowing between ops. See the [module](self).
+#[derive(Debug, Clone)]
+pub struct Graph {
+    name: String,
+    wires: StableDiGraph<Node, Use>,
+    inputs: Vec<NodeId>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Graph {
+        Graph { name: name.into(), wires: StableDiGraph::new(), inputs: Vec::new(), outputs: Vec::new() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The input nodes, in order.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// The output values, in order.
+    pub fn outputs(&self) -> Vec<Value> {
+        self.outputs.iter().map(|output| output.value).collect()
+    }
+
+    /// The outputs' names, in order.
+    pub fn output_names(&self) -> Vec<&str> {
+        self.outputs.iter().map(|output| output.name.as_str()).collect()
+    }
+
+    /// The name of an input node.
+    pub fn input_name(&self, input: NodeId) -> &str {
+        match &self.node(input).kind {
+            Kind::Input(name) => name,
+            _ => unreachable!("bug: only inputs are listed as inputs"),
+        }
+    }
+
+    /// Replaces the outputs.
+    pub fn set_outputs(&mut self, outputs: impl IntoIterator<Item = (String, Value)>) {
+        self.outputs = outputs.into_iter().map(|(name, value)| Output { name, value }).collect();
+    }
+
+    /// Is it a node of this graph?
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.wires.contains_node(id.0)
+    }
+
+    /// The node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        self.wires.node_weight(id.0).expect("bug: id of a removed node")
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &TensorType {
+        &self.node(value.node).types[value.result]
+    }
+
+    /// Every node, operands before users: first what the outputs reach (postorder, operands left to right), then
+    /// the inputs and dead nodes that they don't, in order of creation.
+    ///
+    /// In a graph with a cycle, each node still comes once.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut order = Vec::with_capacity(self.wires.node_count());
+        let rest = self.wires.node_indices().map(NodeId);
+        let roots = self.outputs.iter().map(|output| output.value.node).chain(rest);
+        for root in roots.collect::<Vec<_>>() {
+            // (node, its operands, how many of them are done): an explicit stack, for graphs thousands deep.
+            let mut stack = vec![];
+            if seen.insert(root) {
+                stack.push((root, self.operands(root), 0));
+            }
+            while let Some((node, operands, done)) = stack.last_mut() {
+                match operands.get(*done) {
+                    Some(operand) => {
+                        let next = operand.node;
+                        *done += 1;
+                        if seen.insert(next) {
+                            let operands = self.operands(next);
+                            stack.push((next, operands, 0));
+                        }
+                    }
+                    None => {
+                        order.push(*node);
+                        stack.pop();
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.wires.node_count()
+    }
+
+    /// Is it without nodes?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The operands of a node, in order.
+    pub fn operands(&self, id: NodeId) -> Vec<Value> {
+        let mut operands: Vec<(usize, Value)> = self
+            .wires
+            .edges_directed(id.0, Direction::Incoming)
+            .map(|edge| {
+                let Use { result, operand } = *edge.weight();
+                (operand, Value { node: NodeId(edge.source()), result })
+            })
+            .collect();
+        operands.sort_unstable();
+        operands.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// Who uses a value: `(user, operand position)`, in no particular order but the same one every time.
+    pub fn users(&self, value: Value) -> Vec<(NodeId, usize)> {
+        let mut users: Vec<(NodeId, usize)> = self
+            .wires
+            .edges_directed(value.node.0, Direction::Outgoing)
+            .filter(|edge| edge.weight().result == value.result)
+            .map(|edge| (NodeId(edge.target()), edge.weight().operand))
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// Adds an input.
+    pub fn add_input(&mut self, name: impl Into<String>, ty: TensorType, origin: Origin) -> Value {
+        let node = Node { kind: Kind::Input(name.into()), types: vec![ty], origin };
+        let id = NodeId(self.wires.add_node(node));
+        self.inputs.push(id);
+        id.into()
+    }
+
+    /// Adds a weight.
+    pub fn add_weight(&mut self, weight: Weight, origin: Origin) -> Value {
+        let types = vec![weight.ty()];
+        NodeId(self.wires.add_node(Node { kind: Kind::Weight(weight), types, origin })).into()
+    }
+
+    /// Adds an op application, with its types inferred.
+    ///
+    /// # Errors
+    /// What `infer` says of these operands.
+    pub fn add_op(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Value],
+        attrs: Attrs,
+        origin: Origin,
+    ) -> Result<NodeId, OpError> {
+        if !def.arity.admits(operands.len()) {
+            return Err(arity_error(def, operands.len()));
+        }
+        let types = {
+            let operands: Vec<&TensorType> = operands.iter().map(|value| self.ty(*value)).collect();
+            def.semantics.infer(&Infer { operands: &operands, attrs: &attrs })?
+        };
+        Ok(self.add_node_unchecked(Node { kind: Kind::Op { def, attrs }, types, origin }, operands))
+    }
+
+    /// Adds a node with the types that it states. For parsers: [`crate::verify`] checks afterwards.
+    pub fn add_node_unchecked(&mut self, node: Node, operands: &[Value]) -> NodeId {
+        let is_input = matches!(node.kind, Kind::Input(_));
+        let id = NodeId(self.wires.add_node(node));
+        if is_input {
+            self.inputs.push(id);
+        }
+        for (operand, value) in operands.iter().enumerate() {
+            self.wires.add_edge(value.node.0, id.0, Use { result: value.result, operand });
+        }
+        id
+    }
+
+    /// Connects one more operand, after those that `id` has. For parsers and tests of the verifier.
+    pub fn push_operand_unchecked(&mut self, id: NodeId, value: Value) {
+        let operand = self.operands(id).len();
+        self.wires.add_edge(value.node.0, id.0, Use { result: value.result, operand });
+    }
+
+    /// Makes every use of `old`, outputs included, a use of `new`. Their types are equal.
+    pub fn replace_uses(&mut self, old: Value, new: Value) {
+        assert_eq!(self.ty(old), self.ty(new), "bug: a value replaced by one of another type");
+        for (user, operand) in self.users(old) {
+            let edge = self
+                .wires
+                .edges_connecting(old.node.0, user.0)
+                .find(|edge| edge.weight().operand == operand)
+                .map(|edge| edge.id())
+                .expect("the user was just listed");
+            self.wires.remove_edge(edge);
+            self.wires.add_edge(new.node.0, user.0, Use { result: new.result, operand });
+        }
+        for output in &mut self.outputs {
+            if output.value == old {
+                output.value = new;
+            }
+        }
+    }
+
+    /// Adds origins to a node: it now also stands for those.
+    pub fn join_origin(&mut self, id: NodeId, origin: &Origin) {
+        let node = self.wires.node_weight_mut(id.0).expect("bug: id of a removed node");
+        node.origin = node.origin.join(origin);
+    }
+
+    /// Removes a node that is no input and that nothing uses any more.
+    pub fn remove(&mut self, id: NodeId) {
+        debug_assert!(!self.inputs.contains(&id), "bug: inputs stay");
+        self.wires.remove_node(id.0);
+    }
+
+    /// Removes the nodes that `keep` refuses; inputs always stay. Says how many went.
+    pub fn retain(&mut self, keep: impl Fn(NodeId) -> bool) -> usize {
+        let before = self.len();
+        let inputs = self.inputs.clone();
+        self.wires.retain_nodes(|_, index| inputs.contains(&NodeId(index)) || keep(NodeId(index)));
+        before - self.len()
+    }
+
+    /// Every size replaced through `with`, in types and attributes, and all types inferred again.
+    ///
+    /// # Errors
+    /// A node that the new sizes do not suit.
+    pub fn substitute(&mut self, with: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<(), At<OpError>> {
+        for id in self.order() {
+            let operands = self.operands(id);
+            let node = self.node(id);
+            let (kind, types) = match &node.kind {
+                Kind::Op { def, attrs } => {
+                    let attrs = attrs.substitute(with);
+                    let operands: Vec<&TensorType> = operands.iter().map(|v| self.ty(*v)).collect();
+                    let types = def
+                        .semantics
+                        .infer(&Infer { operands: &operands, attrs: &attrs })
+                        .map_err(|error| self.at(id, error))?;
+                    (Kind::Op { def, attrs }, types)
+                }
+                kind => (kind.clone(), node.types.iter().map(|ty| ty.substitute(with)).collect()),
+            };
+            let node = self.wires.node_weight_mut(id.0).expect("the order lists existing nodes");
+            node.kind = kind;
+            node.types = types;
+        }
+        Ok(())
+    }
+
+    /// Every symbol of the inputs' types, in order of appearance.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        for &input in &self.inputs {
+            for dim in &self.node(input).types[0].shape {
+                dim.for_each_symbol(&mut |symbol| {
+                    if !symbols.contains(symbol) {
+                        symbols.push(symbol.clone());
+                    }
+                });
+            }
+        }
+        symbols
+    }
+
+    /// `error`, at this node.
+    pub fn at<E>(&self, id: NodeId, error: E) -> At<E> {
+        At { node: Some(id), origin: self.node(id).origin.clone(), error }
+    }
+}
+
+/// The integer tensors of a graph whose elements are known as sizes: constants, shapes, and arithmetic on them. Truth
+/// values count as 0 and 1.
+#[derive(Debug, Default)]
+pub struct KnownSizes(BTreeMap<Value, Option<Vec<Dim>>>);
+
+impl KnownSizes {
+    /// Nothing looked at yet. Answers are remembered: valid as long as the graph only grows.
+    pub fn new() -> KnownSizes {
+        KnownSizes::default()
+    }
+
+    /// The elements of `value`, row-major, if they are known as sizes.
+    pub fn of(&mut self, graph: &Graph, value: Value) -> Option<Vec<Dim>> {
+        if let Some(known) = self.0.get(&value) {
+            return known.clone();
+        }
+        let found = self.compute(graph, value);
+        self.0.insert(value, found.clone());
+        found
+    }
+
+    fn compute(&mut self, graph: &Graph, value: Value) -> Option<Vec<Dim>> {
+        let ty = graph.ty(value);
+        let elements = ty.elements().as_const()?;
+        if ty.dtype.is_float() || elements > crate::op::MAX_SIZES || value.result != 0 {
+            return None;
+        }
+        match &graph.node(value.node).kind {
+            Kind::Input(_) => None,
+            Kind::Weight(weight) => Some(weight.tensor().to_i64().into_iter().map(Dim::constant).collect()),
+            Kind::Op { def, attrs } => {
+                let values = graph.operands(value.node);
+                let operands: Vec<Option<Vec<Dim>>> = values.iter().map(|&v| self.of(graph, v)).collect();
+                let types: Vec<&TensorType> = values.iter().map(|&v| graph.ty(v)).collect();
+                let cx = crate::op::Sizes { types: &types, operands: &operands, attrs, result: ty };
+                def.semantics.sizes(&cx).filter(|sizes| sizes.len() as i64 == elements)
+            }
+        }
+    }
+}
+
+pub(crate) fn arity_error(def: &'static OpDef, found: usize) -> OpError {
+    let expected = match def.arity {
+        crate::op::Arity::Fixed(names) => format!("{} ({})", names.len(), names.join(", ")),
+        crate::op::Arity::Variadic(_, least) => format!("at least {least}"),
+    };
+    OpError::Arity { expected, found }
+}
+
+/// Evaluates a graph on host tensors: the meaning of everything else.
+///
+/// Symbols are bound by the inputs' shapes; sizes in attributes are replaced by their values before an op sees
+/// them.
+///
+/// # Errors
+/// An input that does not fit its type, or what an op says of its operands.
+pub fn eval(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, At<OpError>> {
+    Ok(eval_all(graph, inputs)?.0)
+}
+
+/// The values of all nodes, by node.
+pub type Trace = BTreeMap<NodeId, Vec<Tensor>>;
+
+/// Like [`eval`], and gives the value of every node, too.
+///
+/// # Errors
+/// As [`eval`].
+pub fn eval_all(graph: &Graph, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Trace), At<OpError>> {
+    let nowhere = |error| At { node: None, origin: Origin::none(), error };
+    if inputs.len() != graph.inputs().len() {
+        let expected = graph.inputs().len().to_string();
+        return Err(nowhere(OpError::Arity { expected, found: inputs.len() }));
+    }
+    let sizes = bind(graph, inputs)?;
+    let with = |symbol: &Symbol| sizes.get(symbol).map(|&size| Dim::constant(size));
+    let mut trace = Trace::new();
+    for (&id, tensor) in graph.inputs().iter().zip(inputs) {
+        trace.insert(id, vec![tensor.clone()]);
+    }
+    for id in graph.order() {
+        let node = graph.node(id);
+        let results = match &node.kind {
+            Kind::Input(_) => continue,
+            Kind::Weight(weight) => vec![weight.tensor()],
+            Kind::Op { def, attrs } => {
+                let operands: Vec<&Tensor> =
+                    graph.operands(id).into_iter().map(|v| &trace[&v.node][v.result]).collect();
+                let attrs = attrs.substitute(&with);
+                let cx = Eval { operands: &operands, attrs: &attrs };
+                def.semantics.eval(&cx).map_err(|error| graph.at(id, error))?
+            }
+        };
+        trace.insert(id, results);
+    }
+    let outputs = graph.outputs().into_iter().map(|v| trace[&v.node][v.result].clone()).collect();
+    Ok((outputs, trace))
+}
+
+/// The value of every symbol that the inputs' shapes fix.
+///
+/// # Errors
+/// An input whose element type, rank or sizes contradict its declared type.
+pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Symbol, i64>, At<OpError>> {
+    let mut sizes: BTreeMap<Symbol, i64> = BTreeMap::new();
+    let pairs: Vec<(NodeId, &Tensor)> = graph.inputs().iter().copied().zip(inputs).collect();
+    for &(id, tensor) in &pairs {
+        let ty = &graph.node(id).types[0];
+        if ty.dtype != tensor.dtype() {
+            let error = OpError::DTypes { left: ty.dtype, right: tensor.dtype() };
+            return Err(graph.at(id, error));
+        }
+        if ty.rank() != tensor.shape().len() {
+            let (expected, found) = (ty.rank(), tensor.shape().len());
+            return Err(graph.at(id, OpError::Rank { operand: "input", expected, found }));
+        }
+    }
+    // Again while it helps: an expression may be solvable only once its other symbols are known.
+    loop {
+        let before = sizes.len();
+        for &(id, tensor) in &pairs {
+            for (dim, &size) in graph.node(id).types[0].shape.iter().zip(tensor.shape()) {
+                solve(dim, size as i64, &mut sizes);
+            }
+        }
+        if sizes.len() == before {
+            break;
+        }
+    }
+    for &(id, tensor) in &pairs {
+        for (dim, &size) in graph.node(id).types[0].shape.iter().zip(tensor.shape()) {
+            if dim.eval(&|symbol| sizes.get(symbol).copied()) != Some(size as i64) {
+                let (left, right) = (dim.clone(), Dim::from(size));
+                return Err(graph.at(id, OpError::Size { what: "size of an input", left, right }));
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+/// Binds the one unknown symbol of `dim = size`, if `dim` is linear in it.
+fn solve(dim: &Dim, size: i64, sizes: &mut BTreeMap<Symbol, i64>) {
+    let known = dim.substitute(&|symbol| sizes.get(symbol).map(|&v| Dim::constant(v)));
+    let mut unknown = None;
+    known.for_each_symbol(&mut |symbol| unknown = Some(symbol.clone()));
+    let Some(symbol) = unknown else { return };
+    let Some((scale, offset)) = known.linear_in(&symbol) else { return };
+    if let (Some(scale), Some(offset)) = (scale.as_const(), offset.as_const())
+        && scale != 0
+        && (size - offset) % scale == 0
+    {
+        sizes.insert(symbol, (size - offset) / scale);
+    }
+}

@@ -1,0 +1,144 @@
+//! Statements: how a kernel runs.
+//!
+//! Closed; emitters and the walker match them in this order, so that the files can be read side by side.
+
+use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
+use crate::kernel::expr::Expr;
+
+/// How a loop runs. Its meaning is the same for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LoopKind {
+    /// One iteration after the other.
+    Serial,
+    /// Iterations spread over threads, at least so many together.
+    Parallel(u32),
+    /// Iterations side by side in so many lanes; a rest that fills no vector runs one by one.
+    Vector(u32),
+    /// Written out: the extent is a small number.
+    Unroll,
+}
+
+/// A matrix product whose elements leave through statements: for each `i`, `j` in ranges, `acc` is
+/// `Σ_k a[i, k]·b[k, j]` and the body runs. Runtime micro-kernels compute it by tiles.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Gemm {
+    /// Row axis and its extent.
+    pub row: (Symbol, Dim),
+    /// Column axis and its extent.
+    pub col: (Symbol, Dim),
+    /// Summed axis and its extent.
+    pub depth: (Symbol, Dim),
+    /// A load over the row and the summed axis, affine in both.
+    pub a: Expr,
+    /// A load over the summed and the column axis: affine in both, or of panels of 32 columns,
+    /// `[col // 32, depth, col % 32]`.
+    pub b: Expr,
+    /// Scratch of `f32[ceil(cols, 32), depth, 32]` for packing `b`; `None` where `b` is in panels already.
+    pub workspace: Option<Symbol>,
+    /// The finished sum, bound in the body.
+    pub acc: Symbol,
+    /// What becomes of it.
+    pub body: Vec<Stmt>,
+}
+
+/// Columns in a panel of a packed right operand.
+pub const PANEL: i64 = 32;
+
+/// One step of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stmt {
+    /// For each value of `axis` in `0..extent`.
+    For {
+        /// The axis, bound in the body.
+        axis: Symbol,
+        /// Its extent.
+        extent: Dim,
+        /// How it runs.
+        kind: LoopKind,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+    /// If a truth value holds.
+    If {
+        /// The condition.
+        cond: Expr,
+        /// What runs if it holds.
+        then: Vec<Stmt>,
+    },
+    /// Binds a scalar until the end of the block.
+    Let {
+        /// Its name.
+        name: Symbol,
+        /// Its value.
+        value: Expr,
+    },
+    /// Binds a scalar that [`Stmt::Set`] changes, until the end of the block.
+    Var {
+        /// Its name.
+        name: Symbol,
+        /// Its first value.
+        init: Expr,
+    },
+    /// Changes a [`Stmt::Var`].
+    Set {
+        /// Its name.
+        name: Symbol,
+        /// Its next value.
+        value: Expr,
+    },
+    /// Writes an element of an array.
+    Store {
+        /// The array: a written parameter or an allocation.
+        target: Symbol,
+        /// The index, one `i64` for each axis.
+        at: Vec<Expr>,
+        /// The element.
+        value: Expr,
+    },
+    /// A small array of fixed size, until the end of the block; contents undefined at first.
+    Alloc {
+        /// Its name.
+        name: Symbol,
+        /// Its element type.
+        dtype: DType,
+        /// Its sizes.
+        shape: Vec<i64>,
+    },
+    /// A matrix product.
+    Gemm(Box<Gemm>),
+}
+
+impl Stmt {
+    /// The blocks directly inside.
+    pub fn blocks(&self) -> Vec<&[Stmt]> {
+        match self {
+            Stmt::For { body, .. } | Stmt::If { then: body, .. } => vec![body],
+            Stmt::Gemm(gemm) => vec![&gemm.body],
+            Stmt::Let { .. }
+            | Stmt::Var { .. }
+            | Stmt::Set { .. }
+            | Stmt::Store { .. }
+            | Stmt::Alloc { .. } => vec![],
+        }
+    }
+
+    /// The expressions directly inside, those of nested blocks excepted.
+    pub fn exprs(&self) -> Vec<&Expr> {
+        match self {
+            Stmt::For { .. } | Stmt::Alloc { .. } => vec![],
+            Stmt::If { cond, .. } => vec![cond],
+            Stmt::Let { value, .. } | Stmt::Var { init: value, .. } | Stmt::Set { value, .. } => vec![value],
+            Stmt::Store { at, value, .. } => at.iter().chain([value]).collect(),
+            Stmt::Gemm(gemm) => vec![&gemm.a, &gemm.b],
+        }
+    }
+
+    /// Calls `visit` with this statement and everything inside, outermost first.
+    pub fn walk(&self, visit: &mut dyn FnMut(&Stmt)) {
+        visit(self);
+        for block in self.blocks() {
+            block.iter().for_each(|stmt| stmt.walk(visit));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Programs: kernels, the buffers between them, and the steps that run them.
+//!
+//! The same for every target. Before the memory plan, buffers have no offsets; the plan gives each one a place in
+//! one arena, as an expression that is evaluated when the sizes are bound.
+
+use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
+use crate::kernel::Kernel;
+use crate::kernel::stmt::PANEL;
+use crate::origin::Origin;
+use crate::scalar::Scalar;
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+use crate::weight::Weight;
+
+/// How a weight lies in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Row-major, as it is.
+    Plain,
+    /// Axes permuted: axis `i` of the packed weight is axis `perm[i]` of the weight.
+    Permuted(Vec<usize>),
+    /// Panels of 32 columns of the matrix `B[k, j] = weight[offset + k·row + j·col]` (positions in elements), as
+    /// `[ceil(cols, 32), depth, 32]`, zero beyond the last column.
+    Panels {
+        /// Extent of `k`.
+        depth: usize,
+        /// Extent of `j`.
+        cols: usize,
+        /// Stride of `k`.
+        row: usize,
+        /// Stride of `j`.
+        col: usize,
+        /// First element.
+        offset: usize,
+    },
+}
+
+/// A weight as kernels read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedWeight {
+    /// Its name in the program.
+    pub name: Symbol,
+    /// What it is made from.
+    pub weight: Weight,
+    /// How it lies in memory.
+    pub layout: Layout,
+}
+
+impl PackedWeight {
+    /// Its type as packed.
+    pub fn ty(&self) -> TensorType {
+        TensorType::fixed(self.weight.dtype(), &self.shape())
+    }
+
+    /// Its sizes as packed.
+    pub fn shape(&self) -> Vec<usize> {
+        let shape = self.weight.shape();
+        match &self.layout {
+            Layout::Plain => shape.to_vec(),
+            Layout::Permuted(perm) => perm.iter().map(|&axis| shape[axis]).collect(),
+            Layout::Panels { depth, cols, .. } => {
+                vec![cols.div_ceil(PANEL as usize), *depth, PANEL as usize]
+            }
+        }
+    }
+
+    /// Its contents as packed: what the artifact stores.
+    pub fn pack(&self) -> Tensor {
+        let source = self.weight.tensor();
+        let dtype = self.weight.dtype();
+        match &self.layout {
+            Layout::Plain => source,
+            Layout::Permuted(perm) => Tensor::from_fn(dtype, &self.shape(), |index| {
+                let mut at = vec![0; perm.len()];
+                for (i, &axis) in perm.iter().enumerate() {
+                    at[axis] = index[i];
+                }
+                source.at(&at)
+            }),
+            Layout::Panels { cols, row, col, offset, .. } => Tensor::from_fn(dtype, &self.shape(), |index| {
+                let j = index[0] * PANEL as usize + index[2];
+                match j < *cols {
+                    true => source.get(offset + index[1] * row + j * col),
+                    false => Scalar::from_i64(dtype, 0),
+                }
+            }),
+        }
+    }
+}
+
+/// An input or an output of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its name in the model.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+}
+
+/// Where a buffer lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// In the arena, from its first to its last use.
+    Arena,
+    /// Kept between calls.
+    State,
+}
+
+/// Memory between steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// Its name.
+    pub name: Symbol,
+    /// Its type.
+    pub ty: TensorType,
+    /// Where it lives.
+    pub space: Space,
+    /// Its first byte in its space, once planned.
+    pub offset: Option<Dim>,
+}
+
+/// What a step passes for a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Arg {
+    /// An input of the entry.
+    Input(usize),
+    /// An output of the entry.
+    Output(usize),
+    /// A weight of the program.
+    Weight(usize),
+    /// A buffer of the entry.
+    Buffer(usize),
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Which kernel.
+    pub kernel: usize,
+    /// What it gets for each of its parameters. Sizes of a parameter and of what is passed agree in bytes; the
+    /// shapes may differ (a reshape is a view).
+    pub args: Vec<Arg>,
+    /// What it gets for each of its sizes.
+    pub sizes: Vec<Dim>,
+    /// The nodes of the model that it computes.
+    pub origin: Origin,
+}
+
+/// A function of the model: inputs to outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its inputs.
+    pub inputs: Vec<Port>,
+    /// Its outputs.
+    pub outputs: Vec<Port>,
+    /// The memory between its steps.
+    pub buffers: Vec<Buffer>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Size of the arena in bytes, once planned.
+    pub arena: Option<Dim>,
+}
+
+impl Entry {
+    /// Every symbol of the inputs' types, in order of appearance.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        for dim in self.inputs.iter().flat_map(|port| &port.ty.shape) {
+            dim.for_each_symbol(&mut |symbol| {
+                if !symbols.contains(symbol) {
+                    symbols.push(symbol.clone());
+                }
+            });
+        }
+        symbols
+    }
+}
+
+/// Kernels, weights and entries that share them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// The model's name.
+    pub name: String,
+    /// The weights, each in the layout that its kernels read.
+    pub weights: Vec<PackedWeight>,
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
+    /// The functions.
+    pub entries: Vec<Entry>,
+}
+
+impl Program {
+    /// The type of what `arg` names in `entry`.
+    pub fn arg_type(&self, entry: &Entry, arg: Arg) -> TensorType {
+        match arg {
+            Arg::Input(i) => entry.inputs[i].ty.clone(),
+            Arg::Output(i) => entry.outputs[i].ty.clone(),
+            Arg::Weight(i) => self.weights[i].ty(),
+            Arg::Buffer(i) => entry.buffers[i].ty.clone(),
+        }
+    }
+
+    /// The element type of what `arg` names in `entry`.
+    pub fn arg_dtype(&self, entry: &Entry, arg: Arg) -> DType {
+        self.arg_type(entry, arg).dtype
+    }
+}

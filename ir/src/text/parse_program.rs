@@ -1,0 +1,214 @@
+//! Programs from text.
+//!
+//! ```text
+//! program = "program" "@" name "{" { weights | kernel | entry } "}" ;
+//! weights = "weights" "@" name ":" type "=" contents [ layout ] [ "named" string ] ;
+//! layout  = "permuted" "[" ints "]" | "panels" "depth=" int "cols=" int "row=" int "col=" int "offset=" int ;
+//! entry   = "entry" "@" name "(" ports ")" "->" "(" ports ")" "{" { buffer } [ "arena" size "bytes" ] { call } "}" ;
+//! buffer  = ( "buffer" | "state" ) "%" name ":" type [ "at" size ] ;
+//! call    = "call" ( "@" name | int ) "(" args ")" [ "[" [ name "=" ] size, … "]" ] [ from ] ;
+//! arg     = "%" name | "@" name | ( "input" | "output" | "weight" | "buffer" ) int ;
+//! ```
+//!
+//! Weights and kernels stand before the entries that use them.
+
+use crate::dim::Symbol;
+use crate::program::{Arg, Buffer, Entry, Layout, PackedWeight, Port, Program, Space, Step};
+use crate::text::cursor::{Cursor, Parse};
+use crate::text::dim;
+use crate::text::error::{ParseError, Problem};
+use crate::text::lex::{Kind, Sigil};
+use crate::text::parse_graph::{contents, origin};
+use crate::text::parse_kernel::kernel;
+use crate::text::weights::WeightSource;
+
+/// Parses a text with one program.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_program(text: &str, weights: &dyn WeightSource) -> Result<Program, Vec<ParseError>> {
+    let mut cursor = Cursor::new(text);
+    let read = program(&mut cursor, weights);
+    let read = read
+        .and_then(|program| if cursor.is_end() { Ok(program) } else { Err(cursor.unexpected("the end")) });
+    let program = read.map_err(|error| cursor.report(error)).ok();
+    cursor.finish(program)
+}
+
+fn program(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<Program> {
+    cursor.expect_word("program")?;
+    let name = cursor.sigil("@")?;
+    let mut program = Program { name, weights: vec![], kernels: vec![], entries: vec![] };
+    lines(cursor, |cursor| {
+        if cursor.eat_word("weights") {
+            let packed = packed(cursor, source)?;
+            program.weights.push(packed);
+        } else if cursor.is_word("kernel") {
+            let kernel = kernel(cursor)?;
+            program.kernels.push(kernel);
+        } else if cursor.eat_word("entry") {
+            let entry = entry(cursor, &program)?;
+            program.entries.push(entry);
+        } else {
+            return Err(cursor.unexpected("`weights`, `kernel` or `entry`"));
+        }
+        Ok(())
+    })?;
+    Ok(program)
+}
+
+/// What stands between braces, line by line.
+fn lines(cursor: &mut Cursor<'_>, mut line: impl FnMut(&mut Cursor<'_>) -> Parse<()>) -> Parse<()> {
+    cursor.expect("{")?;
+    while !cursor.eat("}") {
+        let start = cursor.position();
+        if cursor.is_end() {
+            return Err(cursor.unexpected("}"));
+        }
+        if let Err(error) = line(cursor) {
+            cursor.report(error);
+            cursor.recover(start);
+        }
+    }
+    Ok(())
+}
+
+fn packed(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<PackedWeight> {
+    let name = cursor.sigil("@")?;
+    let read = cursor.expect(":").and_then(|()| contents(cursor, &name, source));
+    let weight = read.inspect_err(|_| cursor.poison(Sigil('@', &name).to_string()))?;
+    let start = cursor.span();
+    let layout = if cursor.eat_word("permuted") {
+        cursor.expect("[")?;
+        let perm: Vec<usize> = cursor.list("]", |cursor| cursor.integer("an axis"))?;
+        let mut sorted = perm.clone();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..weight.shape().len()) {
+            let why = "the axes of the weight, each once, are what it can be permuted by";
+            return Err(ParseError { span: cursor.since(start), problem: Problem::Weight { why } });
+        }
+        Layout::Permuted(perm)
+    } else if cursor.eat_word("panels") {
+        let mut field = |name: &'static str| {
+            cursor.expect_word(name)?;
+            cursor.expect("=")?;
+            cursor.integer("a number")
+        };
+        let (depth, cols, row) = (field("depth")?, field("cols")?, field("row")?);
+        let (col, offset) = (field("col")?, field("offset")?);
+        Layout::Panels { depth, cols, row, col, offset }
+    } else {
+        Layout::Plain
+    };
+    let weight = if cursor.eat_word("named") { weight.renamed(cursor.string()?) } else { weight };
+    Ok(PackedWeight { name: Symbol::new(name), weight, layout })
+}
+
+fn ports(cursor: &mut Cursor<'_>) -> Parse<Vec<Port>> {
+    cursor.expect("(")?;
+    cursor.list(")", |cursor| {
+        let name = cursor.sigil("%")?;
+        cursor.expect(":")?;
+        Ok(Port { name, ty: cursor.ty()? })
+    })
+}
+
+fn entry(cursor: &mut Cursor<'_>, program: &Program) -> Parse<Entry> {
+    let name = cursor.sigil("@")?;
+    let inputs = ports(cursor)?;
+    cursor.expect("->")?;
+    let outputs = ports(cursor)?;
+    let mut entry = Entry { name, inputs, outputs, buffers: vec![], steps: vec![], arena: None };
+    lines(cursor, |cursor| {
+        if cursor.is_word("buffer") || cursor.is_word("state") {
+            let space = if cursor.is_word("buffer") { Space::Arena } else { Space::State };
+            cursor.advance();
+            let name = Symbol::new(cursor.sigil("%")?);
+            cursor.expect(":")?;
+            let ty = cursor.ty()?;
+            let offset = if cursor.eat_word("at") { Some(dim::dim(cursor)?) } else { None };
+            entry.buffers.push(Buffer { name, ty, space, offset });
+        } else if cursor.eat_word("arena") {
+            entry.arena = Some(dim::dim(cursor)?);
+            cursor.expect_word("bytes")?;
+        } else if cursor.eat_word("call") {
+            let step = step(cursor, program, &entry)?;
+            entry.steps.push(step);
+        } else {
+            return Err(cursor.unexpected("`buffer`, `state`, `arena` or `call`"));
+        }
+        Ok(())
+    })?;
+    Ok(entry)
+}
+
+fn step(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Step> {
+    let kernel = match cursor.is("@") {
+        true => {
+            named(cursor, '@', |name| program.kernels.iter().position(|kernel| kernel.name.name() == name))?
+        }
+        false => cursor.integer("a kernel")?,
+    };
+    cursor.expect("(")?;
+    let args = cursor.list(")", |cursor| arg(cursor, program, entry))?;
+    let mut sizes = Vec::new();
+    if cursor.eat("[") {
+        sizes = cursor.list("]", |cursor| {
+            if matches!(cursor.kind(), Kind::Word | Kind::Name) && cursor.next_kind() == Kind::Sign("=") {
+                let start = cursor.span();
+                let name = cursor.symbol("a size")?;
+                cursor.expect("=")?;
+                return Ok((Some((name, start)), dim::dim(cursor)?));
+            }
+            Ok((None, dim::dim(cursor)?))
+        })?;
+    }
+    // A name is there for the reader; a wrong one would mislead.
+    for (i, (name, _)) in sizes.iter().enumerate() {
+        let expected = program.kernels.get(kernel).and_then(|kernel| kernel.sizes.get(i));
+        if let (Some((name, span)), Some(expected)) = (name, expected)
+            && name != expected
+        {
+            let problem = Problem::Stated { stated: name.to_string(), found: expected.to_string() };
+            return Err(ParseError { span: span.clone(), problem });
+        }
+    }
+    let sizes = sizes.into_iter().map(|(_, size)| size).collect();
+    Ok(Step { kernel, args, sizes, origin: origin(cursor)? })
+}
+
+/// A name behind its sigil, as the position that `find` gives for it.
+fn named(cursor: &mut Cursor<'_>, sigil: char, find: impl Fn(&str) -> Option<usize>) -> Parse<usize> {
+    let start = cursor.span();
+    let name = cursor.sigil(if sigil == '@' { "@" } else { "%" })?;
+    let problem = || Problem::Undefined { name: Sigil(sigil, &name).to_string() };
+    find(&name).ok_or_else(|| ParseError { span: cursor.since(start), problem: problem() })
+}
+
+fn arg(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Arg> {
+    if cursor.is("@") {
+        let find = |name: &str| program.weights.iter().position(|packed| packed.name.name() == name);
+        return named(cursor, '@', find).map(Arg::Weight);
+    }
+    if cursor.is("%") {
+        // Inputs, then outputs, then buffers: one list of positions.
+        let (inputs, outputs) = (entry.inputs.len(), entry.outputs.len());
+        let at = named(cursor, '%', |name| {
+            super::print_program::local_names(entry).position(|known| known == name)
+        })?;
+        return Ok(match at {
+            at if at < inputs => Arg::Input(at),
+            at if at < inputs + outputs => Arg::Output(at - inputs),
+            at => Arg::Buffer(at - inputs - outputs),
+        });
+    }
+    let kind: fn(usize) -> Arg = match cursor.slice() {
+        "input" => Arg::Input,
+        "output" => Arg::Output,
+        "weight" => Arg::Weight,
+        "buffer" => Arg::Buffer,
+        _ => return Err(cursor.unexpected("what to pass: %name, @name, or `buffer 0`")),
+    };
+    cursor.advance();
+    Ok(kind(cursor.integer("a position")?))
+}

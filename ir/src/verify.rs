@@ -1,0 +1,11 @@
+//! What a valid graph, kernel and program is. All violations are reported, never the first only.
+//!
+//! Graphs: [`graph`]. Kernels: [`kernel`]. Programs: [`program`]. One function is one rule.
+
+mod graph;
+mod kernel;
+mod program;
+
+pub use graph::{Violation, verify};
+pub use kernel::{KernelViolation, verify_kernel};
+pub use program::{ProgramViolation, verify_program};

@@ -1,0 +1,285 @@
+//! Rules of a valid graph:
+//!
+//! - outputs and operands are results of nodes that there are;
+//! - each op has as many operands as it takes, and the attributes that it declares;
+//! - each result has the type that `infer` gives for the operands, a weight the type of its contents;
+//! - no node depends on itself;
+//! - inputs have names of their own, and so have outputs;
+//! - the sizes of inputs are symbols or not negative;
+//! - nested graphs are valid.
+//!
+//! Dead nodes are allowed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::attr::{Attr, AttrError};
+use crate::graph::{Graph, Kind, NodeId, Value, arity_error};
+use crate::op::{Infer, OpError};
+use crate::origin::{At, Origin};
+use crate::types::TensorType;
+
+/// What is wrong with a node.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The op does not accept its operands.
+    #[error("`{op}`: {error}")]
+    Op {
+        /// The op.
+        op: &'static str,
+        /// Why not.
+        error: OpError,
+    },
+    /// A result has another type than the op gives.
+    #[error("`{op}` gives {inferred}, declared is {declared}")]
+    StaleType {
+        /// The op.
+        op: &'static str,
+        /// What the op gives.
+        inferred: String,
+        /// What the graph says.
+        declared: String,
+    },
+    /// A weight, or an input, of another type than its node states.
+    #[error("this has the type {found}, declared is {declared}")]
+    LeafType {
+        /// What the graph says.
+        declared: String,
+        /// What it is.
+        found: String,
+    },
+    /// An operand or an output that is no result of any node.
+    #[error("{what} {index} is no result of any node")]
+    NoValue {
+        /// Operand or output.
+        what: &'static str,
+        /// Which.
+        index: usize,
+    },
+    /// The node depends on itself.
+    #[error("the node depends on itself")]
+    Cycle,
+    /// Two inputs, or two outputs, with one name.
+    #[error("two {what}s are called \"{name}\"")]
+    Twice {
+        /// Input or output.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A negative size.
+    #[error("the size {size} of input \"{name}\" is negative")]
+    NegativeSize {
+        /// The input.
+        name: String,
+        /// The size.
+        size: i64,
+    },
+    /// Something is wrong in a nested graph.
+    #[error("in the graph `{key}`: {violation}")]
+    Nested {
+        /// The attribute that holds it.
+        key: &'static str,
+        /// What is wrong there.
+        violation: Box<At<Violation>>,
+    },
+}
+
+impl Violation {
+    /// A stable code, for `egraft explain`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Violation::Op { error, .. } => error.code(),
+            Violation::StaleType { .. } => "egraft::verify::stale_type",
+            Violation::LeafType { .. } => "egraft::verify::leaf_type",
+            Violation::NoValue { .. } => "egraft::verify::no_value",
+            Violation::Cycle => "egraft::verify::cycle",
+            Violation::Twice { .. } => "egraft::verify::twice",
+            Violation::NegativeSize { .. } => "egraft::verify::negative_size",
+            Violation::Nested { violation, .. } => violation.error.code(),
+        }
+    }
+}
+
+/// Every violation in a graph.
+pub fn verify(graph: &Graph) -> Vec<At<Violation>> {
+    let mut report = Vec::new();
+    outputs_exist(graph, &mut report);
+    names_are_unique(graph, &mut report);
+    if !report.iter().all(|at| matches!(at.error, Violation::Twice { .. })) {
+        // Nodes are walked from the outputs.
+        return report;
+    }
+    let order = graph.order();
+    let cyclic = acyclic(graph, &order, &mut report);
+    for &id in &order {
+        // Types on a cycle say nothing about each other.
+        if operands_exist(graph, id, &mut report) && !cyclic.contains(&id) {
+            attributes_are_declared(graph, id, &mut report);
+            types_are_fresh(graph, id, &mut report);
+        }
+        nested_graphs(graph, id, &mut report);
+    }
+    sizes_are_not_negative(graph, &mut report);
+    report
+}
+
+fn exists(graph: &Graph, value: Value) -> bool {
+    graph.contains(value.node) && value.result < graph.node(value.node).types.len()
+}
+
+/// Each output is a result of a node.
+fn outputs_exist(graph: &Graph, report: &mut Vec<At<Violation>>) {
+    for (index, value) in graph.outputs().into_iter().enumerate() {
+        if !exists(graph, value) {
+            let error = Violation::NoValue { what: "output", index };
+            report.push(At { node: None, origin: Origin::none(), error });
+        }
+    }
+}
+
+/// Each operand is a result of a node.
+fn operands_exist(graph: &Graph, id: NodeId, report: &mut Vec<At<Violation>>) -> bool {
+    let before = report.len();
+    for (index, value) in graph.operands(id).into_iter().enumerate() {
+        if !exists(graph, value) {
+            report.push(graph.at(id, Violation::NoValue { what: "operand", index }));
+        }
+    }
+    report.len() == before
+}
+
+/// Each op has the attributes that it declares, of the declared kinds.
+fn attributes_are_declared(graph: &Graph, id: NodeId, report: &mut Vec<At<Violation>>) {
+    let Some((def, attrs)) = graph.node(id).op() else { return };
+    let given = attrs.iter().map(|(key, attr)| (key.to_owned(), attr.clone()));
+    let error = match def.check_attrs(given) {
+        Ok(complete) if complete == *attrs => return,
+        // Some default was not filled in.
+        Ok(complete) => {
+            complete.iter().find(|(key, _)| attrs.iter().all(|(other, _)| other != *key)).map(|(key, _)| {
+                AttrError::Missing { op: def.name, key, kind: "filled in when the node is made" }
+            })
+        }
+        Err(error) => Some(error),
+    };
+    report.extend(error.map(|error| graph.at(id, Violation::Op { op: def.name, error: error.into() })));
+}
+
+/// Each op has as many operands as it takes, and its results the types that `infer` gives for them.
+fn types_are_fresh(graph: &Graph, id: NodeId, report: &mut Vec<At<Violation>>) {
+    let node = graph.node(id);
+    let text = |types: &[TensorType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (def, attrs) = match &node.kind {
+        Kind::Op { def, attrs } => (def, attrs),
+        Kind::Weight(weight) if node.types == [weight.ty()] => return,
+        Kind::Input(_) if node.types.len() == 1 => return,
+        leaf => {
+            let found = match leaf {
+                Kind::Weight(weight) => weight.ty().to_string(),
+                _ => "of one tensor".to_owned(),
+            };
+            report.push(graph.at(id, Violation::LeafType { declared: text(&node.types), found }));
+            return;
+        }
+    };
+    let operands = graph.operands(id);
+    if !def.arity.admits(operands.len()) {
+        let error = arity_error(def, operands.len());
+        report.push(graph.at(id, Violation::Op { op: def.name, error }));
+        return;
+    }
+    let types: Vec<&TensorType> = operands.iter().map(|value| graph.ty(*value)).collect();
+    match def.semantics.infer(&Infer { operands: &types, attrs }) {
+        Ok(inferred) if inferred == node.types => {}
+        Ok(inferred) => {
+            let (inferred, declared) = (text(&inferred), text(&node.types));
+            report.push(graph.at(id, Violation::StaleType { op: def.name, inferred, declared }));
+        }
+        Err(error) => report.push(graph.at(id, Violation::Op { op: def.name, error })),
+    }
+}
+
+/// No node depends on itself. Gives the nodes that do, or that depend on one that does.
+fn acyclic(graph: &Graph, order: &[NodeId], report: &mut Vec<At<Violation>>) -> BTreeSet<NodeId> {
+    // Take away what depends on nothing left; what remains is cycles and what hangs on them.
+    let mut left: BTreeSet<NodeId> = order.iter().copied().collect();
+    let mut waiting: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut users: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    let mut free = Vec::new();
+    for &id in order {
+        let operands = graph.operands(id);
+        for operand in &operands {
+            users.entry(operand.node).or_default().push(id);
+        }
+        if operands.is_empty() {
+            free.push(id);
+        }
+        waiting.insert(id, operands.len());
+    }
+    while let Some(id) = free.pop() {
+        left.remove(&id);
+        for user in users.get(&id).into_iter().flatten() {
+            let count = waiting.get_mut(user).expect("every user is in the order");
+            *count -= 1;
+            if *count == 0 {
+                free.push(*user);
+            }
+        }
+    }
+    for &id in left.iter().filter(|&&id| reaches_itself(graph, id, &left)) {
+        report.push(graph.at(id, Violation::Cycle));
+    }
+    left
+}
+
+fn reaches_itself(graph: &Graph, from: NodeId, within: &BTreeSet<NodeId>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![from];
+    while let Some(id) = todo.pop() {
+        for operand in graph.operands(id) {
+            if operand.node == from {
+                return true;
+            }
+            if within.contains(&operand.node) && seen.insert(operand.node) {
+                todo.push(operand.node);
+            }
+        }
+    }
+    false
+}
+
+fn names_are_unique(graph: &Graph, report: &mut Vec<At<Violation>>) {
+    let nowhere = |error| At { node: None, origin: Origin::none(), error };
+    let inputs = graph.inputs().iter().map(|&id| graph.input_name(id)).collect();
+    for (what, names) in [("input", inputs), ("output", graph.output_names())] {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if !seen.insert(name) {
+                report.push(nowhere(Violation::Twice { what, name: name.to_owned() }));
+            }
+        }
+    }
+}
+
+fn sizes_are_not_negative(graph: &Graph, report: &mut Vec<At<Violation>>) {
+    for &id in graph.inputs() {
+        for size in graph.node(id).types.iter().flat_map(|ty| &ty.shape).filter_map(crate::Dim::as_const) {
+            if size < 0 {
+                let name = graph.input_name(id).to_owned();
+                report.push(graph.at(id, Violation::NegativeSize { name, size }));
+            }
+        }
+    }
+}
+
+fn nested_graphs(graph: &Graph, id: NodeId, report: &mut Vec<At<Violation>>) {
+    let Some((_, attrs)) = graph.node(id).op() else { return };
+    for (key, attr) in attrs.iter() {
+        if let Attr::Graph(inner) = attr {
+            for violation in verify(inner) {
+                report.push(graph.at(id, Violation::Nested { key, violation: Box::new(violation) }));
+            }
+        }
+    }
+}

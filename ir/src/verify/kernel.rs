@@ -1,0 +1,566 @@
+//! Rules of a valid kernel:
+//!
+//! - names are defined before they are used, and arrays are indexed with one index for each axis;
+//! - functions get the element types that they are defined for, and stores the type of their array;
+//! - every access is in range: proved from the extents of the loops around it, or guarded by a condition around it
+//!   on the very index that is used;
+//! - iterations of a parallel loop write apart: from the place of a store to anything that lives outside the loop,
+//!   the iteration can be told; scalars from outside are not changed in it;
+//! - a stage that fills a parameter has its type, and each written parameter is filled by one stage;
+//! - folds stand in the stage form only; vector loops have 1 to 64 lanes; unrolled loops a number of iterations.
+//!
+//! An index that depends on data is taken as it is: the op that makes it clamps it.
+
+use std::collections::BTreeMap;
+
+use crate::dim::{Atom, Dim, Ranges, Symbol};
+use crate::dtype::DType;
+use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Stage, Stmt};
+use crate::scalar::{Binary, Unary};
+use crate::types::TensorType;
+
+/// What is wrong with a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelViolation {
+    /// A name that nothing defines before this place.
+    #[error("`{kernel}`: `{name}` is not defined here")]
+    Undefined {
+        /// The kernel.
+        kernel: String,
+        /// The name.
+        name: String,
+    },
+    /// Another number of indices than the array has axes.
+    #[error("`{kernel}`: `%{array}` has {expected} axes, indexed with {found}")]
+    Rank {
+        /// The kernel.
+        kernel: String,
+        /// The array.
+        array: String,
+        /// Its axes.
+        expected: usize,
+        /// The indices.
+        found: usize,
+    },
+    /// Element types that do not go together.
+    #[error("`{kernel}`: {what} of {left} and {right}")]
+    Types {
+        /// The kernel.
+        kernel: String,
+        /// The function.
+        what: String,
+        /// One type.
+        left: DType,
+        /// The other.
+        right: DType,
+    },
+    /// An access that may leave its array.
+    #[error("`{kernel}`: `{index}` is not known to lie in 0..{size}, an axis of `%{array}`")]
+    OutOfRange {
+        /// The kernel.
+        kernel: String,
+        /// The array.
+        array: String,
+        /// The index.
+        index: String,
+        /// The size of the axis.
+        size: String,
+    },
+    /// A store to a parameter that is only read.
+    #[error("`{kernel}`: `%{array}` is only read")]
+    ReadOnly {
+        /// The kernel.
+        kernel: String,
+        /// The array.
+        array: String,
+    },
+    /// Iterations of a parallel loop may write to one place.
+    #[error(
+        "`{kernel}`: iterations of the parallel loop over `{axis}` may write the same element of `%{array}`"
+    )]
+    Race {
+        /// The kernel.
+        kernel: String,
+        /// The axis.
+        axis: String,
+        /// The array.
+        array: String,
+    },
+    /// A stage that does not fit the parameter that it fills.
+    #[error("`{kernel}`: a stage of {found} fills `%{param}`, which is {expected}")]
+    Stage {
+        /// The kernel.
+        kernel: String,
+        /// The parameter.
+        param: String,
+        /// Its type.
+        expected: String,
+        /// The stage's type.
+        found: String,
+    },
+    /// A written parameter that no stage fills, or more than one.
+    #[error("`{kernel}`: {stages} stages fill `%{param}`")]
+    Filled {
+        /// The kernel.
+        kernel: String,
+        /// The parameter.
+        param: String,
+        /// Stages that fill it.
+        stages: usize,
+    },
+    /// Something that this form does not have.
+    #[error("`{kernel}`: {what}")]
+    Form {
+        /// The kernel.
+        kernel: String,
+        /// What.
+        what: &'static str,
+    },
+}
+
+/// Every violation in a kernel.
+pub fn verify_kernel(kernel: &Kernel) -> Vec<KernelViolation> {
+    let mut check = Check {
+        kernel,
+        arrays: kernel.params.iter().map(|p| (p.name.clone(), Array::of(&p.ty, 0))).collect(),
+        scalars: BTreeMap::new(),
+        axes: kernel.sizes.iter().cloned().collect(),
+        ranges: Ranges::new(),
+        facts: Vec::new(),
+        loops: Vec::new(),
+        report: Vec::new(),
+    };
+    for ty in kernel.params.iter().map(|param| &param.ty) {
+        ty.shape.iter().for_each(|size| check.dim(size));
+    }
+    match &kernel.body {
+        Body::Stages(stages) => {
+            for stage in stages {
+                check.inside(&stage.axes, |check| check.expr(&stage.body, true));
+                check.stage(stage);
+                check.arrays.entry(stage.name.clone()).or_insert_with(|| Array::of(&stage.ty(), 0));
+            }
+            check.each_is_filled(stages);
+        }
+        Body::Loops(body) => check.block(body),
+    }
+    check.report
+}
+
+/// An array that can be accessed.
+#[derive(Clone)]
+struct Array {
+    dtype: DType,
+    shape: Vec<Dim>,
+    /// How many loops there are around its definition.
+    depth: usize,
+}
+
+impl Array {
+    fn of(ty: &TensorType, depth: usize) -> Array {
+        Array { dtype: ty.dtype, shape: ty.shape.clone(), depth }
+    }
+}
+
+/// A loop around a place.
+#[derive(Clone)]
+struct Around {
+    axis: Symbol,
+    /// May its iterations run at the same time?
+    parallel: bool,
+}
+
+struct Check<'a> {
+    kernel: &'a Kernel,
+    arrays: BTreeMap<Symbol, Array>,
+    /// Element type, and how many loops there are around the definition.
+    scalars: BTreeMap<Symbol, (DType, usize)>,
+    /// Names that index arithmetic may use.
+    axes: std::collections::BTreeSet<Symbol>,
+    ranges: Ranges,
+    /// What conditions around say: these are not negative.
+    facts: Vec<Dim>,
+    /// The loops around, outermost first.
+    loops: Vec<Around>,
+    report: Vec<KernelViolation>,
+}
+
+impl Check<'_> {
+    fn name(&self) -> String {
+        self.kernel.name.to_string()
+    }
+
+    fn undefined(&mut self, name: &Symbol) {
+        let kernel = self.name();
+        self.report.push(KernelViolation::Undefined { kernel, name: name.to_string() });
+    }
+
+    fn types(&mut self, what: &str, left: DType, right: DType) {
+        let kernel = self.name();
+        self.report.push(KernelViolation::Types { kernel, what: what.to_owned(), left, right });
+    }
+
+    /// With these axes in range.
+    fn inside(&mut self, axes: &[(Symbol, Dim)], then: impl FnOnce(&mut Self)) {
+        let (before, names) = (self.ranges.clone(), self.axes.clone());
+        for (axis, extent) in axes {
+            self.dim(extent);
+            self.ranges.enter(axis.clone(), extent.clone());
+            self.axes.insert(axis.clone());
+        }
+        then(self);
+        self.ranges = before;
+        self.axes = names;
+    }
+
+    /// With what a condition says, if it holds.
+    fn given(&mut self, cond: &Expr, then: impl FnOnce(&mut Self)) {
+        let before = self.facts.len();
+        self.learn(cond);
+        then(self);
+        self.facts.truncate(before);
+    }
+
+    fn learn(&mut self, cond: &Expr) {
+        let ExprKind::Binary(function, a, b) = cond.kind() else { return };
+        if *function == Binary::And {
+            self.learn(a);
+            self.learn(b);
+            return;
+        }
+        let (Some(a), Some(b)) = (a.as_index(), b.as_index()) else { return };
+        let gap = b.clone() - a.clone();
+        match function {
+            Binary::Le => self.facts.push(gap),
+            Binary::Lt => self.facts.push(gap - Dim::constant(1)),
+            Binary::Ge => self.facts.push(-gap),
+            Binary::Gt => self.facts.push(-gap - Dim::constant(1)),
+            _ => {}
+        }
+    }
+
+    fn dim(&mut self, dim: &Dim) {
+        let mut unknown = Vec::new();
+        dim.for_each_symbol(&mut |symbol| {
+            if !self.axes.contains(symbol) {
+                unknown.push(symbol.clone());
+            }
+        });
+        unknown.iter().for_each(|symbol| self.undefined(symbol));
+    }
+
+    /// Is it proved, or said by a condition around, that `dim` is not negative?
+    fn is_nonnegative(&self, dim: &Dim) -> bool {
+        self.ranges.is_nonnegative(dim)
+            || self.facts.iter().any(|fact| self.ranges.is_nonnegative(&(dim.clone() - fact.clone())))
+    }
+
+    fn access(&mut self, array: &Symbol, at: &[Expr]) {
+        let Some(Array { shape, .. }) = self.arrays.get(array).cloned() else { return self.undefined(array) };
+        let kernel = self.name();
+        if shape.len() != at.len() {
+            let (expected, found) = (shape.len(), at.len());
+            self.report.push(KernelViolation::Rank { kernel, array: array.to_string(), expected, found });
+            return;
+        }
+        for (index, size) in at.iter().zip(&shape) {
+            if index.dtype() != DType::I64 {
+                self.types("an index", index.dtype(), DType::I64);
+            }
+            let Some(index) = index.as_index() else { continue };
+            let above = size.clone() - Dim::constant(1) - index.clone();
+            if !self.is_nonnegative(index) || !self.is_nonnegative(&above) {
+                let (array, index, size) = (array.to_string(), index.to_string(), size.to_string());
+                self.report.push(KernelViolation::OutOfRange { kernel: kernel.clone(), array, index, size });
+            }
+        }
+    }
+
+    fn expr(&mut self, e: &Expr, folds: bool) {
+        match e.kind() {
+            ExprKind::Const(_) => {}
+            ExprKind::Index(dim) => self.dim(dim),
+            ExprKind::Load { source, at, dtype } => {
+                at.iter().for_each(|index| self.expr(index, folds));
+                self.access(source, at);
+                if let Some(found) = self.arrays.get(source).map(|array| array.dtype)
+                    && found != *dtype
+                {
+                    self.types("a load", found, *dtype);
+                }
+            }
+            ExprKind::Var { name, dtype } => match self.scalars.get(name).copied() {
+                None => self.undefined(name),
+                Some((found, _)) if found != *dtype => self.types("a scalar", found, *dtype),
+                Some(_) => {}
+            },
+            ExprKind::Unary(function, x) => {
+                self.expr(x, folds);
+                self.unary(*function, x.dtype());
+            }
+            ExprKind::Binary(function, a, b) => {
+                self.expr(a, folds);
+                self.expr(b, folds);
+                if a.dtype() != b.dtype() || !function.accepts(a.dtype()) {
+                    self.types(function.name(), a.dtype(), b.dtype());
+                }
+            }
+            ExprKind::Fma(a, b, c) => {
+                [a, b, c].into_iter().for_each(|x| self.expr(x, folds));
+                let one = a.dtype() == b.dtype() && b.dtype() == c.dtype();
+                if !one || !matches!(a.dtype(), DType::F32 | DType::F64) {
+                    self.types("fma", a.dtype(), c.dtype());
+                }
+            }
+            ExprKind::Select(cond, yes, no) => {
+                self.expr(cond, folds);
+                self.given(cond, |check| check.expr(yes, folds));
+                let not = negated(cond);
+                match not {
+                    Some(not) => self.given(&not, |check| check.expr(no, folds)),
+                    None => self.expr(no, folds),
+                }
+                if cond.dtype() != DType::Bool || yes.dtype() != no.dtype() {
+                    self.types("select", yes.dtype(), no.dtype());
+                }
+            }
+            ExprKind::Cast(_, x) => self.expr(x, folds),
+            ExprKind::Bitcast(dtype, x) => {
+                self.expr(x, folds);
+                if dtype.bits() != x.dtype().bits() {
+                    self.types("bitcast", x.dtype(), *dtype);
+                }
+            }
+            ExprKind::Fold(fold) => {
+                if !folds {
+                    let kernel = self.name();
+                    self.report.push(KernelViolation::Form { kernel, what: "a fold among loops" });
+                }
+                self.inside(&[(fold.axis.clone(), fold.extent.clone())], |check| {
+                    check.expr(&fold.body, folds)
+                });
+            }
+        }
+    }
+
+    fn unary(&mut self, function: Unary, dtype: DType) {
+        if !function.accepts(dtype) {
+            self.types(function.name(), dtype, dtype);
+        }
+    }
+
+    fn block(&mut self, block: &[Stmt]) {
+        let (arrays, scalars) = (self.arrays.clone(), self.scalars.clone());
+        block.iter().for_each(|stmt| self.stmt(stmt));
+        self.arrays = arrays;
+        self.scalars = scalars;
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) {
+        match stmt {
+            Stmt::For { axis, extent, kind, body } => {
+                self.loop_kind(*kind, extent);
+                self.loops
+                    .push(Around { axis: axis.clone(), parallel: matches!(kind, LoopKind::Parallel(_)) });
+                self.inside(&[(axis.clone(), extent.clone())], |check| check.block(body));
+                self.loops.pop();
+            }
+            Stmt::If { cond, then } => {
+                self.expr(cond, false);
+                self.given(cond, |check| check.block(then));
+            }
+            Stmt::Let { name, value } | Stmt::Var { name, init: value } => {
+                self.expr(value, false);
+                self.scalars.insert(name.clone(), (value.dtype(), self.loops.len()));
+            }
+            Stmt::Set { name, value } => {
+                self.expr(value, false);
+                match self.scalars.get(name).copied() {
+                    None => self.undefined(name),
+                    Some((dtype, _)) if dtype != value.dtype() => self.types("set", dtype, value.dtype()),
+                    Some((_, depth)) => {
+                        let shared = self.loops[depth..].iter().find(|around| around.parallel).cloned();
+                        shared.iter().for_each(|around| self.race(&around.axis, name));
+                    }
+                }
+            }
+            Stmt::Store { target, at, value } => {
+                at.iter().for_each(|index| self.expr(index, false));
+                self.expr(value, false);
+                self.access(target, at);
+                self.store(target, at, value.dtype());
+            }
+            Stmt::Alloc { name, dtype, shape } => {
+                if shape.iter().any(|size| *size < 0) {
+                    let kernel = self.name();
+                    self.report
+                        .push(KernelViolation::Form { kernel, what: "an allocation of a negative size" });
+                }
+                let shape = shape.iter().map(|&size| Dim::constant(size)).collect();
+                self.arrays.insert(name.clone(), Array { dtype: *dtype, shape, depth: self.loops.len() });
+            }
+            Stmt::Gemm(gemm) => self.gemm(gemm),
+        }
+    }
+
+    fn loop_kind(&mut self, kind: LoopKind, extent: &Dim) {
+        let what = match kind {
+            LoopKind::Vector(lanes) if !(1..=64).contains(&lanes) => "a vector loop has 1 to 64 lanes",
+            LoopKind::Parallel(0) => "a parallel loop takes at least one iteration at a time",
+            LoopKind::Unroll if extent.as_const().is_none() => "an unrolled loop has a number of iterations",
+            _ => return,
+        };
+        let kernel = self.name();
+        self.report.push(KernelViolation::Form { kernel, what });
+    }
+
+    fn store(&mut self, target: &Symbol, at: &[Expr], value: DType) {
+        let Some(array) = self.arrays.get(target).cloned() else { return };
+        if array.dtype != value {
+            self.types("a store", array.dtype, value);
+        }
+        if self.kernel.param(target).is_some_and(|param| param.access == Access::Read) {
+            let kernel = self.name();
+            self.report.push(KernelViolation::ReadOnly { kernel, array: target.to_string() });
+        }
+        let Some(at) = at.iter().map(Expr::as_index).collect::<Option<Vec<&Dim>>>() else { return };
+        for depth in array.depth..self.loops.len() {
+            if self.loops[depth].parallel && !self.tells(depth, &at, &array.shape) {
+                let axis = self.loops[depth].axis.clone();
+                self.race(&axis, target);
+            }
+        }
+    }
+
+    fn race(&mut self, axis: &Symbol, array: &Symbol) {
+        let (kernel, axis, array) = (self.name(), axis.to_string(), array.to_string());
+        self.report.push(KernelViolation::Race { kernel, axis, array });
+    }
+
+    /// Does the place `at` in an array of this shape tell the iteration of the loop at `depth`, whatever the loops
+    /// inside it do?
+    ///
+    /// From `s·u + r` with `0 ≤ r < |s|`, both `u` and `r` are known. This is applied to each index, and to the
+    /// row-major position (which the indices determine), until nothing more follows.
+    fn tells(&self, depth: usize, at: &[&Dim], shape: &[Dim]) -> bool {
+        let axis = &self.loops[depth].axis;
+        let mut unknown: Vec<&Symbol> = self.loops[depth..].iter().map(|around| &around.axis).collect();
+        let position =
+            at.iter().zip(shape).fold(Dim::constant(0), |sum, (i, size)| sum * size.clone() + (*i).clone());
+        let mut known: Vec<Dim> = at.iter().map(|index| (*index).clone()).chain([position]).collect();
+        // From ⌊a/b⌋ and a − b·⌊a/b⌋, a is known: two loops that became one write as the two did.
+        for quotient in at {
+            let mut terms = quotient.terms();
+            let Some(([Atom::Floor(_, by)], 1)) = terms.next() else { continue };
+            if terms.next().is_none() {
+                known.extend(at.iter().map(|index| (*index).clone() + (*quotient).clone() * by.clone()));
+            }
+        }
+        loop {
+            let before = unknown.len();
+            for sum in &mut known {
+                // Each round takes one unknown out of the sum.
+                while let Some((at, rest)) = self.leading(sum, &unknown) {
+                    unknown.remove(at);
+                    *sum = rest;
+                }
+            }
+            if !unknown.contains(&axis) {
+                return true;
+            }
+            if unknown.len() == before {
+                return false;
+            }
+        }
+    }
+
+    /// The unknown `u` of `sum = s·u + r` for which `0 ≤ r < |s|` (but for what is known), with `r`.
+    fn leading(&self, sum: &Dim, unknown: &[&Symbol]) -> Option<(usize, Dim)> {
+        let zero = |symbol: &Symbol| unknown.contains(&symbol).then(|| Dim::constant(0));
+        unknown.iter().enumerate().find_map(|(at, symbol)| {
+            let (scale, rest) = sum.linear_in(symbol)?;
+            let varying = unknown.iter().any(|other| rest.mentions(other));
+            let rest = if varying { rest.clone() - rest.substitute(&zero) } else { Dim::constant(0) };
+            let scale = if self.ranges.is_nonnegative(&scale) { scale } else { -scale };
+            let apart = self.ranges.is_nonnegative(&(scale.clone() - Dim::constant(1)))
+                && self.ranges.is_nonnegative(&rest)
+                && self.ranges.is_nonnegative(&(scale - Dim::constant(1) - rest.clone()));
+            apart.then_some((at, rest))
+        })
+    }
+
+    /// A stage that fills a parameter has its type.
+    fn stage(&mut self, stage: &Stage) {
+        let Some(param) = self.kernel.param(&stage.name) else { return };
+        let kernel = self.name();
+        if param.access == Access::Read {
+            self.report.push(KernelViolation::ReadOnly { kernel, array: param.name.to_string() });
+            return;
+        }
+        let found = stage.ty();
+        let equal = |(a, b): (&Dim, &Dim)| {
+            let gap = a.clone() - b.clone();
+            gap.is(0) || (self.ranges.is_nonnegative(&gap) && self.ranges.is_nonnegative(&-gap))
+        };
+        let same = found.dtype == param.ty.dtype
+            && found.rank() == param.ty.rank()
+            && found.shape.iter().zip(&param.ty.shape).all(equal);
+        if !same {
+            let (param, expected, found) = (param.name.to_string(), param.ty.to_string(), found.to_string());
+            self.report.push(KernelViolation::Stage { kernel, param, expected, found });
+        }
+    }
+
+    fn each_is_filled(&mut self, stages: &[Stage]) {
+        for param in self.kernel.params.iter().filter(|param| param.access == Access::Write) {
+            let stages = stages.iter().filter(|stage| stage.name == param.name).count();
+            if stages != 1 {
+                let (kernel, param) = (self.name(), param.name.to_string());
+                self.report.push(KernelViolation::Filled { kernel, param, stages });
+            }
+        }
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) {
+        let axes = [gemm.row.clone(), gemm.col.clone(), gemm.depth.clone()];
+        self.inside(&axes, |check| {
+            for operand in [&gemm.a, &gemm.b] {
+                check.expr(operand, false);
+                if !matches!(operand.kind(), ExprKind::Load { dtype: DType::F32, .. }) {
+                    let kernel = check.name();
+                    check
+                        .report
+                        .push(KernelViolation::Form { kernel, what: "a product of anything but f32 loads" });
+                }
+            }
+        });
+        if let Some(workspace) = &gemm.workspace
+            && self.kernel.param(workspace).is_none_or(|param| param.access != Access::Scratch)
+        {
+            self.undefined(workspace);
+        }
+        // The body runs once for each element, spread over threads.
+        let (depth, scalars) = (self.loops.len(), self.scalars.clone());
+        self.loops.extend(axes[..2].iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
+        self.inside(&axes[..2], |check| {
+            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + 2));
+            check.block(&gemm.body);
+        });
+        self.loops.truncate(depth);
+        self.scalars = scalars;
+    }
+}
+
+/// The opposite of a comparison of index arithmetic.
+fn negated(cond: &Expr) -> Option<Expr> {
+    let ExprKind::Binary(function, a, b) = cond.kind() else { return None };
+    let opposite = match function {
+        Binary::Lt => Binary::Ge,
+        Binary::Le => Binary::Gt,
+        Binary::Gt => Binary::Le,
+        Binary::Ge => Binary::Lt,
+        _ => return None,
+    };
+    Some(ExprKind::Binary(opposite, a.clone(), b.clone()).into())
+}

@@ -1,0 +1,333 @@
+//! Rules of a valid program:
+//!
+//! - its kernels are valid, and kernels, weights and entries have names of their own;
+//! - the layout of a weight stays inside the weight;
+//! - steps name kernels, weights, buffers and ports that there are;
+//! - each step passes an argument for every parameter, of its element type and as many bytes, and a size for every
+//!   size; nothing that is only read (an input, a weight) is written;
+//! - a buffer is written before it is read, and every output is written;
+//! - in a planned entry, each buffer has a place inside the arena;
+//! - in a planned entry, buffers that live at the same time don't overlap, as far as that can be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dim::{Dim, Ranges, Symbol};
+use crate::kernel::Access;
+use crate::program::{Arg, Entry, Layout, Program, Space, Step};
+use crate::verify::kernel::{KernelViolation, verify_kernel};
+
+/// What is wrong with a program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramViolation {
+    /// A kernel is not valid.
+    #[error(transparent)]
+    Kernel(#[from] KernelViolation),
+    /// Two things of one kind with one name.
+    #[error("two {what} are called `@{name}`")]
+    Twice {
+        /// Kernels, weights or entries.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A layout that reaches outside of its weight.
+    #[error("the layout of weight `@{weight}` reaches outside of it")]
+    Layout {
+        /// The weight.
+        weight: String,
+    },
+    /// A step that names something that there is not.
+    #[error("step {step} names {what} {index}, and there are {count}")]
+    Nothing {
+        /// The step.
+        step: usize,
+        /// Kernel, input, output, weight or buffer.
+        what: &'static str,
+        /// The position that it names.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// An output that no step writes.
+    #[error("no step writes the output \"{output}\"")]
+    NoOutput {
+        /// The output.
+        output: String,
+    },
+    /// A buffer of a planned entry without a place, or with one that ends beyond the arena.
+    #[error("`%{buffer}` has no place in the arena")]
+    NoPlace {
+        /// The buffer.
+        buffer: String,
+    },
+    /// Another number of arguments or sizes than the kernel takes.
+    #[error("step {step} passes {found} {what} to `{kernel}`, which takes {expected}")]
+    Count {
+        /// The step.
+        step: usize,
+        /// Arguments or sizes.
+        what: &'static str,
+        /// The kernel.
+        kernel: String,
+        /// What it takes.
+        expected: usize,
+        /// What it gets.
+        found: usize,
+    },
+    /// An argument of another type than the parameter.
+    #[error("step {step} passes {found} for `%{param}` of `{kernel}`, which is {expected}")]
+    Type {
+        /// The step.
+        step: usize,
+        /// The kernel.
+        kernel: String,
+        /// The parameter.
+        param: String,
+        /// Its type.
+        expected: String,
+        /// The argument's type.
+        found: String,
+    },
+    /// An input or a weight is written.
+    #[error("step {step} lets `{kernel}` write an input or a weight")]
+    WritesInput {
+        /// The step.
+        step: usize,
+        /// The kernel.
+        kernel: String,
+    },
+    /// A buffer is read before anything was written to it.
+    #[error("step {step} reads `%{buffer}` before it is written")]
+    Unwritten {
+        /// The step.
+        step: usize,
+        /// The buffer.
+        buffer: String,
+    },
+    /// Two buffers share memory while both are needed.
+    #[error("`%{left}` and `%{right}` overlap while both are needed")]
+    Overlap {
+        /// One buffer.
+        left: String,
+        /// The other.
+        right: String,
+    },
+}
+
+impl ProgramViolation {
+    /// A stable code, for `egraft explain`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ProgramViolation::Kernel(_) => "egraft::verify::kernel",
+            _ => "egraft::verify::program",
+        }
+    }
+}
+
+/// Every violation in a program.
+pub fn verify_program(program: &Program) -> Vec<ProgramViolation> {
+    let mut report: Vec<ProgramViolation> =
+        program.kernels.iter().flat_map(verify_kernel).map(ProgramViolation::from).collect();
+    names_are_unique(program, &mut report);
+    layouts_stay_inside(program, &mut report);
+    if report.iter().any(|violation| matches!(violation, ProgramViolation::Layout { .. })) {
+        // The types of such weights are unknown.
+        return report;
+    }
+    for entry in &program.entries {
+        let before = report.len();
+        for (at, step) in entry.steps.iter().enumerate() {
+            references_exist(program, entry, at, step, &mut report);
+        }
+        if report.len() > before {
+            continue;
+        }
+        for (at, step) in entry.steps.iter().enumerate() {
+            arguments_fit(program, entry, at, step, &mut report);
+        }
+        written_before_read(program, entry, &mut report);
+        outputs_are_written(program, entry, &mut report);
+        buffers_have_places(entry, &mut report);
+        buffers_lie_apart(entry, &mut report);
+    }
+    report
+}
+
+fn names_are_unique(program: &Program, report: &mut Vec<ProgramViolation>) {
+    let kernels = program.kernels.iter().map(|kernel| kernel.name.name()).collect::<Vec<_>>();
+    let weights = program.weights.iter().map(|weight| weight.name.name()).collect();
+    let entries = program.entries.iter().map(|entry| entry.name.as_str()).collect();
+    for (what, names) in [("kernels", kernels), ("weights", weights), ("entries", entries)] {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if !seen.insert(name) {
+                report.push(ProgramViolation::Twice { what, name: name.to_owned() });
+            }
+        }
+    }
+}
+
+fn layouts_stay_inside(program: &Program, report: &mut Vec<ProgramViolation>) {
+    for packed in &program.weights {
+        let inside = match &packed.layout {
+            Layout::Plain => true,
+            Layout::Permuted(perm) => {
+                let mut sorted = perm.clone();
+                sorted.sort_unstable();
+                sorted.into_iter().eq(0..packed.weight.shape().len())
+            }
+            Layout::Panels { depth, cols, row, col, offset } => {
+                // The last element that is read; none if there is nothing to read.
+                let last = |count: usize, stride: usize| count.checked_sub(1).map(|n| n.checked_mul(stride));
+                match (last(*depth, *row), last(*cols, *col)) {
+                    (Some(k), Some(j)) => k
+                        .zip(j)
+                        .and_then(|(k, j)| offset.checked_add(k)?.checked_add(j))
+                        .is_some_and(|last| last < packed.weight.elements()),
+                    _ => true,
+                }
+            }
+        };
+        if !inside {
+            report.push(ProgramViolation::Layout { weight: packed.name.to_string() });
+        }
+    }
+}
+
+fn references_exist(
+    program: &Program,
+    entry: &Entry,
+    step: usize,
+    given: &Step,
+    report: &mut Vec<ProgramViolation>,
+) {
+    let args = given.args.iter().map(|arg| match *arg {
+        Arg::Input(index) => ("input", index, entry.inputs.len()),
+        Arg::Output(index) => ("output", index, entry.outputs.len()),
+        Arg::Weight(index) => ("weight", index, program.weights.len()),
+        Arg::Buffer(index) => ("buffer", index, entry.buffers.len()),
+    });
+    let kernel = ("kernel", given.kernel, program.kernels.len());
+    report.extend(
+        std::iter::once(kernel)
+            .chain(args)
+            .filter(|(_, index, count)| index >= count)
+            .map(|(what, index, count)| ProgramViolation::Nothing { step, what, index, count }),
+    );
+}
+
+fn outputs_are_written(program: &Program, entry: &Entry, report: &mut Vec<ProgramViolation>) {
+    let written: BTreeSet<usize> = entry
+        .steps
+        .iter()
+        .flat_map(|step| program.kernels[step.kernel].params.iter().zip(&step.args))
+        .filter_map(|(param, arg)| match (param.access, arg) {
+            (Access::Write, Arg::Output(output)) => Some(*output),
+            _ => None,
+        })
+        .collect();
+    for (index, port) in entry.outputs.iter().enumerate() {
+        if !written.contains(&index) {
+            report.push(ProgramViolation::NoOutput { output: port.name.clone() });
+        }
+    }
+}
+
+fn buffers_have_places(entry: &Entry, report: &mut Vec<ProgramViolation>) {
+    let Some(arena) = &entry.arena else { return };
+    for buffer in entry.buffers.iter().filter(|buffer| buffer.space == Space::Arena) {
+        let beyond = |offset: &Dim| {
+            let excess = offset.clone() + buffer.ty.bytes() - arena.clone();
+            Ranges::new().is_nonnegative(&(excess - Dim::constant(1)))
+        };
+        if buffer.offset.as_ref().is_none_or(beyond) {
+            report.push(ProgramViolation::NoPlace { buffer: buffer.name.to_string() });
+        }
+    }
+}
+
+fn arguments_fit(
+    program: &Program,
+    entry: &Entry,
+    at: usize,
+    step: &Step,
+    report: &mut Vec<ProgramViolation>,
+) {
+    let kernel = &program.kernels[step.kernel];
+    let name = kernel.name.to_string();
+    for (what, expected, found) in
+        [("arguments", kernel.params.len(), step.args.len()), ("sizes", kernel.sizes.len(), step.sizes.len())]
+    {
+        if expected != found {
+            report.push(ProgramViolation::Count { step: at, what, kernel: name.clone(), expected, found });
+            return;
+        }
+    }
+    let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&step.sizes).collect();
+    for (param, &arg) in kernel.params.iter().zip(&step.args) {
+        let expected = param.ty.substitute(&|symbol| sizes.get(symbol).map(|&dim| dim.clone()));
+        let found = program.arg_type(entry, arg);
+        if expected.dtype != found.dtype || expected.elements() != found.elements() {
+            let (param, expected, found) = (param.name.to_string(), expected.to_string(), found.to_string());
+            report.push(ProgramViolation::Type { step: at, kernel: name.clone(), param, expected, found });
+        }
+        if param.access != Access::Read && matches!(arg, Arg::Input(_) | Arg::Weight(_)) {
+            report.push(ProgramViolation::WritesInput { step: at, kernel: name.clone() });
+        }
+    }
+}
+
+fn written_before_read(program: &Program, entry: &Entry, report: &mut Vec<ProgramViolation>) {
+    let mut written = BTreeSet::new();
+    for (at, step) in entry.steps.iter().enumerate() {
+        let params = &program.kernels[step.kernel].params;
+        for (param, arg) in params.iter().zip(&step.args) {
+            let Arg::Buffer(buffer) = arg else { continue };
+            let is_arena = entry.buffers[*buffer].space == Space::Arena;
+            if param.access == Access::Read && is_arena && !written.contains(buffer) {
+                let buffer = entry.buffers[*buffer].name.to_string();
+                report.push(ProgramViolation::Unwritten { step: at, buffer });
+            }
+        }
+        for (param, arg) in params.iter().zip(&step.args) {
+            if let (Access::Write, Arg::Buffer(buffer)) = (param.access, arg) {
+                written.insert(*buffer);
+            }
+        }
+    }
+}
+
+fn buffers_lie_apart(entry: &Entry, report: &mut Vec<ProgramViolation>) {
+    if entry.arena.is_none() {
+        return;
+    }
+    let mut lives: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for (at, step) in entry.steps.iter().enumerate() {
+        for arg in &step.args {
+            if let Arg::Buffer(buffer) = arg
+                && entry.buffers[*buffer].space == Space::Arena
+            {
+                lives.entry(*buffer).or_insert((at, at)).1 = at;
+            }
+        }
+    }
+    let ranges = Ranges::new();
+    let lives: Vec<(usize, (usize, usize))> = lives.into_iter().collect();
+    for (i, &(a, (a_first, a_last))) in lives.iter().enumerate() {
+        for &(b, (b_first, b_last)) in &lives[i + 1..] {
+            if a_first > b_last || b_first > a_last {
+                continue;
+            }
+            let (left, right) = (&entry.buffers[a], &entry.buffers[b]);
+            let (Some(x), Some(y)) = (&left.offset, &right.offset) else { continue };
+            // They overlap for certain if each begins before the other ends.
+            let before =
+                |start: &Dim, end: Dim| ranges.is_nonnegative(&(end - start.clone() - Dim::constant(1)));
+            if before(x, y.clone() + right.ty.bytes()) && before(y, x.clone() + left.ty.bytes()) {
+                let (left, right) = (left.name.to_string(), right.name.to_string());
+                report.push(ProgramViolation::Overlap { left, right });
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! ONNX models in: protobuf to [`ir::Graph`].
+//!
+//! [`import`] reads a model's bytes, and its external data through [`Files`]. What it accepts: `ir_version` 3 to
+//! 14, opsets 7 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values.
+//! Model-local functions are opened where they are called. Sizes follow from the inputs' dimensions, through all
+//! shape arithmetic; the model's own statements about values between are not read.
+//!
+//! Promises
+//! - bytes from anywhere give a graph or a failure: no panic, and no more memory than in proportion to them;
+//! - a failure lists all problems that can be told apart, each with its node; nothing unsupported is skipped;
+//! - initializers keep their names; every node has an origin.
+//!
+//! Deliberately absent: opening files (the caller's), and any knowledge of a particular operator (`ops`').
+
+mod attributes;
+mod codes;
+mod error;
+pub mod external;
+mod functions;
+mod metadata;
+mod nodes;
+mod structure;
+mod tensor;
+mod types;
+mod unify;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::build::Build;
+use ir::graph::Kind;
+use ir::origin::Origin;
+use ir::weight::Bytes;
+use ir::{At, Dim, Graph, Symbol, Tensor, Weight};
+use onnx_protobuf::{ModelProto, TensorProto};
+
+pub use codes::CODES;
+pub use error::{FailureKind, ImportFailure, ImportProblem};
+pub use external::FileError;
+pub use tensor::{MAX_BYTES, TensorError};
+pub use types::TypeError;
+pub use unify::Unified;
+pub use wire::{WireError, WireProblem};
+
+use nodes::{Binding, Importer};
+use structure::Body;
+use wire::Message;
+
+/// The versions of the file format that we read.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
+
+/// The files beside a model. Implemented by whoever may open files.
+pub trait Files {
+    /// `length` bytes from `offset` of the file that `location` names, relative to the model's folder.
+    ///
+    /// `location` was accepted by [`external::validate_location`]; [`external::resolve_external`] follows links.
+    ///
+    /// # Errors
+    /// Why there are no such bytes.
+    fn external(&self, location: &str, offset: u64, length: u64) -> Result<Bytes, FileError>;
+}
+
+/// No files: for a model that comes as bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn external(&self, location: &str, _: u64, _: u64) -> Result<Bytes, FileError> {
+        Err(FileError::NoFolder { location: location.to_owned() })
+    }
+}
+
+/// What the caller fixes about a model.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Symbols of the inputs that get a value.
+    pub dims: Vec<(Symbol, i64)>,
+    /// Inputs that get a shape.
+    pub shapes: Vec<(String, Vec<Dim>)>,
+    /// The name of the graph; by default the one in the file.
+    pub entry: Option<String>,
+}
+
+/// A model.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// What it computes.
+    pub graph: Graph,
+    /// Symbols that are no more, since ops need sizes to agree; in the order in which that was found.
+    pub unified: Vec<Unified>,
+    /// What wrote the file, with its version; empty if unknown.
+    pub producer: String,
+    /// The version of the file format.
+    pub ir_version: i64,
+    /// The version of each domain's operators; the default domain is `ai.onnx`.
+    pub opsets: Vec<(String, i64)>,
+}
+
+/// Reads a model.
+///
+/// # Errors
+/// Everything that speaks against it, as far as it can be told at once.
+pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Result<Model, ImportFailure> {
+    let fail = |error| ImportFailure::new(vec![nowhere(error)]);
+    if bytes.is_empty() {
+        return Err(fail(ImportProblem::Empty));
+    }
+    let mut proto: ModelProto = parse(bytes, Message::Model).map_err(fail)?;
+    check_ir_version(proto.ir_version).map_err(fail)?;
+    let mut graph =
+        std::mem::take(&mut proto.graph).into_option().ok_or_else(|| fail(ImportProblem::NoGraph))?;
+    let initializers = std::mem::take(&mut graph.initializer);
+
+    let (opsets, problems) = functions::opsets(&proto.opset_import);
+    let mut problems: Vec<At<ImportProblem>> = problems.into_iter().map(nowhere).collect();
+    if opsets.is_empty() {
+        problems.push(nowhere(ImportProblem::NoOpset { domain: functions::domain_name("") }));
+    }
+    let (functions, more) = functions::Functions::new(&proto.functions);
+    problems.extend(more);
+    if problems.is_empty() {
+        problems.extend(functions.check_calls(&graph.name, &graph.node));
+    }
+    let names: Vec<String> = initializers.iter().map(|tensor| tensor.name.clone()).collect();
+    let structure = {
+        let given = graph.input.iter().map(|input| (input.name.as_str(), "the input"));
+        let sparse = graph.sparse_initializer.iter().map(|sparse| sparse.values.name.as_str());
+        let constants = names.iter().map(String::as_str).chain(sparse);
+        let given = given.chain(constants.map(|name| (name, "the initializer"))).collect();
+        let outputs = graph.output.iter().map(|output| output.name.as_str()).collect();
+        structure::check(&Body { given, nodes: &graph.node, outputs, prefix: "" })
+    };
+    // Without an order of nodes that ends, all else is guessing.
+    let stop = structure.is_fatal || !problems.is_empty();
+    problems.extend(structure.problems);
+    if stop {
+        return Err(ImportFailure::new(problems));
+    }
+
+    let mut values: BTreeMap<&str, Binding> = BTreeMap::new();
+    let name = options.entry.as_deref().unwrap_or(&graph.name);
+    let mut build = Build::new(if name.is_empty() { "main" } else { name });
+    // Before IR version 4 every initializer is an input, too; it is a constant all the same.
+    let constants: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let infos: Vec<_> = graph.input.iter().filter(|info| !constants.contains(info.name.as_str())).collect();
+    let given = types::Given { dims: &options.dims, shapes: &options.shapes };
+    let (inputs, more) = types::inputs(&infos, &given);
+    problems.extend(more.into_iter().map(nowhere));
+    for (info, ty) in infos.iter().zip(inputs) {
+        let binding = match ty {
+            Ok(ty) => Binding::Value(build.input(&info.name, ty)),
+            Err(error) => {
+                let name = info.name.clone();
+                problems.push(nowhere(ImportProblem::Type { role: "input", name, error }));
+                Binding::Poisoned
+            }
+        };
+        values.insert(&info.name, binding);
+    }
+    for (name, tensor) in names.iter().zip(initializers) {
+        let binding = match weight(name, tensor, files) {
+            Ok(weight) => Binding::Value(build.weight(weight)),
+            Err(error) => {
+                problems.push(nowhere(ImportProblem::Tensor { name: name.clone(), error }));
+                Binding::Poisoned
+            }
+        };
+        values.insert(name, binding);
+    }
+    for sparse in &graph.sparse_initializer {
+        let name = sparse.values.name.clone();
+        problems.push(nowhere(ImportProblem::Sparse { name }));
+        values.insert(&sparse.values.name, Binding::Poisoned);
+    }
+
+    let mut importer = Importer::new(build, values, &opsets, &functions, files);
+    importer.problems = problems;
+    importer.add_nodes(&graph.node, &structure.order);
+    set_outputs(&mut importer, &graph.output);
+    check_sizes(&mut importer);
+    if !importer.problems.is_empty() {
+        return Err(ImportFailure::new(importer.problems));
+    }
+    Ok(Model {
+        unified: std::mem::take(&mut importer.unified),
+        graph: importer.into_graph(),
+        producer: format!("{} {}", proto.producer_name, proto.producer_version).trim().to_owned(),
+        ir_version: proto.ir_version,
+        opsets: opsets.iter().map(|(domain, version)| (functions::domain_name(domain), *version)).collect(),
+    })
+}
+
+/// Reads a tensor alone, as test data of ONNX has it: its name and itself.
+///
+/// # Errors
+/// What is wrong with the bytes or with the tensor; external data is not read.
+pub fn read_tensor(bytes: &[u8]) -> Result<(String, Tensor), ImportProblem> {
+    let proto: TensorProto = parse(bytes, Message::Tensor)?;
+    let name = proto.name.clone();
+    match tensor::tensor(proto, &NoFiles) {
+        Ok(tensor) => Ok((name, tensor)),
+        Err(error) => Err(ImportProblem::Tensor { name, error }),
+    }
+}
+
+fn nowhere(error: ImportProblem) -> At<ImportProblem> {
+    At { node: None, origin: Origin::none(), error }
+}
+
+/// The message that `bytes` are.
+fn parse<M: onnx_protobuf::Message>(bytes: &[u8], root: Message) -> Result<M, ImportProblem> {
+    wire::screen(bytes, root)?;
+    M::parse_from_bytes(bytes).map_err(|error| ImportProblem::Protobuf { why: error.to_string() })
+}
+
+fn check_ir_version(found: i64) -> Result<(), ImportProblem> {
+    let (least, most) = (*IR_VERSIONS.start(), *IR_VERSIONS.end());
+    match found {
+        ..=0 => Err(ImportProblem::NoIrVersion { found }),
+        _ if IR_VERSIONS.contains(&found) => Ok(()),
+        _ => Err(ImportProblem::IrVersion { found, least, most }),
+    }
+}
+
+fn weight(name: &str, tensor: TensorProto, files: &dyn Files) -> Result<Weight, TensorError> {
+    let tensor::Contents { dtype, shape, bytes } = tensor::contents(tensor, files)?;
+    Ok(Weight::new(name, dtype, shape, bytes).expect("the number of bytes was compared with the type"))
+}
+
+/// Gives the graph its outputs, and compares their types with the declared ones.
+fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto]) {
+    let mut outputs = Vec::new();
+    for info in infos {
+        let declared = match types::output(info) {
+            Ok(declared) => declared,
+            Err(error) => {
+                let name = info.name.clone();
+                importer.problems.push(nowhere(ImportProblem::Type { role: "output", name, error }));
+                continue;
+            }
+        };
+        let Binding::Value(value) = importer.binding(&info.name) else { continue };
+        let computed = importer.graph().ty(value);
+        if let Some(declared) = declared.as_ref().and_then(|declared| declared.contradicts(computed)) {
+            let (value_name, declared, computed) = (info.name.clone(), declared.clone(), computed.clone());
+            let error = ImportProblem::OutputType { value: value_name, declared, computed };
+            let at = importer.graph().at(value.node, error);
+            importer.problems.push(At { node: None, ..at });
+        }
+        outputs.push((info.name.clone(), value));
+    }
+    importer.set_outputs(outputs);
+}
+
+/// No value is larger than any tensor may be.
+fn check_sizes(importer: &mut Importer) {
+    let graph = importer.graph();
+    let mut problems = Vec::new();
+    for id in graph.order() {
+        let node = graph.node(id);
+        for ty in node.types.iter().filter(|ty| types::is_too_large(ty)) {
+            let ty = ty.clone();
+            problems.push(match &node.kind {
+                Kind::Input(name) => {
+                    let error = TypeError::TooLarge { ty };
+                    nowhere(ImportProblem::Type { role: "input", name: name.clone(), error })
+                }
+                _ => At { node: None, ..graph.at(id, ImportProblem::TooLarge { ty }) },
+            });
+        }
+    }
+    importer.problems.extend(problems);
+}

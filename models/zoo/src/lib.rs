@@ -1,0 +1,1 @@
+//! egraft's built-in models, as builders with a config.

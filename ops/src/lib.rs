@@ -1,0 +1,148 @@
+//! egraft's vocabulary: one op, one file.
+//!
+//! An op's file holds, in this order: what it computes (formula, shapes, errors, source), the [`OpDef`], the
+//! ONNX ops that become it, attribute keys, and the meaning. Adding an op is its file, its `mod` line and its
+//! entry in [`ALL`].
+//!
+//! *Core* ops give types, reference values and index expressions; *composite* ops give an expansion and
+//! derive the rest. Families share one meaning: elementwise functions ([`math::elementwise`]), reductions
+//! ([`reduce::along`]) and pools ([`pool::slide`]).
+//!
+//! Deliberately absent: file formats (see [`onnx`] for what an importer sees), passes, machines.
+
+pub mod composite;
+pub mod linalg;
+pub mod math;
+pub mod norm;
+pub mod onnx;
+pub mod pool;
+pub mod reduce;
+mod reference;
+pub mod shape;
+mod table;
+pub mod window;
+
+use ir::OpDef;
+
+use crate::onnx::Import;
+
+pub use table::markdown;
+
+/// An op, and the ONNX ops that become it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The op.
+    pub op: &'static OpDef,
+    /// What becomes it.
+    pub onnx: &'static [Import],
+}
+
+/// Every op, by shelf and name.
+#[rustfmt::skip]
+pub static ALL: &[Entry] = &[
+    Entry { op: &math::abs::ABS, onnx: math::abs::ONNX },
+    Entry { op: &math::acos::ACOS, onnx: math::acos::ONNX },
+    Entry { op: &math::acosh::ACOSH, onnx: math::acosh::ONNX },
+    Entry { op: &math::add::ADD, onnx: math::add::ONNX },
+    Entry { op: &math::and::AND, onnx: math::and::ONNX },
+    Entry { op: &math::asin::ASIN, onnx: math::asin::ONNX },
+    Entry { op: &math::asinh::ASINH, onnx: math::asinh::ONNX },
+    Entry { op: &math::atan::ATAN, onnx: math::atan::ONNX },
+    Entry { op: &math::atanh::ATANH, onnx: math::atanh::ONNX },
+    Entry { op: &math::cast::CAST, onnx: math::cast::ONNX },
+    Entry { op: &math::ceil::CEIL, onnx: math::ceil::ONNX },
+    Entry { op: &math::celu::CELU, onnx: math::celu::ONNX },
+    Entry { op: &math::clip::CLIP, onnx: math::clip::ONNX },
+    Entry { op: &math::cos::COS, onnx: math::cos::ONNX },
+    Entry { op: &math::cosh::COSH, onnx: math::cosh::ONNX },
+    Entry { op: &math::div::DIV, onnx: math::div::ONNX },
+    Entry { op: &math::elu::ELU, onnx: math::elu::ONNX },
+    Entry { op: &math::eq::EQ, onnx: math::eq::ONNX },
+    Entry { op: &math::erf::ERF, onnx: math::erf::ONNX },
+    Entry { op: &math::exp::EXP, onnx: math::exp::ONNX },
+    Entry { op: &math::floor::FLOOR, onnx: math::floor::ONNX },
+    Entry { op: &math::ge::GE, onnx: math::ge::ONNX },
+    Entry { op: &math::gelu::GELU, onnx: math::gelu::ONNX },
+    Entry { op: &math::gt::GT, onnx: math::gt::ONNX },
+    Entry { op: &math::hard_sigmoid::HARD_SIGMOID, onnx: math::hard_sigmoid::ONNX },
+    Entry { op: &math::hard_swish::HARD_SWISH, onnx: math::hard_swish::ONNX },
+    Entry { op: &math::is_inf::IS_INF, onnx: math::is_inf::ONNX },
+    Entry { op: &math::is_nan::IS_NAN, onnx: math::is_nan::ONNX },
+    Entry { op: &math::le::LE, onnx: math::le::ONNX },
+    Entry { op: &math::leaky_relu::LEAKY_RELU, onnx: math::leaky_relu::ONNX },
+    Entry { op: &math::log::LOG, onnx: math::log::ONNX },
+    Entry { op: &math::lt::LT, onnx: math::lt::ONNX },
+    Entry { op: &math::max::MAX, onnx: math::max::ONNX },
+    Entry { op: &math::min::MIN, onnx: math::min::ONNX },
+    Entry { op: &math::modulo::MODULO, onnx: math::modulo::ONNX },
+    Entry { op: &math::mul::MUL, onnx: math::mul::ONNX },
+    Entry { op: &math::ne::NE, onnx: math::ne::ONNX },
+    Entry { op: &math::neg::NEG, onnx: math::neg::ONNX },
+    Entry { op: &math::not::NOT, onnx: math::not::ONNX },
+    Entry { op: &math::or::OR, onnx: math::or::ONNX },
+    Entry { op: &math::pow::POW, onnx: math::pow::ONNX },
+    Entry { op: &math::prelu::PRELU, onnx: math::prelu::ONNX },
+    Entry { op: &math::reciprocal::RECIPROCAL, onnx: math::reciprocal::ONNX },
+    Entry { op: &math::relu::RELU, onnx: math::relu::ONNX },
+    Entry { op: &math::rem::REM, onnx: math::rem::ONNX },
+    Entry { op: &math::round::ROUND, onnx: math::round::ONNX },
+    Entry { op: &math::selu::SELU, onnx: math::selu::ONNX },
+    Entry { op: &math::shl::SHL, onnx: math::shl::ONNX },
+    Entry { op: &math::shr::SHR, onnx: math::shr::ONNX },
+    Entry { op: &math::shrink::SHRINK, onnx: math::shrink::ONNX },
+    Entry { op: &math::sigmoid::SIGMOID, onnx: math::sigmoid::ONNX },
+    Entry { op: &math::sign::SIGN, onnx: math::sign::ONNX },
+    Entry { op: &math::silu::SILU, onnx: math::silu::ONNX },
+    Entry { op: &math::sin::SIN, onnx: math::sin::ONNX },
+    Entry { op: &math::sinh::SINH, onnx: math::sinh::ONNX },
+    Entry { op: &math::softplus::SOFTPLUS, onnx: math::softplus::ONNX },
+    Entry { op: &math::softsign::SOFTSIGN, onnx: math::softsign::ONNX },
+    Entry { op: &math::sqrt::SQRT, onnx: math::sqrt::ONNX },
+    Entry { op: &math::sub::SUB, onnx: math::sub::ONNX },
+    Entry { op: &math::tan::TAN, onnx: math::tan::ONNX },
+    Entry { op: &math::tanh::TANH, onnx: math::tanh::ONNX },
+    Entry { op: &math::thresholded_relu::THRESHOLDED_RELU, onnx: math::thresholded_relu::ONNX },
+    Entry { op: &math::trunc::TRUNC, onnx: math::trunc::ONNX },
+    Entry { op: &math::r#where::WHERE, onnx: math::r#where::ONNX },
+    Entry { op: &math::xor::XOR, onnx: math::xor::ONNX },
+    Entry { op: &linalg::conv::CONV, onnx: linalg::conv::ONNX },
+    Entry { op: &linalg::matmul::MATMUL, onnx: linalg::matmul::ONNX },
+    Entry { op: &reduce::reduce_max::REDUCE_MAX, onnx: reduce::reduce_max::ONNX },
+    Entry { op: &reduce::reduce_mean::REDUCE_MEAN, onnx: reduce::reduce_mean::ONNX },
+    Entry { op: &reduce::reduce_min::REDUCE_MIN, onnx: reduce::reduce_min::ONNX },
+    Entry { op: &reduce::reduce_prod::REDUCE_PROD, onnx: reduce::reduce_prod::ONNX },
+    Entry { op: &reduce::reduce_sum::REDUCE_SUM, onnx: reduce::reduce_sum::ONNX },
+    Entry { op: &shape::broadcast::BROADCAST, onnx: shape::broadcast::ONNX },
+    Entry { op: &shape::concat::CONCAT, onnx: shape::concat::ONNX },
+    Entry { op: &shape::extend::EXTEND, onnx: shape::extend::ONNX },
+    Entry { op: &shape::gather::GATHER, onnx: shape::gather::ONNX },
+    Entry { op: &shape::iota::IOTA, onnx: shape::iota::ONNX },
+    Entry { op: &shape::pad::PAD, onnx: shape::pad::ONNX },
+    Entry { op: &shape::reshape::RESHAPE, onnx: shape::reshape::ONNX },
+    Entry { op: &shape::shape::SHAPE, onnx: shape::shape::ONNX },
+    Entry { op: &shape::size::SIZE, onnx: shape::size::ONNX },
+    Entry { op: &shape::slice::SLICE, onnx: shape::slice::ONNX },
+    Entry { op: &shape::transpose::TRANSPOSE, onnx: shape::transpose::ONNX },
+    Entry { op: &norm::batch_norm::BATCH_NORM, onnx: norm::batch_norm::ONNX },
+    Entry { op: &norm::group_norm::GROUP_NORM, onnx: norm::group_norm::ONNX },
+    Entry { op: &norm::instance_norm::INSTANCE_NORM, onnx: norm::instance_norm::ONNX },
+    Entry { op: &norm::layer_norm::LAYER_NORM, onnx: norm::layer_norm::ONNX },
+    Entry { op: &norm::local_response_norm::LOCAL_RESPONSE_NORM, onnx: norm::local_response_norm::ONNX },
+    Entry { op: &norm::log_softmax::LOG_SOFTMAX, onnx: norm::log_softmax::ONNX },
+    Entry { op: &norm::lp_norm::LP_NORM, onnx: norm::lp_norm::ONNX },
+    Entry { op: &norm::mean_variance_norm::MEAN_VARIANCE_NORM, onnx: norm::mean_variance_norm::ONNX },
+    Entry { op: &norm::rms_norm::RMS_NORM, onnx: norm::rms_norm::ONNX },
+    Entry { op: &norm::softmax::SOFTMAX, onnx: norm::softmax::ONNX },
+    Entry { op: &pool::avg_pool::AVG_POOL, onnx: pool::avg_pool::ONNX },
+    Entry { op: &pool::max_pool::MAX_POOL, onnx: pool::max_pool::ONNX },
+    Entry { op: &pool::sum_pool::SUM_POOL, onnx: pool::sum_pool::ONNX },
+];
+
+/// ONNX ops that are no op of ours: nothing, a constant, or several ops.
+pub static IMPORTS: &[&[Import]] =
+    &[math::identity::ONNX, linalg::conv_transpose::ONNX, shape::constant::ONNX];
+
+/// The op called `name`.
+pub fn find(name: &str) -> Option<&'static OpDef> {
+    ALL.iter().map(|entry| entry.op).find(|op| op.name == name)
+}

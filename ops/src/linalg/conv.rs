@@ -1,0 +1,174 @@
+//! `conv(x, w)[n, m, i…] = Σ x[n, c, i·stride + k·dilation − low …] · w[m, c, k…]` over `c` and `k`, `x`
+//! being 0 outside.
+//!
+//! Shapes: `x: [N, C, …]`, `w: [M, C/groups, kernel…]`, of one type of numbers; the result is `[N, M, …]`.
+//! Output channel `m` sees the channels of its group only. Sums of 16-bit floats are carried in `f32`.
+//! Errors: [`OpError::RankAtLeast`], [`OpError::Rank`], [`OpError::Size`], [`OpError::DTypes`],
+//! [`OpError::Attribute`]. Source: ONNX Conv, opset 22.
+
+use ir::attr::{Attr, Key, key};
+use ir::build::Build;
+use ir::graph::Value;
+use ir::kernel::lower::{Compute, Lower};
+use ir::kernel::{Expr, Reduce};
+use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::tensor::for_each_index;
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
+
+use crate::math::add::ADD;
+use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::reference::{self, Products};
+use crate::shape::reshape::reshape;
+use crate::window::{DILATIONS, HIGH, LOW, STRIDES, Window, fold_over, import_sliding};
+
+/// The convolution (in truth a correlation: the kernel is not flipped).
+pub static CONV: OpDef = OpDef::new("conv", &["x", "w"], &Conv).attrs(&[
+    STRIDES.spec(),
+    DILATIONS.spec(),
+    LOW.spec(),
+    HIGH.spec(),
+    GROUPS.or(|| Attr::Int(1)),
+]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[by("Conv", import)];
+
+/// Into how many groups the channels are divided.
+pub const GROUPS: Key<i64> = key("groups");
+
+struct Conv;
+
+impl Semantics for Conv {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let (x, w) = (cx.operands[0], cx.operands[1]);
+        let dtype = cx.common_dtype()?;
+        if dtype == DType::Bool {
+            return Err(OpError::DType { operand: "x", expected: "a number", found: dtype });
+        }
+        if x.rank() < 3 {
+            return Err(OpError::RankAtLeast { operand: "x", least: 3, found: x.rank() });
+        }
+        cx.want_rank(1, "w", x.rank())?;
+        let groups = cx.attrs.get(GROUPS);
+        if groups < 1 {
+            return Err(OpError::Attribute { key: GROUPS.name, why: "it must be 1 or more" });
+        }
+        let (left, right) = (x.shape[1].clone(), w.shape[1].clone() * groups.into());
+        if left != right {
+            return Err(OpError::Size { what: "channels of `x` and of `w`", left, right });
+        }
+        if w.shape[0].exact_div(&groups.into()).is_none() {
+            return Err(OpError::Attribute {
+                key: GROUPS.name,
+                why: "it does not divide the output channels",
+            });
+        }
+        let windows = Window::new(w.shape[2..].to_vec(), cx.attrs, false)?.count(&x.shape[2..])?;
+        let channels = [x.shape[0].clone(), w.shape[0].clone()];
+        Ok(vec![TensorType::new(dtype, channels.into_iter().chain(windows))])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        let (x, w) = (cx.operands[0], cx.operands[1]);
+        let window = Window::new(w.ty().shape[2..].to_vec(), cx.attrs, false)?;
+        let low = reference::numbers(LOW.name, &window.low)?;
+        let groups = cx.attrs.get(GROUPS) as usize;
+        let (channels, per_group) = (w.shape()[1], w.shape()[0] / groups);
+        let (image, kernel) = (&x.shape()[2..], &w.shape()[2..]);
+        let products = Products::new(x, w);
+        let (pixels, weights): (usize, usize) = (image.iter().product(), kernel.iter().product());
+        let mut result = Tensor::splat(Scalar::from_i64(dtype, 0), &shape);
+        for_each_index(&shape[2..], |at| {
+            // What the window at this place covers: positions in the image and in the kernel.
+            let mut covered = Vec::new();
+            let mut position_in_kernel = 0;
+            for_each_index(kernel, |k| {
+                if let Some(position) = window.position_in(image, at, k, &low) {
+                    let pixel = position.iter().zip(image).fold(0, |pixel, (&i, &size)| pixel * size + i);
+                    covered.push((pixel, position_in_kernel));
+                }
+                position_in_kernel += 1;
+            });
+            for_each_index(&shape[..2], |nm| {
+                let first = nm[0] * x.shape()[1] + nm[1] / per_group * channels;
+                let pairs = (0..channels).flat_map(|c| {
+                    let (from, with) = ((first + c) * pixels, (nm[1] * channels + c) * weights);
+                    covered.iter().map(move |(pixel, weight)| (from + pixel, with + weight))
+                });
+                let sum = products.sum(dtype, pairs);
+                result.set(result.position(&[nm, at].concat()), sum);
+            });
+        });
+        Ok(vec![result])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (x, w) = (cx.operands[0].clone(), cx.operands[1].clone());
+        let window = Window::new(w.shape[2..].to_vec(), cx.attrs, false).ok()?;
+        let groups = cx.attrs.get(GROUPS);
+        let per_group = w.shape[0].exact_div(&groups.into())?;
+        let wide = x.dtype.arithmetic();
+        cx.each(|cx, at| {
+            let group = if groups == 1 { Dim::constant(0) } else { at[1].floor_div(&per_group) };
+            let first = group * w.shape[1].clone();
+            let sum = fold_over(cx, Reduce::Sum, &w.shape[1..], &|cx, ck| {
+                let (position, inside) = window.positions(&at[2..], &ck[1..], &x.shape[2..]);
+                let channel = first.clone() + ck[0].clone();
+                let from = [at[0].clone(), channel].into_iter().chain(position);
+                let image = cx.load(0, from.map(Expr::from)).cast(wide);
+                let weight = cx.load(1, [&at[1]].into_iter().chain(ck).map(Expr::from)).cast(wide);
+                let image = match inside {
+                    Some(inside) => inside.select(image, Expr::number(wide, 0.0)),
+                    None => image,
+                };
+                image * weight
+            });
+            sum.cast(x.dtype)
+        })
+    }
+}
+
+/// The bias is added to each output channel.
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let (x, w) = (node.input(0)?, node.input(1)?);
+    let (image, kernel) = (b.ty(x).shape.clone(), b.ty(w).shape.clone());
+    if image.len() < 3 || kernel.len() != image.len() {
+        let (expected, found) = (image.len().max(3), kernel.len());
+        return Err(OpError::Rank { operand: "W", expected, found }.into());
+    }
+    // `kernel_shape` repeats the shape of the weights.
+    node.ignore(&["kernel_shape"]);
+    let sliding = import_sliding(node, &kernel[2..], &image[2..])?;
+    let groups = [GROUPS.is(node.int_or("group", 1)?)];
+    let y = b.op_with(&CONV, &[x, w], sliding.into_iter().chain(groups))?;
+    Ok(vec![match node.optional_input(2) {
+        Some(bias) => add_bias(b, y, bias)?,
+        None => y,
+    }])
+}
+
+/// `bias: [C]` added to `y: [N, C, …]`.
+///
+/// # Errors
+/// [`OpError::Size`] if it has another size.
+pub(crate) fn add_bias(b: &mut Build, y: Value, bias: Value) -> Result<Value, OpError> {
+    let bias = along_channels(b, bias, b.ty(y).rank())?;
+    b.op(&ADD, &[y, bias])
+}
+
+/// `x: [C]` as `[C, 1, …]`, which broadcasts along axis 1 of `rank` axes.
+///
+/// # Errors
+/// [`OpError::Rank`] if it is no vector.
+pub(crate) fn along_channels(b: &mut Build, x: Value, rank: usize) -> Result<Value, OpError> {
+    let mut shape = b.ty(x).shape.clone();
+    if shape.len() != 1 {
+        return Err(OpError::Rank { operand: "per-channel values", expected: 1, found: shape.len() });
+    }
+    if rank < 2 {
+        return Err(OpError::RankAtLeast { operand: "x", least: 2, found: rank });
+    }
+    shape.resize(rank - 1, Dim::constant(1));
+    reshape(b, x, shape)
+}

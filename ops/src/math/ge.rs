@@ -1,0 +1,17 @@
+//! `ge(a, b)`: is `a ≥ b`?, elementwise; false with NaN.
+//!
+//! Shapes: operands of one type broadcast. The result is bool.
+//! Errors: [`DTypes`](ir::op::OpError::DTypes) and [`Size`](ir::op::OpError::Size) if operands don't match.
+//! Source: ONNX GreaterOrEqual, opset 16.
+
+use ir::OpDef;
+use ir::scalar::Binary;
+
+use crate::math::elementwise::Zip;
+use crate::onnx::{Import, same};
+
+/// `ge(a, b)`: is `a ≥ b`?.
+pub static GE: OpDef = OpDef::new("ge", &["a", "b"], &Zip(Binary::Ge));
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[same("GreaterOrEqual", &GE)];

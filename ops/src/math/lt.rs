@@ -1,0 +1,17 @@
+//! `lt(a, b)`: is `a < b`?, elementwise; false with NaN.
+//!
+//! Shapes: operands of one type broadcast. The result is bool.
+//! Errors: [`DTypes`](ir::op::OpError::DTypes) and [`Size`](ir::op::OpError::Size) if operands don't match.
+//! Source: ONNX Less, opset 13.
+
+use ir::OpDef;
+use ir::scalar::Binary;
+
+use crate::math::elementwise::Zip;
+use crate::onnx::{Import, same};
+
+/// `lt(a, b)`: is `a < b`?.
+pub static LT: OpDef = OpDef::new("lt", &["a", "b"], &Zip(Binary::Lt));
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[same("Less", &LT)];

@@ -1,0 +1,43 @@
+//! `silu(x) = x · sigmoid(x)`, elementwise.
+//!
+//! Shapes: any float type; the result has the type of `x`. Errors: those of the ops that it stands for.
+//! Source: Elfwing, Uchibe, Doya 2017; ONNX Swish, opset 24.
+
+use ir::OpDef;
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::OpError;
+
+use crate::composite::{Pointwise, in_arithmetic};
+use crate::math::mul::MUL;
+use crate::math::sigmoid::SIGMOID;
+use crate::onnx::{Import, ImportError, NodeView, by};
+
+/// `silu(x) = x · sigmoid(x)`.
+pub static SILU: OpDef = OpDef::new("silu", &["x"], &Pointwise(expand));
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[by("Swish", import)];
+
+fn expand(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Value, OpError> {
+    in_arithmetic(b, x, |b, x| {
+        let gate = b.op(&SIGMOID, &[x[0]])?;
+        b.op(&MUL, &[x[0], gate])
+    })
+}
+
+/// Swish is `x · sigmoid(α·x)`.
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let (x, alpha) = (node.input(0)?, node.float_or("alpha", 1.0)?);
+    if alpha == 1.0 {
+        return Ok(vec![b.op(&SILU, &[x])?]);
+    }
+    let y = in_arithmetic(b, &[x], |b, x| {
+        let alpha = b.scalar(b.ty(x[0]).dtype, alpha);
+        let scaled = b.op(&MUL, &[x[0], alpha])?;
+        let gate = b.op(&SIGMOID, &[scaled])?;
+        b.op(&MUL, &[x[0], gate])
+    })?;
+    Ok(vec![y])
+}

@@ -1,0 +1,18 @@
+//! `sub(a, b) = a − b`, elementwise; integers wrap.
+//!
+//! Shapes: operands of one type broadcast. The result has their type.
+//! Errors: [`DTypes`](ir::op::OpError::DTypes) and [`Size`](ir::op::OpError::Size) if operands don't match,
+//! [`DType`](ir::op::OpError::DType) for bool.
+//! Source: ONNX Sub, opset 14.
+
+use ir::OpDef;
+use ir::scalar::Binary;
+
+use crate::math::elementwise::Zip;
+use crate::onnx::{Import, same};
+
+/// `sub(a, b) = a − b`.
+pub static SUB: OpDef = OpDef::new("sub", &["a", "b"], &Zip(Binary::Sub));
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[same("Sub", &SUB)];

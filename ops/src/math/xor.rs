@@ -1,0 +1,18 @@
+//! `xor(a, b) = a ⊕ b`, elementwise; of every bit for integers.
+//!
+//! Shapes: operands of one type broadcast. The result has their type.
+//! Errors: [`DTypes`](ir::op::OpError::DTypes) and [`Size`](ir::op::OpError::Size) if operands don't match,
+//! [`DType`](ir::op::OpError::DType) for floats.
+//! Source: ONNX Xor and BitwiseXor, opset 18.
+
+use ir::OpDef;
+use ir::scalar::Binary;
+
+use crate::math::elementwise::Zip;
+use crate::onnx::{Import, same};
+
+/// `xor(a, b) = a ⊕ b`.
+pub static XOR: OpDef = OpDef::new("xor", &["a", "b"], &Zip(Binary::Xor));
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[same("Xor", &XOR), same("BitwiseXor", &XOR)];

@@ -1,0 +1,67 @@
+//! `batch_norm(x, scale, bias, mean, variance) = (x − mean) / √(variance + epsilon) · scale + bias`, per
+//! channel.
+//!
+//! Shapes: `x: [N, C, …]`, the others `[C]`; the result has the type of `x`; 16-bit floats are computed in
+//! `f32`. Errors: those of the ops that it stands for. Source: Ioffe, Szegedy 2015, at inference; ONNX
+//! BatchNormalization, opset 15.
+
+use ir::OpDef;
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::OpError;
+
+use crate::composite::{Composite, in_arithmetic};
+use crate::linalg::conv::along_channels;
+use crate::math::add::ADD;
+use crate::math::cast::convert;
+use crate::math::div::DIV;
+use crate::math::mul::MUL;
+use crate::math::sqrt::SQRT;
+use crate::math::sub::SUB;
+use crate::norm::{EPSILON, EPSILON_SPEC};
+use crate::onnx::{Import, ImportError, NodeView, by};
+
+/// Normalised by known moments.
+pub static BATCH_NORM: OpDef =
+    OpDef::new("batch_norm", &["x", "scale", "bias", "mean", "variance"], &Composite(expand))
+        .attrs(&[EPSILON_SPEC]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[by("BatchNormalization", import)];
+
+/// As `x · f + (bias − mean · f)` with `f = scale/√(variance + epsilon)`: two steps for each element, and the
+/// rest is constant where the parameters are.
+fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
+    in_arithmetic(b, x, |b, x| {
+        let ty = b.ty(x[0]).clone();
+        let [scale, bias, mean, variance] = [x[1], x[2], x[3], x[4]];
+        let wide = b.ty(variance).dtype;
+        let epsilon = b.scalar(wide, attrs.get(EPSILON));
+        let sum = b.op(&ADD, &[variance, epsilon])?;
+        let deviation = b.op(&SQRT, &[sum])?;
+        let scale = convert(b, scale, wide)?;
+        let factor = b.op(&DIV, &[scale, deviation])?;
+        let mean = convert(b, mean, wide)?;
+        let shift = b.op(&MUL, &[mean, factor])?;
+        let bias = convert(b, bias, wide)?;
+        let shift = b.op(&SUB, &[bias, shift])?;
+        let (factor, shift) = (convert(b, factor, ty.dtype)?, convert(b, shift, ty.dtype)?);
+        let (factor, shift) = (along_channels(b, factor, ty.rank())?, along_channels(b, shift, ty.rank())?);
+        let scaled = b.op(&MUL, &[x[0], factor])?;
+        b.op(&ADD, &[scaled, shift])
+    })
+}
+
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    node.ignore(&["momentum"]);
+    if node.flag("training_mode", false)? || !node.flag("spatial", true)? {
+        return Err(ImportError::Unsupported {
+            what: "batch normalisation in training mode or without sharing over the image".to_owned(),
+            help: "export the model in inference mode".to_owned(),
+        });
+    }
+    let operands = [node.input(0)?, node.input(1)?, node.input(2)?, node.input(3)?, node.input(4)?];
+    let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);
+    Ok(vec![b.op_with(&BATCH_NORM, &operands, [epsilon])?])
+}

@@ -1,0 +1,81 @@
+//! `layer_norm(x) = (x − μ) / √(σ² + epsilon)`, `μ` and `σ²` the mean and the variance along `axes`.
+//!
+//! Shapes: any float type; the result has the type of `x`; 16-bit floats are computed in `f32`. Errors: those
+//! of the ops that it stands for. Source: Ba, Kiros, Hinton 2016; ONNX LayerNormalization, opset 17, of which
+//! scale and bias are products and sums of their own.
+
+use ir::OpDef;
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::{OpError, normalize_axis};
+
+use crate::composite::{Composite, in_arithmetic};
+use crate::math::add::ADD;
+use crate::math::cast::convert;
+use crate::math::mul::MUL;
+use crate::math::reciprocal::RECIPROCAL;
+use crate::math::sqrt::SQRT;
+use crate::math::sub::SUB;
+use crate::norm::{AXES, EPSILON, EPSILON_SPEC};
+use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::reduce::along::reduce;
+use crate::reduce::reduce_mean::REDUCE_MEAN;
+
+/// Mean 0 and variance 1 along axes.
+pub static LAYER_NORM: OpDef =
+    OpDef::new("layer_norm", &["x"], &Composite(expand)).attrs(&[AXES.spec(), EPSILON_SPEC]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[by("LayerNormalization", import)];
+
+fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
+    let (axes, epsilon) = (attrs.get(AXES), attrs.get(EPSILON));
+    in_arithmetic(b, x, |b, x| {
+        let (_, centred, scale) = moments(b, x[0], &axes, epsilon)?;
+        b.op(&MUL, &[centred, scale])
+    })
+}
+
+/// `μ`, `x − μ` and `1/√(σ² + epsilon)`.
+fn moments(b: &mut Build, x: Value, axes: &[i64], epsilon: f64) -> Result<(Value, Value, Value), OpError> {
+    let mean = reduce(b, &REDUCE_MEAN, x, axes, true)?;
+    let centred = b.op(&SUB, &[x, mean])?;
+    let squares = b.op(&MUL, &[centred, centred])?;
+    let variance = reduce(b, &REDUCE_MEAN, squares, axes, true)?;
+    let epsilon = b.scalar(b.ty(x).dtype, epsilon);
+    let sum = b.op(&ADD, &[variance, epsilon])?;
+    let deviation = b.op(&SQRT, &[sum])?;
+    let scale = b.op(&RECIPROCAL, &[deviation])?;
+    Ok((mean, centred, scale))
+}
+
+/// All axes from `axis` of a rank on.
+pub(crate) fn axes_from(axis: i64, rank: usize) -> Result<Vec<i64>, OpError> {
+    let first = normalize_axis(axis, rank)?;
+    Ok((first as i64..rank as i64).collect())
+}
+
+/// The mean and the inverse deviation are outputs, too. `stash_type` is the type that they are computed in:
+/// `f32` or better here.
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    node.ignore(&["stash_type"]);
+    let x = node.input(0)?;
+    let axes = axes_from(node.int_or("axis", -1)?, b.ty(x).rank())?;
+    let epsilon = node.float_or("epsilon", 1e-5)?;
+    let mut y = b.op_with(&LAYER_NORM, &[x], [AXES.is(axes.clone()), EPSILON.is(epsilon)])?;
+    if let Some(scale) = node.optional_input(1) {
+        y = b.op(&MUL, &[y, scale])?;
+    }
+    if let Some(bias) = node.optional_input(2) {
+        y = b.op(&ADD, &[y, bias])?;
+    }
+    let mut results = vec![y];
+    if node.output_used(1) || node.output_used(2) {
+        let wide = b.ty(x).dtype.arithmetic();
+        let wide = convert(b, x, wide)?;
+        let (mean, _, scale) = moments(b, wide, &axes, epsilon)?;
+        results.extend([mean, scale]);
+    }
+    Ok(results)
+}

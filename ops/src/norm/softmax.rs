@@ -1,0 +1,93 @@
+//! `softmax(x)ᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)` along `axis`.
+//!
+//! Shapes: any float type; the result has the type of `x`. Errors: [`Axis`](OpError::Axis), and those of the
+//! ops that it stands for. Source: ONNX Softmax, opset 13; before, all axes from `axis` on were one. Hardmax
+//! likewise.
+
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::{OpError, normalize_axis};
+use ir::{DType, Dim, OpDef};
+
+use crate::composite::{Composite, in_arithmetic};
+use crate::math::cast::convert;
+use crate::math::div::DIV;
+use crate::math::eq::EQ;
+use crate::math::exp::EXP;
+use crate::math::sub::SUB;
+use crate::math::r#where::WHERE;
+use crate::norm::AXIS;
+use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::reduce::along::reduce;
+use crate::reduce::reduce_max::REDUCE_MAX;
+use crate::reduce::reduce_min::REDUCE_MIN;
+use crate::reduce::reduce_sum::REDUCE_SUM;
+use crate::shape::iota;
+use crate::shape::reshape::reshape;
+use crate::shape::size::size;
+
+/// Exponentials that add up to 1.
+pub static SOFTMAX: OpDef = OpDef::new("softmax", &["x"], &Composite(expand)).attrs(&[AXIS.spec()]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[
+    by("Softmax", |node, b| {
+        import_flattened(node, b, &|b, x, axis| b.op_with(&SOFTMAX, &[x], [AXIS.is(axis)]))
+    }),
+    since("Softmax", 13, import),
+    by("Hardmax", |node, b| import_flattened(node, b, &hardmax)),
+    since("Hardmax", 13, |node, b| Ok(vec![hardmax(b, node.input(0)?, node.int_or("axis", -1)?)?])),
+];
+
+/// Subtracting the maximum keeps `exp` from overflowing and cancels in the quotient.
+fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
+    let axis = attrs.get(AXIS);
+    in_arithmetic(b, x, |b, x| {
+        let max = reduce(b, &REDUCE_MAX, x[0], &[axis], true)?;
+        let shifted = b.op(&SUB, &[x[0], max])?;
+        let exp = b.op(&EXP, &[shifted])?;
+        let sum = reduce(b, &REDUCE_SUM, exp, &[axis], true)?;
+        b.op(&DIV, &[exp, sum])
+    })
+}
+
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let axis = AXIS.is(node.int_or("axis", -1)?);
+    Ok(vec![b.op_with(&SOFTMAX, &[node.input(0)?], [axis])?])
+}
+
+/// Before opset 13: `along` the last axis of the matrix whose rows are all axes from `axis` (1 by default)
+/// on.
+pub(crate) fn import_flattened(
+    node: &NodeView,
+    b: &mut Build,
+    along: &dyn Fn(&mut Build, Value, i64) -> Result<Value, OpError>,
+) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let axis = normalize_axis(node.int_or("axis", 1)?, shape.len())?;
+    if axis + 1 == shape.len() {
+        return Ok(vec![along(b, x, axis as i64)?]);
+    }
+    let (outer, inner) = shape.split_at(axis);
+    let matrix = [outer, inner].map(|sizes| sizes.iter().cloned().product::<Dim>()).to_vec();
+    let rows = reshape(b, x, matrix)?;
+    let y = along(b, rows, 1)?;
+    Ok(vec![reshape(b, y, shape)?])
+}
+
+/// 1 at the first of the largest elements, else 0.
+fn hardmax(b: &mut Build, x: Value, axis: i64) -> Result<Value, OpError> {
+    let ty = b.ty(x).clone();
+    let at = normalize_axis(axis, ty.rank())?;
+    let counted = [iota::SHAPE.is(ty.shape.clone()), iota::AXIS.is(axis), iota::DTYPE.is(DType::I64)];
+    let index = b.op_with(&iota::IOTA, &[], counted)?;
+    let beyond = size(b, DType::I64, &ty.shape[at])?;
+    let max = reduce(b, &REDUCE_MAX, x, &[axis], true)?;
+    let largest = b.op(&EQ, &[x, max])?;
+    let candidates = b.op(&WHERE, &[largest, index, beyond])?;
+    let first = reduce(b, &REDUCE_MIN, candidates, &[axis], true)?;
+    let chosen = b.op(&EQ, &[index, first])?;
+    convert(b, chosen, ty.dtype)
+}

@@ -1,0 +1,6 @@
+//! Windows that slide over an image.
+
+pub mod avg_pool;
+pub mod max_pool;
+pub mod slide;
+pub mod sum_pool;

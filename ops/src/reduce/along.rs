@@ -1,0 +1,187 @@
+//! Folds along axes: one [`Semantics`] for all reductions, and what their ONNX imports share.
+//!
+//! A reduction over no axes is `x` itself; over an axis of size 0 it gives the fold's neutral element.
+
+use ir::attr::{Attr, AttrSpec, Key, key};
+use ir::build::Build;
+use ir::graph::Value;
+use ir::kernel::lower::{Compute, Lower};
+use ir::kernel::{Expr, Reduce};
+use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes, normalize_axis};
+use ir::tensor::for_each_index;
+use ir::{DType, Dim, Tensor, TensorType};
+
+use crate::math::elementwise::wrapped;
+use crate::onnx::{ImportError, NodeView};
+use crate::reference;
+use crate::window::fold_over;
+
+/// The axes that are folded; negative ones count from the end.
+pub const AXES: Key<Vec<i64>> = key("axes");
+
+/// Do the folded axes stay, with size 1?
+pub const KEEP_DIMS: Key<bool> = key("keep_dims");
+
+/// The attributes of every reduction.
+pub const ATTRS: &[AttrSpec] = &[AXES.spec(), KEEP_DIMS.or(|| Attr::Bool(true))];
+
+/// A fold along axes.
+pub struct Along(pub Reduce);
+
+impl Along {
+    /// The fold on elements of this type: on truth values, the largest is "any" and the smallest "all".
+    fn fold(&self, dtype: DType) -> Reduce {
+        match self.0 {
+            Reduce::Max if dtype == DType::Bool => Reduce::Any,
+            Reduce::Min if dtype == DType::Bool => Reduce::All,
+            op => op,
+        }
+    }
+}
+
+/// For each axis: is it folded?
+///
+/// # Errors
+/// [`OpError::Axis`], or [`OpError::Attribute`] for an axis that comes twice.
+pub(crate) fn folded(axes: &[i64], rank: usize) -> Result<Vec<bool>, OpError> {
+    let mut folded = vec![false; rank];
+    for &axis in axes {
+        let axis = normalize_axis(axis, rank)?;
+        if std::mem::replace(&mut folded[axis], true) {
+            return Err(OpError::Attribute { key: AXES.name, why: "an axis comes twice" });
+        }
+    }
+    Ok(folded)
+}
+
+impl Semantics for Along {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let (x, keep) = (cx.operands[0], cx.attrs.get(KEEP_DIMS));
+        if x.dtype == DType::Bool && !self.0.function().accepts(DType::Bool) {
+            return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
+        }
+        let folded = folded(&cx.attrs.get(AXES), x.rank())?;
+        let shape = x.shape.iter().zip(folded).filter(|(_, folded)| keep || !folded);
+        Ok(vec![
+            x.with_shape(shape.map(|(size, folded)| if folded { Dim::constant(1) } else { size.clone() })),
+        ])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        let (x, keep) = (cx.operands[0], cx.attrs.get(KEEP_DIMS));
+        let folded = folded(&cx.attrs.get(AXES), x.shape().len())?;
+        let inner: Vec<usize> =
+            x.shape().iter().zip(&folded).filter(|(_, f)| **f).map(|(&size, _)| size).collect();
+        let element = |at: &[usize]| {
+            let mut elements = Vec::new();
+            for_each_index(&inner, |k| elements.push(x.at(&merge(&folded, keep, at, k))));
+            reference::fold(self.fold(dtype), dtype, elements.into_iter())
+        };
+        Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (x, keep) = (cx.operands[0].clone(), cx.attrs.get(KEEP_DIMS));
+        let folded = folded(&cx.attrs.get(AXES), x.rank()).ok()?;
+        let inner: Vec<Dim> =
+            x.shape.iter().zip(&folded).filter(|(_, f)| **f).map(|(size, _)| size.clone()).collect();
+        let (op, wide) = (self.fold(x.dtype), x.dtype.arithmetic());
+        cx.each(|cx, at| {
+            let fold = fold_over(cx, op, &inner, &|cx, k| {
+                let from = merge(&folded, keep, at, k);
+                cx.load(0, from.into_iter().map(Expr::from)).cast(wide)
+            });
+            fold.cast(x.dtype)
+        })
+    }
+
+    fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
+        let (x, keep) = (cx.operands[0].as_ref()?, cx.attrs.get(KEEP_DIMS));
+        let shape = cx.types[0].fixed_shape()?;
+        let folded = folded(&cx.attrs.get(AXES), shape.len()).ok()?;
+        let inner: Vec<usize> =
+            shape.iter().zip(&folded).filter(|(_, f)| **f).map(|(&size, _)| size).collect();
+        let mut result = Vec::new();
+        for_each_index(&cx.result.fixed_shape()?, |at| {
+            let mut elements = Vec::new();
+            for_each_index(&inner, |k| {
+                let index = merge(&folded, keep, at, k);
+                elements.push(x[index.iter().zip(&shape).fold(0, |p, (&i, &size)| p * size + i)].clone());
+            });
+            result.push(elements);
+        });
+        let combine = |elements: Vec<Dim>| -> Option<Dim> {
+            let mut elements = elements.into_iter();
+            match self.0 {
+                Reduce::Sum => Some(elements.sum()),
+                Reduce::Prod => Some(elements.product()),
+                // Of nothing there is no size.
+                Reduce::Max => elements.next().map(|first| elements.fold(first, |a, b| Dim::max(&a, &b))),
+                Reduce::Min => elements.next().map(|first| elements.fold(first, |a, b| Dim::min(&a, &b))),
+                Reduce::Any | Reduce::All => None,
+            }
+        };
+        result.into_iter().map(|elements| wrapped(&combine(elements)?, cx.result.dtype)).collect()
+    }
+}
+
+/// The index in the operand: folded axes from `inner`, the others from `outer`, where folded ones may have
+/// kept a place.
+fn merge<T: Clone>(folded: &[bool], keep: bool, outer: &[T], inner: &[T]) -> Vec<T> {
+    let (mut outer, mut inner) = (outer.iter(), inner.iter());
+    let next = |folded: &bool| {
+        let own = if *folded && !keep { None } else { outer.next() };
+        let own = if *folded { inner.next() } else { own };
+        own.cloned().expect("there is one index for each axis")
+    };
+    folded.iter().map(next).collect()
+}
+
+/// `x` reduced along `axes`, which stay with size 1 if `keep_dims`.
+///
+/// # Errors
+/// What the reduction says of these operands.
+pub fn reduce(
+    b: &mut Build,
+    op: &'static OpDef,
+    x: Value,
+    axes: &[i64],
+    keep_dims: bool,
+) -> Result<Value, OpError> {
+    b.op_with(op, &[x], [AXES.is(axes.to_vec()), KEEP_DIMS.is(keep_dims)])
+}
+
+/// The axes and `keepdims` of an ONNX reduction, whose axes are an operand from version `operand_since` on.
+///
+/// # Errors
+/// Axes that are computed at run time.
+pub(crate) fn import_axes(
+    node: &NodeView,
+    b: &Build,
+    operand_since: i64,
+) -> Result<(Vec<i64>, bool), ImportError> {
+    let rank = node.ty(b, 0)?.rank() as i64;
+    let given = if node.opset < operand_since { node.ints("axes")? } else { node.const_ints(b, 1, "axes")? };
+    let noop = node.flag("noop_with_empty_axes", false)?;
+    let axes = match given {
+        Some(axes) if !axes.is_empty() => axes,
+        _ if noop => vec![],
+        _ => (0..rank).collect(),
+    };
+    Ok((axes, node.flag("keepdims", true)?))
+}
+
+/// An ONNX reduction that is `op`.
+///
+/// # Errors
+/// As [`import_axes`], or what the reduction says.
+pub(crate) fn import_reduction(
+    node: &NodeView,
+    b: &mut Build,
+    op: &'static OpDef,
+    operand_since: i64,
+) -> Result<Vec<Value>, ImportError> {
+    let (axes, keep) = import_axes(node, b, operand_since)?;
+    Ok(vec![reduce(b, op, node.input(0)?, &axes, keep)?])
+}

@@ -1,0 +1,8 @@
+//! Reductions along axes.
+
+pub mod along;
+pub mod reduce_max;
+pub mod reduce_mean;
+pub mod reduce_min;
+pub mod reduce_prod;
+pub mod reduce_sum;

@@ -1,0 +1,118 @@
+//! `broadcast(x)`: `x` stretched to `shape` as in numpy.
+//!
+//! Shapes: right-aligned, each size of `x` is 1 or that of `shape`. Errors: [`OpError::Size`] else.
+//! Source: ONNX Expand, opset 13; Tile, opset 13; ConstantOfShape, opset 25.
+
+use ir::attr::Attrs;
+use ir::attr::{Key, key};
+use ir::build::Build;
+use ir::graph::Value;
+use ir::kernel::lower::{Compute, Lower};
+use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
+use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
+
+use crate::math::elementwise::broadcast_sizes;
+use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::reference;
+use crate::shape::reshape::reshape;
+
+/// Stretched as in numpy.
+pub static BROADCAST: OpDef = OpDef::new("broadcast", &["x"], &Broadcast).attrs(&[SHAPE.spec()]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] =
+    &[by("Expand", import), by("Tile", import_tile), by("ConstantOfShape", import_constant_of_shape)];
+
+/// The sizes of the result.
+pub const SHAPE: Key<Vec<Dim>> = key("shape");
+
+struct Broadcast;
+
+impl Semantics for Broadcast {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let (x, shape) = (cx.operands[0], cx.attrs.get(SHAPE));
+        if x.rank() > shape.len() {
+            return Err(OpError::Rank { operand: "x", expected: shape.len(), found: x.rank() });
+        }
+        let skip = shape.len() - x.rank();
+        for (left, right) in x.shape.iter().zip(&shape[skip..]) {
+            if !left.is(1) && left != right {
+                let (left, right) = (left.clone(), right.clone());
+                return Err(OpError::Size { what: "operand does not broadcast", left, right });
+            }
+        }
+        Ok(vec![x.with_shape(shape)])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        Ok(vec![Tensor::from_fn(dtype, &shape, |at| reference::broadcast_at(cx.operands[0], at))])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        cx.pointwise(|x| x[0].clone())
+    }
+
+    fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
+        broadcast_sizes(cx, |x| Some(x[0].clone()))
+    }
+
+    fn is_identity(&self, _: &Attrs) -> bool {
+        true
+    }
+
+    fn after_itself(&self, outer: &Attrs, _: &Attrs) -> Option<Attrs> {
+        Some(outer.clone())
+    }
+}
+
+/// `x` stretched to this shape: itself, if that is its shape.
+///
+/// # Errors
+/// [`OpError::Size`].
+pub fn broadcast(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpError> {
+    if b.ty(x).shape == shape { Ok(x) } else { b.op_with(&BROADCAST, &[x], [SHAPE.is(shape)]) }
+}
+
+/// In ONNX, sizes 1 in `shape` stretch, too.
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    let both = ir::types::broadcast(&b.ty(x).shape, &shape);
+    let shape =
+        both.map_err(|(left, right)| OpError::Size { what: "operand does not broadcast", left, right })?;
+    Ok(vec![broadcast(b, x, shape)?])
+}
+
+/// Each axis repeated: a new axis in front of it, stretched, then both as one.
+fn import_tile(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let sizes = b.ty(x).shape.clone();
+    let repeats = node.sizes(b, 1, "repeats")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    if repeats.len() != sizes.len() {
+        let (expected, found) = (sizes.len(), repeats.len());
+        return Err(OpError::Rank { operand: "repeats", expected, found }.into());
+    }
+    let pairs = |first: &dyn Fn(usize) -> Dim| -> Vec<Dim> {
+        (0..sizes.len()).flat_map(|axis| [first(axis), sizes[axis].clone()]).collect()
+    };
+    let split = reshape(b, x, pairs(&|_| Dim::constant(1)))?;
+    let wide = broadcast(b, split, pairs(&|axis| repeats[axis].clone()))?;
+    let shape = sizes.iter().zip(&repeats).map(|(size, times)| size.clone() * times.clone()).collect();
+    Ok(vec![reshape(b, wide, shape)?])
+}
+
+/// Without `value`, it is an `f32` zero.
+fn import_constant_of_shape(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let shape = node.sizes(b, 0, "input")?.ok_or(ImportError::MissingInput { index: 0 })?;
+    let value = match node.tensor("value")? {
+        None => Scalar::f32(0.0),
+        Some(tensor) if tensor.elements() == 1 => tensor.get(0),
+        Some(_) => {
+            let why = "it must have one element".to_owned();
+            return Err(ImportError::Attribute { name: "value".to_owned(), why });
+        }
+    };
+    let value = b.constant(&Tensor::scalar(value));
+    Ok(vec![broadcast(b, value, shape)?])
+}

@@ -1,0 +1,103 @@
+//! `extend(x)`: `x` continued beyond its borders by its own elements.
+//!
+//! `mode`: `edge` repeats the last element, `reflect` mirrors at it (without repeating it), `wrap` starts
+//! over. Shapes: axis `i` grows by `low[i] + high[i]`; an axis that grows is not empty. A negative amount
+//! cuts off. Errors: [`OpError::Attribute`], [`OpError::Unsupported`] for another mode. Source: ONNX Pad,
+//! opset 25.
+
+use ir::attr::{Key, key};
+use ir::kernel::Expr;
+use ir::kernel::lower::{Compute, Lower};
+use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::{Dim, OpDef, Tensor, TensorType};
+
+use crate::onnx::Import;
+use crate::reference;
+use crate::shape::pad::{HIGH, LOW, grown};
+
+/// `x` continued by its own elements.
+pub static EXTEND: OpDef =
+    OpDef::new("extend", &["x"], &Extend).attrs(&[LOW.spec(), HIGH.spec(), MODE.spec()]);
+
+/// ONNX Pad is in the file of `pad`.
+pub static ONNX: &[Import] = &[];
+
+/// `edge`, `reflect` or `wrap`.
+pub const MODE: Key<String> = key("mode");
+
+struct Extend;
+
+impl Semantics for Extend {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let x = cx.operands[0];
+        let mode = cx.attrs.get(MODE);
+        if !["edge", "reflect", "wrap"].contains(&mode.as_str()) {
+            return Err(OpError::Unsupported { key: MODE.name, value: mode });
+        }
+        let result = grown(x, &cx.attrs.get(LOW), &cx.attrs.get(HIGH))?;
+        if x.shape.iter().zip(&result.shape).any(|(from, to)| from.is(0) && !to.is(0)) {
+            return Err(OpError::Attribute {
+                key: MODE.name,
+                why: "an empty axis has nothing to continue with",
+            });
+        }
+        Ok(vec![result])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        let (x, mode) = (cx.operands[0], cx.attrs.get(MODE));
+        let low = reference::numbers(LOW.name, &cx.attrs.get(LOW))?;
+        let element = |at: &[usize]| {
+            let from = at.iter().zip(&low).zip(x.shape());
+            let from: Vec<usize> =
+                from.map(|((&i, &low), &size)| source(&mode, i as i64 - low, size as i64) as usize).collect();
+            x.at(&from)
+        };
+        Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (low, high, mode) = (cx.attrs.get(LOW), cx.attrs.get(HIGH), cx.attrs.get(MODE));
+        cx.each(|cx, at| {
+            let shape = &cx.operands[0].shape;
+            let from: Vec<Expr> = (0..at.len())
+                .map(|axis| {
+                    let i = at[axis].clone() - low[axis].clone();
+                    let grows = [&low[axis], &high[axis]].iter().any(|n| n.as_const().is_none_or(|n| n > 0));
+                    let i = if grows { source_index(&mode, &i, &shape[axis]) } else { i };
+                    Expr::from(i)
+                })
+                .collect();
+            cx.load(0, from)
+        })
+    }
+}
+
+/// Where the element at position `i` comes from, on an axis of `size`.
+fn source(mode: &str, i: i64, size: i64) -> i64 {
+    match mode {
+        "edge" => i.clamp(0, size - 1),
+        "wrap" => i.rem_euclid(size),
+        _ => {
+            let period = (2 * (size - 1)).max(1);
+            let i = i.rem_euclid(period);
+            i.min(period - i)
+        }
+    }
+}
+
+/// The same on indices.
+fn source_index(mode: &str, i: &Dim, size: &Dim) -> Dim {
+    let (zero, one) = (Dim::constant(0), Dim::constant(1));
+    let last = size.clone() - one.clone();
+    match mode {
+        "edge" => Dim::max(&i.min(&last), &zero),
+        "wrap" => i.modulo(size),
+        _ => {
+            let period = Dim::max(&(Dim::constant(2) * last), &one);
+            let i = i.modulo(&period);
+            Dim::min(&i, &(period - i.clone()))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `iota()[i…] = i` along `axis`: `0, 1, 2, …`.
+//!
+//! Shapes: the result has `shape` and the type `dtype`, not bool. Errors: [`OpError::Axis`],
+//! [`OpError::Attribute`]. Source: XLA Iota; ONNX Range, opset 11; EyeLike, opset 22; Trilu, opset 14.
+
+use ir::attr::{Key, key};
+use ir::build::Build;
+use ir::graph::Value;
+use ir::kernel::Expr;
+use ir::kernel::lower::{Compute, Lower};
+use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
+
+use crate::math::add::ADD;
+use crate::math::cast::convert;
+use crate::math::eq::EQ;
+use crate::math::le::LE;
+use crate::math::mul::MUL;
+use crate::math::r#where::WHERE;
+use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::reference;
+use crate::shape::reshape::reshape;
+
+/// `0, 1, 2, …` along an axis.
+pub static IOTA: OpDef = OpDef::new("iota", &[], &Iota).attrs(&[SHAPE.spec(), AXIS.spec(), DTYPE.spec()]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] =
+    &[by("Range", import_range), by("EyeLike", import_eye_like), by("Trilu", import_trilu)];
+
+/// The sizes of the result.
+pub const SHAPE: Key<Vec<Dim>> = key("shape");
+
+/// The axis along which it counts; negative counts from the end.
+pub const AXIS: Key<i64> = key("axis");
+
+/// The type of the result.
+pub const DTYPE: Key<DType> = key("dtype");
+
+struct Iota;
+
+impl Semantics for Iota {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let (shape, dtype) = (cx.attrs.get(SHAPE), cx.attrs.get(DTYPE));
+        normalize_axis(cx.attrs.get(AXIS), shape.len())?;
+        if dtype == DType::Bool {
+            return Err(OpError::Attribute { key: DTYPE.name, why: "bool does not count" });
+        }
+        Ok(vec![TensorType::new(dtype, shape)])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        let axis = normalize_axis(cx.attrs.get(AXIS), shape.len())?;
+        Ok(vec![Tensor::from_fn(dtype, &shape, |at| Scalar::from_i64(dtype, at[axis] as i64))])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (axis, dtype) = (cx.attrs.get(AXIS), cx.attrs.get(DTYPE));
+        let axis = normalize_axis(axis, cx.results[0].rank()).ok()?;
+        cx.each(|_, at| Expr::from(&at[axis]).cast(dtype))
+    }
+
+    fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
+        let shape = cx.result.fixed_shape()?;
+        let axis = normalize_axis(cx.attrs.get(AXIS), shape.len()).ok()?;
+        let counts =
+            Tensor::from_fn(cx.result.dtype, &shape, |at| Scalar::from_i64(cx.result.dtype, at[axis] as i64));
+        Some(counts.to_i64().into_iter().map(Dim::constant).collect())
+    }
+}
+
+/// `0, 1, …, size − 1` of type `dtype`.
+///
+/// # Errors
+/// [`OpError::Attribute`] for bool.
+pub fn iota(b: &mut Build, size: Dim, dtype: DType) -> Result<Value, OpError> {
+    b.op_with(&IOTA, &[], [SHAPE.is(vec![size]), AXIS.is(0), DTYPE.is(dtype)])
+}
+
+/// `start, start + delta, …` below `limit`: `max(⌈(limit − start)/delta⌉, 0)` elements. Integers may be
+/// sizes; floats must be constants.
+fn import_range(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let names = ["start", "limit", "delta"];
+    let dtype = node.ty(b, 0)?.dtype;
+    let count = if dtype.is_float() {
+        let mut bounds = [0.0; 3];
+        for (index, input) in names.into_iter().enumerate() {
+            let value = node.constant(b, index).filter(|tensor| tensor.elements() == 1);
+            bounds[index] = value.ok_or(ImportError::RunTimeValue { index, input })?.get(0).to_f64();
+        }
+        let count = ((bounds[1] - bounds[0]) / bounds[2]).ceil().max(0.0);
+        Dim::constant(count as i64)
+    } else {
+        let mut bounds = vec![];
+        for (index, input) in names.into_iter().enumerate() {
+            let value = node.sizes(b, index, input)?.and_then(|sizes| sizes.first().cloned());
+            bounds.push(value.ok_or(ImportError::MissingInput { index })?);
+        }
+        let delta = bounds[2].as_const().ok_or(ImportError::RunTimeValue { index: 2, input: "delta" })?;
+        let distance = bounds[1].clone() - bounds[0].clone();
+        let distance = if delta < 0 { -distance } else { distance };
+        if delta == 0 {
+            return Err(OpError::Attribute { key: "delta", why: "a step is 0" }.into());
+        }
+        let count = distance.ceil_div(&delta.abs().into());
+        if crate::math::elementwise::is_nonnegative(&count) {
+            count
+        } else {
+            Dim::max(&count, &Dim::constant(0))
+        }
+    };
+    let counted = iota(b, count, dtype)?;
+    let (start, delta) = (reshape(b, node.input(0)?, vec![])?, reshape(b, node.input(2)?, vec![])?);
+    let scaled = b.op(&MUL, &[counted, delta])?;
+    Ok(vec![b.op(&ADD, &[scaled, start])?])
+}
+
+/// Ones on the diagonal that lies `k` above the main one.
+fn import_eye_like(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let ty = node.ty(b, 0)?;
+    let dtype = node.dtype("dtype")?.unwrap_or(ty.dtype);
+    let k = b.scalar(DType::I64, node.int_or("k", 0)? as f64);
+    let along = |axis: i64| [SHAPE.is(ty.shape.clone()), AXIS.is(axis), DTYPE.is(DType::I64)];
+    if ty.rank() != 2 {
+        return Err(OpError::Rank { operand: "input", expected: 2, found: ty.rank() }.into());
+    }
+    let (rows, columns) = (b.op_with(&IOTA, &[], along(0))?, b.op_with(&IOTA, &[], along(1))?);
+    let diagonal = b.op(&ADD, &[rows, k])?;
+    let ones = b.op(&EQ, &[diagonal, columns])?;
+    Ok(vec![convert(b, ones, dtype)?])
+}
+
+/// The part of each matrix on and above (or below) the diagonal that lies `k` above the main one; 0
+/// elsewhere.
+fn import_trilu(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let ty = b.ty(x).clone();
+    if ty.rank() < 2 {
+        return Err(OpError::RankAtLeast { operand: "input", least: 2, found: ty.rank() }.into());
+    }
+    let matrix = ty.shape[ty.rank() - 2..].to_vec();
+    let along = |axis: i64| [SHAPE.is(matrix.clone()), AXIS.is(axis), DTYPE.is(DType::I64)];
+    let (rows, columns) = (b.op_with(&IOTA, &[], along(0))?, b.op_with(&IOTA, &[], along(1))?);
+    let diagonal = match node.optional_input(1) {
+        None => rows,
+        Some(k) => {
+            let k = reshape(b, k, vec![])?;
+            b.op(&ADD, &[rows, k])?
+        }
+    };
+    let upper = node.flag("upper", true)?;
+    let kept = b.op(&LE, &if upper { [diagonal, columns] } else { [columns, diagonal] })?;
+    let nothing = b.scalar(ty.dtype, 0.0);
+    Ok(vec![b.op(&WHERE, &[kept, x, nothing])?])
+}

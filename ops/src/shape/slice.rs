@@ -1,0 +1,245 @@
+//! `slice(x)[i…] = x[starts + i · steps …]` for `i` below `sizes`.
+//!
+//! Shapes: one start, size and step for each axis; a step may be negative, never 0. All elements must exist.
+//! Errors: [`OpError::Attribute`] else, as far as the sizes are numbers.
+//! Source: ONNX Slice, opset 13; Split, opset 18.
+
+use ir::attr::{Key, key};
+use ir::build::Build;
+use ir::dim::Ranges;
+use ir::graph::Value;
+use ir::kernel::Expr;
+use ir::kernel::lower::{Compute, Lower};
+use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
+use ir::tensor::for_each_index;
+use ir::{Dim, OpDef, Tensor, TensorType};
+
+use crate::math::elementwise::is_nonnegative;
+use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::reference;
+
+/// A part of `x`, maybe with steps.
+pub static SLICE: OpDef =
+    OpDef::new("slice", &["x"], &Slice).attrs(&[STARTS.spec(), SIZES.spec(), STEPS.spec()]);
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[
+    by("Slice", import_attributes),
+    since("Slice", 10, import_inputs),
+    by("Split", |node, b| import_split(node.ints("split")?.map(sizes_of), node, b)),
+    since("Split", 13, |node, b| import_split(node.sizes(b, 1, "split")?, node, b)),
+];
+
+/// The first index taken, for each axis.
+pub const STARTS: Key<Vec<Dim>> = key("starts");
+
+/// How many indices are taken, for each axis.
+pub const SIZES: Key<Vec<Dim>> = key("sizes");
+
+/// From one index taken to the next, for each axis.
+pub const STEPS: Key<Vec<i64>> = key("steps");
+
+struct Slice;
+
+impl Semantics for Slice {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let x = cx.operands[0];
+        let (starts, sizes, steps) = (cx.attrs.get(STARTS), cx.attrs.get(SIZES), cx.attrs.get(STEPS));
+        for (key, count) in
+            [(STARTS.name, starts.len()), (SIZES.name, sizes.len()), (STEPS.name, steps.len())]
+        {
+            if count != x.rank() {
+                return Err(OpError::Attribute { key, why: "one for each axis is needed" });
+            }
+        }
+        if steps.contains(&0) {
+            return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" });
+        }
+        for axis in 0..x.rank() {
+            if let [Some(start), Some(size), Some(extent)] =
+                [&starts[axis], &sizes[axis], &x.shape[axis]].map(Dim::as_const)
+            {
+                let last = size.checked_sub(1).and_then(|n| n.checked_mul(steps[axis])?.checked_add(start));
+                let inside = |i: i64| (0..extent).contains(&i);
+                if size < 0 || (size > 0 && !(inside(start) && last.is_some_and(inside))) {
+                    return Err(OpError::Attribute { key: STARTS.name, why: "the slice leaves its operand" });
+                }
+            }
+        }
+        Ok(vec![x.with_shape(sizes)])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, shape) = reference::result(self, cx)?;
+        let (starts, steps) = (reference::numbers(STARTS.name, &cx.attrs.get(STARTS))?, cx.attrs.get(STEPS));
+        let element = |at: &[usize]| cx.operands[0].at(&taken(at, &starts, &steps));
+        Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (starts, steps) = (cx.attrs.get(STARTS), cx.attrs.get(STEPS));
+        cx.each(|cx, at| {
+            let index = at.iter().zip(starts.iter().zip(&steps));
+            cx.load(0, index.map(|(i, (start, &step))| Expr::from(start.clone() + i.clone() * step.into())))
+        })
+    }
+
+    fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
+        let (x, shape) = (cx.operands[0].as_ref()?, cx.types[0].fixed_shape()?);
+        let starts: Vec<i64> = cx.attrs.get(STARTS).iter().map(Dim::as_const).collect::<Option<_>>()?;
+        let steps = cx.attrs.get(STEPS);
+        let mut result = Vec::new();
+        for_each_index(&cx.result.fixed_shape()?, |at| {
+            let from = taken(at, &starts, &steps);
+            let position = from.iter().zip(&shape).fold(0, |position, (&i, &size)| position * size + i);
+            result.push(x[position].clone());
+        });
+        Some(result)
+    }
+}
+
+/// The index in the operand of the element at `at`.
+fn taken(at: &[usize], starts: &[i64], steps: &[i64]) -> Vec<usize> {
+    let index = at.iter().zip(starts.iter().zip(steps)).map(|(&i, (start, step))| start + i as i64 * step);
+    index.map(|i| usize::try_from(i).expect("`infer` checks that the slice lies inside")).collect()
+}
+
+/// `size` indices of one axis from `start` on; `x` itself, if that is all of it.
+///
+/// # Errors
+/// [`OpError::Attribute`] if the slice leaves `x`.
+pub fn slice_axis(b: &mut Build, x: Value, axis: usize, start: Dim, size: Dim) -> Result<Value, OpError> {
+    let mut sizes = b.ty(x).shape.clone();
+    if start.is(0) && size == sizes[axis] {
+        return Ok(x);
+    }
+    let mut starts = vec![Dim::constant(0); sizes.len()];
+    (starts[axis], sizes[axis]) = (start, size);
+    let steps = vec![1; sizes.len()];
+    b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])
+}
+
+fn sizes_of(numbers: Vec<i64>) -> Vec<Dim> {
+    numbers.into_iter().map(Dim::constant).collect()
+}
+
+fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let (starts, ends) = (node.ints("starts")?, node.ints("ends")?);
+    let (starts, ends) = (node.required("starts", starts)?, node.required("ends", ends)?);
+    import(node, b, &sizes_of(starts), &sizes_of(ends), node.ints("axes")?, None)
+}
+
+fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let starts = node.sizes(b, 1, "starts")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    let ends = node.sizes(b, 2, "ends")?.ok_or(ImportError::MissingInput { index: 2 })?;
+    let (axes, steps) = (node.const_ints(b, 3, "axes")?, node.const_ints(b, 4, "steps")?);
+    import(node, b, &starts, &ends, axes, steps)
+}
+
+/// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is.
+fn import(
+    node: &NodeView,
+    b: &mut Build,
+    starts: &[Dim],
+    ends: &[Dim],
+    axes: Option<Vec<i64>>,
+    steps: Option<Vec<i64>>,
+) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        let why = "starts, ends, axes and steps differ in number".to_owned();
+        return Err(ImportError::Attribute { name: "starts".to_owned(), why });
+    }
+    let mut all = (vec![Dim::constant(0); shape.len()], shape.clone(), vec![1; shape.len()]);
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = normalize_axis(axis, shape.len())?;
+        if steps[i] == 0 {
+            return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" }.into());
+        }
+        (all.0[axis], all.1[axis]) =
+            bounds(&shape[axis], &starts[i], &ends[i], steps[i]).ok_or_else(|| {
+                let what = format!("a slice from {} to {} of an axis of {}", starts[i], ends[i], shape[axis]);
+                let help =
+                    "it is not known whether they count from the end; fix the symbolic sizes with --dim";
+                ImportError::Unsupported { what, help: help.to_owned() }
+            })?;
+        all.2[axis] = steps[i];
+    }
+    let (starts, sizes, steps) = all;
+    if sizes == shape && steps.iter().all(|&step| step == 1) {
+        return Ok(vec![x]);
+    }
+    Ok(vec![b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?])
+}
+
+/// First index and number of indices of `start:end:step` on an axis of `size`. `None` where the sign of a
+/// bound is not known.
+///
+/// With bounds that count from 0, the number is `⌈max(0, min(end, size) − max(start, 0))/step⌉` going up and
+/// `⌈max(0, min(start, size − 1) − max(end, −1))/|step|⌉` going down. Differences of extrema are written as
+/// the smallest of four differences, so that `x[1:]` and `x[:-1]` have equal sizes as expressions, too.
+fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
+    let (zero, one) = (Dim::constant(0), Dim::constant(1));
+    let from_zero = |bound: &Dim| match bound.as_const() {
+        // Exporters write the largest integers for "all of it"; those of 32 bits stand for any size, too.
+        Some(value) if value >= i64::from(i32::MAX) => Some(size.clone()),
+        Some(value) if value <= i64::from(i32::MIN) => Some(-one.clone()),
+        _ if is_nonnegative(bound) => Some(bound.clone()),
+        _ => is_nonnegative(&(-bound.clone() - one.clone())).then(|| bound.clone() + size.clone()),
+    };
+    let (start, end) = (from_zero(start)?, from_zero(end)?);
+    let last = size.clone() - one.clone();
+    let smallest = |a: Dim, b: Dim, c: Dim, d: Dim| {
+        let all = Dim::min(&Dim::min(&a, &b), &Dim::min(&c, &d)).simplify(&Ranges::new());
+        if is_nonnegative(&all) { all } else { Dim::max(&all, &zero) }
+    };
+    let (first, distance) = if step > 0 {
+        let distance = smallest(end.clone() - start.clone(), size.clone() - start.clone(), end, size.clone());
+        (if is_nonnegative(&start) { start } else { Dim::max(&start, &zero) }, distance)
+    } else {
+        let distance =
+            smallest(start.clone() - end.clone(), last.clone() - end, start.clone() + one, size.clone());
+        (Dim::min(&start, &last).simplify(&Ranges::new()), distance)
+    };
+    let count = distance.ceil_div(&Dim::constant(step.abs()));
+    Some((if count.is(0) { zero } else { first }, count))
+}
+
+/// The parts' sizes are given, or the parts are equal but for a smaller last one.
+fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let axis = normalize_axis(node.int_or("axis", 0)?, b.ty(x).rank())?;
+    let size = b.ty(x).shape[axis].clone();
+    let count = node.int_or("num_outputs", node.output_count() as i64)?;
+    let parts = match parts {
+        Some(parts) => parts,
+        None => {
+            let chunk = size.ceil_div(&count.into());
+            let part = |i: i64| match size.exact_div(&count.into()) {
+                Some(part) => part,
+                None => {
+                    let rest = size.clone() - chunk.clone() * i.into();
+                    Dim::max(&Dim::min(&rest, &chunk), &Dim::constant(0))
+                }
+            };
+            (0..count).map(part).collect()
+        }
+    };
+    let total: Dim = parts.iter().cloned().sum();
+    if let (Some(left), Some(right)) = (total.as_const(), size.as_const())
+        && left != right
+    {
+        let (left, right) = (left.into(), right.into());
+        return Err(OpError::Size { what: "sum of the parts of a split", left, right }.into());
+    }
+    let mut start = Dim::constant(0);
+    let mut results = Vec::new();
+    for part in parts {
+        results.push(slice_axis(b, x, axis, start.clone(), part.clone())?);
+        start = start + part;
+    }
+    Ok(results)
+}

@@ -1,0 +1,375 @@
+//! Operands for every op: ordinary, broadcast, symbolic, empty, odd-sized, and with NaN and infinities.
+
+use ir::attr::{Attr, AttrValue};
+use ir::op::{Arity, OpDef};
+use ir::{DType, Dim, Scalar, Tensor, TensorType};
+
+/// An op applied to something.
+pub(crate) struct Sample {
+    pub(crate) op: &'static OpDef,
+    pub(crate) attrs: Vec<(&'static str, Attr)>,
+    pub(crate) operands: Vec<(TensorType, Tensor)>,
+}
+
+/// Small numbers of both signs that differ from place to place; the same every time.
+pub(crate) fn tensor(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    Tensor::from_fn(dtype, shape, |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let unit = (state >> 40) as f64 / (1u64 << 24) as f64;
+        match dtype.class() {
+            ir::dtype::Class::Float => Scalar::from_f64(dtype, unit * 4.0 - 2.0),
+            ir::dtype::Class::Bool => Scalar::bool(unit < 0.5),
+            ir::dtype::Class::Signed => Scalar::from_i64(dtype, (unit * 20.0) as i64 - 10),
+            ir::dtype::Class::Unsigned => Scalar::from_i64(dtype, (unit * 20.0) as i64),
+        }
+    })
+}
+
+/// NaN, infinities, zeros of both signs, and ordinary numbers.
+fn special(dtype: DType, shift: usize) -> Tensor {
+    let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.5, -2.5, 0.5, 3.0, -1.0, 7.0];
+    Tensor::from_fn(dtype, &[121], |at| {
+        let i = if shift == 0 { at[0] % 11 } else { at[0] / 11 };
+        Scalar::from_f64(dtype, values[i])
+    })
+}
+
+/// The same in a shape of 121 elements.
+fn special_in(shape: &[usize], dtype: DType, shift: usize) -> Tensor {
+    special(dtype, shift).reshaped(shape).expect("it has 121 elements")
+}
+
+fn ty(dtype: DType, text: &str) -> TensorType {
+    let sizes = text.split_whitespace().map(|size| match size.parse::<i64>() {
+        Ok(number) => Dim::constant(number),
+        Err(_) => Dim::symbol(size),
+    });
+    TensorType::new(dtype, sizes)
+}
+
+/// The sizes of `text`, where `n`, `m` and `k` stand for these numbers.
+fn sizes(text: &str, n: [usize; 3]) -> Vec<usize> {
+    let number = |size: &str| match size {
+        "n" => n[0],
+        "m" => n[1],
+        "k" => n[2],
+        other => other.parse().expect("a size is n, m, k or a number"),
+    };
+    text.split_whitespace().map(number).collect()
+}
+
+struct Samples(Vec<Sample>);
+
+const SIZES: [[usize; 3]; 4] = [[3, 4, 2], [1, 1, 1], [0, 3, 5], [2, 0, 7]];
+
+impl Samples {
+    /// Operands of these shapes, for each choice of sizes.
+    fn add(&mut self, op: &'static OpDef, attrs: &[(&'static str, Attr)], operands: &[(DType, &str)]) {
+        let symbolic = operands.iter().any(|(_, shape)| shape.contains(|c: char| c.is_alphabetic()));
+        for n in &SIZES[..if symbolic { 4 } else { 1 }] {
+            self.add_sized(op, attrs, operands, *n);
+        }
+    }
+
+    fn add_sized(
+        &mut self,
+        op: &'static OpDef,
+        attrs: &[(&'static str, Attr)],
+        operands: &[(DType, &str)],
+        n: [usize; 3],
+    ) {
+        let operand = |(seed, (dtype, shape)): (usize, &(DType, &str))| {
+            (ty(*dtype, shape), tensor(*dtype, &sizes(shape, n), seed as u64 + 1))
+        };
+        let operands = operands.iter().enumerate().map(operand).collect();
+        self.0.push(Sample { op, attrs: attrs.to_vec(), operands });
+    }
+
+    fn add_tensors(&mut self, op: &'static OpDef, attrs: &[(&'static str, Attr)], operands: &[Tensor]) {
+        let operands = operands.iter().map(|tensor| (tensor.ty(), tensor.clone())).collect();
+        self.0.push(Sample { op, attrs: attrs.to_vec(), operands });
+    }
+}
+
+fn is(key: &'static str, value: impl AttrValue) -> (&'static str, Attr) {
+    (key, value.into_attr())
+}
+
+fn dims(text: &str) -> Vec<Dim> {
+    ty(DType::F32, text).shape
+}
+
+fn numbers(values: &[i64]) -> Vec<Dim> {
+    values.iter().map(|&v| Dim::constant(v)).collect()
+}
+
+/// Samples of one op.
+pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
+    use DType::{BF16, Bool, F16, F32, F64, I8, I32, I64, U8, U64};
+    let mut all = Samples(Vec::new());
+    let s = &mut all;
+    let window = |kernel: &[i64], strides: &[i64], dilations: &[i64], low: &[i64], high: &[i64]| {
+        vec![
+            is("kernel", kernel.to_vec()),
+            is("strides", strides.to_vec()),
+            is("dilations", dilations.to_vec()),
+            is("low", numbers(low)),
+            is("high", numbers(high)),
+        ]
+    };
+    match op.name {
+        "where" => {
+            s.add(op, &[], &[(Bool, "n 3"), (F32, "n 3"), (F32, "3")]);
+            s.add(op, &[], &[(Bool, ""), (I64, "n 1"), (I64, "1 m")]);
+            s.add(op, &[], &[(Bool, "n"), (F16, "n"), (F16, "")]);
+        }
+        "cast" => {
+            for to in DType::ALL {
+                for from in DType::ALL {
+                    s.add_sized(op, &[is("to", to)], &[(from, "n 5")], [4, 0, 0]);
+                }
+                s.add_tensors(op, &[is("to", to)], &[special(F32, 0)]);
+            }
+        }
+        "clip" => {
+            s.add(op, &[], &[(F32, "n 3"), (F32, ""), (F32, "")]);
+            s.add(op, &[], &[(I8, "n 3"), (I8, ""), (I8, "")]);
+            let bound = |value: f64| Tensor::scalar(Scalar::from_f64(F32, value));
+            s.add_tensors(op, &[], &[special(F32, 0), bound(-1.0), bound(2.0)]);
+        }
+        "prelu" => {
+            s.add(op, &[], &[(F32, "n 3 m"), (F32, "3 1")]);
+            s.add(op, &[], &[(F16, "n 3"), (F16, "1")]);
+        }
+        "gelu" => {
+            for approximate in ["none", "tanh"] {
+                let attrs = [is("approximate", approximate.to_owned())];
+                s.add(op, &attrs, &[(F32, "n 3")]);
+                s.add(op, &attrs, &[(BF16, "n 3")]);
+                s.add_tensors(op, &attrs, &[special(F32, 0)]);
+            }
+        }
+        "matmul" => {
+            for dtype in [F32, F16, F64, I32, U8] {
+                s.add(op, &[], &[(dtype, "n k"), (dtype, "k m")]);
+            }
+            s.add(op, &[], &[(F32, "2 1 n k"), (F32, "3 k m")]);
+            s.add(op, &[], &[(F32, "n 1 5"), (F32, "5 m")]);
+            s.add(op, &[], &[(F32, "1 5"), (F32, "4 5 1")]);
+            let special = special_in(&[11, 11], F32, 0);
+            s.add_tensors(op, &[], &[special.clone(), special]);
+        }
+        "conv" => {
+            let conv = |strides: &[i64], dilations: &[i64], low: &[i64], high: &[i64], groups: i64| {
+                let mut attrs = window(&[], strides, dilations, low, high);
+                attrs.remove(0);
+                attrs.push(is("groups", groups));
+                attrs
+            };
+            s.add(op, &conv(&[1], &[1], &[0], &[0], 1), &[(F32, "n 3 7"), (F32, "4 3 3")]);
+            s.add(op, &conv(&[2], &[2], &[3], &[1], 1), &[(F16, "n 2 9"), (F16, "m 2 3")]);
+            s.add(op, &conv(&[1, 2], &[1, 1], &[1, 1], &[1, 1], 1), &[(F32, "1 3 5 6"), (F32, "2 3 3 3")]);
+            s.add(op, &conv(&[2, 1], &[1, 2], &[0, 2], &[1, 0], 2), &[(F32, "n 4 6 5"), (F32, "6 2 2 2")]);
+            s.add(op, &conv(&[1, 1], &[1, 1], &[1, 1], &[1, 1], 4), &[(F32, "1 4 5 5"), (F32, "4 1 3 3")]);
+            s.add(op, &conv(&[1, 1], &[1, 1], &[0, 0], &[0, 0], 1), &[(I32, "1 3 2 2"), (I32, "5 3 1 1")]);
+            s.add(op, &conv(&[1], &[1], &[-1], &[-2], 1), &[(F32, "1 2 9"), (F32, "1 2 2")]);
+            s.add_sized(op, &conv(&[2], &[1], &[1], &[1], 1), &[(F32, "1 2 n"), (F32, "1 2 3")], [8, 0, 0]);
+            s.add(
+                op,
+                &conv(&[1; 3], &[1; 3], &[1; 3], &[1; 3], 1),
+                &[(F32, "1 1 3 3 2"), (F32, "1 1 3 2 2")],
+            );
+        }
+        "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_prod" | "reduce_mean" => {
+            let of = |axes: &[i64], keep: bool| [is("axes", axes.to_vec()), is("keep_dims", keep)];
+            for keep in [true, false] {
+                s.add(op, &of(&[1], keep), &[(F32, "n m 3")]);
+                s.add(op, &of(&[0, -1], keep), &[(F32, "n 2 m")]);
+                s.add(op, &of(&[], keep), &[(F32, "n")]);
+                s.add(op, &of(&[0, 1], keep), &[(I32, "n 5")]);
+                s.add(op, &of(&[0], keep), &[(F16, "5 m")]);
+                s.add(op, &of(&[0], keep), &[(F64, "5 m")]);
+                s.add(op, &of(&[0], keep), &[(I64, "5 m")]);
+                s.add(op, &of(&[0], keep), &[(U64, "5 m")]);
+                s.add(op, &of(&[0], keep), &[(U8, "5 m")]);
+            }
+            s.add_tensors(op, &of(&[1], false), &[special_in(&[11, 11], F32, 0)]);
+            s.add_tensors(op, &of(&[1], false), &[special_in(&[11, 11], F32, 1)]);
+            if matches!(op.name, "reduce_max" | "reduce_min") {
+                s.add(op, &of(&[1], false), &[(Bool, "n 3")]);
+            }
+        }
+        "reshape" => {
+            for (from, to) in [
+                ("n 12", "n 3 4"),
+                ("n m 6", "n 2 m 3"),
+                ("n 4 6", "n 2 12"),
+                ("n 1 3", "n 3 1"),
+                ("2 n 3", "6 n"),
+                ("1", ""),
+                ("", "1 1"),
+                ("5 2 3", "3 10"),
+                ("n 3", "n 1 1 3"),
+            ] {
+                s.add(op, &[is("shape", dims(to))], &[(F32, from)]);
+            }
+            let joined = vec![Dim::symbol("n") * Dim::symbol("m"), Dim::constant(6)];
+            s.add(op, &[is("shape", joined)], &[(F32, "n 2 m 3")]);
+            let rows = vec![Dim::constant(2), Dim::symbol("n") * Dim::constant(2)];
+            s.add(op, &[is("shape", rows)], &[(I64, "4 n")]);
+        }
+        "transpose" => {
+            s.add(op, &[is("perm", vec![1, 0])], &[(F32, "n m")]);
+            s.add(op, &[is("perm", vec![2, 0, 1])], &[(U8, "n 2 m")]);
+            s.add(op, &[is("perm", Vec::<i64>::new())], &[(F32, "")]);
+        }
+        "broadcast" => {
+            s.add(op, &[is("shape", dims("4 n 3"))], &[(F32, "n 1")]);
+            s.add(op, &[is("shape", dims("4 3"))], &[(F32, "")]);
+            s.add(op, &[is("shape", dims("n 5"))], &[(Bool, "n 1")]);
+        }
+        "slice" => {
+            let of = |starts: Vec<Dim>, sizes: Vec<Dim>, steps: &[i64]| {
+                [is("starts", starts), is("sizes", sizes), is("steps", steps.to_vec())]
+            };
+            s.add(op, &of(numbers(&[1, 0]), numbers(&[2, 5]), &[1, 1]), &[(F32, "4 5")]);
+            s.add(op, &of(numbers(&[3, 4]), numbers(&[2, 3]), &[-2, -2]), &[(F32, "4 5")]);
+            s.add(op, &of(numbers(&[0, 1]), dims("n 2"), &[1, 2]), &[(I64, "n 5")]);
+            let reversed = vec![Dim::symbol("n") - Dim::constant(1)];
+            s.add(op, &of(reversed, dims("n"), &[-1]), &[(F32, "n")]);
+            s.add(op, &of(numbers(&[0]), numbers(&[0]), &[1]), &[(F32, "3")]);
+        }
+        "concat" => {
+            s.add(op, &[is("axis", 0i64)], &[(F32, "n 3"), (F32, "m 3"), (F32, "2 3")]);
+            s.add(op, &[is("axis", -1i64)], &[(I64, "2 n"), (I64, "2 1")]);
+            s.add(op, &[is("axis", 0i64)], &[(F16, "3")]);
+        }
+        "gather" => {
+            s.add(op, &[is("axis", 0i64)], &[(F32, "n 3"), (I64, "2 m")]);
+            s.add(op, &[is("axis", -1i64)], &[(F32, "n 5"), (I32, "m")]);
+            s.add(op, &[is("axis", 1i64)], &[(U8, "2 4 3"), (I64, "")]);
+            let at = Tensor::from_i64(&[5], &[-1, 2, 0, -3, 1]);
+            s.add_tensors(op, &[], &[tensor(F32, &[3, 2], 9), at]);
+        }
+        "pad" => {
+            let of = |low: &[i64], high: &[i64]| [is("low", numbers(low)), is("high", numbers(high))];
+            s.add(op, &of(&[1, 2], &[0, 3]), &[(F32, "n 3"), (F32, "")]);
+            s.add(op, &of(&[-1, 0], &[2, -1]), &[(I64, "3 4"), (I64, "")]);
+            let low = vec![Dim::symbol("m"), Dim::constant(0)];
+            s.add(op, &[is("low", low), is("high", numbers(&[0, 0]))], &[(F16, "n m"), (F16, "")]);
+        }
+        "extend" => {
+            for mode in ["edge", "reflect", "wrap"] {
+                let of = |low: &[i64], high: &[i64]| {
+                    [is("low", numbers(low)), is("high", numbers(high)), is("mode", mode.to_owned())]
+                };
+                s.add(op, &of(&[2, 0], &[1, 3]), &[(F32, "4 5")]);
+                s.add(op, &of(&[5], &[7]), &[(F32, "3")]);
+                s.add(op, &of(&[2], &[1]), &[(I64, "1")]);
+                s.add(op, &of(&[-1], &[2]), &[(I64, "4")]);
+                s.add_sized(op, &of(&[2], &[2]), &[(F32, "n")], [3, 0, 0]);
+                s.add_sized(op, &of(&[2], &[2]), &[(F32, "n")], [1, 0, 0]);
+            }
+        }
+        "iota" => {
+            for dtype in [F32, I64, U8, F16] {
+                s.add(op, &[is("shape", dims("3 2")), is("axis", 0i64), is("dtype", dtype)], &[]);
+                s.add(op, &[is("shape", dims("3 2")), is("axis", -1i64), is("dtype", dtype)], &[]);
+            }
+        }
+        "shape" => {
+            s.add(op, &[], &[(F32, "n 3 m")]);
+            s.add(op, &[], &[(F32, "")]);
+            s.add(op, &[], &[(Bool, "n")]);
+        }
+        "size" => s.add(op, &[is("value", 7i64)], &[]),
+        "softmax" | "log_softmax" | "lp_norm" => {
+            s.add(op, &[is("axis", -1i64)], &[(F32, "n m")]);
+            s.add(op, &[is("axis", 1i64)], &[(F16, "n 5 m")]);
+            s.add_tensors(op, &[is("axis", 1i64)], &[special_in(&[11, 11], F32, 0)]);
+            if op.name == "lp_norm" {
+                s.add(op, &[is("axis", 0i64), is("p", 1i64)], &[(F32, "n m")]);
+                s.add_tensors(op, &[is("axis", 0i64)], &[Tensor::splat(Scalar::f32(0.0), &[3])]);
+            }
+        }
+        "layer_norm" | "rms_norm" | "mean_variance_norm" => {
+            s.add(op, &[is("axes", vec![-1i64])], &[(F32, "n m")]);
+            s.add(op, &[is("axes", vec![1i64, 2])], &[(F16, "n 3 m")]);
+        }
+        "batch_norm" => {
+            let positive = |n: usize| Tensor::from_fn(F32, &[n], |at| Scalar::f32(at[0] as f32 + 0.5));
+            let channel = |seed| tensor(F32, &[3], seed);
+            let rest = [channel(2), channel(3), channel(4), positive(3)];
+            s.add_tensors(op, &[], &[&[tensor(F32, &[2, 3, 4], 1)], rest.as_slice()].concat());
+            s.add_tensors(op, &[], &[&[tensor(F16, &[2, 3, 2, 2], 1)], rest.as_slice()].concat());
+            s.add_tensors(op, &[], &[&[tensor(F32, &[2, 3], 1)], rest.as_slice()].concat());
+        }
+        "instance_norm" => {
+            s.add(op, &[], &[(F32, "n 3 m")]);
+            s.add(op, &[is("epsilon", 0.1)], &[(F32, "2 n 3 3")]);
+        }
+        "group_norm" => {
+            s.add(op, &[is("groups", 2i64)], &[(F32, "n 4 m")]);
+            s.add(op, &[is("groups", 3i64)], &[(F16, "n 6 2 2")]);
+        }
+        "local_response_norm" => {
+            s.add(op, &[is("size", 3i64)], &[(F32, "n 5 m 2")]);
+            s.add(op, &[is("size", 2i64), is("alpha", 0.5), is("bias", 2.0)], &[(F32, "1 4 3")]);
+        }
+        "max_pool" | "avg_pool" | "sum_pool" => {
+            let pads = if op.name == "avg_pool" { vec![false, true] } else { vec![false] };
+            for (ceil, include) in [false, true].into_iter().flat_map(|c| pads.iter().map(move |&p| (c, p))) {
+                let of = |kernel: &[i64], strides: &[i64], dilations: &[i64], low: &[i64], high: &[i64]| {
+                    let mut attrs = window(kernel, strides, dilations, low, high);
+                    attrs.push(is("ceil", ceil));
+                    if op.name == "avg_pool" {
+                        attrs.push(is("include_pad", include));
+                    }
+                    attrs
+                };
+                s.add(op, &of(&[3], &[2], &[1], &[1], &[0]), &[(F32, "n 2 7")]);
+                s.add(op, &of(&[2, 3], &[2, 2], &[1, 1], &[0, 1], &[0, 1]), &[(F32, "1 n 5 6")]);
+                s.add(op, &of(&[3], &[1], &[2], &[2], &[2]), &[(F16, "1 2 8")]);
+                s.add(op, &of(&[2, 2], &[3, 2], &[1, 2], &[1, 0], &[1, 2]), &[(F32, "1 1 6 6")]);
+                s.add_sized(op, &of(&[3], &[2], &[1], &[1], &[1]), &[(F32, "1 1 n")], [6, 0, 0]);
+                s.add_sized(op, &of(&[3], &[2], &[1], &[1], &[1]), &[(F32, "1 1 n")], [7, 0, 0]);
+                if op.name != "avg_pool" {
+                    s.add(op, &of(&[2], &[1], &[1], &[1], &[1]), &[(I8, "1 2 4")]);
+                    s.add(op, &of(&[2], &[1], &[1], &[1], &[1]), &[(U8, "1 2 4")]);
+                }
+                let row = special_in(&[1, 11, 11], F32, 0);
+                s.add_tensors(op, &of(&[2], &[1], &[1], &[1], &[1]), &[row]);
+            }
+        }
+        _ => elementwise(op, s),
+    }
+    all.0
+}
+
+/// Functions of one or two operands, on every type that they accept.
+fn elementwise(op: &'static OpDef, s: &mut Samples) {
+    let Arity::Fixed(names) = op.arity else { return };
+    for dtype in DType::ALL {
+        let scalar = TensorType::scalar(dtype);
+        let types: Vec<&TensorType> = names.iter().map(|_| &scalar).collect();
+        let attrs = op.check_attrs([]).expect("elementwise ops have defaults");
+        if op.semantics.infer(&ir::op::Infer { operands: &types, attrs: &attrs }).is_err() {
+            continue;
+        }
+        if names.len() == 1 {
+            s.add(op, &[], &[(dtype, "n 3")]);
+            s.add(op, &[], &[(dtype, "")]);
+            if dtype.is_float() {
+                s.add_tensors(op, &[], &[special(dtype, 0)]);
+            }
+        } else {
+            s.add(op, &[], &[(dtype, "n 3"), (dtype, "3")]);
+            s.add(op, &[], &[(dtype, "n 1"), (dtype, "1 m")]);
+            s.add(op, &[], &[(dtype, ""), (dtype, "2 n")]);
+            if dtype.is_float() {
+                s.add_tensors(op, &[], &[special(dtype, 0), special(dtype, 1)]);
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! ONNX nodes become what their version says: attributes that became inputs, defaults that changed, bounds
+//! that count from the end, sizes that are symbols; and what can't be imported says so.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use ir::build::Build;
+use ir::graph::{KnownSizes, Value};
+use ir::{DType, Dim, Scalar, Tensor, TensorType};
+use ops::onnx::{Found, ImportError, NodeAttr, NodeView, find_import};
+
+/// A graph under construction, as an importer has it.
+struct Model {
+    b: Build,
+    sizes: RefCell<KnownSizes>,
+    opset: i64,
+}
+
+impl Model {
+    fn new(opset: i64) -> Model {
+        Model { b: Build::new("model"), sizes: RefCell::default(), opset }
+    }
+
+    fn input(&mut self, dtype: DType, shape: &[&str]) -> Option<Value> {
+        let size = |text: &&str| text.parse::<i64>().map_or_else(|_| Dim::symbol(text), Dim::constant);
+        let name = format!("x{}", self.b.graph().inputs().len());
+        Some(self.b.input(&name, TensorType::new(dtype, shape.iter().map(size))))
+    }
+
+    fn ints(&mut self, values: &[i64]) -> Option<Value> {
+        Some(self.b.constant(&Tensor::from_i64(&[values.len()], values)))
+    }
+
+    fn floats(&mut self, values: &[f32]) -> Option<Value> {
+        Some(self.b.constant(&Tensor::from_f32(&[values.len()], values)))
+    }
+
+    fn scalar(&mut self, dtype: DType, value: f64) -> Option<Value> {
+        Some(self.b.scalar(dtype, value))
+    }
+
+    fn convert_to(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attrs: &[(&str, NodeAttr)],
+        outputs: &[bool],
+    ) -> Result<Vec<Value>, ImportError> {
+        let attributes: BTreeMap<String, NodeAttr> =
+            attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let node = NodeView::new(op, self.opset, &attributes, &self.sizes)
+            .with_inputs(inputs.to_vec())
+            .with_outputs(outputs.to_vec());
+        let Found::Import(import) = find_import("", op, self.opset) else { panic!("{op} is unknown") };
+        import.convert(&node, &mut self.b)
+    }
+
+    fn convert(
+        &mut self,
+        op: &str,
+        inputs: &[Option<Value>],
+        attrs: &[(&str, NodeAttr)],
+    ) -> Result<Option<Value>, ImportError> {
+        Ok(Some(self.convert_to(op, inputs, attrs, &[true])?[0]))
+    }
+
+    fn add(&mut self, op: &str, inputs: &[Option<Value>], attrs: &[(&str, NodeAttr)]) -> Option<Value> {
+        self.convert(op, inputs, attrs).unwrap_or_else(|error| panic!("{op}: {error}"))
+    }
+
+    fn shape(&self, value: Option<Value>) -> String {
+        self.b.ty(value.expect("a value")).to_string()
+    }
+
+    fn eval(self, output: Option<Value>, inputs: &[Tensor]) -> Tensor {
+        let graph = self.b.finish(vec![output.expect("a value")]);
+        ir::graph::eval(&graph, inputs).unwrap_or_else(|at| panic!("{}", at.error)).remove(0)
+    }
+}
+
+fn int(value: i64) -> NodeAttr {
+    NodeAttr::Int(value)
+}
+
+fn ints(values: &[i64]) -> NodeAttr {
+    NodeAttr::Ints(values.to_vec())
+}
+
+fn str(value: &str) -> NodeAttr {
+    NodeAttr::Str(value.to_owned())
+}
+
+fn counting(shape: &[usize]) -> Tensor {
+    let mut next = 0.0;
+    Tensor::from_fn(DType::F32, shape, |_| {
+        next += 1.0;
+        Scalar::f32(next - 1.0)
+    })
+}
+
+#[test]
+fn the_latest_version_that_is_not_newer_is_found() {
+    let since = |opset| match find_import("", "Squeeze", opset) {
+        Found::Import(import) => import.since,
+        _ => panic!("Squeeze is known"),
+    };
+    assert_eq!([since(7), since(12), since(13), since(28)], [1, 1, 13, 13]);
+    assert!(matches!(find_import("", "NoSuchOp", 20), Found::UnknownOp));
+    assert!(matches!(find_import("com.microsoft", "FusedMatMul", 1), Found::Import(_)));
+    assert!(matches!(find_import("com.microsoft", "Relu", 1), Found::UnknownOp));
+}
+
+#[test]
+fn imports_are_unambiguous() {
+    let mut all: Vec<_> = ops::ALL
+        .iter()
+        .flat_map(|entry| entry.onnx)
+        .chain(ops::IMPORTS.iter().copied().flatten())
+        .map(|import| (import.domain, import.op_type, import.since))
+        .collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "two imports of one op at one version");
+    assert!(count > 130);
+}
+
+#[test]
+fn an_attribute_that_nothing_reads_is_an_error() {
+    let mut m = Model::new(13);
+    let x = m.input(DType::F32, &["n"]);
+    let error = m.convert("Relu", &[x], &[("slope", int(1))]).unwrap_err();
+    assert_eq!(error.to_string(), "attribute `slope`: Relu has no such attribute at version 13");
+    let error = m.convert("Softmax", &[x], &[("axis", str("last"))]).unwrap_err();
+    assert_eq!(error.to_string(), "attribute `axis`: expected an integer, found a string");
+}
+
+#[test]
+fn a_missing_input_and_an_unknown_output_are_errors() {
+    let mut m = Model::new(13);
+    let x = m.input(DType::F32, &["1", "1", "4"]);
+    assert_eq!(m.convert("Add", &[x, None], &[]), Err(ImportError::MissingInput { index: 1 }));
+    let pool = [("kernel_shape", ints(&[2]))];
+    let error = m.convert_to("MaxPool", &[x], &pool, &[true, true]).unwrap_err();
+    assert!(error.to_string().starts_with("output 1 of MaxPool is not supported"), "{error}");
+    assert!(m.convert_to("MaxPool", &[x], &pool, &[true, false]).is_ok());
+}
+
+#[test]
+fn a_shape_that_is_computed_at_run_time_is_an_error() {
+    let mut m = Model::new(13);
+    let (x, shape) = (m.input(DType::F32, &["n"]), m.input(DType::I64, &["2"]));
+    let error = m.convert("Reshape", &[x, shape], &[]).unwrap_err();
+    assert_eq!(error, ImportError::RunTimeValue { index: 1, input: "shape" });
+    assert_eq!(error.code(), "egraft::onnx::run_time_value");
+}
+
+#[test]
+fn softmax_flattens_before_opset_13() {
+    let softmax = |opset: i64, attrs: &[(&str, NodeAttr)]| {
+        let mut m = Model::new(opset);
+        let x = m.input(DType::F32, &["n", "2", "3"]);
+        let y = m.add("Softmax", &[x], attrs);
+        assert_eq!(m.shape(y), "f32[n, 2, 3]");
+        m.eval(y, &[Tensor::splat(Scalar::f32(1.0), &[1, 2, 3])]).to_f64()[0]
+    };
+    assert!((softmax(12, &[]) - 1.0 / 6.0).abs() < 1e-6);
+    assert!((softmax(13, &[]) - 1.0 / 3.0).abs() < 1e-6);
+    assert!((softmax(13, &[("axis", int(1))]) - 1.0 / 2.0).abs() < 1e-6);
+    assert!((softmax(12, &[("axis", int(-1))]) - 1.0 / 3.0).abs() < 1e-6);
+}
+
+#[test]
+fn clip_takes_bounds_from_attributes_and_from_inputs() {
+    let x = Tensor::from_f32(&[3], &[-2.0, 0.5, 2.0]);
+    let mut old = Model::new(6 + 1);
+    let input = old.input(DType::F32, &["3"]);
+    let y = old.add("Clip", &[input], &[("min", NodeAttr::Float(-1.0)), ("max", NodeAttr::Float(1.0))]);
+    assert_eq!(old.eval(y, std::slice::from_ref(&x)).to_f64(), [-1.0, 0.5, 1.0]);
+    let mut new = Model::new(13);
+    let (input, high) = (new.input(DType::F32, &["3"]), new.scalar(DType::F32, 1.0));
+    let y = new.add("Clip", &[input, None, high], &[]);
+    assert_eq!(new.eval(y, &[x]).to_f64(), [-2.0, 0.5, 1.0]);
+}
+
+#[test]
+fn reductions_take_axes_from_attributes_and_from_inputs() {
+    let sum = |opset: i64, axes_at: &str, noop: bool| {
+        let mut m = Model::new(opset);
+        let x = m.input(DType::F32, &["2", "3"]);
+        let mut attrs = vec![("keepdims", int(0))];
+        let mut inputs = vec![x];
+        match axes_at {
+            "attribute" => attrs.push(("axes", ints(&[-1]))),
+            "input" => inputs.push(m.ints(&[-1])),
+            _ => {}
+        }
+        if noop {
+            attrs.push(("noop_with_empty_axes", int(1)));
+        }
+        let y = m.add("ReduceSum", &inputs, &attrs);
+        m.eval(y, &[counting(&[2, 3])]).to_f64()
+    };
+    assert_eq!(sum(11, "attribute", false), [3.0, 12.0]);
+    assert_eq!(sum(13, "input", false), [3.0, 12.0]);
+    assert_eq!(sum(13, "nowhere", false), [15.0]);
+    assert_eq!(sum(13, "nowhere", true), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn a_mean_over_a_symbolic_axis_divides_by_its_size() {
+    let mut m = Model::new(17);
+    let x = m.input(DType::F32, &["n", "2"]);
+    let y = m.add("ReduceMean", &[x], &[("axes", ints(&[0]))]);
+    assert_eq!(m.eval(y, &[counting(&[3, 2])]).to_f64(), [2.0, 3.0]);
+}
+
+#[test]
+fn slices_count_from_the_end_and_clamp() {
+    let slice = |starts: &[i64], ends: &[i64], axes: &[i64], steps: &[i64]| {
+        let mut m = Model::new(13);
+        let x = m.input(DType::F32, &["5"]);
+        let inputs = [x, m.ints(starts), m.ints(ends), m.ints(axes), m.ints(steps)];
+        let y = m.add("Slice", &inputs, &[]);
+        m.eval(y, &[counting(&[5])]).to_f64()
+    };
+    assert_eq!(slice(&[1], &[4], &[0], &[2]), [1.0, 3.0]);
+    assert_eq!(slice(&[-3], &[i64::MAX], &[-1], &[1]), [2.0, 3.0, 4.0]);
+    assert_eq!(slice(&[-1], &[i64::MIN], &[0], &[-1]), [4.0, 3.0, 2.0, 1.0, 0.0]);
+    assert_eq!(slice(&[10], &[0], &[0], &[-2]), [4.0, 2.0]);
+    assert_eq!(slice(&[4], &[2], &[0], &[1]), [0.0; 0]);
+}
+
+#[test]
+fn slices_of_symbolic_axes_have_symbolic_sizes() {
+    let mut m = Model::new(13);
+    let x = m.input(DType::F32, &["n", "4"]);
+    let (one, minus, end) = (m.ints(&[1]), m.ints(&[-1]), m.ints(&[i64::MAX]));
+    let (axis, step) = (m.ints(&[0]), m.ints(&[-1]));
+    let tail = m.add("Slice", &[x, one, end, axis], &[]);
+    let but_one = Dim::symbol("n") - Dim::constant(1);
+    assert_eq!(m.b.ty(tail.unwrap()).shape[0], Dim::max(&but_one, &Dim::constant(0)));
+    let zero = m.ints(&[0]);
+    let head = m.add("Slice", &[x, zero, minus, axis], &[]);
+    assert_eq!(m.shape(head), m.shape(tail));
+    let last = m.add("Slice", &[x, minus, end, axis], &[]);
+    assert_eq!(m.b.ty(last.unwrap()).shape[0], Dim::min(&Dim::symbol("n"), &Dim::constant(1)));
+    let start = m.ints(&[i64::MIN]);
+    let reversed = m.add("Slice", &[x, minus, start, axis, step], &[]);
+    assert_eq!(m.shape(reversed), "f32[n, 4]");
+    assert_eq!(m.eval(reversed, &[counting(&[2, 4])]).to_f64(), [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0]);
+}
+
+/// Every slice of a symbolic axis, at every size, against the same slice of an axis of known size.
+#[test]
+fn slices_of_symbolic_axes_have_the_elements_of_known_ones() {
+    let slice = |size: &str, n: usize, [start, end, step]: [i64; 3]| {
+        let mut m = Model::new(13);
+        let x = m.input(DType::F32, &[size]);
+        let inputs = [x, m.ints(&[start]), m.ints(&[end]), m.ints(&[0]), m.ints(&[step])];
+        let y = m.add("Slice", &inputs, &[]);
+        m.eval(y, &[counting(&[n])]).to_f64()
+    };
+    let positions = |n: i64, [start, end, step]: [i64; 3]| -> Vec<f64> {
+        let from_zero = |bound: i64| if bound < 0 { bound + n } else { bound };
+        let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+        let (mut i, end) = (from_zero(start).clamp(low, high), from_zero(end).clamp(low, high));
+        let mut all = vec![];
+        while if step > 0 { i < end } else { i > end } {
+            all.push(i as f64);
+            i += step;
+        }
+        all
+    };
+    for n in 0..5 {
+        for start in [-7, -3, -1, 0, 2, 4, 6] {
+            for end in [-6, -2, -1, 0, 1, 3, 5] {
+                for step in [-2, -1, 1, 3] {
+                    let expected = positions(n, [start, end, step]);
+                    for size in [n.to_string().as_str(), "n"] {
+                        let found = slice(size, n as usize, [start, end, step]);
+                        assert_eq!(found, expected, "[{start}:{end}:{step}] of {size} = {n}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reshape_copies_zeros_and_fills_the_hole() {
+    let mut m = Model::new(14);
+    let x = m.input(DType::F32, &["n", "6", "4"]);
+    let heads = m.ints(&[0, 0, 2, -1]);
+    let y = m.add("Reshape", &[x, heads], &[]);
+    assert_eq!(m.shape(y), "f32[n, 6, 2, 2]");
+    let rows = m.ints(&[-1, 8]);
+    let y = m.add("Reshape", &[x, rows], &[]);
+    assert_eq!(m.shape(y), "f32[3*n, 8]");
+    let odd = m.ints(&[-1, 7]);
+    let error = m.convert("Reshape", &[x, odd], &[]).unwrap_err();
+    assert!(error.to_string().contains("--dim"), "{error}");
+}
+
+/// `x.view(x.shape[0], x.shape[1] // 2, -1)` as PyTorch exports it.
+#[test]
+fn shape_arithmetic_is_followed() {
+    let mut m = Model::new(17);
+    let x = m.input(DType::F32, &["n", "8", "k"]);
+    let shape = m.add("Shape", &[x], &[]);
+    let (zero, one, two) = (m.ints(&[0]), m.ints(&[1]), m.ints(&[2]));
+    let batch = m.add("Gather", &[shape, zero], &[]);
+    let rows = m.add("Gather", &[shape, one], &[]);
+    let half = m.add("Div", &[rows, two], &[]);
+    let rest = m.ints(&[-1]);
+    let target = m.add("Concat", &[batch, half, rest], &[("axis", int(0))]);
+    let y = m.add("Reshape", &[x, target], &[]);
+    assert_eq!(m.shape(y), "f32[n, 4, 2*k]");
+}
+
+/// `torch.where(shape == -1, ones, shape)`, which exporters write around every Expand.
+#[test]
+fn a_choice_between_sizes_is_followed() {
+    let mut m = Model::new(17);
+    let x = m.input(DType::F32, &["n", "1"]);
+    let shape = m.add("Shape", &[x], &[]);
+    let (four, minus) = (m.ints(&[4]), m.ints(&[-1]));
+    let start = [("axis", int(0))];
+    let zero = m.ints(&[0]);
+    let batch = m.add("Gather", &[shape, zero], &[]);
+    let wanted = m.add("Concat", &[batch, four], &start);
+    let rank = m.ints(&[2]);
+    let ones = [("value", NodeAttr::Tensor(Tensor::from_i64(&[1], &[1])))];
+    let ones = m.add("ConstantOfShape", &[rank], &ones);
+    let minus = m.add("Mul", &[ones, minus], &[]);
+    let absent = m.add("Equal", &[wanted, minus], &[]);
+    let target = m.add("Where", &[absent, ones, wanted], &[]);
+    let y = m.add("Expand", &[x, target], &[]);
+    assert_eq!(m.shape(y), "f32[n, 4]");
+}
+
+/// `floor(size · 0.5)` in floats, as older exporters write it.
+#[test]
+fn constants_through_floats_are_followed() {
+    let mut m = Model::new(11);
+    let x = m.input(DType::F32, &["8"]);
+    let shape = m.add("Shape", &[x], &[]);
+    let float = m.add("Cast", &[shape], &[("to", int(1))]);
+    let half = m.floats(&[0.5]);
+    let scaled = m.add("Mul", &[float, half], &[]);
+    let floor = m.add("Floor", &[scaled], &[]);
+    let target = m.add("Cast", &[floor], &[("to", int(7))]);
+    let rest = m.ints(&[-1]);
+    let target = m.add("Concat", &[target, rest], &[("axis", int(0))]);
+    let y = m.add("Reshape", &[x, target], &[]);
+    assert_eq!(m.shape(y), "f32[4, 2]");
+}
+
+#[test]
+fn a_range_up_to_a_symbolic_size_counts() {
+    let mut m = Model::new(17);
+    let x = m.input(DType::F32, &["n"]);
+    let shape = m.add("Shape", &[x], &[]);
+    let zero = m.scalar(DType::I64, 0.0);
+    let limit = m.add("Gather", &[shape, zero], &[]);
+    let step = m.scalar(DType::I64, 1.0);
+    let y = m.add("Range", &[zero, limit, step], &[]);
+    assert_eq!(m.shape(y), "i64[n]");
+    assert_eq!(m.eval(y, &[counting(&[4])]).to_i64(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn convolutions_pad_by_themselves() {
+    let conv = |size: &str, mode: &str| {
+        let mut m = Model::new(11);
+        let (x, w) = (m.input(DType::F32, &["1", "1", size]), m.input(DType::F32, &["1", "1", "4"]));
+        let attrs = [("auto_pad", str(mode)), ("strides", ints(&[2]))];
+        let y = m.add("Conv", &[x, w], &attrs);
+        m.eval(y, &[counting(&[1, 1, 5]), Tensor::splat(Scalar::f32(1.0), &[1, 1, 4])]).to_f64()
+    };
+    for size in ["5", "n"] {
+        assert_eq!(conv(size, "SAME_UPPER"), [3.0, 10.0, 7.0], "{size}");
+        assert_eq!(conv(size, "SAME_LOWER"), [1.0, 6.0, 9.0], "{size}");
+        assert_eq!(conv(size, "VALID"), [6.0], "{size}");
+    }
+}
+
+#[test]
+fn matrix_products_of_vectors_lose_an_axis() {
+    let shape = |a: &[&str], b: &[&str]| {
+        let mut m = Model::new(13);
+        let (a, b) = (m.input(DType::F32, a), m.input(DType::F32, b));
+        let y = m.add("MatMul", &[a, b], &[]);
+        m.shape(y)
+    };
+    assert_eq!(shape(&["k"], &["k"]), "f32[]");
+    assert_eq!(shape(&["k"], &["2", "k", "n"]), "f32[2, n]");
+    assert_eq!(shape(&["2", "m", "k"], &["k"]), "f32[2, m]");
+    assert_eq!(shape(&["b", "1", "m", "k"], &["h", "k", "n"]), "f32[b, h, m, n]");
+}
+
+#[test]
+fn gemm_scales_and_transposes() {
+    let mut m = Model::new(13);
+    let (a, b) = (m.input(DType::F32, &["2", "3"]), m.input(DType::F32, &["2", "2"]));
+    let c = m.floats(&[10.0, 20.0]);
+    let attrs = [("transA", int(1)), ("alpha", NodeAttr::Float(2.0)), ("beta", NodeAttr::Float(0.5))];
+    let y = m.add("Gemm", &[a, b, c], &attrs);
+    let y = m.eval(y, &[counting(&[2, 3]), counting(&[2, 2])]);
+    assert_eq!((y.shape(), y.to_f64()), (&[3, 2][..], vec![17.0, 28.0, 21.0, 36.0, 25.0, 44.0]));
+}
+
+#[test]
+fn powers_keep_the_type_of_the_base() {
+    let mut m = Model::new(15);
+    let (x, y) = (m.input(DType::I32, &["2"]), m.floats(&[2.0, 0.5]));
+    let z = m.add("Pow", &[x, y], &[]);
+    let base = Tensor::from_fn(DType::I32, &[2], |_| Scalar::from_i64(DType::I32, 9));
+    let z = m.eval(z, &[base]);
+    assert_eq!((z.dtype(), z.to_i64()), (DType::I32, vec![81, 3]));
+}
+
+#[test]
+fn splits_may_have_a_smaller_last_part() {
+    let mut m = Model::new(18);
+    let x = m.input(DType::F32, &["7"]);
+    let parts = m.convert_to("Split", &[x], &[("num_outputs", int(3))], &[true; 3]).expect("imports");
+    let sizes: Vec<String> = parts.iter().map(|&part| m.shape(Some(part))).collect();
+    assert_eq!(sizes, ["f32[3]", "f32[3]", "f32[1]"]);
+    assert_eq!(m.eval(Some(parts[2]), &[counting(&[7])]).to_f64(), [6.0]);
+}
+
+#[test]
+fn dropout_keeps_everything_and_says_so() {
+    let mut m = Model::new(13);
+    let x = m.input(DType::F32, &["n"]);
+    let results = m.convert_to("Dropout", &[x], &[("seed", int(3))], &[true, true]).expect("imports");
+    assert_eq!(Some(results[0]), x);
+    assert_eq!(m.eval(Some(results[1]), &[counting(&[2])]).to_i64(), [1, 1]);
+    let mut m = Model::new(13);
+    let (x, ratio, training) =
+        (m.input(DType::F32, &["n"]), m.scalar(DType::F32, 0.5), m.scalar(DType::Bool, 1.0));
+    let error = m.convert("Dropout", &[x, ratio, training], &[]).unwrap_err();
+    assert!(error.to_string().contains("inference mode"), "{error}");
+}
+
+#[test]
+fn element_types_that_we_lack_are_named() {
+    let mut m = Model::new(19);
+    let x = m.input(DType::F32, &["n"]);
+    let error = m.convert("Cast", &[x], &[("to", int(17))]).unwrap_err();
+    assert!(error.to_string().starts_with("element type float8e4m3fn is not supported"), "{error}");
+}
+
+#[test]
+fn the_reference_page_lists_every_op_once() {
+    let page = ops::markdown();
+    for entry in ops::ALL {
+        assert_eq!(page.matches(&format!("\n| `{}` |", entry.op.name)).count(), 1, "{}", entry.op.name);
+    }
+    assert!(
+        page.contains("| `softmax` | x | `axis`: an integer | Softmax, Softmax 13, Hardmax, Hardmax 13 |")
+    );
+}

@@ -1,0 +1,121 @@
+//! What a kernel costs, counted: arithmetic, and bytes of its parameters. For reports, gates and schedules.
+
+use std::collections::BTreeMap;
+
+use ir::Dim;
+use ir::dim::Symbol;
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Stmt};
+use ir::program::{Program, Step};
+use ir::scalar::{Binary, Unary};
+
+/// Counts of one step, over the sizes of the entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations: one for each arithmetic function of an element, two for a multiply-add.
+    pub flops: Dim,
+    /// Bytes of what is read, each parameter once.
+    pub bytes_read: Dim,
+    /// Bytes of what is written, each parameter once.
+    pub bytes_written: Dim,
+}
+
+/// What a step of the program costs.
+pub fn of_step(program: &Program, step: &Step) -> Cost {
+    let kernel = &program.kernels[step.kernel];
+    let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&step.sizes).collect();
+    let with = |symbol: &Symbol| sizes.get(symbol).map(|&dim| dim.clone());
+    let bytes = |access: Access| -> Dim {
+        let params = kernel.params.iter().filter(|param| param.access == access);
+        params.map(|param| param.ty.bytes().substitute(&with)).sum()
+    };
+    Cost {
+        flops: flops(kernel).substitute(&with),
+        bytes_read: bytes(Access::Read),
+        bytes_written: bytes(Access::Write),
+    }
+}
+
+/// Floating-point operations of a kernel, over its sizes.
+fn flops(kernel: &Kernel) -> Dim {
+    match &kernel.body {
+        Body::Loops(body) => block_flops(body),
+        Body::Stages(stages) => stages
+            .iter()
+            .map(|stage| {
+                let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+                elements * expr_flops(&stage.body)
+            })
+            .sum(),
+    }
+}
+
+fn block_flops(block: &[Stmt]) -> Dim {
+    block.iter().map(stmt_flops).sum()
+}
+
+fn stmt_flops(stmt: &Stmt) -> Dim {
+    let own: Dim = stmt.exprs().into_iter().map(expr_flops).sum();
+    match stmt {
+        Stmt::For { axis, extent, body, .. } => times(extent, block_flops(body), axis),
+        Stmt::If { then, .. } => own + block_flops(then),
+        Stmt::Gemm(gemm) => {
+            let elements = gemm.row.1.clone() * gemm.col.1.clone();
+            elements * (gemm.depth.1.clone() * Dim::constant(2) + block_flops(&gemm.body))
+        }
+        Stmt::Let { .. } | Stmt::Var { .. } | Stmt::Set { .. } | Stmt::Store { .. } | Stmt::Alloc { .. } => {
+            own
+        }
+    }
+}
+
+/// `extent · each`; where `each` depends on the axis (the last block of a cut loop), its value in the first iteration
+/// stands for all.
+fn times(extent: &Dim, each: Dim, axis: &Symbol) -> Dim {
+    let first = each.substitute(&|symbol| (symbol == axis).then(|| Dim::constant(0)));
+    extent.clone() * first
+}
+
+fn expr_flops(e: &Expr) -> Dim {
+    let inside: Dim = e.children().into_iter().map(expr_flops).sum();
+    match e.kind() {
+        ExprKind::Fma(..) => inside + Dim::constant(2),
+        ExprKind::Unary(Unary::Not | Unary::IsNan | Unary::IsInf, _) => inside,
+        ExprKind::Unary(_, x) if x.dtype().is_float() => inside + Dim::constant(1),
+        ExprKind::Binary(f, a, _) if a.dtype().is_float() && !f.is_comparison() && *f != Binary::And => {
+            inside + Dim::constant(1)
+        }
+        ExprKind::Fold(Fold { extent, body, .. }) => {
+            let combine = i64::from(body.dtype().is_float());
+            (inside + Dim::constant(combine)) * extent.clone()
+        }
+        _ => inside,
+    }
+}
+
+/// Scalar operations of any kind in a block: what a schedule weighs.
+pub(crate) fn block_operations(block: &[Stmt]) -> Dim {
+    block
+        .iter()
+        .map(|stmt| {
+            let own: i64 = stmt.exprs().into_iter().map(operations).sum();
+            let own = Dim::constant(own + 1);
+            match stmt {
+                Stmt::For { axis, extent, kind, body } => {
+                    let lanes = if let LoopKind::Vector(_) = kind { 4 } else { 1 };
+                    times(extent, block_operations(body), axis).floor_div(&Dim::constant(lanes))
+                }
+                Stmt::If { then, .. } => own + block_operations(then),
+                Stmt::Gemm(gemm) => {
+                    let elements = gemm.row.1.clone() * gemm.col.1.clone();
+                    (elements * gemm.depth.1.clone()).floor_div(&Dim::constant(8))
+                }
+                _ => own,
+            }
+        })
+        .sum()
+}
+
+fn operations(e: &Expr) -> i64 {
+    let inside: i64 = e.children().into_iter().map(operations).sum();
+    inside + i64::from(!matches!(e.kind(), ExprKind::Const(_) | ExprKind::Index(_) | ExprKind::Var { .. }))
+}

@@ -1,0 +1,101 @@
+//! Passes on kernels, and what they ask of one.
+
+mod expand_math;
+mod schedule;
+
+use std::collections::BTreeSet;
+
+use ir::dim::Symbol;
+use ir::kernel::{Expr, ExprKind, Fold, KernelKind, Reduce, Stage};
+use ir::scalar::Binary;
+
+pub use expand_math::ExpandMath;
+pub use schedule::Schedule;
+
+/// Does the expression contain a fold?
+pub(crate) fn has_fold(body: &Expr) -> bool {
+    body.any(&mut |e| matches!(e.kind(), ExprKind::Fold(_)))
+}
+
+/// Is the stage a sum of products in which some operand is used again and again: a matrix product or convolution?
+pub(crate) fn is_contraction(stage: &Stage) -> bool {
+    contraction_axes(stage).is_some()
+}
+
+/// The axes that the loads of a contraction's factors mention, one set for each factor that loads.
+fn contraction_axes(stage: &Stage) -> Option<Vec<BTreeSet<Symbol>>> {
+    let mut e = &stage.body;
+    let mut axes: BTreeSet<Symbol> = stage.axes.iter().map(|(axis, _)| axis.clone()).collect();
+    // What follows the sum in the same stage does not matter here.
+    let mut sum = None;
+    e.walk(&mut |inner| {
+        if let ExprKind::Fold(Fold { op: Reduce::Sum, .. }) = inner.kind() {
+            sum.get_or_insert_with(|| inner.clone());
+        }
+    });
+    let sum = sum?;
+    e = &sum;
+    while let ExprKind::Fold(Fold { op: Reduce::Sum, axis, body, .. }) = e.kind() {
+        axes.insert(axis.clone());
+        e = body;
+    }
+    while let ExprKind::Cast(_, inner) = e.kind() {
+        e = inner;
+    }
+    let ExprKind::Binary(Binary::Mul, a, b) = e.kind() else { return None };
+    let factors: Vec<BTreeSet<Symbol>> = [a, b].map(mentioned).into();
+    let reused =
+        |factor: &BTreeSet<Symbol>| !factor.is_empty() && axes.iter().any(|axis| !factor.contains(axis));
+    (factors.iter().all(|f| !f.is_empty()) && factors.iter().any(reused)).then_some(factors)
+}
+
+/// The symbols in the indices of the loads in `e`.
+fn mentioned(e: &Expr) -> BTreeSet<Symbol> {
+    let mut symbols = BTreeSet::new();
+    e.walk(&mut |inner| {
+        if let ExprKind::Load { at, .. } = inner.kind() {
+            for index in at {
+                index.walk(&mut |i| {
+                    if let ExprKind::Index(dim) = i.kind() {
+                        dim.for_each_symbol(&mut |s| {
+                            symbols.insert(s.clone());
+                        });
+                    }
+                });
+            }
+        }
+    });
+    symbols
+}
+
+/// Does some index of the contraction combine an axis of the result with a summed one: does it slide a window?
+fn slides(stage: &Stage) -> bool {
+    stage.body.any(&mut |e| match e.kind() {
+        ExprKind::Load { at, .. } => at.iter().any(|index| {
+            let Some(dim) = index.as_index() else { return false };
+            let (mut own, mut folded) = (false, false);
+            dim.for_each_symbol(&mut |s| {
+                let of_stage = stage.axes.iter().any(|(axis, _)| axis == s);
+                own |= of_stage;
+                folded |= !of_stage;
+            });
+            own && folded
+        }),
+        _ => false,
+    })
+}
+
+/// What a kernel made of these stages mainly is.
+pub(crate) fn classify(stages: &[Stage]) -> KernelKind {
+    if let Some(stage) = stages.iter().find(|stage| is_contraction(stage)) {
+        return if slides(stage) { KernelKind::Conv } else { KernelKind::Matmul };
+    }
+    let computes = |stage: &Stage| {
+        stage.body.any(&mut |e| match e.kind() {
+            ExprKind::Fold(_) | ExprKind::Unary(..) | ExprKind::Fma(..) | ExprKind::Cast(..) => true,
+            ExprKind::Binary(_, a, _) => a.dtype() != ir::DType::I64 && a.dtype() != ir::DType::Bool,
+            _ => false,
+        })
+    };
+    if stages.iter().any(computes) { KernelKind::Fused } else { KernelKind::Data }
+}

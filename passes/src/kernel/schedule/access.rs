@@ -1,0 +1,85 @@
+//! How loops touch memory: flat positions, and strides along an axis.
+
+use std::collections::BTreeMap;
+
+use ir::Dim;
+use ir::dim::{Ranges, Symbol};
+use ir::kernel::{Expr, ExprKind, Kernel, Stmt};
+use ir::types::strides;
+
+/// The shapes of everything that a kernel can index: parameters and local arrays.
+pub(super) struct Arrays(BTreeMap<Symbol, Vec<Dim>>);
+
+impl Arrays {
+    pub(super) fn of(kernel: &Kernel, body: &[Stmt]) -> Arrays {
+        let mut shapes: BTreeMap<Symbol, Vec<Dim>> =
+            kernel.params.iter().map(|p| (p.name.clone(), p.ty.shape.clone())).collect();
+        for stmt in body {
+            stmt.walk(&mut |stmt| {
+                if let Stmt::Alloc { name, shape, .. } = stmt {
+                    shapes.insert(name.clone(), shape.iter().map(|&d| Dim::constant(d)).collect());
+                }
+            });
+        }
+        Arrays(shapes)
+    }
+
+    /// The row-major position of an index, simplified; `None` if it depends on data.
+    pub(super) fn position(&self, array: &Symbol, at: &[Expr], ranges: &Ranges) -> Option<Dim> {
+        let shape = self.0.get(array)?;
+        let mut position = Dim::constant(0);
+        for (i, stride) in at.iter().zip(strides(shape)) {
+            position = position + i.as_index()?.clone() * stride;
+        }
+        Some(position.simplify(ranges))
+    }
+}
+
+/// One load or store.
+pub(super) struct Access<'a> {
+    pub(super) array: &'a Symbol,
+    pub(super) at: &'a [Expr],
+    /// Loops around it, counted from where the search began.
+    pub(super) depth: usize,
+    pub(super) is_store: bool,
+}
+
+/// Every load and store in a block.
+pub(super) fn accesses(block: &[Stmt]) -> Vec<Access<'_>> {
+    fn expr<'a>(e: &'a Expr, depth: usize, found: &mut Vec<Access<'a>>) {
+        if let ExprKind::Load { source, at, .. } = e.kind() {
+            found.push(Access { array: source, at, depth, is_store: false });
+        }
+        for child in e.children() {
+            expr(child, depth, found);
+        }
+    }
+    fn block_into<'a>(block: &'a [Stmt], depth: usize, found: &mut Vec<Access<'a>>) {
+        for stmt in block {
+            for e in stmt.exprs() {
+                expr(e, depth, found);
+            }
+            if let Stmt::Store { target, at, .. } = stmt {
+                found.push(Access { array: target, at, depth, is_store: true });
+            }
+            let inner = depth + usize::from(matches!(stmt, Stmt::For { .. }));
+            for block in stmt.blocks() {
+                block_into(block, inner, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    block_into(block, 0, &mut found);
+    found
+}
+
+/// What is known about the axes of the loops in a block, on top of `ranges`.
+pub(super) fn enter_all(block: &[Stmt], ranges: &mut Ranges) {
+    for stmt in block {
+        stmt.walk(&mut |stmt| {
+            if let Stmt::For { axis, extent, .. } = stmt {
+                ranges.enter(axis.clone(), extent.clone());
+            }
+        });
+    }
+}

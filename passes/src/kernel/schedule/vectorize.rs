@@ -1,0 +1,233 @@
+//! Chooses the vector axis of each nest of independent loops, and moves it inside.
+//!
+//! The best axis is the one along which most elements lie side by side in memory, or are the same. A weight whose
+//! only use of the axis is one whole index can be laid out so that they do.
+
+use ir::DType;
+use ir::Dim;
+use ir::dim::{Ranges, Symbol};
+use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
+use ir::program::{Layout, Program};
+
+use super::access::{Access, Arrays, accesses, enter_all};
+use super::{is_independent, lay_out, weights_behind};
+use crate::lower::{any_expr, map_block};
+
+/// Lanes of a vector loop: one virtual width for every target.
+const LANES: u32 = 16;
+
+/// What an access inside so many loops counts, relative to one outside.
+const LOOP_WEIGHT: i64 = 8;
+
+/// The kernel's body with vector loops.
+pub(super) fn vectorize(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
+    nests(program, kernel, body, &Ranges::new())
+}
+
+fn nests(program: &mut Program, kernel: usize, block: Vec<Stmt>, ranges: &Ranges) -> Vec<Stmt> {
+    let mut out = Vec::with_capacity(block.len());
+    for stmt in block {
+        out.push(match stmt {
+            Stmt::For { axis, extent, kind: LoopKind::Serial, body } if is_independent(&body) => {
+                nest(program, kernel, axis, extent, body, ranges)
+            }
+            other => other,
+        });
+    }
+    out
+}
+
+/// A loop and the independent loops directly inside it.
+fn nest(
+    program: &mut Program,
+    kernel: usize,
+    axis: Symbol,
+    extent: Dim,
+    body: Vec<Stmt>,
+    ranges: &Ranges,
+) -> Stmt {
+    let mut axes = vec![(axis, extent)];
+    let mut body = body;
+    loop {
+        match &body[..] {
+            [Stmt::For { axis, extent, kind: LoopKind::Serial, body: inner }] if is_independent(inner) => {
+                axes.push((axis.clone(), extent.clone()));
+                body = inner.clone();
+            }
+            _ => break,
+        }
+    }
+    let mut ranges = ranges.clone();
+    for (axis, extent) in &axes {
+        ranges.enter(axis.clone(), extent.clone());
+    }
+    let leaf = body.iter().all(|stmt| match stmt {
+        Stmt::For { body, .. } => !is_independent(body),
+        Stmt::Gemm(_) | Stmt::Alloc { .. } => false,
+        _ => true,
+    });
+    if !leaf {
+        let body = nests(program, kernel, body, &ranges);
+        return serial(axes, body);
+    }
+    enter_all(&body, &mut ranges);
+    match best_axis(program, kernel, &axes, &body, &ranges) {
+        Some(choice) => {
+            let vector = axes.remove(choice.axis);
+            for (weight, perm) in &choice.layouts {
+                lay_out(program, kernel, weight, &|_| Layout::Permuted(perm.clone()));
+                body = permute_loads(&body, weight, perm);
+            }
+            let (axis, extent) = vector;
+            let inner = Stmt::For { axis, extent, kind: LoopKind::Vector(LANES), body };
+            serial(axes, vec![inner])
+        }
+        None => serial(axes, body),
+    }
+}
+
+fn serial(axes: Vec<(Symbol, Dim)>, body: Vec<Stmt>) -> Stmt {
+    let mut block = body;
+    for (axis, extent) in axes.into_iter().rev() {
+        block = vec![Stmt::For { axis, extent, kind: LoopKind::Serial, body: block }];
+    }
+    match block.into_iter().next() {
+        Some(stmt) => stmt,
+        None => unreachable!("bug: a nest without loops"),
+    }
+}
+
+struct Choice {
+    axis: usize,
+    /// Weights to be laid out, with the permutation of their axes.
+    layouts: Vec<(Symbol, Vec<usize>)>,
+}
+
+fn best_axis(
+    program: &Program,
+    kernel: usize,
+    axes: &[(Symbol, Dim)],
+    body: &[Stmt],
+    ranges: &Ranges,
+) -> Option<Choice> {
+    if !has_lanes(body) {
+        return None;
+    }
+    let arrays = Arrays::of(&program.kernels[kernel], body);
+    let touched = accesses(body);
+    let mut best: Option<(i64, Choice)> = None;
+    // Inner axes first: between equals, the order stays.
+    for axis in (0..axes.len()).rev() {
+        let name = &axes[axis].0;
+        let (mut score, mut layouts) = (0, Vec::new());
+        for access in &touched {
+            let weight = LOOP_WEIGHT.pow(access.depth.min(4) as u32) * if access.is_store { 2 } else { 1 };
+            score += match along(program, kernel, &arrays, access, &touched, name, ranges) {
+                Along::Same => 0,
+                Along::Next => weight,
+                Along::Laid(perm) => {
+                    layouts.push((access.array.clone(), perm));
+                    weight
+                }
+                Along::Apart => -2 * weight,
+            };
+        }
+        if varying_branch(body, name) {
+            score -= 4 * LOOP_WEIGHT.pow(2);
+        }
+        layouts.dedup();
+        if score > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
+            best = Some((score, Choice { axis, layouts }));
+        }
+    }
+    best.map(|(_, choice)| choice)
+}
+
+/// How elements lie along an axis.
+enum Along {
+    /// It is the same element.
+    Same,
+    /// Side by side.
+    Next,
+    /// Side by side, if the weight's axes are permuted so.
+    Laid(Vec<usize>),
+    /// Apart, or depending on data.
+    Apart,
+}
+
+fn along(
+    program: &Program,
+    kernel: usize,
+    arrays: &Arrays,
+    access: &Access,
+    all: &[Access],
+    axis: &Symbol,
+    ranges: &Ranges,
+) -> Along {
+    let Some(position) = arrays.position(access.array, access.at, ranges) else { return Along::Apart };
+    match position.linear_in(axis) {
+        Some((stride, _)) if stride.is(0) => return Along::Same,
+        Some((stride, _)) if stride.is(1) => return Along::Next,
+        _ => {}
+    }
+    // One index is the axis, and no other mentions it.
+    let whole: Vec<usize> = (0..access.at.len())
+        .filter(|&i| access.at[i].as_index().is_some_and(|d| d.as_symbol() == Some(axis)))
+        .collect();
+    let mentions = access.at.iter().filter(|i| i.as_index().is_none_or(|d| d.mentions(axis))).count();
+    let once = all.iter().filter(|other| other.array == access.array).count() == 1;
+    let plain = weights_behind(program, kernel, access.array)
+        .is_some_and(|w| w.iter().all(|&w| program.weights[w].layout == Layout::Plain));
+    match whole[..] {
+        [at] if mentions == 1 && once && plain => {
+            let mut perm: Vec<usize> = (0..access.at.len()).filter(|&i| i != at).collect();
+            perm.push(at);
+            Along::Laid(perm)
+        }
+        _ => Along::Apart,
+    }
+}
+
+/// Is everything in the block such that lanes make sense: 32-bit floats, and branches only inside expressions?
+fn has_lanes(body: &[Stmt]) -> bool {
+    let wide = !any_expr(body, &mut |e| match e {
+        ExprKind::Load { dtype, .. } | ExprKind::Var { dtype, .. } | ExprKind::Cast(dtype, _) => {
+            !matches!(dtype, DType::F32)
+        }
+        _ => false,
+    });
+    let mut branches = false;
+    for stmt in body {
+        stmt.walk(&mut |stmt| {
+            branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_))
+        });
+    }
+    wide && !branches
+}
+
+/// Does a condition that guards a load depend on the axis?
+fn varying_branch(body: &[Stmt], axis: &Symbol) -> bool {
+    any_expr(body, &mut |e| match e {
+        ExprKind::Select(cond, yes, no) => {
+            let loads = |x: &Expr| x.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }));
+            let depends = cond.any(&mut |e| matches!(e.kind(), ExprKind::Index(dim) if dim.mentions(axis)));
+            depends && (loads(yes) || loads(no))
+        }
+        _ => false,
+    })
+}
+
+fn permute_loads(body: &[Stmt], weight: &Symbol, perm: &[usize]) -> Vec<Stmt> {
+    let change = |e: &Expr| {
+        e.replace_loads(&mut |source, at| {
+            (source == weight).then(|| {
+                Expr::load(
+                    source.clone(),
+                    DType::F32,
+                    perm.iter().map(|&axis| at[axis].clone()).collect::<Vec<_>>(),
+                )
+            })
+        })
+    };
+    map_block(body, &change, &|dim| dim.clone())
+}

@@ -1,0 +1,179 @@
+//! Groups stages that run over a common iteration space.
+//!
+//! A group has a *prefix*: so many leading axes that all its stages share, and along which every element handed over
+//! inside the group stays in its iteration. One iteration of the prefix computes all stages of the group.
+
+use std::collections::BTreeSet;
+
+use ir::Dim;
+use ir::dim::Symbol;
+use ir::kernel::{ExprKind, Stage};
+
+use super::flat::{Flat, indices};
+use crate::kernel::{has_fold, is_contraction};
+
+/// A group without a common axis runs in one thread; it may have at most so many elements.
+const SERIAL_ELEMENTS: i64 = 4096;
+
+/// Stages that become one kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// Positions among the stages of the entry, ascending.
+    pub(super) stages: Vec<usize>,
+    /// Number of leading axes that they share.
+    prefix: usize,
+}
+
+/// The groups, in an order in which they can run.
+pub(super) fn group(flat: &Flat) -> Vec<Group> {
+    let index = flat.index();
+    let producers: Vec<BTreeSet<usize>> = flat
+        .stages
+        .iter()
+        .map(|s| loaded(&s.stage).iter().filter_map(|name| index.get(name).copied()).collect())
+        .collect();
+    let mut groups: Vec<Group> = Vec::new();
+    let mut of: Vec<usize> = Vec::with_capacity(flat.stages.len());
+    for at in 0..flat.stages.len() {
+        // The latest producer first: it is the one whose elements are still at hand.
+        let mut candidates: Vec<usize> = producers[at].iter().map(|&p| of[p]).collect();
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        candidates.dedup();
+        // A product or convolution offers more than a row does.
+        candidates.sort_by_key(|&g| !has_contraction(flat, &groups[g]));
+        let joined = candidates.into_iter().find_map(|g| {
+            let prefix = joint_prefix(flat, &groups[g], at)?;
+            let through_others = producers[at]
+                .iter()
+                .any(|&p| of[p] != g && reaches(&producers, &of, p, g, &mut BTreeSet::new()));
+            (!through_others).then_some((g, prefix))
+        });
+        match joined {
+            Some((g, prefix)) => {
+                groups[g].stages.push(at);
+                groups[g].prefix = prefix;
+                of.push(g);
+            }
+            None => {
+                of.push(groups.len());
+                groups.push(Group { stages: vec![at], prefix: flat.stages[at].stage.axes.len() });
+            }
+        }
+    }
+    order(groups, &producers, &of)
+}
+
+fn has_contraction(flat: &Flat, group: &Group) -> bool {
+    group.stages.iter().any(|&s| is_contraction(&flat.stages[s].stage))
+}
+
+/// The prefix that the group would have with stage `at`; `None` if it should not join.
+fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
+    let stage = &flat.stages[at].stage;
+    if is_contraction(stage) {
+        return None;
+    }
+    let mut prefix = group.prefix.min(stage.axes.len());
+    for &member in &group.stages {
+        let other = &flat.stages[member].stage;
+        prefix = prefix.min(shared_axes(stage, other));
+    }
+    if has_contraction(flat, group) {
+        // What follows a product must take each element as it comes.
+        let whole = prefix == group.prefix && prefix == stage.axes.len() && !has_fold(&stage.body);
+        return whole.then_some(prefix);
+    }
+    if prefix == 0 {
+        let members = group.stages.iter().map(|&s| &flat.stages[s].stage).chain([stage]);
+        let small = |s: &Stage| {
+            s.axes
+                .iter()
+                .map(|(_, e)| e.clone())
+                .product::<Dim>()
+                .as_const()
+                .is_some_and(|n| n <= SERIAL_ELEMENTS)
+        };
+        return members.into_iter().all(small).then_some(0);
+    }
+    Some(prefix)
+}
+
+/// Number of leading axes of equal extent along which `user` loads `producer` element by element; all equal leading
+/// axes if it does not load it.
+fn shared_axes(user: &Stage, producer: &Stage) -> usize {
+    let mut shared = user.axes.iter().zip(&producer.axes).take_while(|((_, a), (_, b))| a == b).count();
+    user.body.walk(&mut |e| {
+        if let ExprKind::Load { source, at, .. } = e.kind()
+            && *source == producer.name
+        {
+            let same = match indices(at) {
+                None => 0,
+                Some(at) => {
+                    at.iter().zip(&user.axes).take_while(|(i, (axis, _))| i.as_symbol() == Some(axis)).count()
+                }
+            };
+            shared = shared.min(same);
+        }
+    });
+    shared
+}
+
+fn loaded(stage: &Stage) -> BTreeSet<Symbol> {
+    let mut names = BTreeSet::new();
+    stage.body.walk(&mut |e| {
+        if let ExprKind::Load { source, .. } = e.kind() {
+            names.insert(source.clone());
+        }
+    });
+    names
+}
+
+/// Does stage `from` depend on a stage of group `target` through stages of other groups? A group runs as a whole, so
+/// all members of a group on the way count.
+fn reaches(
+    producers: &[BTreeSet<usize>],
+    of: &[usize],
+    from: usize,
+    target: usize,
+    seen: &mut BTreeSet<usize>,
+) -> bool {
+    let group = of[from];
+    if group == target {
+        return true;
+    }
+    if !seen.insert(group) {
+        return false;
+    }
+    (0..of.len())
+        .filter(|&s| of[s] == group)
+        .flat_map(|s| &producers[s])
+        .any(|&p| of[p] != group && reaches(producers, of, p, target, seen))
+}
+
+/// The groups sorted so that each comes after those that it depends on; among those that could run, the one with
+/// the earliest stage comes first.
+fn order(groups: Vec<Group>, producers: &[BTreeSet<usize>], of: &[usize]) -> Vec<Group> {
+    let mut needs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); groups.len()];
+    let mut users: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); groups.len()];
+    for (stage, sources) in producers.iter().enumerate() {
+        for &source in sources {
+            if of[source] != of[stage] {
+                needs[of[stage]].insert(of[source]);
+                users[of[source]].insert(of[stage]);
+            }
+        }
+    }
+    let mut ready: BTreeSet<usize> = (0..groups.len()).filter(|&g| needs[g].is_empty()).collect();
+    let mut sorted = Vec::with_capacity(groups.len());
+    while let Some(next) = ready.pop_first() {
+        sorted.push(groups[next].clone());
+        for &user in &users[next] {
+            needs[user].remove(&next);
+            if needs[user].is_empty() {
+                ready.insert(user);
+            }
+        }
+    }
+    assert_eq!(sorted.len(), groups.len(), "bug: groups depend on each other in a circle");
+    sorted
+}

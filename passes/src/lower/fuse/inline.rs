@@ -1,0 +1,265 @@
+//! Puts arrays that are computed element by element into the expressions that load them.
+//!
+//! What only moves elements goes wherever it is loaded. Arithmetic goes where each element is needed once, so that
+//! no work is repeated; arithmetic that is cheaper than a load may go to a few places. A function of the result of
+//! a matrix product, convolution or pooling stays with that producer instead of moving on to its consumer.
+
+use ir::Dim;
+use ir::dim::{Ranges, Symbol};
+use ir::kernel::{Expr, ExprKind, Fold, Stage};
+use ir::program::Arg;
+use ir::scalar::{Binary, Unary};
+
+use super::flat::{Flat, indices, ranges_of};
+use crate::kernel::{has_fold, is_contraction};
+
+/// Arithmetic of at most so many simple operations is computed again rather than loaded.
+const CHEAP_OPERATIONS: usize = 2;
+
+/// Cheap arithmetic is put into at most so many places.
+const CHEAP_PLACES: usize = 4;
+
+/// Inlines until nothing more can be, producers first.
+pub(super) fn inline(flat: &mut Flat) {
+    let mut at = 0;
+    while at < flat.stages.len() {
+        if should_inline(flat, at) {
+            inline_stage(flat, at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// A place where an array is loaded.
+struct Site {
+    /// The loading stage.
+    user: usize,
+    /// The index; `None` if it depends on data.
+    at: Option<Vec<Dim>>,
+    /// How often the place is evaluated.
+    times: Dim,
+}
+
+fn should_inline(flat: &Flat, at: usize) -> bool {
+    let producer = &flat.stages[at];
+    let Stage { name, axes, body } = &producer.stage;
+    if matches!(producer.dest, Some(Arg::Output(_))) || has_fold(body) {
+        return false;
+    }
+    let sites = sites(flat, name);
+    if sites.is_empty() || sites.iter().any(|site| site.at.is_none()) {
+        return false;
+    }
+    let ranges = ranges_of(axes);
+    let size: Dim = axes.iter().map(|(_, extent)| extent.clone()).product();
+    let repeats = |site: &Site| !ranges.is_nonnegative(&(size.clone() - site.times.clone()));
+    match weight(body) {
+        Weight::Moves { branches: false } => true,
+        // A branch per load is worth a pass over memory only where the consumer branches anyway, or loads once.
+        Weight::Moves { branches: true } => {
+            sites.iter().all(|site| !repeats(site) || is_windowed(&flat.stages[site.user].stage))
+        }
+        weight => {
+            let places = if matches!(weight, Weight::Cheap) { CHEAP_PLACES } else { 1 };
+            let stays = follows_producer(flat, at);
+            sites.len() <= places
+                && sites
+                    .iter()
+                    .all(|site| !repeats(site) && (!stays || is_pointwise_on_same_axes(flat, site, axes)))
+        }
+    }
+}
+
+/// Is the site an elementwise function over the same iteration space, element by element?
+fn is_pointwise_on_same_axes(flat: &Flat, site: &Site, axes: &[(Symbol, Dim)]) -> bool {
+    let user = &flat.stages[site.user].stage;
+    let own: Vec<Dim> = user.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+    let extents = |axes: &[(Symbol, Dim)]| axes.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>();
+    !has_fold(&user.body) && site.at.as_ref() == Some(&own) && extents(&user.axes) == extents(axes)
+}
+
+/// Does stage `at` apply to each element of a product, convolution or pooling that nobody else needs?
+fn follows_producer(flat: &Flat, at: usize) -> bool {
+    let stage = &flat.stages[at].stage;
+    let own: Vec<Dim> = stage.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+    flat.stages.iter().any(|producer| {
+        if !has_fold(&producer.stage.body) || producer.stage.axes.len() != stage.axes.len() {
+            return false;
+        }
+        let mut loaded = false;
+        let mut same = true;
+        stage.body.walk(&mut |e| {
+            if let ExprKind::Load { source, at, .. } = e.kind()
+                && *source == producer.stage.name
+            {
+                loaded = true;
+                same &= indices(at).as_ref() == Some(&own);
+            }
+        });
+        loaded && same && flat.users(&producer.stage.name) == [at]
+    })
+}
+
+/// Does a fold of the stage slide a window: is an index made of an axis and a folded axis?
+fn is_windowed(stage: &Stage) -> bool {
+    is_contraction(stage)
+        && stage.body.any(&mut |e| match e.kind() {
+            ExprKind::Index(dim) => {
+                let mut outer = false;
+                let mut inner = false;
+                dim.for_each_symbol(&mut |s| {
+                    let own = stage.axes.iter().any(|(axis, _)| axis == s);
+                    outer |= own;
+                    inner |= !own;
+                });
+                outer && inner
+            }
+            _ => false,
+        })
+}
+
+fn sites(flat: &Flat, name: &Symbol) -> Vec<Site> {
+    let mut sites = Vec::new();
+    for user in flat.users(name) {
+        let stage = &flat.stages[user].stage;
+        let times: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+        find_sites(&stage.body, name, user, &times, &mut sites);
+    }
+    sites
+}
+
+fn find_sites(e: &Expr, name: &Symbol, user: usize, times: &Dim, sites: &mut Vec<Site>) {
+    if let ExprKind::Load { source, at, .. } = e.kind()
+        && source == name
+    {
+        sites.push(Site { user, at: indices(at), times: times.clone() });
+    }
+    let times = match e.kind() {
+        ExprKind::Fold(Fold { extent, .. }) => times.clone() * extent.clone(),
+        _ => times.clone(),
+    };
+    for child in e.children() {
+        find_sites(child, name, user, &times, sites);
+    }
+}
+
+/// What computing an element again costs.
+enum Weight {
+    /// It is only loaded from elsewhere; perhaps from one of several places.
+    Moves {
+        /// Does it choose between places?
+        branches: bool,
+    },
+    /// A few simple operations.
+    Cheap,
+    /// More than that.
+    Costly,
+}
+
+fn weight(body: &Expr) -> Weight {
+    let (mut operations, mut branches, mut loads) = (0, false, 0);
+    let mut costly = false;
+    body.walk(&mut |e| match e.kind() {
+        ExprKind::Const(_) | ExprKind::Index(_) | ExprKind::Var { .. } => {}
+        ExprKind::Load { at, .. } => {
+            loads += 1;
+            // A data-dependent index is itself a load.
+            costly |= indices(at).is_none();
+        }
+        ExprKind::Select(..) => branches = true,
+        ExprKind::Cast(_, x) if x.dtype() == ir::DType::I64 => {}
+        ExprKind::Binary(f, a, b) if f.is_comparison() || *f == Binary::And => {
+            let index = |x: &Expr| x.as_index().is_some() || x.dtype() == ir::DType::Bool;
+            if !index(a) || !index(b) {
+                operations += 1;
+            }
+        }
+        ExprKind::Unary(Unary::Neg | Unary::Abs | Unary::Not, _)
+        | ExprKind::Cast(..)
+        | ExprKind::Bitcast(..)
+        | ExprKind::Fma(..) => operations += 1,
+        ExprKind::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Min | Binary::Max, ..) => {
+            operations += 1;
+        }
+        ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fold(_) => costly = true,
+    });
+    match (costly, operations) {
+        (false, 0) => Weight::Moves { branches },
+        (false, n) if n <= CHEAP_OPERATIONS && loads <= 2 && !branches => Weight::Cheap,
+        _ => Weight::Costly,
+    }
+}
+
+/// Replaces every load of stage `at` by its body, and removes it.
+fn inline_stage(flat: &mut Flat, at: usize) {
+    let producer = flat.stages.remove(at);
+    let Stage { name, axes, body } = &producer.stage;
+    for user in &mut flat.stages {
+        if !crate::lower::to_stages::loads(&user.stage.body, name) {
+            continue;
+        }
+        let ranges = ranges_of(&user.stage.axes);
+        user.stage.body = put(&user.stage.body, name, axes, body, &ranges);
+        user.origin = producer.origin.join(&user.origin);
+        if !matches!(weight(body), Weight::Moves { .. }) {
+            user.ops = producer.ops.iter().chain(&user.ops).cloned().collect();
+        }
+    }
+}
+
+/// `e` with loads of `name` replaced by `body` at their index, and its index arithmetic simplified.
+fn put(e: &Expr, name: &Symbol, axes: &[(Symbol, Dim)], body: &Expr, ranges: &Ranges) -> Expr {
+    match e.kind() {
+        ExprKind::Load { source, at, .. } if source == name => {
+            let at = indices(at).expect("inlined only where every index is known");
+            let here = body.substitute(&|symbol| {
+                let axis = axes.iter().position(|(axis, _)| axis == symbol)?;
+                Some(at[axis].clone())
+            });
+            simplify(&here, ranges)
+        }
+        ExprKind::Fold(Fold { op, axis, extent, body: inner }) => {
+            let mut ranges = ranges.clone();
+            ranges.enter(axis.clone(), extent.clone());
+            Expr::fold(*op, axis.clone(), extent.clone(), put(inner, name, axes, body, &ranges))
+        }
+        _ => e.map_children(&mut |child| put(child, name, axes, body, ranges)),
+    }
+}
+
+/// Index arithmetic simplified with what is known about the axes around it, and conditions decided where it can.
+fn simplify(e: &Expr, ranges: &Ranges) -> Expr {
+    let e = match e.kind() {
+        ExprKind::Index(dim) => return dim.simplify(ranges).into(),
+        ExprKind::Fold(Fold { op, axis, extent, body }) => {
+            let mut ranges = ranges.clone();
+            ranges.enter(axis.clone(), extent.clone());
+            return Expr::fold(*op, axis.clone(), extent.clone(), simplify(body, &ranges));
+        }
+        _ => e.map_children(&mut |child| simplify(child, ranges)),
+    };
+    decide(&e, ranges).unwrap_or(e)
+}
+
+/// A comparison of index arithmetic whose outcome is known.
+fn decide(e: &Expr, ranges: &Ranges) -> Option<Expr> {
+    let ExprKind::Binary(f, a, b) = e.kind() else { return None };
+    if *f == Binary::And {
+        return Some(a.clone().and(b.clone()));
+    }
+    let (a, b) = (a.as_index()?, b.as_index()?);
+    let gap = b.clone() - a.clone();
+    let (holds, fails) = match f {
+        Binary::Le => (gap.clone(), -gap - Dim::constant(1)),
+        Binary::Lt => (gap.clone() - Dim::constant(1), -gap),
+        _ => return None,
+    };
+    if ranges.is_nonnegative(&holds) {
+        Some(Expr::constant(ir::Scalar::bool(true)))
+    } else if ranges.is_nonnegative(&fails) {
+        Some(Expr::constant(ir::Scalar::bool(false)))
+    } else {
+        None
+    }
+}

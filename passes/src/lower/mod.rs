@@ -1,0 +1,17 @@
+//! From graph to program, and from what kernels compute to how.
+
+mod fuse;
+mod plan_memory;
+mod share_kernels;
+mod to_loops;
+mod to_stages;
+
+pub use fuse::Fuse;
+pub use plan_memory::{PlanMemory, live_peak};
+pub use share_kernels::ShareKernels;
+pub use to_loops::ToLoops;
+pub use to_stages::ToStages;
+
+pub(crate) use share_kernels::{any_expr, map_block, substitute_block};
+pub(crate) use to_loops::add_scratch;
+pub(crate) use to_stages::{drop_unused_weights, unique};

@@ -1,0 +1,255 @@
+//! Turns what kernels compute into plain loops over buffers: one thread, one element at a time.
+//!
+//! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
+//! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
+//! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::dim::Symbol;
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Param, Reduce, Stage, Stmt};
+use ir::program::{Arg, Buffer, Program, Space};
+use ir::scalar::Binary;
+use ir::{At, DType, Dim};
+
+use crate::error::PassError;
+use crate::lower::to_stages::unique;
+use crate::pass::{About, Changed, Cx, ProgramPass};
+
+/// An array inside a kernel may be local up to so many bytes.
+const LOCAL_BYTES: i64 = 16 << 10;
+
+/// See the [module](self).
+pub struct ToLoops;
+
+impl ProgramPass for ToLoops {
+    fn about(&self) -> About {
+        About::new("to_loops", "turn index expressions into plain loops")
+    }
+
+    fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
+        let mut changed = false;
+        for at in 0..program.kernels.len() {
+            let Body::Stages(stages) = &program.kernels[at].body else { continue };
+            let stages = stages.clone();
+            let scratch = Loops::of(&mut program.kernels[at], &stages);
+            add_scratch(program, at, &scratch);
+            changed = true;
+        }
+        Ok(Changed(changed))
+    }
+}
+
+/// Adds scratch parameters to a kernel, and buffers for them to each of its steps.
+pub(crate) fn add_scratch(program: &mut Program, kernel: usize, scratch: &[Param]) {
+    for entry in &mut program.entries {
+        for step in entry.steps.iter_mut().filter(|step| step.kernel == kernel) {
+            let bound: BTreeMap<&Symbol, &Dim> =
+                program.kernels[kernel].sizes.iter().zip(&step.sizes).collect();
+            for param in scratch {
+                let taken = |name: &str| entry.buffers.iter().any(|b| b.name.name() == name);
+                let name = Symbol::new(unique("scratch", "b", taken));
+                let ty = param.ty.substitute(&|s| bound.get(s).map(|&d| d.clone()));
+                step.args.push(Arg::Buffer(entry.buffers.len()));
+                entry.buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
+            }
+        }
+    }
+    program.kernels[kernel].params.extend_from_slice(scratch);
+}
+
+/// Where the elements of a stage go.
+#[derive(Debug, Clone)]
+enum Home {
+    /// A parameter, at the whole index.
+    Param(Symbol),
+    /// A scalar of the iteration.
+    Scalar,
+    /// A local array, at the index after the prefix.
+    Local,
+}
+
+struct Loops<'a> {
+    stages: &'a [Stage],
+    prefix: usize,
+    homes: BTreeMap<Symbol, Home>,
+    accumulators: usize,
+}
+
+impl<'a> Loops<'a> {
+    /// Replaces the kernel's body by loops. Gives the scratch parameters that it needs from now on.
+    fn of(kernel: &mut Kernel, stages: &'a [Stage]) -> Vec<Param> {
+        let prefix = prefix(stages);
+        let mut loops = Loops { stages, prefix, homes: BTreeMap::new(), accumulators: 0 };
+        let mut scratch = Vec::new();
+        let mut inside = Vec::new();
+        for (at, stage) in stages.iter().enumerate() {
+            let home = loops.home(kernel, at);
+            if let Home::Param(name) = &home
+                && kernel.param(name).is_none()
+            {
+                scratch.push(Param { name: name.clone(), ty: stage.ty(), access: Access::Scratch });
+            }
+            if let Home::Local = home {
+                let shape = stage.axes[prefix..].iter().filter_map(|(_, extent)| extent.as_const()).collect();
+                inside.push(Stmt::Alloc { name: stage.name.clone(), dtype: stage.body.dtype(), shape });
+            }
+            loops.homes.insert(stage.name.clone(), home);
+        }
+        for stage in stages {
+            inside.extend(loops.stage(stage));
+        }
+        let outer = stages.last().map_or(&[][..], |stage| &stage.axes[..prefix]);
+        kernel.body = Body::Loops(nest(outer, inside));
+        scratch
+    }
+
+    fn home(&self, kernel: &Kernel, at: usize) -> Home {
+        let stage = &self.stages[at];
+        if kernel.param(&stage.name).is_some() {
+            return Home::Param(stage.name.clone());
+        }
+        let rest = &stage.axes[self.prefix..];
+        if rest.is_empty() {
+            return Home::Scalar;
+        }
+        if let Some(result) = self.dies_into(kernel, at) {
+            return Home::Param(result);
+        }
+        let elements = rest.iter().map(|(_, extent)| extent.clone()).product::<Dim>().as_const();
+        let bytes = elements.map(|n| n.saturating_mul(stage.body.dtype().bytes() as i64));
+        match bytes {
+            Some(bytes) if bytes <= LOCAL_BYTES => Home::Local,
+            _ => Home::Param(stage.name.clone()),
+        }
+    }
+
+    /// The result whose memory stage `at` may use: one of its type that is computed element by element from it, after
+    /// which nobody needs it.
+    fn dies_into(&self, kernel: &Kernel, at: usize) -> Option<Symbol> {
+        let stage = &self.stages[at];
+        let last = (at + 1..self.stages.len())
+            .rev()
+            .find(|&user| loads_of(&self.stages[user].body, &stage.name).next().is_some())?;
+        let result = &self.stages[last];
+        let own: Vec<Expr> = result.axes.iter().map(|(axis, _)| Dim::from(axis).into()).collect();
+        let extents = |s: &Stage| s.axes.iter().map(|(_, e)| e.clone()).collect::<Vec<_>>();
+        let fits = kernel.param(&result.name).is_some()
+            && result.body.dtype() == stage.body.dtype()
+            && extents(result) == extents(stage)
+            && loads_of(&result.body, &stage.name).all(|index| index == own);
+        // Another array may live there already.
+        let taken = self.homes.values().any(|home| matches!(home, Home::Param(name) if *name == result.name));
+        (fits && !taken).then(|| result.name.clone())
+    }
+
+    fn stage(&mut self, stage: &Stage) -> Vec<Stmt> {
+        let mut body = Vec::new();
+        let value = self.value(&stage.body, &mut body);
+        let own: Vec<Expr> = stage.axes.iter().map(|(axis, _)| Dim::from(axis).into()).collect();
+        match &self.homes[&stage.name] {
+            Home::Scalar => {
+                body.push(Stmt::Let { name: stage.name.clone(), value });
+                return body;
+            }
+            Home::Param(name) => body.push(Stmt::Store { target: name.clone(), at: own, value }),
+            Home::Local => {
+                let at = own[self.prefix..].to_vec();
+                body.push(Stmt::Store { target: stage.name.clone(), at, value });
+            }
+        }
+        nest(&stage.axes[self.prefix..], body)
+    }
+
+    /// `e` without folds: each becomes a loop in `before`, and an accumulator in its place.
+    fn value(&mut self, e: &Expr, before: &mut Vec<Stmt>) -> Expr {
+        match e.kind() {
+            ExprKind::Load { source, dtype, at } => {
+                let at: Vec<Expr> = at.iter().map(|i| self.value(i, before)).collect();
+                match self.homes.get(source) {
+                    None => Expr::load(source.clone(), *dtype, at),
+                    Some(Home::Param(name)) => Expr::load(name.clone(), *dtype, at),
+                    Some(Home::Scalar) => Expr::var(source.clone(), *dtype),
+                    Some(Home::Local) => Expr::load(source.clone(), *dtype, at[self.prefix..].to_vec()),
+                }
+            }
+            ExprKind::Fold(Fold { op, axis, extent, body }) => {
+                let dtype = body.dtype();
+                let name = Symbol::new(format!("acc{}", self.accumulators));
+                self.accumulators += 1;
+                // A fold of a fold of the same kind needs one accumulator.
+                let mut axes = vec![(axis.clone(), extent.clone())];
+                let mut element = body;
+                while let ExprKind::Fold(inner) = element.kind()
+                    && inner.op == *op
+                {
+                    axes.push((inner.axis.clone(), inner.extent.clone()));
+                    element = &inner.body;
+                }
+                let mut inside = Vec::new();
+                let element = self.value(element, &mut inside);
+                let acc = Expr::var(name.clone(), dtype);
+                let value = accumulate(*op, acc.clone(), element);
+                inside.push(Stmt::Set { name: name.clone(), value });
+                before.push(Stmt::Var { name, init: Expr::constant(op.neutral(dtype)) });
+                before.extend(nest(&axes, inside));
+                acc
+            }
+            _ => e.map_children(&mut |child| self.value(child, before)),
+        }
+    }
+}
+
+/// `acc ∘ element`; a sum of products in one rounding each, as the micro-kernels do it.
+fn accumulate(op: Reduce, acc: Expr, element: Expr) -> Expr {
+    match element.kind() {
+        ExprKind::Binary(Binary::Mul, a, b)
+            if op == Reduce::Sum && matches!(element.dtype(), DType::F32 | DType::F64) =>
+        {
+            Expr::fma(a.clone(), b.clone(), acc)
+        }
+        _ => Expr::binary(op.function(), acc, element),
+    }
+}
+
+/// Serial loops over `axes` around `body`.
+fn nest(axes: &[(Symbol, Dim)], body: Vec<Stmt>) -> Vec<Stmt> {
+    axes.iter().rev().fold(body, |body, (axis, extent)| {
+        vec![Stmt::For { axis: axis.clone(), extent: extent.clone(), kind: LoopKind::Serial, body }]
+    })
+}
+
+/// The indices at which `body` loads `source`.
+fn loads_of<'e>(body: &'e Expr, source: &'e Symbol) -> impl Iterator<Item = Vec<Expr>> + 'e {
+    let mut found = Vec::new();
+    body.walk(&mut |e| {
+        if let ExprKind::Load { source: s, at, .. } = e.kind()
+            && s == source
+        {
+            found.push(at.clone());
+        }
+    });
+    found.into_iter()
+}
+
+/// Number of leading axes that all stages share, and along which they hand over element by element.
+fn prefix(stages: &[Stage]) -> usize {
+    let names: BTreeSet<&Symbol> = stages.iter().map(|stage| &stage.name).collect();
+    let Some(last) = stages.last() else { return 0 };
+    let mut prefix = last.axes.len();
+    for stage in stages {
+        let same = stage.axes.iter().zip(&last.axes).take_while(|(a, b)| a == b).count();
+        prefix = prefix.min(same);
+        stage.body.walk(&mut |e| {
+            if let ExprKind::Load { source, at, .. } = e.kind()
+                && names.contains(source)
+            {
+                let own = at.iter().zip(&stage.axes);
+                let same =
+                    own.take_while(|(i, (axis, _))| i.as_index().and_then(Dim::as_symbol) == Some(axis));
+                prefix = prefix.min(same.count());
+            }
+        });
+    }
+    prefix
+}

@@ -1,0 +1,272 @@
+//! The pipelines, as data, and the one function that runs them.
+
+use ir::program::Program;
+use ir::{At, Graph, Origin};
+
+use crate::error::PassError;
+use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants};
+use crate::kernel::{ExpandMath, Schedule};
+use crate::lower::{Fuse, PlanMemory, ShareKernels, ToLoops, ToStages};
+use crate::pass::{About, Changed, Cx, GraphPass, LowerPass, ProgramPass};
+
+/// One step of a pipeline.
+#[derive(Clone, Copy)]
+pub enum Step {
+    /// On the graph.
+    Graph(&'static dyn GraphPass),
+    /// From graph to program.
+    Lower(&'static dyn LowerPass),
+    /// On the program.
+    Program(&'static dyn ProgramPass),
+    /// Several steps again until nothing changes, at most so many times.
+    Repeat(usize, &'static [Step]),
+}
+
+/// A folded result may not be larger than this, unless folding shrinks its operands.
+const FOLD: FoldConstants = FoldConstants { max_bytes: 4 << 20 };
+
+/// Clean up: fold what is constant, drop what does nothing, is there twice, or is not needed.
+const CLEAN: &[Step] =
+    &[Step::Graph(&FOLD), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
+
+/// Graph to program without fusion: one kernel for each op.
+pub const UNFUSED: &[Step] = &[
+    Step::Graph(&Dce),
+    Step::Graph(&Expand),
+    Step::Repeat(3, CLEAN),
+    Step::Lower(&ToStages),
+    Step::Program(&ToLoops),
+    Step::Program(&Schedule),
+    Step::Program(&ExpandMath),
+    Step::Program(&ShareKernels),
+    Step::Program(&PlanMemory),
+];
+
+/// Graph to program at the default level. Read from top to bottom, this is the compiler.
+pub const DEFAULT: &[Step] = &[
+    // Imported graphs compute shapes with ops; after folding, most of that is gone.
+    Step::Repeat(3, CLEAN),
+    // Whole ops are easier to match than their expansions, so rules on them come before this line.
+    Step::Graph(&Expand),
+    // Expansion brings new constants and common subterms.
+    Step::Repeat(3, CLEAN),
+    // From here on there are only kernels: first what they compute …
+    Step::Lower(&ToStages),
+    Step::Program(&Fuse),
+    // … then how.
+    Step::Program(&ToLoops),
+    Step::Program(&Schedule),
+    Step::Program(&ExpandMath),
+    // Layers repeat; their kernels need to be compiled once.
+    Step::Program(&ShareKernels),
+    Step::Program(&PlanMemory),
+];
+
+/// The pipeline of an optimisation level: 0 leaves every op its own kernel, 1 to 3 fuse.
+pub fn of_level(level: u8) -> &'static [Step] {
+    if level == 0 { UNFUSED } else { DEFAULT }
+}
+
+/// Every pass, in the order of the default pipeline.
+pub const ALL: &[Step] = &[
+    Step::Graph(&FOLD),
+    Step::Graph(&Canonicalize),
+    Step::Graph(&Cse),
+    Step::Graph(&Dce),
+    Step::Graph(&Expand),
+    Step::Lower(&ToStages),
+    Step::Program(&Fuse),
+    Step::Program(&ToLoops),
+    Step::Program(&Schedule),
+    Step::Program(&ExpandMath),
+    Step::Program(&ShareKernels),
+    Step::Program(&PlanMemory),
+];
+
+impl Step {
+    /// Its name and what it does; `None` for a repetition.
+    pub fn about(&self) -> Option<About> {
+        match self {
+            Step::Graph(pass) => Some(pass.about()),
+            Step::Lower(pass) => Some(pass.about()),
+            Step::Program(pass) => Some(pass.about()),
+            Step::Repeat(..) => None,
+        }
+    }
+
+    /// The pass of that name.
+    ///
+    /// # Errors
+    /// [`PassError::UnknownPass`].
+    pub fn find(name: &str) -> Result<Step, PassError> {
+        let found = ALL.iter().copied().find(|step| step.about().is_some_and(|about| about.name == name));
+        found.ok_or_else(|| PassError::UnknownPass { name: name.to_owned() })
+    }
+}
+
+/// The model on its way: a graph, then a program.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// Before lowering.
+    Graph(Graph),
+    /// After it.
+    Program(Program),
+}
+
+impl State {
+    /// What it is, in messages.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            State::Graph(_) => "a graph",
+            State::Program(_) => "a program",
+        }
+    }
+
+    /// Which names of dumps and inputs belong to it: `ir`, `kir`, or `prog` once memory is planned.
+    pub fn extension(&self) -> &'static str {
+        match self {
+            State::Graph(_) => "ir",
+            State::Program(program) if program.entries.iter().all(|entry| entry.arena.is_some()) => "prog",
+            State::Program(_) => "kir",
+        }
+    }
+
+    /// All violations that the verifier finds.
+    pub fn verify(&self) -> Vec<String> {
+        match self {
+            State::Graph(graph) => ir::verify::verify(graph).iter().map(ToString::to_string).collect(),
+            State::Program(program) => {
+                ir::verify::verify_program(program).iter().map(ToString::to_string).collect()
+            }
+        }
+    }
+}
+
+/// Is told what happens, between steps: for timing, dumps and progress.
+pub trait Observer {
+    /// A pass is about to run.
+    fn before(&mut self, pass: About) {
+        let _ = pass;
+    }
+
+    /// A pass has run.
+    fn after(&mut self, pass: About, state: &State, changed: Changed) {
+        let _ = (pass, state, changed);
+    }
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// How to run a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// The options that passes see.
+    pub cx: Cx,
+    /// Verify after every pass.
+    pub verify: bool,
+    /// Skip everything up to this pass (itself included).
+    pub start_after: Option<String>,
+    /// Stop after this pass.
+    pub stop_after: Option<String>,
+}
+
+/// Runs `steps` on `state`.
+///
+/// A `start_after` or `stop_after` inside a repetition means its last round.
+///
+/// # Errors
+/// What the first failing pass says: all nodes that it cannot go on with.
+pub fn run(
+    mut state: State,
+    steps: &[Step],
+    options: &Run,
+    observer: &mut dyn Observer,
+) -> Result<State, Vec<At<PassError>>> {
+    for name in options.start_after.iter().chain(&options.stop_after) {
+        Step::find(name).map_err(nowhere)?;
+    }
+    let mut from = 0;
+    if let Some(name) = &options.start_after {
+        from = steps.iter().rposition(|step| step.contains(name)).map_or(0, |at| at + 1);
+    }
+    let to = options.stop_after.as_ref().and_then(|name| steps.iter().rposition(|step| step.contains(name)));
+    let to = to.map_or(steps.len(), |at| at + 1);
+    for step in steps.get(from..to).unwrap_or_default() {
+        (state, _) = run_step(state, step, options, observer)?;
+    }
+    Ok(state)
+}
+
+impl Step {
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Step::Repeat(_, steps) => steps.iter().any(|step| step.contains(name)),
+            step => step.about().is_some_and(|about| about.name == name),
+        }
+    }
+}
+
+fn nowhere(error: PassError) -> Vec<At<PassError>> {
+    vec![At { node: None, origin: Origin::none(), error }]
+}
+
+fn run_step(
+    state: State,
+    step: &Step,
+    options: &Run,
+    observer: &mut dyn Observer,
+) -> Result<(State, Changed), Vec<At<PassError>>> {
+    let Some(about) = step.about() else {
+        let Step::Repeat(times, steps) = step else { unreachable!("bug: only repetitions have no name") };
+        return repeat(state, *times, steps, options, observer);
+    };
+    observer.before(about);
+    let wrong =
+        |wants, state: &State| nowhere(PassError::WrongNoun { pass: about.name, wants, found: state.noun() });
+    let (state, changed) = match (step, state) {
+        (Step::Graph(pass), State::Graph(mut graph)) => {
+            let changed = pass.run(&mut graph, &options.cx).map_err(|at| vec![at])?;
+            (State::Graph(graph), changed)
+        }
+        (Step::Lower(pass), State::Graph(graph)) => {
+            (State::Program(pass.run(&graph, &options.cx)?), Changed(true))
+        }
+        (Step::Program(pass), State::Program(mut program)) => {
+            let changed = pass.run(&mut program, &options.cx).map_err(|at| vec![at])?;
+            (State::Program(program), changed)
+        }
+        (Step::Graph(_) | Step::Lower(_), state) => return Err(wrong("graphs", &state)),
+        (_, state) => return Err(wrong("programs", &state)),
+    };
+    if options.verify
+        && let Some(violation) = state.verify().into_iter().next()
+    {
+        return Err(nowhere(PassError::Invalid { pass: about.name, violation }));
+    }
+    observer.after(about, &state, changed);
+    Ok((state, changed))
+}
+
+fn repeat(
+    mut state: State,
+    times: usize,
+    steps: &[Step],
+    options: &Run,
+    observer: &mut dyn Observer,
+) -> Result<(State, Changed), Vec<At<PassError>>> {
+    let mut ever = false;
+    for _ in 0..times {
+        let mut now = false;
+        for step in steps {
+            let (next, changed) = run_step(state, step, options, observer)?;
+            state = next;
+            now |= changed.0;
+        }
+        ever |= now;
+        if !now {
+            break;
+        }
+    }
+    Ok((state, Changed(ever)))
+}

@@ -1,0 +1,1 @@
+"""The cases behind `tests/data/onnx`: what each file contains and why. `make_test_models.py` turns them into files."""

@@ -1,0 +1,775 @@
+//! Every error code with what it means and what to do: what `egraft explain` prints.
+//!
+//! A test compares the table with the codes in the sources of all crates.
+
+/// An error code, explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code {
+    /// The code.
+    pub name: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+const fn code(name: &'static str, meaning: &'static str, remedy: &'static str) -> Code {
+    Code { name, meaning, remedy }
+}
+
+/// Every code, sorted.
+pub(crate) const CODES: &[Code] = &[
+    code(
+        "egraft::cli::bug",
+        "egraft reported a failure without saying what failed.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::cli::emit",
+        "The model is past the stage that was asked for: a program cannot be written as a graph.",
+        "Ask for a later stage, or start from the model itself.",
+    ),
+    code(
+        "egraft::cli::input_shape",
+        "A shape given for an input contradicts the model: another number of axes, or a size that the model fixes.",
+        "Give a shape that fits; `egraft inspect MODEL` shows the declared ones.",
+    ),
+    code(
+        "egraft::cli::invalid",
+        "A text form parses, but says something that no valid model does.",
+        "The message names the rule and the place; correct the text.",
+    ),
+    code(
+        "egraft::cli::mcpu",
+        "The processor is not known, or belongs to another architecture than the one code is made for.",
+        "Choose `portable`, `host`, or a level from x86-64 to x86-64-v4.",
+    ),
+    code(
+        "egraft::cli::no_data",
+        "A folder or file of test data holds nothing that fits the model.",
+        "Give a folder with set_K/input_J.pb, or a file whose tensors are called like the model's inputs, also after `in.`.",
+    ),
+    code(
+        "egraft::cli::no_folder",
+        "The folder of a file to be written does not exist.",
+        "Create it first: egraft makes files, not paths.",
+    ),
+    code(
+        "egraft::cli::no_tool",
+        "A program of the system that links libraries is not installed.",
+        "Install a C compiler, or compile to an executable, which needs none.",
+    ),
+    code(
+        "egraft::cli::not_a_dump",
+        "The folder for dumps holds files that are no dump, so nothing is written there.",
+        "Give a new or empty folder, or that of a former dump.",
+    ),
+    code(
+        "egraft::cli::not_lowered",
+        "The chosen passes end in a graph, and machine code is made from programs.",
+        "Let the passes run to their end, or write the graph with `--emit ir`.",
+    ),
+    code(
+        "egraft::cli::not_text",
+        "A file that should be a text form is not UTF-8.",
+        "Check that it is the file that was meant.",
+    ),
+    code(
+        "egraft::cli::output_folder",
+        "A folder stands where a file is to be written.",
+        "Give the name of a file.",
+    ),
+    code(
+        "egraft::cli::passes",
+        "The options that choose passes contradict each other or the model.",
+        "Give either `--passes` or `--start-from`, and only passes that come later than what the model has been through.",
+    ),
+    code("egraft::cli::read", "The system refuses to read a file.", "Check the path and its permissions."),
+    code(
+        "egraft::cli::settings",
+        "`--set` configures built-in models, and the model is a file.",
+        "Leave it out.",
+    ),
+    code(
+        "egraft::cli::stdout",
+        "Standard output cannot be written to.",
+        "Check where it leads, and that there is room.",
+    ),
+    code(
+        "egraft::cli::tool",
+        "A program of the system that links libraries failed; its message follows.",
+        "Read the message; if it speaks of names beginning with `egraft_`, report it.",
+    ),
+    code(
+        "egraft::cli::unknown_code",
+        "There is no error code of that name.",
+        "`egraft explain` without a code lists all.",
+    ),
+    code(
+        "egraft::cli::unknown_dim",
+        "A size is given for a symbol that no input has.",
+        "`egraft inspect MODEL` shows the symbols.",
+    ),
+    code(
+        "egraft::cli::unknown_format",
+        "The name of the file ends in nothing that egraft reads.",
+        "Models end in .onnx, .ir, .kir or .prog; artifacts are what `egraft compile` wrote.",
+    ),
+    code(
+        "egraft::cli::unknown_input",
+        "A shape or a tensor is given for an input that the model does not have.",
+        "`egraft inspect MODEL` shows the inputs.",
+    ),
+    code("egraft::cli::unknown_op", "There is no op of that name.", "`egraft ops` lists them."),
+    code(
+        "egraft::cli::unknown_rule",
+        "There is no rewrite rule of that name.",
+        "Leave out `--disable-rule`.",
+    ),
+    code(
+        "egraft::cli::unplanned",
+        "A program was to become machine code before its buffers had places.",
+        "Let the passes run to their end.",
+    ),
+    code(
+        "egraft::cli::unsolvable_size",
+        "A symbolic size follows from no input's shape: it stands only in products or with other symbols.",
+        "Fix it with `--dim NAME=N`, or name an axis with `--input-shape`.",
+    ),
+    code(
+        "egraft::cli::verify_input",
+        "An input for the comparison cannot be made or does not fit the model.",
+        "Give the data, fix sizes with `--dim`, or check the file's dtypes and shapes.",
+    ),
+    code(
+        "egraft::cli::weights_file",
+        "`weights.bin` beside a text form is damaged or something else.",
+        "Write the dump again.",
+    ),
+    code(
+        "egraft::cli::without_onnx",
+        "This egraft was built without the importer of ONNX models.",
+        "Build it with its default features.",
+    ),
+    code(
+        "egraft::cli::write",
+        "The system refuses to write a file; what was there before is unchanged.",
+        "Check that the folder is writable and has room.",
+    ),
+    code(
+        "egraft::cli::zoo_model",
+        "There is no built-in model of that name; the zoo is empty.",
+        "Give a file.",
+    ),
+    code(
+        "egraft::cranelift::codegen",
+        "The code generator refused a function that egraft made.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::cranelift::feature",
+        "A kernel uses fused multiply-add, and the chosen processor has none.",
+        "Choose x86-64-v3 or newer with `--mcpu`.",
+    ),
+    code(
+        "egraft::cranelift::object",
+        "An object file cannot be made for this architecture or name.",
+        "Compile to an executable, or give the file a name made of letters and digits.",
+    ),
+    code(
+        "egraft::cranelift::other",
+        "Machine code cannot be made, for a reason without a code of its own.",
+        "The message says more.",
+    ),
+    code(
+        "egraft::cranelift::relocation",
+        "Machine code refers to something outside of itself.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::cranelift::stack",
+        "The small arrays of a kernel do not fit a thread's stack.",
+        "Make the larger ones scratch parameters in the .kir, or report the model.",
+    ),
+    code(
+        "egraft::cranelift::stage_form",
+        "A kernel still says what is computed, not how.",
+        "Let the passes run to their end.",
+    ),
+    code(
+        "egraft::cranelift::target",
+        "No code can be made for the architecture.",
+        "Choose a processor of this machine's architecture with `--mcpu`.",
+    ),
+    code(
+        "egraft::cranelift::unbound",
+        "A kernel uses a name that nothing in it defines.",
+        "In a .kir written by hand, define it; else report it: it is a bug.",
+    ),
+    code(
+        "egraft::cranelift::unsupported",
+        "A kernel uses a form that machine code is not made for yet.",
+        "The message names the form and what is instead.",
+    ),
+    code(
+        "egraft::onnx::attribute",
+        "An attribute of a node is missing, of another kind than the operator declares, or has a value that makes no sense.",
+        "Export the model again; `onnx.checker` shows the same.",
+    ),
+    code(
+        "egraft::onnx::cycle",
+        "Nodes wait for each other's results.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::duplicate",
+        "Two things give the same value a name.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::external_file",
+        "A file of external data cannot be read.",
+        "Keep the model's data files beside it, under the names that it states.",
+    ),
+    code(
+        "egraft::onnx::external_path",
+        "A tensor names a file outside of the model's folder, or in a way that no portable path has.",
+        "Move the data below the model's folder and save the model with relative locations.",
+    ),
+    code(
+        "egraft::onnx::external_range",
+        "A tensor lies beyond the end of its file, or its place is no number.",
+        "The data file is cut off or belongs to another model: copy it again.",
+    ),
+    code(
+        "egraft::onnx::function",
+        "A model-local function is defined twice, or called with more inputs or outputs than it has.",
+        "Export the model again.",
+    ),
+    code(
+        "egraft::onnx::function_attribute",
+        "A model-local function needs an attribute that a call leaves out.",
+        "Export the model again, or inline its functions with `onnx.inliner`.",
+    ),
+    code(
+        "egraft::onnx::input",
+        "A node lacks an input that its operator requires.",
+        "Export the model again.",
+    ),
+    code(
+        "egraft::onnx::ir_version",
+        "The version of the file format is missing, or none that egraft reads.",
+        "Save the model with ir_version 3 to 14.",
+    ),
+    code(
+        "egraft::onnx::malformed",
+        "The file is no complete ONNX model.",
+        "Compare its size with the original's; a file of a few lines may be a pointer of git-lfs.",
+    ),
+    code(
+        "egraft::onnx::negative_dim",
+        "An input has a negative size.",
+        "Give it a name or a size of at least 0.",
+    ),
+    code("egraft::onnx::no_graph", "The model holds no graph.", "The file is broken: export it again."),
+    code(
+        "egraft::onnx::no_output",
+        "An output is promised that nothing computes.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::no_shape",
+        "An input states no shape.",
+        "State it with `--input-shape NAME:1x3x224x224`; letters make a symbol.",
+    ),
+    code("egraft::onnx::op_type", "A node names no operator.", "The file is broken: export it again."),
+    code(
+        "egraft::onnx::opset",
+        "The model imports no, two, or an unknown version of an operator set, or uses an operator that came later.",
+        "Convert it with onnx.version_converter, or export it with opset 7 to 28.",
+    ),
+    code(
+        "egraft::onnx::option",
+        "A size or shape is given for something that the model does not have, or that it fixes otherwise.",
+        "`egraft inspect MODEL` shows inputs and symbols.",
+    ),
+    code(
+        "egraft::onnx::output_type",
+        "The declared type of an output contradicts the computed one.",
+        "Run onnx.shape_inference with strict_mode=True: the model contradicts itself.",
+    ),
+    code(
+        "egraft::onnx::recursion",
+        "Functions of the model call each other in a circle.",
+        "ONNX forbids it: export the model again.",
+    ),
+    code(
+        "egraft::onnx::run_time_value",
+        "An operator needs a value at compile time that the model computes from its inputs.",
+        "Make it a constant, or compute it from shapes only.",
+    ),
+    code("egraft::onnx::sparse", "An initializer is stored in sparse form.", "Store it as a dense tensor."),
+    code(
+        "egraft::onnx::tensor_data",
+        "The contents of a tensor do not fit its type, or are stored twice or not at all.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::tensor_dims",
+        "A tensor has a negative size, or more bytes than any may have.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::tensor_dtype",
+        "A tensor has an element type that egraft does not have.",
+        "Export with a float, integer or bool type of 8 bits or more.",
+    ),
+    code(
+        "egraft::onnx::too_large",
+        "A value would have more bytes than any tensor may have.",
+        "Check the sizes of inputs and reshapes.",
+    ),
+    code(
+        "egraft::onnx::too_many_nodes",
+        "Functions that call functions would become more nodes than any model has.",
+        "Simplify the model's functions.",
+    ),
+    code(
+        "egraft::onnx::type",
+        "An input or output is no tensor of an element type that egraft has.",
+        "Export the model with tensors as inputs and outputs.",
+    ),
+    code(
+        "egraft::onnx::undefined",
+        "A node reads a value that nothing gives.",
+        "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::unsupported",
+        "An attribute, or a value of one, that egraft does not support.",
+        "The message says which; export the model without it.",
+    ),
+    code(
+        "egraft::onnx::unsupported_op",
+        "An operator that egraft does not have yet.",
+        "`egraft check MODEL` lists all of them with what can be done; `egraft ops` shows what there is.",
+    ),
+    code(
+        "egraft::op::arity",
+        "An op has another number of operands than it takes.",
+        "Correct the text; `egraft ops NAME` shows the operands.",
+    ),
+    code(
+        "egraft::op::attribute",
+        "An attribute is not declared, missing, of another kind, or makes no sense for the operands.",
+        "`egraft ops NAME` shows the attributes.",
+    ),
+    code(
+        "egraft::op::axis",
+        "An axis is not one of the operand's.",
+        "Axes count from 0, or from the end with -1.",
+    ),
+    code(
+        "egraft::op::dtype",
+        "Operands have element types that the op is not defined for, or that differ.",
+        "Insert a cast.",
+    ),
+    code(
+        "egraft::op::rank",
+        "An operand has another number of axes than the op is defined for.",
+        "Insert a reshape.",
+    ),
+    code(
+        "egraft::op::size",
+        "Two sizes that must agree do not. Symbolic sizes agree only with themselves.",
+        "Check the model's shapes; fix symbols with `--dim` if they are equal in fact.",
+    ),
+    code(
+        "egraft::op::unsupported",
+        "A legal value of an attribute that egraft does not implement.",
+        "Export the model without it.",
+    ),
+    code(
+        "egraft::passes::bug",
+        "A pass produced something that the verifier refuses.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::passes::no_lowering",
+        "An op has a meaning but no native form yet: it can be evaluated, not compiled.",
+        "Replace it in the model; `egraft check MODEL` lists all such nodes.",
+    ),
+    code(
+        "egraft::passes::unbound_size",
+        "The size of a value depends on values, not on the inputs' shapes.",
+        "Make it a constant, or compute it from shapes only.",
+    ),
+    code("egraft::passes::unknown_pass", "There is no pass of that name.", "`egraft passes` lists them."),
+    code(
+        "egraft::passes::wrong_noun",
+        "A pass for graphs was given a program, or the other way round.",
+        "`egraft passes` shows what each works on.",
+    ),
+    code(
+        "egraft::runner::bug",
+        "The runner did what it must not.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::runner::dim_conflict",
+        "`--dim` contradicts the shape of an input that is given.",
+        "Leave the option out.",
+    ),
+    code(
+        "egraft::runner::duplicate",
+        "A file holds two tensors of one name.",
+        "Give each a name of its own.",
+    ),
+    code("egraft::runner::duplicate_input", "An input is given twice.", "Leave out one of the two."),
+    code(
+        "egraft::runner::files",
+        "The number of files does not fit the number of inputs.",
+        "Give one file per input, or a multiple of that for several runs.",
+    ),
+    code(
+        "egraft::runner::format",
+        "The extension of a file names no format that fits here.",
+        "Use .npy for one tensor, .npz or .safetensors for several.",
+    ),
+    code("egraft::runner::no_entries", "The model has nothing that could be called.", "Compile it again."),
+    code("egraft::runner::npy", "A .npy file is not what it should be.", "Write it with numpy.save."),
+    code(
+        "egraft::runner::npz",
+        "A .npz archive is damaged or packed in an unusual way.",
+        "Write it with numpy.savez.",
+    ),
+    code(
+        "egraft::runner::random_input",
+        "A random input would have sizes that no tensor has.",
+        "Give the input, or choose sizes with `--dim`.",
+    ),
+    code("egraft::runner::read", "A file of tensors cannot be read.", "Check the path and its permissions."),
+    code(
+        "egraft::runner::safetensors",
+        "A .safetensors file is not what it should be.",
+        "Write it with safetensors.numpy.save_file.",
+    ),
+    code(
+        "egraft::runner::stdout",
+        "Standard output cannot be written to.",
+        "Use `--outputs` to write a file.",
+    ),
+    code(
+        "egraft::runner::unknown_dim",
+        "The model has no symbolic size of that name.",
+        "`--inspect` shows the shapes of all inputs.",
+    ),
+    code(
+        "egraft::runner::unknown_entry",
+        "The model has no entry of that name.",
+        "`--inspect` shows all entries.",
+    ),
+    code(
+        "egraft::runner::unknown_input",
+        "The model has no input of that name.",
+        "`--inspect` shows the inputs.",
+    ),
+    code("egraft::runner::usage", "The options make no sense.", "`--help` explains all options."),
+    code(
+        "egraft::runner::write",
+        "A file of tensors cannot be written.",
+        "Check that its folder exists, is writable and has room.",
+    ),
+    code(
+        "egraft::runtime::abi_version",
+        "The model's kernels were made for another version of the runtime.",
+        "Compile the model again with this egraft.",
+    ),
+    code(
+        "egraft::runtime::architecture",
+        "The model was compiled for another architecture.",
+        "Compile it on, or for, this machine.",
+    ),
+    code(
+        "egraft::runtime::bytes",
+        "A buffer has another number of bytes than its tensor.",
+        "Give a buffer of exactly that size.",
+    ),
+    code(
+        "egraft::runtime::code",
+        "An artifact has no code, or code twice.",
+        "Use the file that `egraft compile` wrote, unchanged.",
+    ),
+    code(
+        "egraft::runtime::corrupted",
+        "A part of an artifact is not what was written.",
+        "Copy it again, or compile it again.",
+    ),
+    code(
+        "egraft::runtime::count",
+        "Another number of tensors is given than the model takes.",
+        "Give one for each input.",
+    ),
+    code(
+        "egraft::runtime::cpu_features",
+        "This processor lacks instructions that the model was compiled for.",
+        "Compile it with `--mcpu portable`, or one that this processor has.",
+    ),
+    code(
+        "egraft::runtime::dim",
+        "The size of an input contradicts the model, or another input.",
+        "`egraft inspect` shows the shapes; sizes of one symbol agree.",
+    ),
+    code(
+        "egraft::runtime::dtype",
+        "An input has another element type than the model takes.",
+        "Convert it: nothing is cast silently.",
+    ),
+    code("egraft::runtime::duplicate_input", "An input is given twice.", "Give it once."),
+    code(
+        "egraft::runtime::executable_denied",
+        "The system denies executable memory.",
+        "Allow it: a mount without noexec, a policy that permits mapped code.",
+    ),
+    code(
+        "egraft::runtime::format_version",
+        "The artifact has another layout than this runtime reads.",
+        "Compile the model again with this egraft.",
+    ),
+    code("egraft::runtime::io", "An artifact cannot be read.", "Check the path and its permissions."),
+    code(
+        "egraft::runtime::layout",
+        "Buffers of a compiled model do not fit its memory.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::runtime::misaligned",
+        "A buffer or a container is not aligned.",
+        "Align buffers to their elements, containers to 64 bytes.",
+    ),
+    code("egraft::runtime::missing", "An input or output was not set.", "Set all of them before a run."),
+    code(
+        "egraft::runtime::negative_size",
+        "A size of the model is negative for these inputs.",
+        "Give larger inputs; the message names the expression.",
+    ),
+    code(
+        "egraft::runtime::no_entry",
+        "The model has no entry of that number.",
+        "Ask for the number of entries first.",
+    ),
+    code(
+        "egraft::runtime::null",
+        "A pointer that a call of the C interface needs is null.",
+        "Pass a valid one.",
+    ),
+    code(
+        "egraft::runtime::out_of_memory",
+        "There is not enough memory.",
+        "Give smaller inputs, or fewer at a time.",
+    ),
+    code(
+        "egraft::runtime::own_executable",
+        "A program cannot find its own file, in which its model lies.",
+        "On Linux, mount /proc.",
+    ),
+    code(
+        "egraft::runtime::plan",
+        "The plan in an artifact contradicts itself.",
+        "Compile the model again; if that does not help, report it.",
+    ),
+    code(
+        "egraft::runtime::rank",
+        "An input has another number of axes than the model takes.",
+        "`egraft inspect` shows the shapes.",
+    ),
+    code(
+        "egraft::runtime::sidecar_missing",
+        "The file of weights is not beside the artifact.",
+        "Keep both in one folder, under the names that they were written with.",
+    ),
+    code(
+        "egraft::runtime::sidecar_wrong",
+        "The file of weights belongs to another artifact, or is cut off.",
+        "Copy it again, or compile the model again.",
+    ),
+    code(
+        "egraft::runtime::size",
+        "A size cannot be computed for these inputs: it overflows or divides by zero.",
+        "Give other inputs; the message names the expression.",
+    ),
+    code(
+        "egraft::runtime::state",
+        "Inputs of these sizes do not fit the state that is kept between calls.",
+        "Reset the state first.",
+    ),
+    code(
+        "egraft::runtime::stripped",
+        "The program carries no model: `strip` drops what egraft appends.",
+        "Compile again and leave the file as it is.",
+    ),
+    code(
+        "egraft::runtime::too_large",
+        "A tensor or the arena has more bytes than can be counted.",
+        "Give smaller inputs.",
+    ),
+    code("egraft::runtime::truncated", "The artifact is cut off.", "Copy it again."),
+    code(
+        "egraft::runtime::unbindable",
+        "The size of an input has not the form that the model states, such as 2*n + 1.",
+        "Give an input of a size that has.",
+    ),
+    code(
+        "egraft::runtime::unbound",
+        "A session was asked for sizes before its inputs were known.",
+        "Bind it first.",
+    ),
+    code(
+        "egraft::runtime::unknown_input",
+        "The model has no input of that name.",
+        "`egraft inspect` shows the inputs.",
+    ),
+    code(
+        "egraft::runtime::weight_hash",
+        "A weight is not what was written.",
+        "Copy or compile the weights again.",
+    ),
+    code(
+        "egraft::text::count",
+        "Two things that come in pairs do not.",
+        "The message says which; correct the text.",
+    ),
+    code(
+        "egraft::text::name",
+        "A name is not defined before this place, or defined twice.",
+        "Values are defined before they are used, once.",
+    ),
+    code(
+        "egraft::text::number",
+        "A number that its type does not hold.",
+        "Give a smaller one, or another type.",
+    ),
+    code("egraft::text::op", "There is no op of that name.", "`egraft ops` lists them."),
+    code(
+        "egraft::text::syntax",
+        "The text is not formed as it must be.",
+        "The message says what was expected; a dump shows the form.",
+    ),
+    code(
+        "egraft::text::type",
+        "A stated type is not the type of what it is stated of, or a function is not defined for its operands.",
+        "Correct the type, or insert a cast.",
+    ),
+    code(
+        "egraft::text::weight",
+        "A weight is not stored beside the text, is damaged, or is too large to stand in it.",
+        "Keep `weights.bin` beside the text, or write the dump again.",
+    ),
+    code(
+        "egraft::verify::cycle",
+        "A node depends on its own result, so there is no order in which the graph could be computed.",
+        "Break the cycle in the text; loops are ops with a nested graph.",
+    ),
+    code(
+        "egraft::verify::kernel",
+        "A kernel breaks a rule: an access that may leave its array, types that do not go together, iterations of a parallel loop that may write to one place.",
+        "In a text of your own, correct the line that the message names. After a pass of egraft this is a bug: report it.",
+    ),
+    code(
+        "egraft::verify::leaf_type",
+        "An input or a weight is declared with another type than it has.",
+        "Correct the declared type.",
+    ),
+    code(
+        "egraft::verify::negative_size",
+        "A size of an input is a negative number.",
+        "Give a size of 0 or more, or a symbol.",
+    ),
+    code(
+        "egraft::verify::no_value",
+        "A node or an output uses a result that its node does not have.",
+        "Use one of the results that the op gives.",
+    ),
+    code(
+        "egraft::verify::program",
+        "A program breaks a rule: a step passes arguments that its kernel does not take, a buffer is read before it is written, or two buffers overlap while both are needed.",
+        "In a text of your own, correct the step that the message names. After a pass of egraft this is a bug: report it.",
+    ),
+    code(
+        "egraft::verify::stale_type",
+        "A result is declared with another type than its op gives for these operands.",
+        "Declare the type that the message names.",
+    ),
+    code("egraft::verify::twice", "Two inputs, or two outputs, have one name.", "Rename one of them."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The codes in the sources of ours, by how they are written: three words, each after `::`.
+    fn written(folder: &Path, found: &mut BTreeSet<String>) {
+        let mut entries: Vec<_> =
+            fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                written(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("codes.rs")
+            {
+                let text = fs::read_to_string(&path).expect("text");
+                found.extend(text.split('"').filter(|word| is_code(word)).map(str::to_owned));
+            }
+        }
+    }
+
+    fn is_code(word: &str) -> bool {
+        let parts: Vec<&str> = word.split("::").collect();
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        parts.len() == 3 && parts[0] == "egraft" && parts.iter().all(is_word)
+    }
+
+    #[test]
+    fn every_code_is_explained_and_every_explained_code_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = BTreeSet::new();
+        let crates = [
+            "src",
+            "ir/src",
+            "ops/src",
+            "passes/src",
+            "backends/cranelift/src",
+            "backends/reference/src",
+            "backends/runner/src",
+            "backends/runtime/src",
+            "models/onnx/src",
+            "models/zoo/src",
+        ];
+        for folder in crates.map(|room| root.join(room)) {
+            // A packaged crate comes without the others.
+            if !folder.is_dir() {
+                return;
+            }
+            written(&folder, &mut found);
+        }
+        let explained: BTreeSet<String> = CODES.iter().map(|code| code.name.to_owned()).collect();
+        let missing: Vec<_> = found.difference(&explained).collect();
+        assert!(missing.is_empty(), "not explained: {missing:?}");
+        let stale: Vec<_> = explained.difference(&found).collect();
+        assert!(stale.is_empty(), "explained, but nowhere reported: {stale:?}");
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_says_something() {
+        assert!(CODES.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(CODES.iter().all(|code| code.meaning.len() > 20 && !code.remedy.is_empty()));
+    }
+}

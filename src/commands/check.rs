@@ -1,0 +1,197 @@
+//! `egraft check`: every node that cannot be compiled, at once.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use egraft::{Error, ErrorKind};
+use ir::Origin;
+use serde_json::{Value, json};
+
+use super::{Common, print_json};
+use crate::report::{self, FAILED, Failure};
+use crate::watch::Watch;
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The model
+    model: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A node that cannot be compiled.
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    node: String,
+    op: String,
+    opset: Option<i64>,
+    code: &'static str,
+    reason: String,
+    remedy: String,
+}
+
+impl Check {
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        let name = self.model.display().to_string();
+        let error = match self.compile() {
+            Ok(kernels) => {
+                if self.common.json {
+                    print_json(out, &json!({"model": name, "ok": true, "problems": []}))?;
+                } else {
+                    writeln!(out, "{name}: ok, compiles to {kernels} kernels")?;
+                }
+                return Ok(0);
+            }
+            Err(Checked::Failure(failure)) => return Err(failure),
+            Err(Checked::Error(error)) => error,
+        };
+        // A broken model is bad input here as everywhere.
+        if error.kind() != ErrorKind::Unsupported {
+            return Err(error.into());
+        }
+        let rows = rows(error);
+        if self.common.json {
+            let problems: Vec<Value> = rows.iter().map(Row::json).collect();
+            print_json(out, &json!({"model": name, "ok": false, "problems": problems}))?;
+            return Ok(FAILED);
+        }
+        writeln!(out, "{name}: {} of its nodes cannot be compiled", rows.len())?;
+        for row in &rows {
+            row.print(out)?;
+        }
+        Ok(FAILED)
+    }
+
+    /// Compiles the model and says how many kernels it has.
+    fn compile(&self) -> Result<usize, Checked> {
+        // What the options say wrong is no property of the model.
+        let options = self.common.options()?;
+        self.common.check_settings(&self.model)?;
+        let mut watch = Watch::new();
+        let compiled = egraft::load(&self.model, &options)
+            .and_then(|source| egraft::compile(source, &options, &mut watch));
+        // Ends the progress; there is no dump whose failure could come with it.
+        let _ = watch.finish(Ok(()));
+        Ok(compiled?.program.kernels.len())
+    }
+}
+
+enum Checked {
+    Failure(Failure),
+    Error(Error),
+}
+
+impl From<Failure> for Checked {
+    fn from(failure: Failure) -> Self {
+        Checked::Failure(failure)
+    }
+}
+
+impl From<Error> for Checked {
+    fn from(error: Error) -> Self {
+        Checked::Error(error)
+    }
+}
+
+/// One row for each problem.
+fn rows(error: Error) -> Vec<Row> {
+    match error {
+        #[cfg(feature = "onnx")]
+        Error::Import { failure, .. } => failure.problems().iter().map(of_import).collect(),
+        Error::Passes { errors, .. } => errors
+            .iter()
+            .map(|at| {
+                let code = at.error.code();
+                Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
+            })
+            .collect(),
+        error => report::problems(error)
+            .into_iter()
+            .map(|problem| Row {
+                reason: problem.message,
+                remedy: problem.help.unwrap_or_default(),
+                ..Row::at(&Origin::none(), problem.code)
+            })
+            .collect(),
+    }
+}
+
+#[cfg(feature = "onnx")]
+fn of_import(at: &ir::At<onnx::ImportProblem>) -> Row {
+    use onnx::ImportProblem;
+    let code = at.error.code();
+    let row = Row::at(&at.origin, code);
+    let way_out = at.error.help().map_or_else(|| remedy(code), str::to_owned);
+    match &at.error {
+        ImportProblem::UnsupportedOp { op, opset, reason, help } => Row {
+            op: op.clone(),
+            opset: Some(*opset),
+            reason: (*reason).to_owned(),
+            remedy: (*help).to_owned(),
+            ..row
+        },
+        ImportProblem::Node { opset, error } => {
+            Row { opset: Some(*opset), reason: error.to_string(), remedy: way_out, ..row }
+        }
+        error => Row { reason: error.to_string(), remedy: way_out, ..row },
+    }
+}
+
+/// What to do about a code.
+fn remedy(code: &str) -> String {
+    let found = crate::codes::CODES.iter().find(|known| known.name == code);
+    found.map_or_else(String::new, |known| known.remedy.to_owned())
+}
+
+impl Row {
+    /// The place of a problem; what is wrong is still to be said.
+    fn at(origin: &Origin, code: &'static str) -> Row {
+        let place = origin.places().first();
+        let (node, op) = place.map_or_else(Default::default, |place| (place.name.clone(), place.op.clone()));
+        Row { node, op, opset: None, code, reason: String::new(), remedy: String::new() }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "node": self.node, "op": self.op, "opset": self.opset, "code": self.code, "reason": self.reason,
+            "remedy": self.remedy,
+        })
+    }
+
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let opset = self.opset.map_or_else(String::new, |opset| format!(", opset {opset}"));
+        match (self.node.as_str(), self.op.as_str()) {
+            ("", "") => writeln!(out, "\n{}", self.reason)?,
+            (node, op) => writeln!(out, "\nnode \"{node}\" ({op}{opset}): {}", self.reason)?,
+        }
+        if !self.remedy.is_empty() {
+            writeln!(out, "  remedy: {}", self.remedy)?;
+        }
+        writeln!(out, "  code: {}", self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ir::At;
+    use ir::origin::Place;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_has_its_row() {
+        let at = |name: &str, op| At {
+            node: None,
+            origin: Origin::place(Place { name: name.to_owned(), op: "TopK".to_owned(), ..Place::default() }),
+            error: passes::PassError::NoLowering { op },
+        };
+        let rows = rows(Error::Passes { errors: vec![at("a", "topk"), at("b", "sort")], graph: None });
+        assert_eq!(rows.iter().map(|row| row.node.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(rows.iter().all(|row| row.op == "TopK" && !row.remedy.is_empty()));
+        let mut text = Vec::new();
+        rows[0].print(&mut text).expect("memory takes it");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("node \"a\" (TopK): `topk` cannot be compiled yet"), "{text}");
+    }
+}

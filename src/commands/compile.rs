@@ -1,0 +1,283 @@
+//! `egraft compile`: a model to an artifact, or to the text of a stage.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use egraft::summary::{self, Launch};
+use egraft::{Compiled, Options, Source, Written, output};
+use passes::pipeline::{self, State, Step};
+use serde_json::json;
+
+use super::{Common, print_json};
+use crate::report::Failure;
+use crate::watch::Watch;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  egraft compile digits.onnx -o digits && ./digits 0.npy\n  \
+                        egraft compile mlp.onnx -o libmlp.so --emit lib\n  \
+                        egraft compile mlp.onnx -o mlp --dump stages --timing")]
+pub(super) struct Compile {
+    /// The model: .onnx, .ir, .kir or .prog; also a dump, from which the compilation goes on
+    model: PathBuf,
+    /// The file to write; a file that is there is replaced. `-` prints a text
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Emit::Exe)]
+    emit: Emit,
+    /// Write the form after each pass that changed it to a folder, as numbered files
+    #[arg(long, value_name = "DIR")]
+    dump: Option<PathBuf>,
+    /// Print how long each pass took
+    #[arg(long)]
+    timing: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// An executable that needs nothing else
+    Exe,
+    /// A shared library and a C header
+    Lib,
+    /// An object file and a C header; needs the runtime, which `staticlib` includes
+    Obj,
+    /// A static library and a C header
+    Staticlib,
+    /// The graph, after all passes on graphs
+    Ir,
+    /// The kernels, before memory is planned
+    Kir,
+    /// The kernels with the memory plan
+    Prog,
+    /// The code generator's input
+    Clif,
+    /// The machine code
+    Asm,
+}
+
+impl Emit {
+    fn is_text(self) -> bool {
+        matches!(self, Emit::Ir | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
+    }
+}
+
+impl Compile {
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        let to_stdout = self.output == Path::new("-");
+        if to_stdout && !self.emit.is_text() {
+            return Err(Failure::bad_input(
+                "egraft::cli::output_folder",
+                "an artifact cannot be printed",
+                "name a file with `-o`, or choose a text with `--emit`",
+            ));
+        }
+        if !to_stdout {
+            output::check(&self.output)?;
+        }
+        let (options, source) = self.common.load(&self.model)?;
+        let mut watch = Watch::with_dump(self.dump.as_deref(), &source, &options)?;
+        if self.emit.is_text() {
+            return self.text(source, &options, &mut watch, out);
+        }
+        let done = egraft::compile(source, &options, &mut watch);
+        let compiled = watch.finish(done)?;
+        let written = match self.emit {
+            Emit::Lib => compiled.write_library(&self.output)?,
+            Emit::Obj => compiled.write_object(&self.output)?,
+            Emit::Staticlib => compiled.write_static_library(&self.output)?,
+            _ => compiled.write_executable(&self.output)?,
+        };
+        match self.common.json {
+            true => print_json(out, &self.report(&compiled, &written, &watch))?,
+            false => self.tell(&compiled, &written, &watch, out)?,
+        }
+        Ok(0)
+    }
+
+    /// Writes the text of a stage.
+    fn text(
+        &self,
+        source: Source,
+        options: &Options,
+        watch: &mut Watch,
+        out: &mut dyn Write,
+    ) -> Result<u8, Failure> {
+        let target = options.target()?;
+        let steps = pipeline::of_level(source.provenance.options.level);
+        let rest = egraft::remaining(steps, &source.state, source.after.as_deref());
+        let ends = |step: &Step| match self.emit {
+            Emit::Ir => !is_graph_step(step),
+            Emit::Kir => egraft::contains(step, "plan_memory"),
+            _ => false,
+        };
+        let rest = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];
+        let done = egraft::run_passes(source, rest, None, options, watch);
+        let source = watch.finish(done)?;
+        if self.emit == Emit::Kir && source.state.extension() == "prog" {
+            return Err(too_late("its memory is planned already, a .kir has no plan"));
+        }
+        let text = match (self.emit, &source.state) {
+            (Emit::Ir, State::Program(_)) => {
+                return Err(too_late("it is a program already, a .ir is a graph"));
+            }
+            (Emit::Clif, State::Program(program)) => {
+                cranelift::clif(program, &target).map_err(egraft::Error::from)?
+            }
+            (Emit::Asm, State::Program(program)) => {
+                cranelift::disassembly(program, &target).map_err(egraft::Error::from)?
+            }
+            (_, State::Graph(graph)) => source.provenance.to_line() + &graph.to_string(),
+            (_, State::Program(program)) => source.provenance.to_line() + &program.to_string(),
+        };
+        if self.output == Path::new("-") {
+            out.write_all(text.as_bytes())?;
+            return Ok(0);
+        }
+        if matches!(self.emit, Emit::Ir | Emit::Kir | Emit::Prog) {
+            egraft::write_text(&self.output, &text, &source.state)?;
+        } else {
+            output::write(&self.output, text.as_bytes())?;
+        }
+        if self.common.json {
+            print_json(
+                out,
+                &json!({
+                    "model": source.provenance.model, "output": self.output, "passes": watch.json(), "rewrites": {},
+                }),
+            )?;
+        } else if self.timing {
+            watch.table(out)?;
+        }
+        Ok(0)
+    }
+
+    fn report(&self, compiled: &Compiled, written: &Written, watch: &Watch) -> serde_json::Value {
+        let mut report = summary_json(compiled);
+        report["passes"] = watch.json();
+        report["rewrites"] = json!({});
+        report["output"] = json!(written.artifact);
+        report["header"] = json!(written.header);
+        report["weights_file"] = json!(written.sidecar);
+        report["code_bytes"] = json!(compiled.image.code.len());
+        report
+    }
+
+    fn tell(
+        &self,
+        compiled: &Compiled,
+        written: &Written,
+        watch: &Watch,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let what = match self.emit {
+            Emit::Exe if egraft::artifact::executables_are_static() => "executable",
+            Emit::Exe => "executable, which needs this system's C library",
+            Emit::Lib => "shared library",
+            Emit::Staticlib => "static library",
+            _ => "object file",
+        };
+        let bytes = std::fs::metadata(&written.artifact).map_or(0, |metadata| metadata.len());
+        let launches = summary::launches(&compiled.program).len();
+        writeln!(
+            out,
+            "{}: {what}, {}; {launches} kernel launches, {} of code, {} of weights",
+            written.artifact.display(),
+            readable(bytes),
+            readable(compiled.image.code.len() as u64),
+            readable(compiled.weight_bytes()),
+        )?;
+        for unified in &compiled.provenance.unified {
+            writeln!(out, "note: {unified}")?;
+        }
+        if let Some(header) = &written.header {
+            writeln!(out, "{}: C header", header.display())?;
+        }
+        if let Some(sidecar) = &written.sidecar {
+            writeln!(out, "{}: weights; keep it beside the artifact", sidecar.display())?;
+        }
+        if self.timing {
+            watch.table(out)?;
+        }
+        Ok(())
+    }
+}
+
+fn too_late(why: &str) -> Failure {
+    Failure::bad_input(
+        "egraft::cli::emit",
+        format!("the model is past that stage: {why}"),
+        "start from the model itself",
+    )
+}
+
+fn is_graph_step(step: &Step) -> bool {
+    match step {
+        Step::Graph(_) => true,
+        Step::Repeat(_, steps) => steps.iter().all(is_graph_step),
+        Step::Lower(_) | Step::Program(_) => false,
+    }
+}
+
+/// What every report on a compiled model holds.
+pub(super) fn summary_json(compiled: &Compiled) -> serde_json::Value {
+    json!({
+        "model": compiled.provenance.model,
+        "target": {
+            "kind": "cpu", "arch": compiled.image.arch, "features": compiled.image.features,
+        },
+        "options": compiled.provenance.options,
+        "unified": compiled.provenance.unified,
+        "kernels": summary::launches(&compiled.program).iter().map(Launch::json).collect::<Vec<_>>(),
+        "peak_bytes": summary::peak(&compiled.program).as_ref().map(summary::size),
+        "weight_bytes": compiled.weight_bytes(),
+    })
+}
+
+/// A number of bytes for people.
+pub(super) fn readable(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.*} {}", usize::from(value < 99.95), units[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_readable() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (99_949, "99.9 kB"),
+            (123_456, "123 kB"),
+            (999_999, "1.0 MB"),
+            (2_500_000_000, "2.5 GB"),
+        ] {
+            assert_eq!(readable(bytes), text);
+        }
+    }
+
+    #[test]
+    fn graph_steps_come_first() {
+        for level in 0..=3 {
+            let steps = pipeline::of_level(level);
+            let first = steps.iter().position(|step| !is_graph_step(step)).expect("it lowers");
+            assert!(matches!(steps[first], Step::Lower(_)));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The verbs, one file each, and the options that those about models share.
+
+mod check;
+mod compile;
+mod completions;
+mod explain;
+mod inspect;
+mod ops;
+mod opt;
+mod passes;
+mod run;
+mod verify;
+mod zoo;
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use egraft::options::{fp_mode, fp_name};
+use egraft::{Options, Source};
+use ir::{Dim, Symbol};
+
+use crate::report::Failure;
+
+/// Compile neural networks to native artifacts.
+///
+/// A MODEL is a file that ends in .onnx, .ir, .kir or .prog, or zoo:NAME. An ARTIFACT is what `egraft compile` wrote.
+#[derive(Debug, Parser)]
+#[command(name = "egraft", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "`egraft COMMAND --help` explains a command. \
+                        Exit codes: 0 success, 1 mismatch, failed check or unsupported nodes, \
+                        2 bad usage or bad input, 70 a bug of egraft.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compile a model to an executable, a library, an object or the text of a stage
+    Compile(compile::Compile),
+    /// Run a model, compiled in memory, or an artifact on given or random inputs
+    Run(run::Run),
+    /// Compile a model, run it, and compare with known results or with the reference
+    Verify(verify::Verify),
+    /// Say whether a model can be compiled, and list every node that cannot
+    Check(check::Check),
+    /// Show what a model or an artifact consists of
+    Inspect(inspect::Inspect),
+    /// Explain an error code
+    Explain(explain::Explain),
+    /// Run passes on a model or a dump and print the result
+    Opt(opt::Opt),
+    /// List the ops, or explain one
+    Ops(ops::Ops),
+    /// List the passes in the order in which they run
+    Passes(passes::Passes),
+    /// List or build the built-in models
+    Zoo(zoo::Zoo),
+    /// Print a script with completions for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Carries out the command; gives the exit code.
+    ///
+    /// # Errors
+    /// Why it could not be carried out.
+    pub(crate) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        match self.command {
+            Command::Compile(verb) => verb.run(out),
+            Command::Run(verb) => verb.run(out),
+            Command::Verify(verb) => verb.run(out),
+            Command::Check(verb) => verb.run(out),
+            Command::Inspect(verb) => verb.run(out),
+            Command::Explain(verb) => verb.run(out),
+            Command::Opt(verb) => verb.run(out),
+            Command::Ops(verb) => verb.run(out),
+            Command::Passes(verb) => verb.run(out),
+            Command::Zoo(verb) => verb.run(out),
+            Command::Completions(verb) => verb.run(out),
+        }
+    }
+}
+
+/// What code is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// The processor
+    Cpu,
+}
+
+/// The options of every command that compiles a model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of compilation")]
+pub(crate) struct Common {
+    /// How much to optimise: 0 makes each op its own kernel, 1 to 3 fuse [default: 2, or what a dump states]
+    #[arg(short = 'O', long = "opt", value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3))]
+    level: Option<u8>,
+    /// What code is made for
+    #[arg(long, value_enum, default_value_t = Target::Cpu)]
+    target: Target,
+    /// The processor: portable (x86-64-v3, or any AArch64), host, or a level such as x86-64-v4
+    #[arg(long, value_name = "NAME", default_value = "portable")]
+    mcpu: String,
+    /// Fix a symbolic size; repeatable
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dim)]
+    dims: Vec<(Symbol, i64)>,
+    /// Fix the shape of an input, such as x:1x3x224x224; letters instead of a number make a symbol; repeatable
+    #[arg(long = "input-shape", value_name = "NAME:SHAPE", value_parser = input_shape)]
+    shapes: Vec<(String, Vec<Dim>)>,
+    /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
+    #[arg(long, value_name = "MODE", value_parser = fp)]
+    fp: Option<passes_fp::FpMode>,
+    /// Do not apply a rewrite rule; repeatable. There are no rules yet, so every name is unknown
+    #[arg(long = "disable-rule", value_name = "NAME")]
+    disabled_rules: Vec<String>,
+    /// Fail rather than evaluate anything instead of compiling it. There is no such fallback: this changes nothing
+    #[arg(long)]
+    no_fallback: bool,
+    /// Configure a built-in model; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Verify the intermediate form after every pass (always on in debug builds)
+    #[arg(long = "verify")]
+    verify: bool,
+    /// Threads to run with [default: all]. Results are the same for any number; compiling takes one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The enumeration of passes, under a name that does not clash with the verb's module.
+mod passes_fp {
+    pub(super) use ::passes::FpMode;
+}
+
+impl Common {
+    /// The options of the compilation.
+    fn options(&self) -> Result<Options, Failure> {
+        // One target so far: naming it is all there is to it.
+        let Target::Cpu = self.target;
+        if let Some(rule) = self.disabled_rules.first() {
+            return Err(Failure::bad_input(
+                "egraft::cli::unknown_rule",
+                format!("there is no rewrite rule `{rule}`: egraft has none yet"),
+                "leave out `--disable-rule`",
+            ));
+        }
+        Ok(Options {
+            level: self.level,
+            fp: self.fp,
+            disabled_rules: self.disabled_rules.clone(),
+            dims: self.dims.clone(),
+            input_shapes: self.shapes.clone(),
+            mcpu: self.mcpu.clone(),
+            verify: self.verify || cfg!(debug_assertions),
+        })
+    }
+
+    /// Options and model.
+    fn load(&self, model: &Path) -> Result<(Options, Source), Failure> {
+        let options = self.options()?;
+        self.check_settings(model)?;
+        let source = egraft::load(model, &options)?;
+        Ok((options, source))
+    }
+
+    /// Settings only mean something for built-in models.
+    fn check_settings(&self, model: &Path) -> Result<(), Failure> {
+        let is_zoo = model.to_str().is_some_and(|text| text.starts_with("zoo:"));
+        if self.settings.is_empty() || is_zoo {
+            return Ok(());
+        }
+        Err(Failure::bad_input(
+            "egraft::cli::settings",
+            "`--set` configures built-in models, and this is a file",
+            "leave out `--set`",
+        ))
+    }
+
+    /// An option that is given and only means something where a model is compiled.
+    fn of_compilation(&self) -> Option<&'static str> {
+        [
+            (self.level.is_some(), "-O"),
+            (self.mcpu != "portable", "--mcpu"),
+            (!self.shapes.is_empty(), "--input-shape"),
+            (self.fp.is_some(), "--fp"),
+            (!self.disabled_rules.is_empty(), "--disable-rule"),
+            (!self.settings.is_empty(), "--set"),
+            (self.verify, "--verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, option)| given.then_some(option))
+    }
+
+    fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.map_or_else(all, usize::from)
+    }
+}
+
+/// A file that was taken for an artifact, since it is no model by its name.
+fn not_an_artifact(path: &Path, error: runtime::LoadError) -> Failure {
+    if let runtime::LoadError::Stripped { .. } = error {
+        let help = "a model ends in .onnx, .ir, .kir or .prog, or is called zoo:NAME";
+        return Failure::bad_input(error.code(), format!("{}: {error}", path.display()), help);
+    }
+    egraft::Error::from(error).into()
+}
+
+/// Writes a value as JSON, with a line end.
+fn print_json(out: &mut dyn Write, value: &serde_json::Value) -> Result<(), Failure> {
+    Ok(writeln!(out, "{value:#}")?)
+}
+
+fn dim(text: &str) -> Result<(Symbol, i64), String> {
+    // The last `=`: symbols may be written in any way, numbers not.
+    let (name, value) = text.rsplit_once('=').ok_or("it must be NAME=N")?;
+    let value =
+        value.parse::<i64>().ok().filter(|value| *value >= 0).ok_or("N must be from 0 to 2^63 - 1")?;
+    if name.is_empty() {
+        return Err("the name is empty".to_owned());
+    }
+    Ok((Symbol::new(name), value))
+}
+
+fn input_shape(text: &str) -> Result<(String, Vec<Dim>), String> {
+    // The last `:`: names of inputs hold some, shapes don't.
+    let (name, shape) = text.rsplit_once(':').ok_or("it must be NAME:1x3x224x224")?;
+    let dims = shape.split('x').filter(|_| !shape.is_empty()).map(|part| {
+        let dim = Dim::parse(part).map_err(|error| format!("`{part}` is no size: {error}"))?;
+        match dim.as_const() {
+            Some(..0) => Err(format!("`{part}` is negative")),
+            _ => Ok(dim),
+        }
+    });
+    Ok((name.to_owned(), dims.collect::<Result<_, String>>()?))
+}
+
+fn fp(text: &str) -> Result<passes_fp::FpMode, String> {
+    fp_mode(text).ok_or_else(|| {
+        let known = ["strict", "reassoc", "fast"].map(|name| name.to_owned()).join(", ");
+        debug_assert!(fp_mode("fast").map(fp_name) == Some("fast"));
+        format!("the modes are {known}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_shapes() {
+        assert_eq!(dim("n=4"), Ok(("n".into(), 4)));
+        assert_eq!(dim("a=b=4"), Ok(("a=b".into(), 4)));
+        for bad in ["n", "n=", "n=-1", "=3", "n=x"] {
+            assert!(dim(bad).is_err(), "{bad}");
+        }
+        let n = Dim::constant;
+        assert_eq!(input_shape("x:1x3x2"), Ok(("x".into(), vec![n(1), n(3), n(2)])));
+        assert_eq!(input_shape("a:b:4"), Ok(("a:b".into(), vec![n(4)])));
+        assert_eq!(input_shape("x:"), Ok(("x".into(), vec![])));
+        assert_eq!(input_shape("x:Nx3"), Ok(("x".into(), vec![Dim::symbol("N"), n(3)])));
+        for bad in ["x", "x:1xx2", "x:-1"] {
+            assert!(input_shape(bad).is_err(), "{bad}");
+        }
+    }
+}

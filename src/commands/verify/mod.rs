@@ -1,0 +1,376 @@
+//! `egraft verify`: a model compiled, run, and compared with known results or with the reference.
+//!
+//! The model is compiled before any data is read: nothing that is compared can have shaped it.
+
+mod cases;
+mod compare;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+use egraft::{Compiled, Error, Source, tensors};
+use ir::graph::Kind;
+use ir::{Graph, Symbol, Tensor, TensorType};
+use passes::pipeline::State;
+use runner::files;
+use serde_json::json;
+
+use super::{Common, print_json};
+use crate::report::{FAILED, Failure};
+use crate::watch::Watch;
+use cases::{Case, Names};
+use compare::{Comparison, Tolerance, compare};
+
+/// The value of a symbol that nothing else fixes: larger than 1, and no power of two.
+const SIZE: i64 = 3;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  egraft verify mlp.onnx\n  egraft verify resnet.onnx --data resnet/ --rtol 1e-3\n  \
+                        egraft verify mlp.onnx --per-node"
+)]
+pub(super) struct Verify {
+    /// The model
+    model: PathBuf,
+    /// Inputs and outputs: a folder with set_K/input_J.pb and output_J.pb, or a .safetensors or .npz file
+    #[arg(long, value_name = "DIR|FILE")]
+    data: Option<PathBuf>,
+    /// How the compiled model is run
+    #[arg(long, value_enum, default_value_t = Through::Jit)]
+    through: Through,
+    /// Compare with this instead of the outputs in the data
+    #[arg(long, value_enum)]
+    against: Option<Against>,
+    /// Largest absolute difference of floats [default: 1e-5; 2e-2 for 16 bits]
+    #[arg(long, value_name = "A", value_parser = tolerance)]
+    atol: Option<f64>,
+    /// Largest difference relative to the expected value [default: 1e-3; 2e-2 for 16 bits]
+    #[arg(long, value_name = "R", value_parser = tolerance)]
+    rtol: Option<f64>,
+    /// Compare the value of every node with the reference, and name the first that differs. Nodes whose values are
+    /// looked at are not fused with their readers
+    #[arg(long)]
+    per_node: bool,
+    /// Seed of random inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Through {
+    /// In this process
+    Jit,
+    /// As an executable
+    Exe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// Evaluation of the model op by op
+    Reference,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|value: &f64| *value >= 0.0)
+        .ok_or_else(|| "it must be a number of at least 0".to_owned())
+}
+
+/// How the results of one case compare.
+struct Verdict {
+    case: String,
+    /// What the results are compared with.
+    with: &'static str,
+    outputs: Vec<Comparison>,
+}
+
+impl Verify {
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        let (options, mut source) = self.common.load(&self.model)?;
+        if self.per_node {
+            source.state = show_all(source.state)?;
+        }
+        let names = names(&source.state);
+        let types = input_types(&source.state);
+        let original = source.clone();
+        let mut watch = Watch::new();
+        let done = egraft::compile(source, &options, &mut watch);
+        let compiled = watch.finish(done)?;
+        let cases = match &self.data {
+            Some(path) => cases::read(path, &names)?,
+            None => vec![self.random(&types, &names)?],
+        };
+        let mut verdicts = Vec::with_capacity(cases.len());
+        for case in cases {
+            verdicts.push(self.verdict(&original, &compiled, &names, case)?);
+        }
+        let good = verdicts.iter().all(|verdict| verdict.outputs.iter().all(Comparison::is_good));
+        if self.common.json {
+            let verdict = |verdict: &Verdict| {
+                json!({
+                    "name": verdict.case, "against": verdict.with,
+                    "ok": verdict.outputs.iter().all(Comparison::is_good),
+                    "outputs": verdict.outputs.iter().map(Comparison::json).collect::<Vec<_>>(),
+                })
+            };
+            let cases: Vec<_> = verdicts.iter().map(verdict).collect();
+            print_json(out, &json!({"model": original.provenance.model, "ok": good, "cases": cases}))?;
+        } else {
+            self.tell(&verdicts, out)?;
+        }
+        Ok(if good { 0 } else { FAILED })
+    }
+
+    fn tell(&self, verdicts: &[Verdict], out: &mut dyn Write) -> Result<(), Failure> {
+        for verdict in verdicts {
+            let wrong: Vec<&Comparison> = verdict.outputs.iter().filter(|output| !output.is_good()).collect();
+            let Some(first) = wrong.first() else {
+                let most = verdict.outputs.iter().map(|output| output.max_distance).fold(0.0, f64::max);
+                writeln!(
+                    out,
+                    "{}: ok, {} outputs agree with {}, largest distance {most:.3e}",
+                    verdict.case,
+                    verdict.outputs.len(),
+                    verdict.with
+                )?;
+                continue;
+            };
+            writeln!(out, "{}: differs from {}", verdict.case, verdict.with)?;
+            if self.per_node {
+                writeln!(out, "  first, {}", first.describe())?;
+                writeln!(out, "  and so do {} of {} nodes in all", wrong.len(), verdict.outputs.len())?;
+            } else {
+                wrong.iter().try_for_each(|output| writeln!(out, "  {}", output.describe()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Random inputs. Symbols that `--dim` does not fix have the same small value.
+    fn random(&self, types: &[TensorType], names: &Names) -> Result<Case, Failure> {
+        let size = |_: &Symbol| Some(SIZE);
+        let inputs = types.iter().zip(&names.inputs).enumerate().map(|(index, (ty, name))| {
+            tensors::random(ty, self.seed, index, &size).ok_or_else(|| {
+                Failure::bad_input(
+                    "egraft::cli::verify_input",
+                    format!("no random tensor can be made for input `{name}` of type {ty}"),
+                    "give `--data`, or fix its sizes with `--dim`",
+                )
+            })
+        });
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        let expected = names.outputs.iter().map(|_| None).collect();
+        Ok(Case { name: format!("random inputs (seed {})", self.seed), inputs, expected })
+    }
+
+    fn verdict(
+        &self,
+        original: &Source,
+        compiled: &Compiled,
+        names: &Names,
+        case: Case,
+    ) -> Result<Verdict, Failure> {
+        let found = match self.through {
+            Through::Jit => compiled.run(&case.inputs, self.common.threads())?,
+            Through::Exe => self.run_executable(compiled, &case.inputs, names)?,
+        };
+        let is_known = !self.per_node && case.expected.iter().any(Option::is_some);
+        let (with, expected) = match self.against {
+            None if is_known => ("the data", case.expected),
+            _ => {
+                let values = reference(&original.state, &case.inputs)?;
+                ("the reference", values.into_iter().map(Some).collect())
+            }
+        };
+        let tolerance = Tolerance { atol: self.atol, rtol: self.rtol };
+        let outputs = names
+            .outputs
+            .iter()
+            .zip(&found)
+            .zip(&expected)
+            .filter_map(|((name, found), expected)| Some(compare(name, found, expected.as_ref()?, tolerance)))
+            .collect();
+        Ok(Verdict { case: case.name, with, outputs })
+    }
+
+    /// Runs the model as a program of its own, with files for inputs and outputs.
+    fn run_executable(
+        &self,
+        compiled: &Compiled,
+        inputs: &[Tensor],
+        names: &Names,
+    ) -> Result<Vec<Tensor>, Failure> {
+        let run = |folder: &Path| -> Result<Result<Vec<Tensor>, Failure>, Error> {
+            let program = folder.join("model");
+            compiled.write_executable(&program)?;
+            Ok(self.run_program(&program, folder, inputs, names))
+        };
+        egraft::output::with_folder(run)?
+    }
+
+    fn run_program(
+        &self,
+        program: &Path,
+        folder: &Path,
+        inputs: &[Tensor],
+        names: &Names,
+    ) -> Result<Vec<Tensor>, Failure> {
+        let memory = || {
+            let message = "there is not enough memory for the inputs";
+            Failure::bad_input("egraft::runtime::out_of_memory", message, "give smaller inputs")
+        };
+        let tensors: Vec<runner::tensor::Tensor> =
+            inputs.iter().map(tensors::to_file).collect::<Option<_>>().ok_or_else(memory)?;
+        let named: Vec<(&str, &runner::tensor::Tensor)> =
+            names.inputs.iter().map(String::as_str).zip(&tensors).collect();
+        let (given, made) = (folder.join("in.safetensors"), folder.join("out.safetensors"));
+        files::write_all(&given, &named)?;
+        let mut command = Command::new(program);
+        command.arg("--inputs").arg(&given).arg("--outputs").arg(&made);
+        command.arg("--threads").arg(self.common.threads().to_string());
+        let done = command.output().map_err(|source| Error::Read { path: program.to_owned(), source })?;
+        if !done.status.success() {
+            let output = String::from_utf8_lossy(&done.stderr).into_owned();
+            let status = done.status.to_string();
+            return Err(Error::Tool { program: "the compiled model", status, output }.into());
+        }
+        let outputs = files::read_all(&made)?;
+        let find = |name: &String| {
+            let found = outputs.iter().find(|(known, _)| known == name);
+            found.map(|(_, tensor)| tensors::from_file(tensor)).ok_or_else(|| {
+                let message = format!("the compiled model gave no output `{name}`");
+                Failure::bad_input("egraft::cli::bug", message, "please report this with the model")
+            })
+        };
+        names.outputs.iter().map(find).collect()
+    }
+}
+
+fn names(state: &State) -> Names {
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    match state {
+        State::Graph(graph) => Names {
+            inputs: owned(graph.inputs().iter().map(|&id| graph.input_name(id)).collect()),
+            outputs: owned(graph.output_names()),
+        },
+        State::Program(program) => {
+            let entry = program.entries.first();
+            let names = |ports: &[ir::program::Port]| ports.iter().map(|port| port.name.clone()).collect();
+            Names {
+                inputs: entry.map_or_else(Vec::new, |entry| names(&entry.inputs)),
+                outputs: entry.map_or_else(Vec::new, |entry| names(&entry.outputs)),
+            }
+        }
+    }
+}
+
+fn input_types(state: &State) -> Vec<TensorType> {
+    match state {
+        State::Graph(graph) => graph.inputs().iter().map(|&id| graph.node(id).types[0].clone()).collect(),
+        State::Program(program) => program
+            .entries
+            .first()
+            .map_or_else(Vec::new, |entry| entry.inputs.iter().map(|port| port.ty.clone()).collect()),
+    }
+}
+
+/// What the model gives by its meaning: a graph by evaluation, a program by walking its kernels.
+fn reference(state: &State, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
+    let wrong = |code: &'static str, message: String| {
+        Failure::bad_input(
+            code,
+            format!("the reference refuses these inputs: {message}"),
+            "check their dtypes and shapes",
+        )
+    };
+    match state {
+        State::Graph(graph) => {
+            reference::run_graph(graph, inputs).map_err(|at| wrong(at.error.code(), at.to_string()))
+        }
+        State::Program(program) => reference::run_program(program, 0, inputs)
+            .map_err(|error| wrong("egraft::cli::verify_input", error.to_string())),
+    }
+}
+
+/// The graph with the value of every node as an output, in the order in which they are computed.
+fn show_all(state: State) -> Result<State, Failure> {
+    let State::Graph(mut graph) = state else {
+        return Err(Failure::bad_input(
+            "egraft::cli::emit",
+            "`--per-node` looks into a graph, and this is a program already",
+            "start from the .onnx or a .ir",
+        ));
+    };
+    let outputs = all_values(&graph);
+    graph.set_outputs(outputs);
+    Ok(State::Graph(graph))
+}
+
+fn all_values(graph: &Graph) -> Vec<(String, ir::Value)> {
+    let mut outputs = Vec::new();
+    for id in graph.order() {
+        let node = graph.node(id);
+        let Kind::Op { def, .. } = &node.kind else { continue };
+        for result in 0..node.types.len() {
+            let number = outputs.len();
+            let origin =
+                node.origin.places().first().map_or_else(String::new, |place| format!(" of {}", place.name));
+            // The number makes it unique.
+            outputs.push((format!("%{number} {}{origin}", def.name), ir::Value { node: id, result }));
+        }
+    }
+    outputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph() -> Graph {
+        let mut build = ir::build::Build::new("g");
+        let x = build.input("x", TensorType::new(ir::DType::F32, [ir::Dim::symbol("n")]));
+        let mut graph = build.finish(vec![x]);
+        let add = |graph: &mut Graph, name: &str, value: ir::Value| {
+            let op = ops::find(name).expect("there is such an op");
+            let attrs = op.check_attrs([]).expect("it has none");
+            graph.add_op(op, &[value], attrs, ir::Origin::none()).expect("it fits")
+        };
+        let a = add(&mut graph, "exp", x);
+        let b = add(&mut graph, "neg", a.into());
+        graph.set_outputs([("y".to_owned(), b.into())]);
+        graph
+    }
+
+    #[test]
+    fn every_value_becomes_an_output() {
+        let State::Graph(shown) = show_all(State::Graph(graph())).expect("it is a graph") else {
+            panic!("it stays one")
+        };
+        assert_eq!(shown.output_names(), ["%0 exp", "%1 neg"]);
+        let inputs = [Tensor::from_f32(&[2], &[0.0, 1.0])];
+        let values = reference(&State::Graph(shown), &inputs).expect("they fit");
+        assert_eq!(values.len(), 2);
+        assert_eq!(values[1].to_f64()[0], -1.0);
+    }
+
+    #[test]
+    fn the_reference_names_what_does_not_fit() {
+        let Err(Failure::Problems { problems, .. }) = reference(&State::Graph(graph()), &[]) else {
+            panic!("an input is missing")
+        };
+        assert!(problems[0].message.contains("refuses"), "{}", problems[0].message);
+    }
+
+    #[test]
+    fn tolerances_are_not_negative() {
+        assert_eq!(tolerance("1e-3"), Ok(1e-3));
+        for bad in ["-1", "x", "nan"] {
+            assert!(tolerance(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Compiling: a model through the passes, its kernels to machine code, and the plan that runs them.
+
+use std::sync::Arc;
+
+use ir::program::Program;
+use ir::{At, Graph, Tensor};
+use passes::pipeline::{self, Observer, Run, State, Step};
+use passes::{About, Changed, PassError};
+use runtime::plan::Plan;
+use runtime::{Model, Pool, Session, TensorRef, Weights};
+
+use crate::error::Error;
+use crate::options::Options;
+use crate::packed::Packed;
+use crate::plan::plan;
+use crate::provenance::Provenance;
+use crate::source::Source;
+use crate::summary;
+use crate::tensors::{from_result, to_runtime};
+
+/// How observers see the making of machine code.
+pub const EMIT: About = About::new("emit", "make machine code of every kernel");
+
+/// A compiled model in memory: to be run, or written as an artifact.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What runs: kernels, buffers, steps.
+    pub program: Program,
+    /// The kernels as machine code.
+    pub image: cranelift::Image,
+    /// The same program for the runtime.
+    pub plan: Plan,
+    /// What artifacts say about the model: JSON.
+    pub meta: String,
+    /// Which model it was.
+    pub provenance: Provenance,
+    pub(crate) weights: Packed,
+}
+
+/// Runs the passes that `source` has not been through yet. The result is a program whose buffers have places.
+///
+/// # Errors
+/// What the first failing pass says: all nodes that it cannot go on with.
+pub fn optimize(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Source, Error> {
+    let steps = pipeline::of_level(source.provenance.options.level);
+    let rest = remaining(steps, &source.state, source.after.as_deref());
+    run_passes(source, rest, None, options, observer)
+}
+
+/// Runs some steps on a model.
+///
+/// # Errors
+/// As [`optimize`].
+pub fn run_passes(
+    source: Source,
+    steps: &[Step],
+    stop_after: Option<&str>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Source, Error> {
+    let Source { state, provenance, after } = source;
+    let run = Run {
+        cx: provenance.options.cx(),
+        verify: options.verify,
+        stop_after: stop_after.map(str::to_owned),
+        ..Run::default()
+    };
+    let start = state.clone();
+    let mut counted = Counted { inner: observer, passes: 0 };
+    match pipeline::run(state, steps, &run, &mut counted) {
+        Ok(state) => Ok(Source { state, provenance, after }),
+        Err(errors) => {
+            let passes = counted.passes;
+            let graph = failing_graph(&errors, start, passes, steps, &run).map(Box::new);
+            Err(Error::Passes { errors, graph })
+        }
+    }
+}
+
+/// The steps of a pipeline that a model has not been through yet.
+///
+/// A dump names the pass after which it was made. Inside a repetition, the round is not known, so the repetition
+/// starts again: its passes change nothing where they already ran. A program without such a name goes on with fusion
+/// if a kernel is in stage form, with schedules if all are loops, and is complete if its buffers have places.
+pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &'a [Step] {
+    if let Some(pass) = after
+        && let Some(at) = steps.iter().position(|step| contains(step, pass))
+    {
+        return match steps[at] {
+            Step::Repeat(..) => &steps[at..],
+            _ => &steps[at + 1..],
+        };
+    }
+    let State::Program(program) = state else { return steps };
+    if state.extension() == "prog" {
+        return &[];
+    }
+    let is_stages = |kernel: &ir::kernel::Kernel| matches!(kernel.body, ir::kernel::Body::Stages(_));
+    let first = match program.kernels.iter().any(is_stages) {
+        true => steps.iter().position(|step| matches!(step, Step::Program(_))),
+        false => steps.iter().position(|step| contains(step, "to_loops")).map(|at| at + 1),
+    };
+    &steps[first.unwrap_or(steps.len())..]
+}
+
+/// Whether a step is the pass, or repeats it.
+pub fn contains(step: &Step, pass: &str) -> bool {
+    match step {
+        Step::Repeat(_, steps) => steps.iter().any(|step| contains(step, pass)),
+        step => step.about().is_some_and(|about| about.name == pass),
+    }
+}
+
+/// Counts the passes that have run.
+struct Counted<'a> {
+    inner: &'a mut dyn Observer,
+    passes: usize,
+}
+
+impl Observer for Counted<'_> {
+    fn before(&mut self, pass: About) {
+        self.inner.before(pass);
+    }
+
+    fn after(&mut self, pass: About, state: &State, changed: Changed) {
+        self.passes += 1;
+        self.inner.after(pass, state, changed);
+    }
+}
+
+/// Keeps the graph as it is after a number of passes.
+struct Keep {
+    left: usize,
+    graph: Option<Graph>,
+}
+
+impl Observer for Keep {
+    fn after(&mut self, _: About, state: &State, _: Changed) {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0
+            && let (None, State::Graph(graph)) = (&self.graph, state)
+        {
+            self.graph = Some(graph.clone());
+        }
+    }
+}
+
+/// The graph that errors are about: passes are deterministic, so running those before the failing one again gives it.
+/// So a compilation that succeeds keeps no copies.
+fn failing_graph(
+    errors: &[At<PassError>],
+    start: State,
+    passes: usize,
+    steps: &[Step],
+    run: &Run,
+) -> Option<Graph> {
+    if errors.iter().all(|at| at.node.is_none()) {
+        return None;
+    }
+    if passes == 0 {
+        return match start {
+            State::Graph(graph) => Some(graph),
+            State::Program(_) => None,
+        };
+    }
+    let mut keep = Keep { left: passes, graph: None };
+    // It fails as it did before.
+    let _ = pipeline::run(start, steps, run, &mut keep);
+    keep.graph
+}
+
+/// Compiles a model.
+///
+/// # Errors
+/// What passes or the native backend cannot go on with.
+pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
+    let target = options.target()?;
+    let Source { state, provenance, .. } = optimize(source, options, observer)?;
+    observer.before(EMIT);
+    let State::Program(program) = &state else { return Err(Error::NotLowered) };
+    let image = cranelift::emit(program, &target)?;
+    observer.after(EMIT, &state, Changed(true));
+    let State::Program(program) = state else { return Err(Error::NotLowered) };
+    assemble(program, image, provenance)
+}
+
+/// Compiles a program that was made by a program; what is missing of the passes runs first.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_program(program: Program, options: &Options) -> Result<Compiled, Error> {
+    compile(Source::of_program(program, options), options, &mut ())
+}
+
+fn assemble(program: Program, image: cranelift::Image, provenance: Provenance) -> Result<Compiled, Error> {
+    let weights = Packed::new(&program);
+    let plan = plan(&program, &image.kernels, weights.slots.clone())?;
+    let meta = summary::meta(&program, &image, &provenance).to_string();
+    Ok(Compiled { program, image, plan, meta, provenance, weights })
+}
+
+impl Compiled {
+    /// Total size of the weights as stored.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes
+    }
+
+    /// The model, ready to run in this process.
+    ///
+    /// # Errors
+    /// Memory is short, or the system denies executable memory.
+    pub fn model(&self) -> Result<Arc<Model>, Error> {
+        let weights = self.weights.in_memory(&self.program).map_err(runtime::LoadError::from)?;
+        let weights = Weights::from(weights);
+        Ok(Model::from_parts(self.plan.clone(), &self.image.code, weights, self.meta.clone())?)
+    }
+
+    /// Runs the first entry once on `threads` threads.
+    ///
+    /// # Errors
+    /// Inputs that don't fit, or those of [`Compiled::model`].
+    pub fn run(&self, inputs: &[Tensor], threads: usize) -> Result<Vec<Tensor>, Error> {
+        run(self.model()?, inputs, threads)
+    }
+}
+
+/// Runs the first entry of a model once.
+///
+/// # Errors
+/// Inputs that don't fit.
+pub fn run(model: Arc<Model>, inputs: &[Tensor], threads: usize) -> Result<Vec<Tensor>, Error> {
+    let mut session = Session::new(model, 0, Pool::new(threads))?;
+    let dims: Vec<Vec<i64>> =
+        inputs.iter().map(|tensor| tensor.shape().iter().map(|&size| size as i64).collect()).collect();
+    let views: Vec<TensorRef<'_>> = inputs
+        .iter()
+        .zip(&dims)
+        .map(|(tensor, dims)| TensorRef { dtype: to_runtime(tensor.dtype()), dims, data: tensor.bytes() })
+        .collect();
+    let outputs = session.run_tensors(&views)?;
+    Ok(outputs.iter().map(from_result).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(steps: &[Step]) -> Vec<&'static str> {
+        steps
+            .iter()
+            .flat_map(|step| match step {
+                Step::Repeat(_, steps) => names(steps),
+                step => vec![step.about().expect("a pass has a name").name],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn dumps_go_on_after_their_pass() {
+        let steps = pipeline::DEFAULT;
+        let graph = State::Graph(Graph::new("g"));
+        let rest = |pass| names(remaining(steps, &graph, Some(pass)));
+        assert_eq!(rest("import"), names(steps));
+        assert_eq!(rest("dce"), names(steps), "a repetition starts again");
+        assert_eq!(rest("to_stages").first(), Some(&"fuse"));
+        assert_eq!(rest("plan_memory"), [""; 0]);
+    }
+
+    #[test]
+    fn programs_go_on_by_their_form() {
+        let program = |arena| {
+            let entry = ir::program::Entry {
+                name: "main".to_owned(),
+                inputs: vec![],
+                outputs: vec![],
+                buffers: vec![],
+                steps: vec![],
+                arena,
+            };
+            State::Program(Program {
+                name: "p".into(),
+                weights: vec![],
+                kernels: vec![],
+                entries: vec![entry],
+            })
+        };
+        assert_eq!(names(remaining(pipeline::DEFAULT, &program(None), None)).first(), Some(&"schedule"));
+        let planned = program(Some(ir::Dim::constant(0)));
+        assert!(remaining(pipeline::DEFAULT, &planned, None).is_empty());
+    }
+}

@@ -1,0 +1,46 @@
+//! egraft compiles neural networks to native artifacts, ahead of time.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), egraft::Error> {
+//! use std::path::Path;
+//!
+//! let options = egraft::Options::default();
+//! let model = egraft::load(Path::new("digits.onnx"), &options)?;
+//! let compiled = egraft::compile(model, &options, &mut ())?;
+//! compiled.write_executable(Path::new("digits"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate is the driver: the only one that touches files, terminal and other programs. What a model means is in
+//! the crates `ir` and `ops`, what is done to it in `passes`, and machine code is made by the backends.
+//!
+//! Promises: equal models and options give equal bytes; what is not supported is an [`Error`] that names it; files
+//! appear complete or not at all. Nothing is evaluated instead of compiled: there is no fallback.
+
+pub mod artifact;
+mod compile;
+mod dump;
+mod embed;
+mod error;
+#[cfg(feature = "onnx")]
+mod external;
+mod map;
+pub mod options;
+pub mod output;
+mod packed;
+mod plan;
+mod provenance;
+pub mod source;
+pub mod summary;
+pub mod tensors;
+mod weights_file;
+
+pub use artifact::Written;
+pub use compile::{Compiled, EMIT, compile, compile_program, contains, optimize, remaining, run, run_passes};
+pub use dump::Dump;
+pub use error::{Error, ErrorKind, TextProblem};
+pub use options::{Options, Recorded};
+pub use provenance::Provenance;
+pub use source::{Source, load};
+pub use weights_file::write_text;

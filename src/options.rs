@@ -1,0 +1,186 @@
+//! What can be chosen about a compilation. Equal options and equal models give equal bytes.
+
+use std::collections::BTreeMap;
+
+use ir::{Dim, Symbol};
+use passes::FpMode;
+
+use crate::error::Error;
+
+/// What can be chosen about a compilation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How much to optimise: 0 makes each op its own kernel, 1 to 3 fuse. By default 2, or what a dump states.
+    pub level: Option<u8>,
+    /// Which rewrites of floating-point arithmetic are allowed. By default `reassoc`, or what a dump states.
+    pub fp: Option<FpMode>,
+    /// Rules that must not be applied.
+    pub disabled_rules: Vec<String>,
+    /// Symbolic sizes that get a value.
+    pub dims: Vec<(Symbol, i64)>,
+    /// Inputs that get a shape.
+    pub input_shapes: Vec<(String, Vec<Dim>)>,
+    /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
+    pub mcpu: String,
+    /// Verify the intermediate form after every pass. A violation is a bug of the compiler.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    /// Nothing is chosen; the processor is a common one, and debug builds verify.
+    fn default() -> Self {
+        Options {
+            level: None,
+            fp: None,
+            disabled_rules: Vec::new(),
+            dims: Vec::new(),
+            input_shapes: Vec::new(),
+            mcpu: "portable".to_owned(),
+            verify: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// How much is optimised where nobody says.
+const DEFAULT_LEVEL: u8 = 2;
+
+/// The levels of x86-64 with the features that each one adds, as the psABI lists them.
+const X86_64_LEVELS: [(&str, &[&str]); 4] = [
+    ("x86-64", &[]),
+    ("x86-64-v2", &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"]),
+    ("x86-64-v3", &["avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt"]),
+    ("x86-64-v4", &["avx512f", "avx512dq", "avx512vl"]),
+];
+
+impl Options {
+    /// The processor that code is made for.
+    ///
+    /// # Errors
+    /// [`Error::Mcpu`] for a name that stands for no processor of this architecture.
+    pub fn target(&self) -> Result<cranelift::Target, Error> {
+        let portable = cranelift::Target::portable();
+        match self.mcpu.as_str() {
+            "portable" | "" => return Ok(portable),
+            "host" => return Ok(cranelift::Target::host()),
+            _ => {}
+        }
+        let level = X86_64_LEVELS.iter().position(|(name, _)| *name == self.mcpu);
+        match level {
+            Some(level) if portable.arch == "x86_64" => {
+                let features = X86_64_LEVELS[..=level].iter().flat_map(|(_, added)| *added);
+                let features = features.map(|feature| (*feature).to_owned()).collect();
+                Ok(cranelift::Target { arch: portable.arch, features })
+            }
+            _ => Err(Error::Mcpu { name: self.mcpu.clone(), arch: portable.arch }),
+        }
+    }
+
+    /// What is recorded of these choices.
+    pub fn recorded(&self) -> Recorded {
+        self.recorded_over(Recorded {
+            level: DEFAULT_LEVEL,
+            fp: fp_name(FpMode::default()).to_owned(),
+            disabled_rules: Vec::new(),
+            dims: BTreeMap::new(),
+            input_shapes: BTreeMap::new(),
+        })
+    }
+
+    /// The same for a model that was compiled up to some pass with the choices in `earlier`.
+    pub fn recorded_over(&self, earlier: Recorded) -> Recorded {
+        let mut all = earlier;
+        all.level = self.level.unwrap_or(all.level);
+        if let Some(fp) = self.fp {
+            all.fp = fp_name(fp).to_owned();
+        }
+        all.disabled_rules.extend(self.disabled_rules.iter().cloned());
+        all.disabled_rules.sort();
+        all.disabled_rules.dedup();
+        all.dims.extend(self.dims.iter().map(|(symbol, value)| (symbol.to_string(), *value)));
+        let shapes = self.input_shapes.iter();
+        all.input_shapes
+            .extend(shapes.map(|(name, shape)| (name.clone(), shape.iter().map(Dim::to_string).collect())));
+        all
+    }
+}
+
+/// The choices that results depend on, but for the target, as text: in artifacts and on top of dumps.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Recorded {
+    /// [`Options::level`].
+    pub level: u8,
+    /// [`Options::fp`] by its name.
+    pub fp: String,
+    /// [`Options::disabled_rules`].
+    pub disabled_rules: Vec<String>,
+    /// [`Options::dims`].
+    pub dims: BTreeMap<String, i64>,
+    /// [`Options::input_shapes`].
+    pub input_shapes: BTreeMap<String, Vec<String>>,
+}
+
+impl Recorded {
+    /// What passes may know.
+    pub fn cx(&self) -> passes::Cx {
+        passes::Cx { fp: fp_mode(&self.fp).unwrap_or_default(), disabled_rules: self.disabled_rules.clone() }
+    }
+}
+
+/// The name of a mode on the command line.
+pub fn fp_name(fp: FpMode) -> &'static str {
+    match fp {
+        FpMode::Strict => "strict",
+        FpMode::Reassoc => "reassoc",
+        FpMode::Fast => "fast",
+    }
+}
+
+/// The mode of that name.
+pub fn fp_mode(name: &str) -> Option<FpMode> {
+    [FpMode::Strict, FpMode::Reassoc, FpMode::Fast].into_iter().find(|fp| fp_name(*fp) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(mcpu: &str) -> Result<cranelift::Target, Error> {
+        Options { mcpu: mcpu.to_owned(), ..Options::default() }.target()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn levels_include_those_below() {
+        let mut portable = cranelift::Target::portable();
+        let mut v3 = target("x86-64-v3").expect("a level of this architecture");
+        portable.features.sort();
+        v3.features.sort();
+        assert_eq!(v3, portable, "the default is x86-64-v3");
+        assert!(target("x86-64-v4").expect("a level").has("avx2"));
+        assert_eq!(target("x86-64").expect("a level").features, [""; 0]);
+    }
+
+    #[test]
+    fn other_processors_are_refused() {
+        assert_eq!(target("z80").expect_err("no such processor").code(), "egraft::cli::mcpu");
+        assert_eq!(target("host").expect("this one").arch, std::env::consts::ARCH);
+    }
+
+    #[test]
+    fn what_a_dump_states_holds_until_something_else_is_chosen() {
+        let first = Options { level: Some(0), dims: vec![("n".into(), 4)], ..Options::default() }.recorded();
+        let later = Options { dims: vec![("m".into(), 2)], ..Options::default() };
+        let both = later.recorded_over(first.clone());
+        assert_eq!((both.level, both.dims.len()), (0, 2));
+        assert_eq!(Options { level: Some(3), ..later }.recorded_over(first).level, 3);
+        assert_eq!(Options::default().recorded().level, 2);
+    }
+
+    #[test]
+    fn modes_have_names() {
+        for fp in [FpMode::Strict, FpMode::Reassoc, FpMode::Fast] {
+            assert_eq!(fp_mode(fp_name(fp)), Some(fp));
+        }
+        assert_eq!(fp_mode("loose"), None);
+    }
+}

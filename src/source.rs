@@ -1,0 +1,335 @@
+//! Models from files: ONNX, and egraft's own text forms at any stage.
+
+use std::path::Path;
+
+use ir::program::Program;
+use ir::{Dim, Graph, Symbol};
+use passes::pipeline::{State, Step};
+
+use crate::error::{Error, TextProblem};
+use crate::map::map;
+use crate::options::Options;
+use crate::provenance::Provenance;
+use crate::weights_file::Beside;
+
+/// A model on its way, and where it came from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The model: a graph, or a program where a text form is one.
+    pub state: State,
+    /// Where it came from.
+    pub provenance: Provenance,
+    /// The pass after which it was dumped, if it is a dump: `NN-PASS.ir`.
+    pub after: Option<String>,
+}
+
+impl Source {
+    /// A graph made by a program.
+    pub fn of_graph(graph: Graph, options: &Options) -> Source {
+        let provenance =
+            Provenance::of_file(graph.name().to_owned(), graph.to_string().as_bytes(), options.recorded());
+        Source { state: State::Graph(graph), provenance, after: None }
+    }
+
+    /// A program made by a program.
+    pub fn of_program(program: Program, options: &Options) -> Source {
+        let text = program.to_string();
+        let provenance = Provenance::of_file(program.name.clone(), text.as_bytes(), options.recorded());
+        Source { state: State::Program(program), provenance, after: None }
+    }
+}
+
+/// Reads the model that `path` names: a file that ends in `.onnx`, `.ir`, `.kir` or `.prog`, or `zoo:NAME`.
+///
+/// Sizes and shapes in `options` are applied. Weights of text forms are looked for in `weights.bin` beside them;
+/// external data of ONNX models is mapped. None of these files may change as long as the model lives.
+///
+/// # Errors
+/// Everything that speaks against the model, as far as it can be told at once.
+pub fn load(path: &Path, options: &Options) -> Result<Source, Error> {
+    if let Some(name) = path.to_str().and_then(|text| text.strip_prefix("zoo:")) {
+        return Err(Error::ZooModel { name: name.to_owned() });
+    }
+    match extension(path).as_deref() {
+        Some("onnx") => load_onnx(path, options),
+        Some("ir") => load_text(path, options, parse_graph),
+        Some("kir" | "prog") => load_text(path, options, parse_program),
+        _ => Err(Error::UnknownFormat { path: path.to_owned() }),
+    }
+}
+
+/// Whether a path names a model rather than an artifact.
+pub fn is_model(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.starts_with("zoo:"))
+        || matches!(extension(path).as_deref(), Some("onnx" | "ir" | "kir" | "prog"))
+}
+
+fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(feature = "onnx")]
+fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
+    let storage = map(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let import = onnx::ImportOptions {
+        dims: options.dims.clone(),
+        shapes: options.input_shapes.clone(),
+        ..onnx::ImportOptions::default()
+    };
+    let files = crate::external::FilesOf::model(path);
+    let model = onnx::import(storage.bytes(), &files, &import)
+        .map_err(|failure| Error::Import { path: path.to_owned(), failure: Box::new(failure) })?;
+    let mut provenance = Provenance::of_file(file_name(path), storage.bytes(), options.recorded());
+    provenance.producer = model.producer;
+    provenance.unified = model.unified.iter().map(ToString::to_string).collect();
+    Ok(Source { state: State::Graph(model.graph), provenance, after: None })
+}
+
+#[cfg(not(feature = "onnx"))]
+fn load_onnx(path: &Path, _: &Options) -> Result<Source, Error> {
+    Err(Error::WithoutOnnx { path: path.to_owned() })
+}
+
+type Parsed = Result<State, Vec<TextProblem>>;
+
+fn load_text(path: &Path, options: &Options, parse: fn(&str, &Beside) -> Parsed) -> Result<Source, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(read)?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })?;
+    let weights = Beside::of(path)?;
+    let provenance = match Provenance::of_dump(&text) {
+        Some(stated) => Provenance { options: options.recorded_over(stated.options.clone()), ..stated },
+        None => Provenance::of_file(file_name(path), text.as_bytes(), options.recorded()),
+    };
+    let mut state = match parse(&text, &weights) {
+        Ok(state) => state,
+        Err(problems) => return Err(Error::Text { path: path.to_owned(), text, problems }),
+    };
+    let violations = violations(&state);
+    if !violations.is_empty() {
+        return Err(Error::Text { path: path.to_owned(), text, problems: violations });
+    }
+    apply(&mut state, options)?;
+    Ok(Source { state, provenance, after: dumped_after(path) })
+}
+
+fn parse_graph(text: &str, weights: &Beside) -> Parsed {
+    ir::text::parse_graph(text, &ops::find, weights).map(State::Graph).map_err(said)
+}
+
+fn parse_program(text: &str, weights: &Beside) -> Parsed {
+    ir::text::parse_program(text, weights).map(State::Program).map_err(said)
+}
+
+/// What a parser says, in our terms.
+fn said(errors: Vec<ir::text::ParseError>) -> Vec<TextProblem> {
+    let problem = |error: ir::text::ParseError| TextProblem {
+        at: Some(error.span),
+        code: error.problem.code(),
+        message: error.problem.to_string(),
+        help: error.problem.help(),
+    };
+    errors.into_iter().map(problem).collect()
+}
+
+/// What the verifier says of a text that parses.
+fn violations(state: &State) -> Vec<TextProblem> {
+    let problem = |message| TextProblem { at: None, code: "egraft::cli::invalid", message, help: None };
+    state.verify().into_iter().map(problem).collect()
+}
+
+/// The pass in the name of a dump.
+fn dumped_after(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_str()?;
+    let (number, pass) = stem.split_once('-')?;
+    let is_number = number.len() >= 2 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_pass = pass == crate::dump::IMPORT || Step::find(pass).is_ok();
+    (is_number && is_pass).then(|| pass.to_owned())
+}
+
+/// Gives sizes and inputs of a text form what the options say.
+fn apply(state: &mut State, options: &Options) -> Result<(), Error> {
+    if options.dims.is_empty() && options.input_shapes.is_empty() {
+        return Ok(());
+    }
+    let inputs: Vec<(String, ir::TensorType)> = match state {
+        State::Graph(graph) => {
+            let input = |&id| (graph.input_name(id).to_owned(), graph.node(id).types[0].clone());
+            graph.inputs().iter().map(input).collect()
+        }
+        State::Program(program) => {
+            let ports = program.entries.iter().flat_map(|entry| &entry.inputs);
+            ports.map(|port| (port.name.clone(), port.ty.clone())).collect()
+        }
+    };
+    let values = values(&inputs, options)?;
+    let with = |symbol: &Symbol| values.iter().find(|(name, _)| name == symbol).map(|(_, size)| size.clone());
+    match state {
+        State::Graph(graph) => graph.substitute(&with).map_err(|at| Error::Passes {
+            errors: vec![at.map(passes::PassError::from)],
+            graph: Some(Box::new(graph.clone())),
+        }),
+        State::Program(program) => {
+            substitute(program, &with);
+            Ok(())
+        }
+    }
+}
+
+/// What each symbol becomes.
+fn values(inputs: &[(String, ir::TensorType)], options: &Options) -> Result<Vec<(Symbol, Dim)>, Error> {
+    let mut values: Vec<(Symbol, Dim)> = Vec::new();
+    for (symbol, value) in &options.dims {
+        if !inputs.iter().any(|(_, ty)| ty.shape.iter().any(|dim| dim.mentions(symbol))) {
+            let known = symbols(inputs).iter().map(Symbol::to_string).collect();
+            return Err(Error::UnknownDim { name: symbol.to_string(), known });
+        }
+        values.push((symbol.clone(), Dim::constant(*value)));
+    }
+    for (name, given) in &options.input_shapes {
+        let Some((_, declared)) = inputs.iter().find(|(known, _)| known == name) else {
+            let known = inputs.iter().map(|(known, _)| known.clone()).collect();
+            return Err(Error::UnknownInput { name: name.clone(), known });
+        };
+        let wrong = |why: String| {
+            let (name, declared, given) = (name.clone(), declared.clone(), given.clone());
+            Error::InputShape { name, declared, given, why }
+        };
+        if given.len() != declared.rank() {
+            return Err(wrong(format!("it has {} axes, not {}", declared.rank(), given.len())));
+        }
+        for (axis, (dim, size)) in declared.shape.iter().zip(given).enumerate() {
+            let known = |symbol: &Symbol| {
+                values.iter().find(|(name, _)| name == symbol).map(|(_, size)| size.clone())
+            };
+            let dim = dim.substitute(&known);
+            if dim == *size {
+                continue;
+            }
+            match solve(&dim, size) {
+                Some(found) => values.push(found),
+                None => return Err(wrong(format!("axis {axis} is {dim}, which cannot be {size}"))),
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// The symbol and its value with which `dim = size`.
+fn solve(dim: &Dim, size: &Dim) -> Option<(Symbol, Dim)> {
+    let mut symbol = None;
+    dim.for_each_symbol(&mut |found| {
+        symbol.get_or_insert_with(|| found.clone());
+    });
+    let symbol = symbol?;
+    let (scale, offset) = dim.linear_in(&symbol)?;
+    let value = (size.clone() - offset).exact_div(&scale)?;
+    let is_size = value.as_const().is_none_or(|value| value >= 0) && !value.mentions(&symbol);
+    is_size.then_some((symbol, value))
+}
+
+fn symbols(inputs: &[(String, ir::TensorType)]) -> Vec<Symbol> {
+    let mut symbols = Vec::new();
+    for dim in inputs.iter().flat_map(|(_, ty)| &ty.shape) {
+        dim.for_each_symbol(&mut |symbol| {
+            if !symbols.contains(symbol) {
+                symbols.push(symbol.clone());
+            }
+        });
+    }
+    symbols
+}
+
+/// Sizes replaced in every entry. Kernels keep their own names for what they are called with.
+fn substitute(program: &mut Program, with: &dyn Fn(&Symbol) -> Option<Dim>) {
+    for entry in &mut program.entries {
+        for port in entry.inputs.iter_mut().chain(&mut entry.outputs) {
+            port.ty = port.ty.substitute(with);
+        }
+        for buffer in &mut entry.buffers {
+            buffer.ty = buffer.ty.substitute(with);
+            buffer.offset = buffer.offset.as_ref().map(|offset| offset.substitute(with));
+        }
+        for size in entry.steps.iter_mut().flat_map(|step| &mut step.sizes) {
+            *size = size.substitute(with);
+        }
+        entry.arena = entry.arena.as_ref().map(|arena| arena.substitute(with));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ir::{DType, TensorType};
+
+    use super::*;
+
+    fn n(value: i64) -> Dim {
+        Dim::constant(value)
+    }
+
+    fn inputs() -> Vec<(String, TensorType)> {
+        let (b, t) = (Dim::symbol("b"), Dim::symbol("t"));
+        vec![
+            ("x".to_owned(), TensorType::new(DType::F32, [b.clone(), t.clone() * n(2) + n(1)])),
+            ("y".to_owned(), TensorType::new(DType::F32, [b, n(4)])),
+        ]
+    }
+
+    fn given(shape: &[Dim]) -> Options {
+        Options { input_shapes: vec![("x".to_owned(), shape.to_vec())], ..Options::default() }
+    }
+
+    #[test]
+    fn shapes_fix_symbols() {
+        let values = values(&inputs(), &given(&[n(8), n(7)])).expect("it fits");
+        assert_eq!(values, [("b".into(), n(8)), ("t".into(), n(3))]);
+        let renamed =
+            super::values(&inputs(), &given(&[Dim::symbol("batch"), Dim::symbol("t") * n(2) + n(1)]));
+        assert_eq!(renamed.expect("letters are symbols"), [("b".into(), Dim::symbol("batch"))]);
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_say_why() {
+        for (shape, why) in [
+            (vec![n(8)], "2 axes"),
+            (vec![n(8), n(6)], "axis 1 is 2*t + 1"),
+            (vec![n(8), n(-1)], "axis 1 is 2*t + 1"),
+        ] {
+            let error = values(&inputs(), &given(&shape)).expect_err("it does not fit").to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let other = Options { input_shapes: vec![("z".to_owned(), vec![])], ..Options::default() };
+        assert_eq!(values(&inputs(), &other).expect_err("no z").code(), "egraft::cli::unknown_input");
+        let other = Options { dims: vec![("z".into(), 1)], ..Options::default() };
+        assert_eq!(values(&inputs(), &other).expect_err("no z").code(), "egraft::cli::unknown_dim");
+    }
+
+    #[test]
+    fn names_of_dumps_tell_the_pass() {
+        let after = |name: &str| dumped_after(Path::new(name));
+        assert_eq!(after("d/03-dce.ir").as_deref(), Some("dce"));
+        assert_eq!(after("00-import.ir").as_deref(), Some("import"));
+        assert_eq!(after("109-fuse.kir").as_deref(), Some("fuse"));
+        for other in ["dce.ir", "3-dce.ir", "03-nothing.ir", "m.ir", "my-dce.ir"] {
+            assert_eq!(after(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn models_are_known_by_name() {
+        for name in ["m.onnx", "d/M.ONNX", "m.ir", "m.kir", "m.prog", "zoo:x"] {
+            assert!(is_model(Path::new(name)), "{name}");
+        }
+        for name in ["m", "m.so", "zoo", "onnx"] {
+            assert!(!is_model(Path::new(name)), "{name}");
+        }
+        let error = load(Path::new("m.pt"), &Options::default()).expect_err("no such format");
+        assert_eq!(error.code(), "egraft::cli::unknown_format");
+        let error = load(Path::new("zoo:x"), &Options::default()).expect_err("no such model");
+        assert_eq!(error.code(), "egraft::cli::zoo_model");
+    }
+}

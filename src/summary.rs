@@ -1,0 +1,110 @@
+//! What there is to say about a compiled model, as data: for reports and for artifacts.
+//!
+//! Sizes that depend on inputs are expressions, as text; others are numbers.
+
+use ir::program::Program;
+use ir::{Dim, Origin, Symbol};
+use passes::cost;
+use serde_json::{Value, json};
+
+use crate::provenance::Provenance;
+
+/// A size in JSON: a number, or an expression such as `"64*n"`.
+pub fn size(dim: &Dim) -> Value {
+    dim.as_const().map_or_else(|| Value::from(dim.to_string()), Value::from)
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// The entry that it belongs to.
+    pub entry: String,
+    /// The kernel.
+    pub name: String,
+    /// What it mainly is.
+    pub kind: &'static str,
+    /// The nodes of the model that it computes.
+    pub origins: Vec<String>,
+    /// What it costs.
+    pub cost: cost::Cost,
+}
+
+/// Every launch of a program, in order.
+pub fn launches(program: &Program) -> Vec<Launch> {
+    let of_entry = |entry: &ir::program::Entry| -> Vec<Launch> {
+        let launch = |step: &ir::program::Step| {
+            let kernel = &program.kernels[step.kernel];
+            Launch {
+                entry: entry.name.clone(),
+                name: kernel.name.to_string(),
+                kind: kernel.kind.name(),
+                origins: origins(&step.origin),
+                cost: cost::of_step(program, step),
+            }
+        };
+        entry.steps.iter().map(launch).collect()
+    };
+    program.entries.iter().flat_map(of_entry).collect()
+}
+
+/// The nodes of an origin by name; nodes without one by their op.
+fn origins(origin: &Origin) -> Vec<String> {
+    let name = |place: &ir::origin::Place| match place.name.is_empty() {
+        true => place.op.clone(),
+        false => place.name.clone(),
+    };
+    origin.places().iter().map(|place| name(place)).collect()
+}
+
+impl Launch {
+    /// As JSON. No rule made it: kernels are made by fusion alone.
+    pub fn json(&self) -> Value {
+        json!({
+            "entry": self.entry, "name": self.name, "kind": self.kind, "origins": self.origins, "rules": [],
+            "flops": size(&self.cost.flops), "bytes_read": size(&self.cost.bytes_read),
+            "bytes_written": size(&self.cost.bytes_written),
+        })
+    }
+}
+
+/// Bytes of the arena: of the largest, if there are several entries. `None` before the memory plan.
+pub fn peak(program: &Program) -> Option<Dim> {
+    let arenas = program.entries.iter().map(|entry| entry.arena.clone());
+    let arenas = arenas.collect::<Option<Vec<Dim>>>()?;
+    Some(arenas.into_iter().reduce(|a, b| Dim::max(&a, &b)).unwrap_or(Dim::constant(0)))
+}
+
+/// Bytes of the arena, and of the buffers that must live at the same time, where each symbol has a value.
+pub fn peaks_at(program: &Program, value: &dyn Fn(&Symbol) -> Option<i64>) -> Option<(i64, i64)> {
+    let mut peaks = (0, 0);
+    for entry in &program.entries {
+        let arena = entry.arena.as_ref()?.eval(value)?;
+        let live = passes::lower::live_peak(entry, value)?;
+        peaks = (arena.max(peaks.0), live.max(peaks.1));
+    }
+    Some(peaks)
+}
+
+/// What an artifact says about itself.
+pub(crate) fn meta(program: &Program, image: &cranelift::Image, provenance: &Provenance) -> Value {
+    let weight = |packed: &ir::program::PackedWeight| {
+        let weight = &packed.weight;
+        json!({
+            "name": weight.name(), "dtype": weight.dtype().name(), "shape": weight.shape(),
+            "blake3": weight.hash().to_string(),
+        })
+    };
+    json!({
+        "compiler": concat!("egraft ", env!("CARGO_PKG_VERSION")),
+        "model": {
+            "name": provenance.model, "blake3": provenance.blake3, "producer": provenance.producer,
+            "graph": program.name,
+        },
+        "target": {"arch": image.arch, "features": image.features},
+        "options": provenance.options,
+        "unified": provenance.unified,
+        "kernels": launches(program).iter().map(Launch::json).collect::<Vec<_>>(),
+        "weights": program.weights.iter().map(weight).collect::<Vec<_>>(),
+        "peak_bytes": peak(program).as_ref().map(size),
+    })
+}

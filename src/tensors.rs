@@ -1,0 +1,95 @@
+//! Tensors between the compiler's terms and the runtime's, and random ones.
+
+use ir::{DType, Symbol, Tensor, TensorType};
+use runner::random::{self, SplitMix64};
+
+/// The runtime's name for an element type.
+pub fn to_runtime(dtype: DType) -> runtime::DType {
+    match dtype {
+        DType::F32 => runtime::DType::F32,
+        DType::F64 => runtime::DType::F64,
+        DType::F16 => runtime::DType::F16,
+        DType::BF16 => runtime::DType::Bf16,
+        DType::I8 => runtime::DType::I8,
+        DType::I16 => runtime::DType::I16,
+        DType::I32 => runtime::DType::I32,
+        DType::I64 => runtime::DType::I64,
+        DType::U8 => runtime::DType::U8,
+        DType::U16 => runtime::DType::U16,
+        DType::U32 => runtime::DType::U32,
+        DType::U64 => runtime::DType::U64,
+        DType::Bool => runtime::DType::Bool,
+    }
+}
+
+/// Our name for one of the runtime's element types.
+pub fn from_runtime(dtype: runtime::DType) -> DType {
+    let ours = DType::ALL.into_iter().find(|ours| to_runtime(*ours) == dtype);
+    ours.expect("the runtime has no element type that we don't have")
+}
+
+/// A tensor that was read from a file.
+pub fn from_file(tensor: &runner::tensor::Tensor) -> Tensor {
+    Tensor::new(from_runtime(tensor.dtype()), tensor.dims().to_vec(), tensor.bytes().to_vec())
+        .expect("a tensor has the bytes that its type needs")
+}
+
+/// A tensor to be written to a file; `None` if memory is short.
+pub fn to_file(tensor: &Tensor) -> Option<runner::tensor::Tensor> {
+    runner::tensor::Tensor::from_bytes(to_runtime(tensor.dtype()), tensor.shape(), tensor.bytes())
+}
+
+/// A result of the runtime.
+pub(crate) fn from_result(output: &runtime::TensorBuf) -> Tensor {
+    let shape = output.dims.iter().map(|&size| usize::try_from(size).expect("the runtime checks sizes"));
+    Tensor::new(from_runtime(output.dtype), shape.collect(), output.data.to_vec())
+        .expect("a result has the bytes that its type needs")
+}
+
+/// A random tensor, the one that an artifact makes for its input number `index` under `seed`. `None` where a size has
+/// no value, is negative, or is too large for memory.
+pub fn random(
+    ty: &TensorType,
+    seed: u64,
+    index: usize,
+    size: &dyn Fn(&Symbol) -> Option<i64>,
+) -> Option<Tensor> {
+    let shape: Vec<usize> =
+        ty.shape.iter().map(|dim| usize::try_from(dim.eval(size)?).ok()).collect::<Option<_>>()?;
+    let dtype = to_runtime(ty.dtype);
+    let mut tensor = runner::tensor::Tensor::zeroed(dtype, &shape)?;
+    random::fill(dtype, tensor.bytes_mut(), &mut SplitMix64::stream(seed, index));
+    Some(from_file(&tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use ir::Dim;
+
+    use super::*;
+
+    #[test]
+    fn every_element_type_has_its_twin() {
+        for dtype in DType::ALL {
+            assert_eq!(from_runtime(to_runtime(dtype)), dtype);
+            assert_eq!(to_runtime(dtype).bytes(), dtype.bytes());
+            assert_eq!(to_runtime(dtype).name(), dtype.name());
+        }
+    }
+
+    #[test]
+    fn files_and_back() {
+        let tensor = Tensor::from_f32(&[2, 1], &[1.5, -2.0]);
+        assert_eq!(from_file(&to_file(&tensor).expect("it is small")), tensor);
+    }
+
+    #[test]
+    fn random_tensors_have_the_sizes_asked_for() {
+        let ty = TensorType::new(DType::F32, [Dim::symbol("n"), Dim::constant(2)]);
+        let of = |n| random(&ty, 0, 1, &|_| Some(n));
+        assert_eq!(of(3).expect("it is small").shape(), [3, 2]);
+        assert_eq!(of(3), of(3));
+        assert_eq!(of(-1), None);
+        assert_eq!(random(&ty, 0, 1, &|_| None), None);
+    }
+}

@@ -1,0 +1,2 @@
+B
+deviation2Jzà‹?

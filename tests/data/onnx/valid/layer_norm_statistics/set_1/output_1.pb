@@ -1,0 +1,1 @@
+B	deviationJãx»?ÃNì?Nká?Âë®?=yﬁ?

@@ -1,0 +1,1 @@
+BignoredJ²C®¿

@@ -1,0 +1,1 @@
+BproductJ½»Y½Æqv½ŽÙG¹
