@@ -136,7 +136,7 @@ fn the_parser_says_where_and_what() {
             .iter()
             .map(|error| {
                 let line = text[..error.span.start.min(text.len())].matches('\n').count() + 1;
-                format!("line {line}: {error}")
+                format!("line {line}: {}", error.problem)
             })
             .collect();
         snapshot(&path, &lines.join("\n"));

@@ -111,3 +111,36 @@ pub fn strides(shape: &[Dim]) -> Vec<Dim> {
     }
     strides
 }
+
+/// The index in an array of shape `from` of the element that lies at `at` in shape `to`.
+///
+/// Both have equally many elements. Axes are paired in the smallest groups of equal size, so that those that stay are plain indices.
+pub fn reindex(from: &[Dim], to: &[Dim], at: &[Dim]) -> Vec<Dim> {
+    let zero = Dim::constant(0);
+    if from.iter().any(|size| size.is(0)) {
+        return vec![zero; from.len()];
+    }
+    let product = |sizes: &[Dim]| sizes.iter().cloned().product::<Dim>();
+    let (mut i, mut j) = (0, 0);
+    let mut index = Vec::with_capacity(from.len());
+    while i < from.len() {
+        if from[i].is(1) {
+            index.push(zero.clone());
+            i += 1;
+            continue;
+        }
+        let (m, n) = (i + 1..=from.len())
+            .flat_map(|m| (j..=to.len()).map(move |n| (m, n)))
+            .filter(|&(m, n)| product(&from[i..m]) == product(&to[j..n]))
+            .min_by_key(|&(m, n)| (m - i) + (n - j))
+            .expect("all the rest has equal size");
+        let position: Dim =
+            at[j..n].iter().zip(strides(&to[j..n])).map(|(i, stride)| i.clone() * stride).sum();
+        for (axis, stride) in strides(&from[i..m]).into_iter().enumerate() {
+            let quotient = position.floor_div(&stride);
+            index.push(if axis == 0 { quotient } else { quotient.modulo(&from[i + axis]) });
+        }
+        (i, j) = (m, n);
+    }
+    index
+}

@@ -3,6 +3,7 @@
 //! Graphs: [`graph`]. Kernels: [`kernel`]. Programs: [`program`]. One function is one rule.
 
 mod graph;
+mod guard;
 mod kernel;
 mod program;
 

@@ -229,6 +229,32 @@ fn quotients_and_remainders_are_in_range() {
 }
 
 #[test]
+fn guards_are_used_inside_quotients() {
+    // A padded row, seen through a reshape: 12 rows of 32 elements, 3 rows of zeros before them.
+    let padded = |guard: &str| {
+        let at = "i + floor(32*j + k + 288, 384) - 1, floor(32*j + k + 288, 32) - 12*floor(32*j + k + 288, 384), k";
+        let params = "%x: f32[2, 12, 32], %y: write f32[2, 18, 32]";
+        let stage = format!("stage %y[i in 2, j in 18, k in 32] : f32 = select({guard}, %x[{at}], 0.0)");
+        said(params, "stages", &stage)
+    };
+    assert!(padded("0 <= j - 3 && j - 3 < 12").is_empty(), "{:?}", padded("0 <= j - 3 && j - 3 < 12"));
+    assert_eq!(padded("0 <= j - 2 && j - 3 < 12").len(), 1);
+    assert_eq!(padded("0 <= j - 3 && j - 3 < 13").len(), 1);
+    // A guard over two axes.
+    let window = |guard: &str| {
+        let params = "%x: f32[n], %y: write f32[n]";
+        said(
+            params,
+            "stages",
+            &format!("stage %y[i in n] : f32 = sum k in 0..3 {{ select({guard}, %x[i + k - 1], 0.0) }}"),
+        )
+    };
+    assert!(window("0 <= i + k - 1 && i + k - 1 < n").is_empty());
+    assert!(window("1 - k <= i && i + k <= n").is_empty());
+    assert_eq!(window("0 <= i + k - 1"), ["range i + k - 1"]);
+}
+
+#[test]
 fn names_ranks_and_types_are_checked() {
     assert_eq!(each("%y[i, k] = 1.0"), ["undefined k", "range k"]);
     assert_eq!(each("%y[i] = 1.0"), ["rank"]);

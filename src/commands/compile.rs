@@ -49,6 +49,8 @@ enum Emit {
     Staticlib,
     /// The graph, after all passes on graphs
     Ir,
+    /// The same graph as a picture, in Graphviz' language
+    Dot,
     /// The kernels, before memory is planned
     Kir,
     /// The kernels with the memory plan
@@ -61,7 +63,7 @@ enum Emit {
 
 impl Emit {
     fn is_text(self) -> bool {
-        matches!(self, Emit::Ir | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
+        matches!(self, Emit::Ir | Emit::Dot | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
     }
 }
 
@@ -110,7 +112,7 @@ impl Compile {
         let steps = pipeline::of_level(source.provenance.options.level);
         let rest = egraft::remaining(steps, &source.state, source.after.as_deref());
         let ends = |step: &Step| match self.emit {
-            Emit::Ir => !is_graph_step(step),
+            Emit::Ir | Emit::Dot => !is_graph_step(step),
             Emit::Kir => egraft::contains(step, "plan_memory"),
             _ => false,
         };
@@ -121,9 +123,10 @@ impl Compile {
             return Err(too_late("its memory is planned already, a .kir has no plan"));
         }
         let text = match (self.emit, &source.state) {
-            (Emit::Ir, State::Program(_)) => {
-                return Err(too_late("it is a program already, a .ir is a graph"));
+            (Emit::Ir | Emit::Dot, State::Program(_)) => {
+                return Err(too_late("it is a program already, no graph any more"));
             }
+            (Emit::Dot, State::Graph(graph)) => ir::dot::dot(graph),
             (Emit::Clif, State::Program(program)) => {
                 cranelift::clif(program, &target).map_err(egraft::Error::from)?
             }

@@ -18,6 +18,7 @@ use crate::dtype::DType;
 use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Stage, Stmt};
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
+use crate::verify::guard::nonnegative;
 
 /// What is wrong with a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -250,10 +251,9 @@ impl Check<'_> {
         unknown.iter().for_each(|symbol| self.undefined(symbol));
     }
 
-    /// Is it proved, or said by a condition around, that `dim` is not negative?
+    /// Is it proved, by the ranges and by what conditions around say, that `dim` is not negative?
     fn is_nonnegative(&self, dim: &Dim) -> bool {
-        self.ranges.is_nonnegative(dim)
-            || self.facts.iter().any(|fact| self.ranges.is_nonnegative(&(dim.clone() - fact.clone())))
+        nonnegative(&self.ranges, &self.facts, dim, 2)
     }
 
     fn access(&mut self, array: &Symbol, at: &[Expr]) {

@@ -8,7 +8,7 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
-use ir::types::strides;
+use ir::types::reindex;
 use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::{Import, ImportError, NodeView, by, since};
@@ -51,7 +51,7 @@ impl Semantics for Reshape {
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
         let (from, to) = (cx.operands[0].shape.clone(), cx.results[0].shape.clone());
-        cx.each(|cx, at| cx.load(0, unravel(&from, &to, at).into_iter().map(Into::into)))
+        cx.each(|cx, at| cx.load(0, reindex(&from, &to, at).into_iter().map(Into::into)))
     }
 
     fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
@@ -65,39 +65,6 @@ impl Semantics for Reshape {
     fn after_itself(&self, outer: &Attrs, _: &Attrs) -> Option<Attrs> {
         Some(outer.clone())
     }
-}
-
-/// The index in an array of shape `from` of the element that lies at `at` in shape `to`.
-///
-/// Axes are paired in the smallest groups of equal size, so that those that stay are plain indices.
-fn unravel(from: &[Dim], to: &[Dim], at: &[Dim]) -> Vec<Dim> {
-    let zero = Dim::constant(0);
-    if from.iter().any(|size| size.is(0)) {
-        return vec![zero; from.len()];
-    }
-    let product = |sizes: &[Dim]| sizes.iter().cloned().product::<Dim>();
-    let (mut i, mut j) = (0, 0);
-    let mut index = Vec::with_capacity(from.len());
-    while i < from.len() {
-        if from[i].is(1) {
-            index.push(zero.clone());
-            i += 1;
-            continue;
-        }
-        let (m, n) = (i + 1..=from.len())
-            .flat_map(|m| (j..=to.len()).map(move |n| (m, n)))
-            .filter(|&(m, n)| product(&from[i..m]) == product(&to[j..n]))
-            .min_by_key(|&(m, n)| (m - i) + (n - j))
-            .expect("all the rest has equal size");
-        let position: Dim =
-            at[j..n].iter().zip(strides(&to[j..n])).map(|(i, stride)| i.clone() * stride).sum();
-        for (axis, stride) in strides(&from[i..m]).into_iter().enumerate() {
-            let quotient = position.floor_div(&stride);
-            index.push(if axis == 0 { quotient } else { quotient.modulo(&from[i + axis]) });
-        }
-        (i, j) = (m, n);
-    }
-    index
 }
 
 /// `x` in this shape: itself, if that is its shape.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Body, Expr, ExprKind, Fold, KernelKind, Stage};
 use ir::program::{Arg, Entry, Program};
-use ir::types::strides;
+use ir::types::{reindex, strides};
 use ir::{Dim, Origin};
 
 /// One array of the entry.
@@ -97,9 +97,8 @@ impl Flat {
         let ranges = all_ranges(stage);
         stage.body = stage.body.replace_loads(&mut |source, at| {
             let at = indices(at).filter(|_| source == array)?;
-            let at = unflatten(&position(&at, seen), stored, &ranges);
             let dtype = load_dtype(&stage.body, source)?;
-            Some(Expr::load(source.clone(), dtype, at.into_iter().map(Expr::from)))
+            Some(Expr::load(source.clone(), dtype, reshaped(stored, seen, &at, &ranges)))
         });
     }
 
@@ -177,11 +176,8 @@ impl Flat {
                 }
                 found = true;
                 let index: Vec<Expr> = match indices(index) {
-                    Some(index) => unflatten(&position(&index, &from), &to, &ranges)
-                        .into_iter()
-                        .map(Expr::from)
-                        .collect(),
-                    None => unflatten_values(index, &from, &to),
+                    Some(index) => reshaped(&to, &from, &index, &ranges),
+                    None => reshaped_values(index, &from, &to),
                 };
                 Some(Expr::load(source.clone(), dtype, index))
             });
@@ -283,20 +279,13 @@ pub(super) fn position(at: &[Dim], shape: &[Dim]) -> Dim {
     at.iter().zip(strides(shape)).map(|(i, stride)| i.clone() * stride).sum()
 }
 
-/// The index of a row-major position.
-pub(super) fn unflatten(position: &Dim, shape: &[Dim], ranges: &Ranges) -> Vec<Dim> {
-    let strides = strides(shape);
-    (0..shape.len())
-        .map(|axis| {
-            let whole = position.floor_div(&strides[axis]).simplify(ranges);
-            // The outermost index needs no wrapping: the position is in range.
-            if axis == 0 { whole } else { whole.modulo(&shape[axis]).simplify(ranges) }
-        })
-        .collect()
+/// The index in an array of shape `stored` of what lies at `at` where it is seen as `seen`.
+fn reshaped(stored: &[Dim], seen: &[Dim], at: &[Dim], ranges: &Ranges) -> Vec<Expr> {
+    reindex(stored, seen, at).into_iter().map(|index| index.simplify(ranges).into()).collect()
 }
 
-/// As [`unflatten`], for an index that depends on data.
-fn unflatten_values(at: &[Expr], from: &[Dim], to: &[Dim]) -> Vec<Expr> {
+/// As [`reshaped`], for an index that depends on data.
+fn reshaped_values(at: &[Expr], from: &[Dim], to: &[Dim]) -> Vec<Expr> {
     use ir::scalar::Binary;
     let position = at
         .iter()
