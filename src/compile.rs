@@ -63,7 +63,6 @@ pub fn run_passes(
         cx: provenance.options.cx(),
         verify: options.verify,
         stop_after: stop_after.map(str::to_owned),
-        ..Run::default()
     };
     let start = state.clone();
     let mut counted = Counted { inner: observer, passes: 0 };
@@ -84,7 +83,7 @@ pub fn run_passes(
 /// if a kernel is in stage form, with schedules if all are loops, and is complete if its buffers have places.
 pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &'a [Step] {
     if let Some(pass) = after
-        && let Some(at) = steps.iter().position(|step| contains(step, pass))
+        && let Some(at) = steps.iter().position(|step| step.contains(pass))
     {
         return match steps[at] {
             Step::Repeat(..) => &steps[at..],
@@ -98,17 +97,9 @@ pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &
     let is_stages = |kernel: &ir::kernel::Kernel| matches!(kernel.body, ir::kernel::Body::Stages(_));
     let first = match program.kernels.iter().any(is_stages) {
         true => steps.iter().position(|step| matches!(step, Step::Program(_))),
-        false => steps.iter().position(|step| contains(step, "to_loops")).map(|at| at + 1),
+        false => steps.iter().position(|step| step.contains("to_loops")).map(|at| at + 1),
     };
     &steps[first.unwrap_or(steps.len())..]
-}
-
-/// Whether a step is the pass, or repeats it.
-pub fn contains(step: &Step, pass: &str) -> bool {
-    match step {
-        Step::Repeat(_, steps) => steps.iter().any(|step| contains(step, pass)),
-        step => step.about().is_some_and(|about| about.name == pass),
-    }
 }
 
 /// Counts the passes that have run.

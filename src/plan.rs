@@ -222,8 +222,8 @@ mod tests {
             s("n") * n(2) * s("m") + n(1),
             (s("n") + n(3)).floor_div(&n(2)) * s("m"),
             s("n").ceil_div(&s("m")),
-            Dim::max(&(s("n") * n(2)), &(s("m") + n(5))),
-            Dim::min(&s("n"), &n(4)) - s("m"),
+            Dim::larger(&(s("n") * n(2)), &(s("m") + n(5))),
+            Dim::smaller(&s("n"), &n(4)) - s("m"),
         ];
         for dim in &dims {
             let size = symbols.size(dim).expect("all symbols are the entry's");

@@ -71,7 +71,7 @@ impl Launch {
 pub fn peak(program: &Program) -> Option<Dim> {
     let arenas = program.entries.iter().map(|entry| entry.arena.clone());
     let arenas = arenas.collect::<Option<Vec<Dim>>>()?;
-    Some(arenas.into_iter().reduce(|a, b| Dim::max(&a, &b)).unwrap_or(Dim::constant(0)))
+    Some(arenas.into_iter().reduce(|a, b| Dim::larger(&a, &b)).unwrap_or(Dim::constant(0)))
 }
 
 /// Bytes of the arena, and of the buffers that must live at the same time, where each symbol has a value.

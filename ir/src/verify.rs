@@ -1,6 +1,6 @@
 //! What a valid graph, kernel and program is. All violations are reported, never the first only.
 //!
-//! Graphs: [`graph`]. Kernels: [`kernel`]. Programs: [`program`]. One function is one rule.
+//! Graphs: [`verify()`]. Kernels: [`verify_kernel`]. Programs: [`verify_program`]. One function is one rule.
 
 mod graph;
 mod guard;

@@ -79,8 +79,8 @@ fn arithmetic_agrees_with_its_value() {
             assert_eq!((a.clone() + b.clone()).eval(lookup), Some(x + y), "{a} + {b}");
             assert_eq!((a.clone() - b.clone()).eval(lookup), Some(x - y), "{a} - {b}");
             assert_eq!((a.clone() * b.clone()).eval(lookup), Some(x * y), "{a} * {b}");
-            assert_eq!(Dim::min(&a, &b).eval(lookup), Some(x.min(y)), "min({a}, {b})");
-            assert_eq!(Dim::max(&a, &b).eval(lookup), Some(x.max(y)), "max({a}, {b})");
+            assert_eq!(Dim::smaller(&a, &b).eval(lookup), Some(x.min(y)), "min({a}, {b})");
+            assert_eq!(Dim::larger(&a, &b).eval(lookup), Some(x.max(y)), "max({a}, {b})");
             if y > 0 {
                 assert_eq!(a.floor_div(&b).eval(lookup), Some(x.div_euclid(y)), "{a} // {b}");
                 assert_eq!(a.modulo(&b).eval(lookup), Some(x.rem_euclid(y)), "{a} % {b}");

@@ -288,8 +288,8 @@ impl Dice {
             2 => a - b,
             3 => a * b,
             4 => a.floor_div(&Dim::constant(1 + self.roll(5) as i64)),
-            5 => Dim::min(&a, &b),
-            _ => Dim::max(&a, &b),
+            5 => Dim::smaller(&a, &b),
+            _ => Dim::larger(&a, &b),
         }
     }
 
@@ -613,7 +613,7 @@ fn program() -> (Program, Vec<Weight>) {
                     origin: Origin::none(),
                 },
             ],
-            arena: Some(Dim::max(&n, &c(1))),
+            arena: Some(Dim::larger(&n, &c(1))),
         }],
     };
     (program, vec![w, small, square])

@@ -88,7 +88,7 @@ impl Window {
             }
             // The last window starts before the end of the image.
             let starts = (self.low[axis].clone() + image[axis].clone()).ceil_div(&stride);
-            Ok(Dim::min(&(room.ceil_div(&stride) + one.clone()), &starts))
+            Ok(Dim::smaller(&(room.ceil_div(&stride) + one.clone()), &starts))
         };
         (0..image.len()).map(count).collect()
     }
@@ -207,7 +207,7 @@ pub(crate) fn import_sliding(
                 let one = Dim::constant(1);
                 let span = (kernel[axis].clone() - one.clone()) * dilation + one.clone();
                 let total = (windows - one) * stride + span - image[axis].clone();
-                let total = if is_nonnegative(&total) { total } else { Dim::max(&total, &zero) };
+                let total = if is_nonnegative(&total) { total } else { Dim::larger(&total, &zero) };
                 let half = total.floor_div(&Dim::constant(2));
                 let rest = total - half.clone();
                 (low[axis], high[axis]) = if mode == "SAME_UPPER" { (half, rest) } else { (rest, half) };

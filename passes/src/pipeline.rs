@@ -165,15 +165,13 @@ pub struct Run {
     pub cx: Cx,
     /// Verify after every pass.
     pub verify: bool,
-    /// Skip everything up to this pass (itself included).
-    pub start_after: Option<String>,
     /// Stop after this pass.
     pub stop_after: Option<String>,
 }
 
 /// Runs `steps` on `state`.
 ///
-/// A `start_after` or `stop_after` inside a repetition means its last round.
+/// A `stop_after` inside a repetition means its last round.
 ///
 /// # Errors
 /// What the first failing pass says: all nodes that it cannot go on with.
@@ -183,23 +181,20 @@ pub fn run(
     options: &Run,
     observer: &mut dyn Observer,
 ) -> Result<State, Vec<At<PassError>>> {
-    for name in options.start_after.iter().chain(&options.stop_after) {
+    if let Some(name) = &options.stop_after {
         Step::find(name).map_err(nowhere)?;
-    }
-    let mut from = 0;
-    if let Some(name) = &options.start_after {
-        from = steps.iter().rposition(|step| step.contains(name)).map_or(0, |at| at + 1);
     }
     let to = options.stop_after.as_ref().and_then(|name| steps.iter().rposition(|step| step.contains(name)));
     let to = to.map_or(steps.len(), |at| at + 1);
-    for step in steps.get(from..to).unwrap_or_default() {
+    for step in &steps[..to] {
         (state, _) = run_step(state, step, options, observer)?;
     }
     Ok(state)
 }
 
 impl Step {
-    fn contains(&self, name: &str) -> bool {
+    /// Is it the pass of that name, or does it repeat it?
+    pub fn contains(&self, name: &str) -> bool {
         match self {
             Step::Repeat(_, steps) => steps.iter().any(|step| step.contains(name)),
             step => step.about().is_some_and(|about| about.name == name),

@@ -113,7 +113,7 @@ impl Compile {
         let rest = egraft::remaining(steps, &source.state, source.after.as_deref());
         let ends = |step: &Step| match self.emit {
             Emit::Ir | Emit::Dot => !is_graph_step(step),
-            Emit::Kir => egraft::contains(step, "plan_memory"),
+            Emit::Kir => step.contains("plan_memory"),
             _ => false,
         };
         let rest = &rest[..rest.iter().position(ends).unwrap_or(rest.len())];

@@ -64,7 +64,7 @@ impl Opt {
             None => egraft::remaining(pipeline, &source.state, source.after.as_deref()),
         };
         if let Some(last) = &self.stop_after
-            && !steps.iter().any(|step| egraft::contains(step, last))
+            && !steps.iter().any(|step| step.contains(last))
         {
             return Err(not_ahead(last));
         }
@@ -93,7 +93,7 @@ fn find(name: &str) -> Result<Step, Failure> {
 
 /// The pipeline from the first step that runs this pass.
 fn from<'a>(pipeline: &'a [Step], pass: &str) -> Result<&'a [Step], Failure> {
-    let at = pipeline.iter().position(|step| egraft::contains(step, pass));
+    let at = pipeline.iter().position(|step| step.contains(pass));
     at.map(|at| &pipeline[at..]).ok_or_else(|| not_ahead(pass))
 }
 

@@ -1,5 +1,7 @@
 //! What the test suites share: models as text, random inputs, comparing results, running on every backend.
 
+pub mod program;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -213,8 +213,8 @@ impl Expr {
                 Binary::Add => return (x.clone() + y.clone()).into(),
                 Binary::Sub => return (x.clone() - y.clone()).into(),
                 Binary::Mul => return (x.clone() * y.clone()).into(),
-                Binary::Min => return x.min(y).into(),
-                Binary::Max => return x.max(y).into(),
+                Binary::Min => return x.smaller(y).into(),
+                Binary::Max => return x.larger(y).into(),
                 Binary::Mod if positive => return x.modulo(y).into(),
                 _ => {}
             }

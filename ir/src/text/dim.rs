@@ -226,8 +226,9 @@ fn call(cursor: &mut Cursor<'_>) -> Parse<Ratio> {
         ("min" | "Min" | "max" | "Max", 1..) => {
             let smaller = function.eq_ignore_ascii_case("min");
             let args = args.into_iter().map(|arg| whole(cursor, arg)).collect::<Parse<Vec<Dim>>>()?;
-            let combined =
-                args.into_iter().reduce(|a, b| if smaller { Dim::min(&a, &b) } else { Dim::max(&a, &b) });
+            let combined = args
+                .into_iter()
+                .reduce(|a, b| if smaller { Dim::smaller(&a, &b) } else { Dim::larger(&a, &b) });
             Ok(combined.expect("there is at least one").into())
         }
         _ => {

@@ -173,8 +173,8 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
         Binary::Add => Some(a.clone() + b.clone()),
         Binary::Sub => Some(difference),
         Binary::Mul => Some(a.clone() * b.clone()),
-        Binary::Min => Some(a.min(b)),
-        Binary::Max => Some(a.max(b)),
+        Binary::Min => Some(a.smaller(b)),
+        Binary::Max => Some(a.larger(b)),
         Binary::Div if divides => Some(a.floor_div(b)),
         Binary::Rem | Binary::Mod if divides => Some(a.modulo(b)),
         Binary::Div | Binary::Rem | Binary::Mod => {
@@ -186,7 +186,7 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
             }))
         }
         Binary::And if is_truth(a) && is_truth(b) => Some(a.clone() * b.clone()),
-        Binary::Or if is_truth(a) && is_truth(b) => Some(a.max(b)),
+        Binary::Or if is_truth(a) && is_truth(b) => Some(a.larger(b)),
         Binary::Eq => truth(equal),
         Binary::Ne => truth(equal.map(|equal| !equal)),
         Binary::Lt => truth(less(&difference)),

@@ -137,12 +137,12 @@ fn counted(window: &Window, at: &[Dim], image: &[Dim], include_pad: bool) -> Dim
         };
         let start = window.position(axis, &at[axis], &zero);
         let dilation = Dim::constant(window.dilations[axis]);
-        let before = Dim::max(&(first - start.clone()).ceil_div(&dilation), &zero);
-        let upto = Dim::min(&(end - start).ceil_div(&dilation), kernel);
+        let before = Dim::larger(&(first - start.clone()).ceil_div(&dilation), &zero);
+        let upto = Dim::smaller(&(end - start).ceil_div(&dilation), kernel);
         upto - before
     };
     let count: Dim = (0..image.len()).map(along).product();
-    if count.as_const().is_some() { count } else { Dim::max(&count, &one) }
+    if count.as_const().is_some() { count } else { Dim::larger(&count, &one) }
 }
 
 /// The attributes of an ONNX pool, but those that only one of them has.

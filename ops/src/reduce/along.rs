@@ -117,8 +117,8 @@ impl Semantics for Along {
                 Reduce::Sum => Some(elements.sum()),
                 Reduce::Prod => Some(elements.product()),
                 // Of nothing there is no size.
-                Reduce::Max => elements.next().map(|first| elements.fold(first, |a, b| Dim::max(&a, &b))),
-                Reduce::Min => elements.next().map(|first| elements.fold(first, |a, b| Dim::min(&a, &b))),
+                Reduce::Max => elements.next().map(|first| elements.fold(first, |a, b| Dim::larger(&a, &b))),
+                Reduce::Min => elements.next().map(|first| elements.fold(first, |a, b| Dim::smaller(&a, &b))),
                 Reduce::Any | Reduce::All => None,
             }
         };

@@ -92,12 +92,12 @@ fn source_index(mode: &str, i: &Dim, size: &Dim) -> Dim {
     let (zero, one) = (Dim::constant(0), Dim::constant(1));
     let last = size.clone() - one.clone();
     match mode {
-        "edge" => Dim::max(&i.min(&last), &zero),
+        "edge" => Dim::larger(&i.smaller(&last), &zero),
         "wrap" => i.modulo(size),
         _ => {
-            let period = Dim::max(&(Dim::constant(2) * last), &one);
+            let period = Dim::larger(&(Dim::constant(2) * last), &one);
             let i = i.modulo(&period);
-            Dim::min(&i, &(period - i.clone()))
+            Dim::smaller(&i, &(period - i.clone()))
         }
     }
 }

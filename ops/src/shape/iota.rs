@@ -107,7 +107,7 @@ fn import_range(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErro
         if crate::math::elementwise::is_nonnegative(&count) {
             count
         } else {
-            Dim::max(&count, &Dim::constant(0))
+            Dim::larger(&count, &Dim::constant(0))
         }
     };
     let counted = iota(b, count, dtype)?;

@@ -193,16 +193,16 @@ fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
     let (start, end) = (from_zero(start)?, from_zero(end)?);
     let last = size.clone() - one.clone();
     let smallest = |a: Dim, b: Dim, c: Dim, d: Dim| {
-        let all = Dim::min(&Dim::min(&a, &b), &Dim::min(&c, &d)).simplify(&Ranges::new());
-        if is_nonnegative(&all) { all } else { Dim::max(&all, &zero) }
+        let all = Dim::smaller(&Dim::smaller(&a, &b), &Dim::smaller(&c, &d)).simplify(&Ranges::new());
+        if is_nonnegative(&all) { all } else { Dim::larger(&all, &zero) }
     };
     let (first, distance) = if step > 0 {
         let distance = smallest(end.clone() - start.clone(), size.clone() - start.clone(), end, size.clone());
-        (if is_nonnegative(&start) { start } else { Dim::max(&start, &zero) }, distance)
+        (if is_nonnegative(&start) { start } else { Dim::larger(&start, &zero) }, distance)
     } else {
         let distance =
             smallest(start.clone() - end.clone(), last.clone() - end, start.clone() + one, size.clone());
-        (Dim::min(&start, &last).simplify(&Ranges::new()), distance)
+        (Dim::smaller(&start, &last).simplify(&Ranges::new()), distance)
     };
     let count = distance.ceil_div(&Dim::constant(step.abs()));
     Some((if count.is(0) { zero } else { first }, count))
@@ -222,7 +222,7 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
                 Some(part) => part,
                 None => {
                     let rest = size.clone() - chunk.clone() * i.into();
-                    Dim::max(&Dim::min(&rest, &chunk), &Dim::constant(0))
+                    Dim::larger(&Dim::smaller(&rest, &chunk), &Dim::constant(0))
                 }
             };
             (0..count).map(part).collect()

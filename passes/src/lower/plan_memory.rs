@@ -175,7 +175,7 @@ fn share_slots(entry: &mut Entry, lives: &BTreeMap<usize, Life>) -> Dim {
                 } else if at_least(&size, &slot.size) {
                     size
                 } else {
-                    Dim::max(&slot.size, &size)
+                    Dim::larger(&slot.size, &size)
                 };
                 slot.free_after = life.last;
                 slot.buffers.push(buffer);

@@ -80,13 +80,13 @@ fn quotients_rests_and_extrema_in_indices() {
         let thirds = (i.clone() - dim("5")).floor_div(&three) + dim("2");
         // Quotients of negative numbers, by a number and by a size.
         let [down, steps] = [&three, &dim("m")].map(|by| (dim("1") - i.clone()).floor_div(by) + dim("n"));
-        let below = Dim::min(&below, &(dim("m") - dim("1")));
-        let thirds = Dim::min(&thirds, &(dim("m") - dim("1")));
-        let least = Dim::min(&i, &(dim("m") - dim("1")));
+        let below = Dim::smaller(&below, &(dim("m") - dim("1")));
+        let thirds = Dim::smaller(&thirds, &(dim("m") - dim("1")));
+        let least = Dim::smaller(&i, &(dim("m") - dim("1")));
         let symbolic = i.floor_div(&dim("m"));
         let element = load("x", F32, quotient)
             + load("x", F32, vec![below.into(), at("0")])
-            + load("x", F32, vec![least.into(), (Dim::max(&i, &dim("2")) - i.clone()).into()])
+            + load("x", F32, vec![least.into(), (Dim::larger(&i, &dim("2")) - i.clone()).into()])
             + load("x", F32, vec![symbolic.into(), at("1")])
             + load("x", F32, vec![thirds.into(), at("2")])
             + load("line", F32, vec![down.into()])

@@ -91,7 +91,7 @@ fn in_blocks(axis: Symbol, extent: Dim, kind: LoopKind, body: Vec<Stmt>, each: i
     let at = start + Dim::from(&inside);
     let body = substitute_block(&body, &|s: &Symbol| (*s == axis).then(|| at.clone()));
     let grain = u32::try_from((GRAIN_WORK / each.saturating_mul(BLOCK)).clamp(1, 1 << 20)).unwrap_or(1);
-    let inner = Stmt::For { axis: inside, extent: Dim::min(&block, &rest), kind, body };
+    let inner = Stmt::For { axis: inside, extent: Dim::smaller(&block, &rest), kind, body };
     Stmt::For {
         axis: outer,
         extent: extent.ceil_div(&block),

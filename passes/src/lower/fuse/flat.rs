@@ -86,14 +86,9 @@ impl Flat {
         self.stages.push(flat);
     }
 
-    /// A kernel may see an input or a weight in another shape than it has: its loads, in the shape that it has.
+    /// A kernel may see an array in another shape than it has: its loads, in the shape that it has.
     fn see_as_stored(&self, stage: &mut Stage, array: &Symbol, seen: &[Dim]) {
-        let Some(stored) = self.shapes.get(array).filter(|_| self.externals.contains_key(array)) else {
-            return;
-        };
-        if stored == seen {
-            return;
-        }
+        let Some(stored) = self.shapes.get(array).filter(|stored| *stored != seen) else { return };
         let ranges = all_ranges(stage);
         stage.body = stage.body.replace_loads(&mut |source, at| {
             let at = indices(at).filter(|_| source == array)?;
