@@ -123,7 +123,10 @@ pub(crate) fn problems(error: Error) -> Vec<Problem> {
                 code: at.error.code(),
                 message: at.error.to_string(),
                 help: help(&at.origin, at.error.help(), at.error.code(), Some(&path.display().to_string())),
-                text: None,
+                text: match &at.error {
+                    onnx::ImportProblem::Node { excerpt, .. } => Some(of_import(&path, excerpt)),
+                    _ => None,
+                },
             };
             failure.problems().iter().map(problem).collect()
         }
@@ -155,6 +158,14 @@ pub(crate) fn problems(error: Error) -> Vec<Problem> {
             vec![Problem::new(error.code(), &error, help)]
         }
     }
+}
+
+/// The neighbourhood of a node that could not be imported.
+#[cfg(feature = "onnx")]
+fn of_import(path: &std::path::Path, excerpt: &onnx::Excerpt) -> Excerpt {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let labels = excerpt.labels.iter().map(|(at, remark)| (at.start, at.len(), remark.clone()));
+    Excerpt { name: format!("{file}, as IR"), text: excerpt.text.clone(), labels: labels.collect() }
 }
 
 fn of_pass(at: &At<passes::PassError>, graph: Option<&Graph>) -> Problem {
@@ -259,7 +270,7 @@ fn printable(text: &str) -> String {
 /// A problem as text, with colours or without.
 pub(crate) fn render(problem: &Problem, colours: bool) -> String {
     let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_wrap_lines(false).with_links(false);
     let source = problem.text.as_ref().map(|text| NamedSource::new(&text.name, printable_text(&text.text)));
     let mut out = String::new();
     let shown = Shown { problem: problem.clone(), source };

@@ -7,6 +7,7 @@ use ir::{Dim, Graph, Symbol};
 use passes::pipeline::{State, Step};
 
 use crate::error::{Error, TextProblem};
+#[cfg(feature = "onnx")]
 use crate::map::map;
 use crate::options::Options;
 use crate::provenance::Provenance;

@@ -448,3 +448,40 @@ fn attention_by_hand() {
     case.out(y);
     case.check("attention");
 }
+
+/// The distance of two `f32`s in units of the last place of the exact value.
+fn ulps(found: f32, exact: f64) -> f64 {
+    if f64::from(found) == exact || (found.is_nan() && exact.is_nan()) {
+        return 0.0;
+    }
+    if !found.is_finite() {
+        // Overflow is right where the exact value rounds to infinity.
+        return if (exact as f32) == found { 0.0 } else { f64::INFINITY };
+    }
+    let exponent = (exact.abs() as f32).max(f32::MIN_POSITIVE).log2().floor();
+    (f64::from(found) - exact).abs() / f64::from(exponent - 23.0).exp2()
+}
+
+/// The bounds that the pass `expand_math` states, over floats of every size and sign.
+#[test]
+fn functions_are_as_accurate_as_they_say() {
+    let values: Vec<f32> = (0..u32::MAX).step_by(20_011).map(f32::from_bits).collect();
+    let x = Tensor::from_f32(&[values.len()], &values);
+    for (name, bound) in [("exp", 2.0), ("log", 2.0), ("tanh", 3.0), ("erf", 3.0)] {
+        let mut case = Case::new();
+        let input = case.x(&["n"]);
+        let y = case.op(name, &[input], vec![]);
+        let program = harness::compile(&case.b.finish(vec![y]), 2);
+        let found = harness::run_native(&program, std::slice::from_ref(&x), 2).expect("it runs").remove(0);
+        let function = ir::scalar::Unary::find(name).expect("a function");
+        let mut worst = (0.0, 0.0);
+        for (&x, y) in values.iter().zip(found.values()) {
+            let exact = function.apply(Scalar::from_f64(DType::F64, f64::from(x))).to_f64();
+            let error = ulps(y.to_f64() as f32, exact);
+            if error > worst.0 {
+                worst = (error, x);
+            }
+        }
+        assert!(worst.0 <= bound, "{name}: {} ulp at {:e}, stated are {bound}", worst.0, worst.1);
+    }
+}

@@ -131,7 +131,7 @@ fn of_import(at: &ir::At<onnx::ImportProblem>) -> Row {
             remedy: (*help).to_owned(),
             ..row
         },
-        ImportProblem::Node { opset, error } => {
+        ImportProblem::Node { opset, error, .. } => {
             Row { opset: Some(*opset), reason: error.to_string(), remedy: way_out, ..row }
         }
         error => Row { reason: error.to_string(), remedy: way_out, ..row },

@@ -3,6 +3,8 @@
 //! Deliberately absent: building anything. Cargo gives a test no path to a binary of another package, so `egraft` is
 //! looked for where Cargo puts it: in the folder above that of the test's own program.
 
+#![allow(clippy::print_stderr, reason = "a note to the person whose test fails")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ pub fn egraft() -> PathBuf {
     let path = folder.join(format!("egraft{}", std::env::consts::EXE_SUFFIX));
     assert!(
         path.is_file(),
-        "there is no {}: run `cargo build` (of this profile) first; `cargo test --workspace` does it by itself",
+        "there is no {}: run `cargo build` (of this profile) first, as `scripts/test` does",
         path.display()
     );
     if let Some(newer) = newer_source(&path) {

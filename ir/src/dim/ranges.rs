@@ -15,6 +15,8 @@ pub struct Ranges {
     axes: BTreeMap<Symbol, Dim>,
     /// Sizes that some enclosing loop runs over: at least one.
     positive: BTreeSet<Symbol>,
+    /// Some loop has no iteration: what is said inside is true of nothing.
+    is_empty: bool,
 }
 
 impl Ranges {
@@ -28,6 +30,7 @@ impl Ranges {
         if let Some(size) = extent.as_symbol() {
             self.positive.insert(size.clone());
         }
+        self.is_empty |= extent.as_const().is_some_and(|extent| extent <= 0);
         self.axes.insert(axis, extent);
     }
 
@@ -38,7 +41,7 @@ impl Ranges {
 
     /// Is `dim` ≥ 0 for all values in range? `false` also means "not proved".
     pub fn is_nonnegative(&self, dim: &Dim) -> bool {
-        self.nonnegative(dim, 4)
+        self.is_empty || self.nonnegative(dim, 6)
     }
 
     fn nonnegative(&self, dim: &Dim, depth: usize) -> bool {
@@ -140,9 +143,6 @@ impl Ranges {
 /// `dim` over the greatest common divisor of its coefficients, rounded down: not negative where `dim` isn't, and the
 /// other way round.
 fn without_content(dim: &Dim) -> Dim {
-    fn gcd(a: u64, b: u64) -> u64 {
-        if b == 0 { a } else { gcd(b, a % b) }
-    }
     let named = || dim.terms().filter(|(monomial, _)| !monomial.is_empty());
     let content = named().fold(0, |content, (_, c)| gcd(content, c.unsigned_abs()));
     match i64::try_from(content) {
@@ -163,27 +163,66 @@ fn without_content(dim: &Dim) -> Dim {
 ///
 /// `b·⌊a/b⌋` lies between `a − (b − 1)` and `a`.
 fn without_a_quotient(dim: &Dim) -> Option<Dim> {
-    let (monomial, c, at) = dim.terms().find_map(|(monomial, c)| {
-        let at = monomial.iter().position(|atom| matches!(atom, Atom::Floor(..)))?;
-        Some((monomial, c, at))
-    })?;
-    let Atom::Floor(a, b) = &monomial[at] else { return None };
-    let mut others = monomial.to_vec();
-    others.remove(at);
-    if !termwise_nonnegative(&Dim { terms: Arc::from([(others.clone(), 1)]) }) {
-        return None;
-    }
-    let term = Dim { terms: Arc::from([(monomial.to_vec(), c)]) };
-    let rest = dim.clone() - term;
-    let factor = Dim { terms: Arc::from([(others, c)]) };
+    let quotients: Vec<Quotient> = dim.terms().flat_map(|(monomial, c)| Quotient::all(monomial, c)).collect();
+    // Those whose divisor stands before them, up to a number, need the smallest multiple.
+    let cancelling = quotients.iter().filter_map(|quotient| Some((quotient, quotient.cancels()?)));
+    let cancelling = cancelling.min_by_key(|(_, (times, _))| times.constant_term());
     let one = Dim::constant(1);
-    let bound = if c > 0 { a.clone() - b.clone() + one.clone() } else { a.clone() };
-    match factor.exact_div(b) {
-        // The divisor stands before the quotient already.
-        Some(factor) => Some(rest + factor * bound),
-        // All is multiplied by it; what is an integer and above −1 is not negative.
-        None => Some(rest * b.clone() + factor * bound + b.clone() - one),
+    if let Some((quotient, (times, factor))) = cancelling {
+        let rest = dim.clone() - quotient.term.clone();
+        // What is an integer and above −1 is not negative.
+        return Some(rest * times.clone() + factor * quotient.bound.clone() + times - one);
     }
+    let quotient = quotients.into_iter().next()?;
+    let rest = dim.clone() - quotient.term;
+    Some(rest * quotient.divisor.clone() + quotient.factor * quotient.bound + quotient.divisor - one)
+}
+
+/// A term `factor·⌊a/divisor⌋`, and what `divisor·⌊a/divisor⌋` cannot make smaller than by taking it for `bound`.
+struct Quotient {
+    term: Dim,
+    factor: Dim,
+    divisor: Dim,
+    bound: Dim,
+}
+
+impl Quotient {
+    /// Every quotient in a term, if the rest of the term is not negative but for its coefficient.
+    fn all(monomial: &[Atom], c: i64) -> Vec<Quotient> {
+        let quotient = |at: usize| {
+            let Atom::Floor(a, b) = &monomial[at] else { return None };
+            let mut others = monomial.to_vec();
+            others.remove(at);
+            if !termwise_nonnegative(&Dim { terms: Arc::from([(others.clone(), 1)]) }) {
+                return None;
+            }
+            let bound = if c > 0 { a.clone() - b.clone() + Dim::constant(1) } else { a.clone() };
+            Some(Quotient {
+                term: Dim { terms: Arc::from([(monomial.to_vec(), c)]) },
+                factor: Dim { terms: Arc::from([(others, c)]) },
+                divisor: b.clone(),
+                bound,
+            })
+        };
+        (0..monomial.len()).filter_map(quotient).collect()
+    }
+
+    /// `(k, f)` with `k·factor = f·divisor` for a number `k`, if there is one.
+    fn cancels(&self) -> Option<(Dim, Dim)> {
+        let mut terms = self.divisor.terms();
+        let k = match (terms.next(), terms.next()) {
+            (Some((_, k)), None) => k.checked_abs()?,
+            _ => 1,
+        };
+        let (_, c) = self.factor.terms().next()?;
+        let k = Dim::constant(k / gcd(k.unsigned_abs(), c.unsigned_abs()) as i64);
+        let factor = (self.factor.clone() * k.clone()).exact_div(&self.divisor)?;
+        Some((k, factor))
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// No coefficient is negative and every atom is a nonnegative number.

@@ -6,6 +6,7 @@ use ir::op::OpError;
 use ir::{At, Dim, Symbol, TensorType};
 use ops::onnx::ImportError;
 
+use crate::excerpt::Excerpt;
 use crate::tensor::TensorError;
 use crate::types::TypeError;
 use crate::wire::WireError;
@@ -259,6 +260,8 @@ pub enum ImportProblem {
         opset: i64,
         /// What is wrong.
         error: Box<ImportError>,
+        /// The node and what it reads.
+        excerpt: Box<Excerpt>,
     },
     /// Sizes that a later node makes equal do not suit an earlier one.
     #[error("sizes {left} and {right} must be equal for node \"{by}\", and then: {error}")]

@@ -15,6 +15,7 @@
 mod attributes;
 mod codes;
 mod error;
+mod excerpt;
 pub mod external;
 mod functions;
 mod metadata;
@@ -36,6 +37,7 @@ use onnx_protobuf::{ModelProto, TensorProto};
 
 pub use codes::CODES;
 pub use error::{FailureKind, ImportFailure, ImportProblem};
+pub use excerpt::Excerpt;
 pub use external::FileError;
 pub use tensor::{MAX_BYTES, TensorError};
 pub use types::TypeError;

@@ -17,6 +17,7 @@ use ops::onnx::{Found, Import, ImportError, NodeView, find_import};
 use crate::Files;
 use crate::attributes::{self, Arguments};
 use crate::error::ImportProblem;
+use crate::excerpt::excerpt;
 use crate::functions::{self, Function, Functions};
 use crate::metadata;
 use crate::unify::{self, Unified};
@@ -267,7 +268,10 @@ impl<'a> Importer<'a> {
                 function: function.clone(),
                 error: Box::new(error),
             },
-            _ => ImportProblem::Node { opset, error: Box::new(error) },
+            _ => {
+                let excerpt = Box::new(excerpt(self.graph(), node, inputs));
+                ImportProblem::Node { opset, error: Box::new(error), excerpt }
+            }
         };
         self.report(place, error);
         None

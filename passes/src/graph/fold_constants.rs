@@ -3,6 +3,8 @@
 //! A result takes the place of its node if it is small, or no larger than the operands that it replaces. Uses the
 //! reference semantics, so folding cannot disagree with it. Ops say nothing about folding.
 
+use std::collections::BTreeSet;
+
 use ir::graph::{Kind, KnownSizes, Value};
 use ir::op::Eval;
 use ir::scalar::Scalar;
@@ -24,12 +26,16 @@ impl GraphPass for FoldConstants {
 
     fn run(&self, graph: &mut Graph, _: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
-        for id in graph.order() {
+        let order = graph.order();
+        let mut names: BTreeSet<String> =
+            order.iter().filter_map(|&id| Some(graph.node(id).weight()?.name().to_owned())).collect();
+        for id in order {
             let Some(results) = self.fold(graph, id)? else { continue };
             let origin = graph.node(id).origin.clone();
-            let name = origin.places().first().map_or(String::new(), |place| place.name.clone());
+            let base = origin.places().first().map_or("c", |place| place.name.as_str()).to_owned();
             for (result, tensor) in results.iter().enumerate() {
-                let weight = Weight::from_tensor(name.clone(), tensor);
+                let name = own_name(&base, &mut names);
+                let weight = Weight::from_tensor(name, tensor);
                 let value = graph.add_weight(weight, origin.clone());
                 graph.replace_uses(Value { node: id, result }, value);
             }
@@ -38,6 +44,16 @@ impl GraphPass for FoldConstants {
         }
         Ok(Changed(changed))
     }
+}
+
+/// A name that no weight has: `base`, or `base` with a number.
+fn own_name(base: &str, names: &mut BTreeSet<String>) -> String {
+    let mut numbered = (1..).map(|n| format!("{base}.{n}"));
+    let free = |name: &String| !names.contains(name);
+    let name = Some(base.to_owned()).filter(free).or_else(|| numbered.find(free));
+    let name = name.expect("there are more numbers than names");
+    names.insert(name.clone());
+    name
 }
 
 impl FoldConstants {

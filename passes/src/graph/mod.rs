@@ -1,10 +1,10 @@
 //! Passes from graphs to better graphs.
 
-mod canonicalize;
-mod cse;
-mod dce;
-mod expand;
-mod fold_constants;
+pub mod canonicalize;
+pub mod cse;
+pub mod dce;
+pub mod expand;
+pub mod fold_constants;
 
 pub use canonicalize::Canonicalize;
 pub use cse::Cse;

@@ -1,7 +1,7 @@
 //! Passes on kernels, and what they ask of one.
 
-mod expand_math;
-mod schedule;
+pub mod expand_math;
+pub mod schedule;
 
 use std::collections::BTreeSet;
 

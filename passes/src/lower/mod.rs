@@ -1,10 +1,10 @@
 //! From graph to program, and from what kernels compute to how.
 
-mod fuse;
-mod plan_memory;
-mod share_kernels;
-mod to_loops;
-mod to_stages;
+pub mod fuse;
+pub mod plan_memory;
+pub mod share_kernels;
+pub mod to_loops;
+pub mod to_stages;
 
 pub use fuse::Fuse;
 pub use plan_memory::{PlanMemory, live_peak};

@@ -204,7 +204,7 @@ fn nearest(given: &str) -> Option<&'static str> {
 /// makes the rest files.
 ///
 /// # Errors
-/// See [`UsageError`].
+/// What is wrong with the arguments, with the way out.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = args.into_iter();
     let mut options = Options::default();

@@ -1,8 +1,8 @@
 //! Chooses how the plain loops of a kernel run.
 //!
 //! From the inside out: a matrix product becomes one [`Gemm`](ir::kernel::Gemm) statement for the micro-kernels
-//! ([`gemm`]); the best axis of every other nest becomes the vector loop, weights being laid out for it
-//! ([`vectorize`]); the outermost loop is spread over threads ([`parallelize`]). Choices depend on the loops and
+//! (`gemm`); the best axis of every other nest becomes the vector loop, weights being laid out for it
+//! (`vectorize`); the outermost loop is spread over threads (`parallelize`). Choices depend on the loops and
 //! their sizes alone.
 
 mod access;

@@ -1,13 +1,13 @@
 //! Fuses kernels in the stage form.
 //!
-//! All kernels are first laid open as one list of stages ([`flat`]). Then
-//! - an array that is another one in a different shape becomes a view of it, and moves no data ([`flat`]);
+//! All kernels are first laid open as one list of stages (`flat`). Then
+//! - an array that is another one in a different shape becomes a view of it, and moves no data (`flat`);
 //! - an array computed element by element is put into the expressions that load it, where that repeats no work
-//!   ([`inline`]);
+//!   (`inline`);
 //! - what is left is grouped: stages that run over a common iteration space and hand elements to each other
 //!   become one kernel, a matrix product or convolution with what follows it, a row reduction with the elements
-//!   that it normalises ([`group`]);
-//! - groups become kernels again, in canonical names, so that equal ones are equal ([`emit`]).
+//!   that it normalises (`group`);
+//! - groups become kernels again, in canonical names, so that equal ones are equal (`emit`).
 //!
 //! All of it keeps every bit: expressions are moved, never regrouped.
 
