@@ -270,7 +270,8 @@ fn printable(text: &str) -> String {
 /// A problem as text, with colours or without.
 pub(crate) fn render(problem: &Problem, colours: bool) -> String {
     let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_wrap_lines(false).with_links(false);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_wrap_lines(false).with_links(false);
     let source = problem.text.as_ref().map(|text| NamedSource::new(&text.name, printable_text(&text.text)));
     let mut out = String::new();
     let shown = Shown { problem: problem.clone(), source };

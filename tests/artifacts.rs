@@ -648,6 +648,33 @@ fn mistakes_in_c_are_statuses() {
     assert_eq!(done.out, "", "{done}");
 }
 
+/// Entries share weights, sessions keep state, and two models fit into one program.
+#[cfg(unix)]
+#[test]
+fn entries_share_a_library_and_keep_state() {
+    let folder = folder();
+    if library(folder.path()).is_none() {
+        return;
+    }
+    let source = root().join("tests/c/counter.prog");
+    compile(&source, &folder.path().join("libcounter.so"), &["--emit", "lib"]).succeeds();
+    let program = c_program(folder.path(), "counter", &["-lcounter", "-ldigits"]);
+    let expected = "2 entries, and 1 of the other model\nscale: 1 2 3 4 0 2 0 40\n\
+                    three runs: 3 6 9 12\ntwo runs: 0 4 0 80\nafter a reset: 1 2 3 4\n";
+    assert_eq!(run(&mut alone(&program)).succeeds().out, expected);
+    // As a program, each run starts anew.
+    let artifact = folder.path().join("m");
+    compile(&source, &artifact, &[]).succeeds();
+    let x = folder.path().join("x.npy");
+    save(&x, &Tensor::from_f32(&[4], &[1.0; 4]));
+    for _ in 0..2 {
+        let done = run(alone(&artifact).args(["--entry", "sum", "--json"]).arg(&x)).succeeds().json();
+        assert_eq!(done["outputs"][0]["values"], serde_json::json!([1.0, 2.0, 3.0, 4.0]));
+    }
+    run(alone(&artifact).args(["--entry", "difference"]))
+        .refused("egraft::runner::unknown_entry", &["difference", "scale", "sum"]);
+}
+
 /// The functions that a header declares.
 fn declared(header: &str) -> Vec<String> {
     let mut names: Vec<String> = header

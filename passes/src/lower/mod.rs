@@ -1,6 +1,7 @@
 //! From graph to program, and from what kernels compute to how.
 
 pub mod fuse;
+mod names;
 pub mod plan_memory;
 pub mod share_kernels;
 pub mod to_loops;
@@ -12,6 +13,7 @@ pub use share_kernels::ShareKernels;
 pub use to_loops::ToLoops;
 pub use to_stages::ToStages;
 
+pub(crate) use names::Names;
 pub(crate) use share_kernels::{any_expr, map_block, substitute_block};
 pub(crate) use to_loops::add_scratch;
-pub(crate) use to_stages::{drop_unused_weights, unique};
+pub(crate) use to_stages::drop_unused_weights;

@@ -13,7 +13,7 @@ use ir::scalar::Binary;
 use ir::{At, DType, Dim};
 
 use crate::error::PassError;
-use crate::lower::to_stages::unique;
+use crate::lower::Names;
 use crate::pass::{About, Changed, Cx, ProgramPass};
 
 /// An array inside a kernel may be local up to so many bytes.
@@ -47,8 +47,8 @@ pub(crate) fn add_scratch(program: &mut Program, kernel: usize, scratch: &[Param
             let bound: BTreeMap<&Symbol, &Dim> =
                 program.kernels[kernel].sizes.iter().zip(&step.sizes).collect();
             for param in scratch {
-                let taken = |name: &str| entry.buffers.iter().any(|b| b.name.name() == name);
-                let name = Symbol::new(unique("scratch", "b", taken));
+                let name = Names::of(entry.buffers.iter().map(|b| b.name.name())).fresh("scratch", "b");
+                let name = Symbol::new(name);
                 let ty = param.ty.substitute(&|s| bound.get(s).map(|&d| d.clone()));
                 step.args.push(Arg::Buffer(entry.buffers.len()));
                 entry.buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });

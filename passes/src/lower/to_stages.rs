@@ -15,6 +15,7 @@ use ir::{At, Dim, Graph, NodeId, Origin, Scalar, TensorType};
 
 use crate::error::PassError;
 use crate::kernel::classify;
+use crate::lower::Names;
 use crate::pass::{About, Cx, LowerPass};
 
 /// See the [module](self).
@@ -66,6 +67,8 @@ struct Lowering<'a> {
     weights: Vec<PackedWeight>,
     kernels: Vec<Kernel>,
     entry: Entry,
+    /// Names of kernels and of weights.
+    names: [Names; 2],
 }
 
 impl<'a> Lowering<'a> {
@@ -95,6 +98,7 @@ impl<'a> Lowering<'a> {
             weights: Vec::new(),
             kernels: Vec::new(),
             entry,
+            names: Default::default(),
         };
         for (i, &id) in graph.inputs().iter().enumerate() {
             lowering.places.insert(id.into(), Arg::Input(i));
@@ -146,7 +150,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn weight(&mut self, value: Value, weight: ir::Weight) {
-        let name = unique(weight.name(), "c", |name| self.weights.iter().any(|w| w.name.name() == name));
+        let name = self.names[1].fresh(weight.name(), "c");
         self.places.insert(value, Arg::Weight(self.weights.len()));
         self.weights.push(PackedWeight { name: Symbol::new(name), weight, layout: Layout::Plain });
     }
@@ -224,7 +228,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn push(&mut self, op: &str, params: Vec<Param>, args: Vec<Arg>, stages: Vec<Stage>, origin: Origin) {
-        let name = unique(op, "k", |name| self.kernels.iter().any(|k| k.name.name() == name));
+        let name = self.names[0].fresh(op, "k");
         let sizes = sizes_of(&params, &stages, &self.symbols);
         let kind = classify(&stages);
         let step_sizes = sizes.iter().map(Dim::from).collect();
@@ -317,23 +321,4 @@ pub(super) fn loads(body: &Expr, source: &Symbol) -> bool {
 
 fn operand_index(source: &Symbol) -> Option<usize> {
     source.name().strip_prefix('x')?.parse().ok()
-}
-
-/// `wanted` (or `fallback` if empty), made unique by a number, as a name that text forms can hold.
-pub(crate) fn unique(wanted: &str, fallback: &str, taken: impl Fn(&str) -> bool) -> String {
-    let clean: String =
-        wanted.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
-    let clean = clean.trim_matches('_');
-    let starts_well = clean.starts_with(|c: char| c.is_ascii_alphabetic());
-    let base = if clean.is_empty() {
-        fallback.to_owned()
-    } else if starts_well {
-        clean.to_owned()
-    } else {
-        format!("{fallback}_{clean}")
-    };
-    if !taken(&base) {
-        return base;
-    }
-    (1..).map(|n| format!("{base}.{n}")).find(|name| !taken(name)).expect("there are more numbers than names")
 }

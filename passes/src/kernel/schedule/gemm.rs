@@ -13,7 +13,7 @@ use ir::{DType, Dim, TensorType};
 
 use super::access::{Arrays, accesses};
 use super::{is_independent, lay_out, weights_behind};
-use crate::lower::{add_scratch, substitute_block};
+use crate::lower::{Names, add_scratch, substitute_block};
 
 /// The kernel's body with matrix products as statements.
 pub(super) fn use_gemm(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
@@ -139,8 +139,8 @@ impl Product {
             None => {
                 let panels = self.col.1.ceil_div(&panel);
                 let shape = [panels, self.depth.1.clone(), panel];
-                let taken = |name: &str| program.kernels[kernel].params.iter().any(|p| p.name.name() == name);
-                let name = Symbol::new(crate::lower::unique("packed", "p", taken));
+                let params = program.kernels[kernel].params.iter().map(|p| p.name.name());
+                let name = Symbol::new(Names::of(params).fresh("packed", "p"));
                 let ty = TensorType::new(DType::F32, shape);
                 add_scratch(program, kernel, &[Param { name: name.clone(), ty, access: Access::Scratch }]);
                 workspace = Some(name);

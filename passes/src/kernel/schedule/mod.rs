@@ -15,7 +15,7 @@ use ir::program::{Arg, Layout, PackedWeight, Program};
 use ir::{At, Symbol};
 
 use crate::error::PassError;
-use crate::lower::{drop_unused_weights, unique};
+use crate::lower::{Names, drop_unused_weights};
 use crate::pass::{About, Changed, Cx, ProgramPass};
 
 /// See the [module](self).
@@ -95,8 +95,8 @@ fn lay_out(program: &mut Program, kernel: usize, param: &Symbol, layout: &dyn Fn
             let new = PackedWeight { layout: layout(source), ..source.clone() };
             let there = program.weights.iter().position(|w| w.weight == new.weight && w.layout == new.layout);
             let at = there.unwrap_or_else(|| {
-                let taken = |name: &str| program.weights.iter().any(|w| w.name.name() == name);
-                let name = unique(&format!("{}.packed", new.name), "w", taken);
+                let mut names = Names::of(program.weights.iter().map(|w| w.name.name()));
+                let name = names.fresh(&format!("{}.packed", new.name), "w");
                 program.weights.push(PackedWeight { name: Symbol::new(name), ..new });
                 program.weights.len() - 1
             });

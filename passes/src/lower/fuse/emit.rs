@@ -11,13 +11,20 @@ use ir::{Dim, Origin, TensorType};
 use super::flat::{Flat, FlatStage, all_ranges, indices, load_dtype, position};
 use super::group::Group;
 use crate::kernel::classify;
-use crate::lower::to_stages::{sizes_of, unique};
+use crate::lower::Names;
+use crate::lower::to_stages::sizes_of;
 
 /// At most so many ops make up a kernel's name.
 const NAME_OPS: usize = 4;
 
-/// The entry with one step for each group. Kernels are added to `kernels`.
-pub(super) fn emit(flat: &Flat, groups: &[Group], old: Entry, kernels: &mut Vec<Kernel>) -> Entry {
+/// The entry with one step for each group. Kernels are added to `kernels`, with names of their own.
+pub(super) fn emit(
+    flat: &Flat,
+    groups: &[Group],
+    old: Entry,
+    kernels: &mut Vec<Kernel>,
+    names: &mut Names,
+) -> Entry {
     let symbols: BTreeSet<Symbol> = old.symbols().into_iter().collect();
     let mut entry = Entry { buffers: Vec::new(), steps: Vec::new(), arena: None, ..old };
     let mut places: BTreeMap<Symbol, Arg> = flat.externals.clone();
@@ -45,7 +52,7 @@ pub(super) fn emit(flat: &Flat, groups: &[Group], old: Entry, kernels: &mut Vec<
         let made = Made::new(flat, group, &written);
         let args = made.arrays.iter().map(|name| places[name]).collect();
         let origin = group.stages.iter().fold(Origin::none(), |o, &at| o.join(&flat.stages[at].origin));
-        let name = unique(&name_of(flat, group), "k", |name| kernels.iter().any(|k| k.name.name() == name));
+        let name = names.fresh(&name_of(flat, group), "k");
         let sizes = sizes_of(&made.params, &made.stages, &symbols);
         entry.steps.push(Step {
             kernel: kernels.len(),

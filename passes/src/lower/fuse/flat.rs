@@ -1,6 +1,6 @@
 //! A whole entry as one list of stages, with names that are unique in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Body, Expr, ExprKind, Fold, KernelKind, Stage};
@@ -24,10 +24,16 @@ pub(super) struct FlatStage {
 }
 
 /// An entry, laid open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flat {
-    /// The stages, operands first.
+    /// The stages, operands first. One that was removed keeps its place until [`Flat::compact`].
     pub(super) stages: Vec<FlatStage>,
+    /// Which of them were removed.
+    gone: Vec<bool>,
+    /// Where the stage of a name is.
+    by_name: BTreeMap<Symbol, usize>,
+    /// The stages that load an array.
+    users: BTreeMap<Symbol, BTreeSet<usize>>,
     /// The shape of every array that a load may name: inputs, weights and stages.
     pub(super) shapes: BTreeMap<Symbol, Vec<Dim>>,
     /// What the arrays are that no stage computes: inputs and weights.
@@ -37,7 +43,7 @@ pub(super) struct Flat {
 impl Flat {
     /// Opens the kernels of `entry`.
     pub(super) fn open(program: &Program, entry: &Entry) -> Flat {
-        let mut flat = Flat { stages: Vec::new(), shapes: BTreeMap::new(), externals: BTreeMap::new() };
+        let mut flat = Flat::default();
         let mut axes = 0;
         for step in &entry.steps {
             let kernel = &program.kernels[step.kernel];
@@ -83,7 +89,63 @@ impl Flat {
         stage.body = self.squeeze_loads(&stage.body);
         self.shapes.insert(stage.name.clone(), stage.axes.iter().map(|(_, e)| e.clone()).collect());
         stage.axes.retain(|(axis, _)| !unit.contains(axis));
+        let at = self.stages.len();
+        self.by_name.insert(stage.name.clone(), at);
         self.stages.push(flat);
+        self.gone.push(false);
+        self.note_loads(at);
+    }
+
+    fn note_loads(&mut self, at: usize) {
+        for source in loaded(&self.stages[at].stage.body) {
+            self.users.entry(source).or_default().insert(at);
+        }
+    }
+
+    fn forget_loads(&mut self, at: usize) {
+        for source in loaded(&self.stages[at].stage.body) {
+            if let Some(users) = self.users.get_mut(&source) {
+                users.remove(&at);
+            }
+        }
+    }
+
+    /// Gives a stage another body, and joins the origins of what it took in to its own.
+    pub(super) fn set_body(&mut self, at: usize, body: Expr, taken_in: &Origin) {
+        self.forget_loads(at);
+        let user = &mut self.stages[at];
+        user.stage.body = body;
+        user.origin = taken_in.join(&user.origin);
+        self.note_loads(at);
+    }
+
+    /// Was the stage removed?
+    pub(super) fn is_gone(&self, at: usize) -> bool {
+        self.gone[at]
+    }
+
+    /// Removes a stage that nothing loads any more, but for what the caller is about to change.
+    pub(super) fn remove(&mut self, at: usize) -> FlatStage {
+        self.forget_loads(at);
+        self.gone[at] = true;
+        let stage = self.stages[at].clone();
+        self.by_name.remove(&stage.stage.name);
+        stage
+    }
+
+    /// Closes the gaps that removed stages left.
+    pub(super) fn compact(&mut self) {
+        let mut gone = std::mem::take(&mut self.gone).into_iter();
+        self.stages.retain(|_| !gone.next().expect("one for each stage"));
+        self.gone = vec![false; self.stages.len()];
+        self.by_name = self.stages.iter().enumerate().map(|(i, s)| (s.stage.name.clone(), i)).collect();
+        self.users.clear();
+        (0..self.stages.len()).for_each(|at| self.note_loads(at));
+    }
+
+    /// The stage of that name, if a stage computes it.
+    pub(super) fn find(&self, name: &Symbol) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// A kernel may see an array in another shape than it has: its loads, in the shape that it has.
@@ -100,10 +162,10 @@ impl Flat {
     /// Loads of stages, with the indices of axes of extent 1 left out.
     fn squeeze_loads(&self, body: &Expr) -> Expr {
         body.replace_loads(&mut |source, at| {
-            let stage = self.stages.iter().find(|s| s.stage.name == *source)?;
+            let dtype = self.stages[self.find(source)?].stage.body.dtype();
             let shape = &self.shapes[source];
             let at = at.iter().zip(shape).filter(|(_, size)| !size.is(1)).map(|(i, _)| i.clone());
-            Some(Expr::load(source.clone(), stage.stage.body.dtype(), at.collect::<Vec<_>>()))
+            Some(Expr::load(source.clone(), dtype, at.collect::<Vec<_>>()))
         })
     }
 
@@ -119,11 +181,9 @@ impl Flat {
 
     /// Replaces every array that is another one in a different shape by that one.
     pub(super) fn resolve_views(&mut self) {
-        let mut at = 0;
-        while at < self.stages.len() {
-            match self.view_of(at) {
-                Some(source) => self.replace_view(at, &source),
-                None => at += 1,
+        for at in 0..self.stages.len() {
+            if let Some(source) = self.view_of(at) {
+                self.replace_view(at, &source);
             }
         }
     }
@@ -144,7 +204,7 @@ impl Flat {
         // An output must be written: it takes the place of the array that it views, if that has none yet.
         match dest {
             Some(Arg::Output(_)) => {
-                let behind = self.stages.iter().find(|s| s.stage.name == *source)?;
+                let behind = &self.stages[self.find(source)?];
                 (!matches!(behind.dest, Some(Arg::Output(_)))).then(|| source.clone())
             }
             _ => Some(source.clone()),
@@ -152,8 +212,9 @@ impl Flat {
     }
 
     fn replace_view(&mut self, at: usize, source: &Symbol) {
-        let view = self.stages.remove(at);
-        if let Some(behind) = self.stages.iter_mut().find(|s| s.stage.name == *source) {
+        let view = self.remove(at);
+        if let Some(behind) = self.find(source) {
+            let behind = &mut self.stages[behind];
             behind.origin = behind.origin.join(&view.origin);
             if matches!(view.dest, Some(Arg::Output(_))) {
                 behind.dest = view.dest;
@@ -162,37 +223,38 @@ impl Flat {
         let from: Vec<Dim> = view.stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
         let to = self.load_shape(source);
         let dtype = view.stage.body.dtype();
-        for user in &mut self.stages {
-            let ranges = all_ranges(&user.stage);
-            let mut found = false;
-            user.stage.body = user.stage.body.replace_loads(&mut |name, index| {
+        for user in self.users(&view.stage.name) {
+            let stage = &self.stages[user].stage;
+            let ranges = all_ranges(stage);
+            let body = stage.body.replace_loads(&mut |name, index| {
                 if *name != view.stage.name {
                     return None;
                 }
-                found = true;
                 let index: Vec<Expr> = match indices(index) {
                     Some(index) => reshaped(&to, &from, &index, &ranges),
                     None => reshaped_values(index, &from, &to),
                 };
                 Some(Expr::load(source.clone(), dtype, index))
             });
-            if found {
-                user.origin = view.origin.join(&user.origin);
-            }
+            self.set_body(user, body, &view.origin);
         }
     }
 
-    /// The stages that load `name`.
+    /// The stages that load `name`, in order.
     pub(super) fn users(&self, name: &Symbol) -> Vec<usize> {
-        (0..self.stages.len())
-            .filter(|&i| crate::lower::to_stages::loads(&self.stages[i].stage.body, name))
-            .collect()
+        self.users.get(name).map_or_else(Vec::new, |users| users.iter().copied().collect())
     }
+}
 
-    /// The stages by name.
-    pub(super) fn index(&self) -> BTreeMap<Symbol, usize> {
-        self.stages.iter().enumerate().map(|(i, s)| (s.stage.name.clone(), i)).collect()
-    }
+/// The arrays that an expression loads.
+pub(super) fn loaded(body: &Expr) -> BTreeSet<Symbol> {
+    let mut names = BTreeSet::new();
+    body.walk(&mut |e| {
+        if let ExprKind::Load { source, .. } = e.kind() {
+            names.insert(source.clone());
+        }
+    });
+    names
 }
 
 /// The name that an argument has among the stages.

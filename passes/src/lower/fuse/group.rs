@@ -6,10 +6,9 @@
 use std::collections::BTreeSet;
 
 use ir::Dim;
-use ir::dim::Symbol;
 use ir::kernel::{ExprKind, Stage};
 
-use super::flat::{Flat, indices};
+use super::flat::{Flat, indices, loaded};
 use crate::kernel::{has_fold, is_contraction};
 
 /// A group without a common axis runs in one thread; it may have at most so many elements.
@@ -26,11 +25,10 @@ pub(super) struct Group {
 
 /// The groups, in an order in which they can run.
 pub(super) fn group(flat: &Flat) -> Vec<Group> {
-    let index = flat.index();
     let producers: Vec<BTreeSet<usize>> = flat
         .stages
         .iter()
-        .map(|s| loaded(&s.stage).iter().filter_map(|name| index.get(name).copied()).collect())
+        .map(|s| loaded(&s.stage.body).iter().filter_map(|name| flat.find(name)).collect())
         .collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut of: Vec<usize> = Vec::with_capacity(flat.stages.len());
@@ -43,9 +41,8 @@ pub(super) fn group(flat: &Flat) -> Vec<Group> {
         candidates.sort_by_key(|&g| !has_contraction(flat, &groups[g]));
         let joined = candidates.into_iter().find_map(|g| {
             let prefix = joint_prefix(flat, &groups[g], at)?;
-            let through_others = producers[at]
-                .iter()
-                .any(|&p| of[p] != g && reaches(&producers, &of, p, g, &mut BTreeSet::new()));
+            let through_others =
+                producers[at].iter().any(|&p| of[p] != g && reaches(&producers, &of, &groups, p, g));
             (!through_others).then_some((g, prefix))
         });
         match joined {
@@ -118,36 +115,29 @@ fn shared_axes(user: &Stage, producer: &Stage) -> usize {
     shared
 }
 
-fn loaded(stage: &Stage) -> BTreeSet<Symbol> {
-    let mut names = BTreeSet::new();
-    stage.body.walk(&mut |e| {
-        if let ExprKind::Load { source, .. } = e.kind() {
-            names.insert(source.clone());
-        }
-    });
-    names
-}
-
 /// Does stage `from` depend on a stage of group `target` through stages of other groups? A group runs as a whole, so
 /// all members of a group on the way count.
 fn reaches(
     producers: &[BTreeSet<usize>],
     of: &[usize],
+    groups: &[Group],
     from: usize,
     target: usize,
-    seen: &mut BTreeSet<usize>,
 ) -> bool {
-    let group = of[from];
-    if group == target {
-        return true;
+    let first = groups[target].stages[0];
+    let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
+    while let Some(stage) = todo.pop() {
+        let group = of[stage];
+        if group == target {
+            return true;
+        }
+        // What stands before the target cannot depend on it.
+        let stages = &groups[group].stages;
+        if stages.last().is_some_and(|&last| last > first) && seen.insert(group) {
+            todo.extend(stages.iter().flat_map(|&stage| &producers[stage]));
+        }
     }
-    if !seen.insert(group) {
-        return false;
-    }
-    (0..of.len())
-        .filter(|&s| of[s] == group)
-        .flat_map(|s| &producers[s])
-        .any(|&p| of[p] != group && reaches(producers, of, p, target, seen))
+    false
 }
 
 /// The groups sorted so that each comes after those that it depends on; among those that could run, the one with

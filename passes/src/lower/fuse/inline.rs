@@ -21,14 +21,12 @@ const CHEAP_PLACES: usize = 4;
 
 /// Inlines until nothing more can be, producers first.
 pub(super) fn inline(flat: &mut Flat) {
-    let mut at = 0;
-    while at < flat.stages.len() {
-        if should_inline(flat, at) {
+    for at in 0..flat.stages.len() {
+        if !flat.is_gone(at) && should_inline(flat, at) {
             inline_stage(flat, at);
-        } else {
-            at += 1;
         }
     }
+    flat.compact();
 }
 
 /// A place where an array is loaded.
@@ -83,21 +81,20 @@ fn is_pointwise_on_same_axes(flat: &Flat, site: &Site, axes: &[(Symbol, Dim)]) -
 fn follows_producer(flat: &Flat, at: usize) -> bool {
     let stage = &flat.stages[at].stage;
     let own: Vec<Dim> = stage.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
-    flat.stages.iter().any(|producer| {
-        if !has_fold(&producer.stage.body) || producer.stage.axes.len() != stage.axes.len() {
+    super::flat::loaded(&stage.body).iter().filter_map(|source| flat.find(source)).any(|producer| {
+        let producer = &flat.stages[producer].stage;
+        if !has_fold(&producer.body) || producer.axes.len() != stage.axes.len() {
             return false;
         }
-        let mut loaded = false;
         let mut same = true;
         stage.body.walk(&mut |e| {
             if let ExprKind::Load { source, at, .. } = e.kind()
-                && *source == producer.stage.name
+                && *source == producer.name
             {
-                loaded = true;
                 same &= indices(at).as_ref() == Some(&own);
             }
         });
-        loaded && same && flat.users(&producer.stage.name) == [at]
+        same && flat.users(&producer.name) == [at]
     })
 }
 
@@ -193,16 +190,15 @@ fn weight(body: &Expr) -> Weight {
 
 /// Replaces every load of stage `at` by its body, and removes it.
 fn inline_stage(flat: &mut Flat, at: usize) {
-    let producer = flat.stages.remove(at);
+    let producer = flat.remove(at);
     let Stage { name, axes, body } = &producer.stage;
-    for user in &mut flat.stages {
-        if !crate::lower::to_stages::loads(&user.stage.body, name) {
-            continue;
-        }
-        let ranges = ranges_of(&user.stage.axes);
-        user.stage.body = put(&user.stage.body, name, axes, body, &ranges);
-        user.origin = producer.origin.join(&user.origin);
+    for user in flat.users(name) {
+        let stage = &flat.stages[user].stage;
+        let ranges = ranges_of(&stage.axes);
+        let inlined = put(&stage.body, name, axes, body, &ranges);
+        flat.set_body(user, inlined, &producer.origin);
         if !matches!(weight(body), Weight::Moves { .. }) {
+            let user = &mut flat.stages[user];
             user.ops = producer.ops.iter().chain(&user.ops).cloned().collect();
         }
     }

@@ -21,6 +21,7 @@ use ir::program::Program;
 use ir::{At, Origin};
 
 use crate::error::PassError;
+use crate::lower::Names;
 use crate::pass::{About, Changed, Cx, ProgramPass};
 
 /// See the [module](self).
@@ -39,13 +40,13 @@ impl ProgramPass for Fuse {
         }
         let before = program.clone();
         let entries = std::mem::take(&mut program.entries);
-        let mut kernels = Vec::new();
+        let (mut kernels, mut names) = (Vec::new(), Names::default());
         for entry in entries {
             let mut flat = flat::Flat::open(program, &entry);
             flat.resolve_views();
             inline::inline(&mut flat);
             let groups = group::group(&flat);
-            program.entries.push(emit::emit(&flat, &groups, entry, &mut kernels));
+            program.entries.push(emit::emit(&flat, &groups, entry, &mut kernels, &mut names));
         }
         program.kernels = kernels;
         crate::lower::drop_unused_weights(program);
