@@ -158,8 +158,8 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::cli::zoo_model",
-        "There is no built-in model of that name; the zoo is empty.",
-        "Give a file.",
+        "There is no built-in model of that name.",
+        "`egraft zoo list` shows those that there are; or give a file.",
     ),
     code(
         "egraft::cranelift::codegen",

@@ -67,11 +67,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// A built-in model that does not exist.
-    #[error("there is no built-in model `{name}`: the zoo is empty")]
+    #[error("there is no built-in model `{name}`")]
     ZooModel {
         /// What was asked for.
         name: String,
     },
+    /// A built-in model that is not built with these settings.
+    #[error(transparent)]
+    Zoo(#[from] zoo::ZooError),
     /// What an ONNX model says wrong, or uses beyond what we have.
     #[cfg(feature = "onnx")]
     #[error("{}: {failure}", path.display())]
@@ -249,6 +252,7 @@ impl Error {
             Error::UnknownFormat { .. } => "egraft::cli::unknown_format",
             Error::WithoutOnnx { .. } => "egraft::cli::without_onnx",
             Error::ZooModel { .. } => "egraft::cli::zoo_model",
+            Error::Zoo(_) => "egraft::cli::settings",
             #[cfg(feature = "onnx")]
             Error::Import { failure, .. } => {
                 failure.problems().first().map_or("egraft::cli::bug", |at| at.error.code())
@@ -286,7 +290,8 @@ impl Error {
                 "a model ends in .onnx, .ir, .kir or .prog, or is called zoo:NAME; an artifact is what `egraft compile` wrote"
             }
             Error::WithoutOnnx { .. } => "build egraft with its default features",
-            Error::ZooModel { .. } => "give a file: .onnx, .ir, .kir or .prog",
+            Error::ZooModel { .. } => "`egraft zoo list` shows those that there are",
+            Error::Zoo(_) => "`egraft zoo list` shows what each model can be built with",
             Error::WeightsFile { .. } => {
                 "texts and their weights.bin belong together in a folder; `egraft compile MODEL -o OUT --dump DIR` writes them"
             }

@@ -20,6 +20,8 @@ pub struct Options {
     pub dims: Vec<(Symbol, i64)>,
     /// Inputs that get a shape.
     pub input_shapes: Vec<(String, Vec<Dim>)>,
+    /// What a built-in model is built with: `channels` and `32`, say.
+    pub settings: Vec<(String, String)>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
     pub mcpu: String,
     /// Verify the intermediate form after every pass. A violation is a bug of the compiler.
@@ -35,6 +37,7 @@ impl Default for Options {
             disabled_rules: Vec::new(),
             dims: Vec::new(),
             input_shapes: Vec::new(),
+            settings: Vec::new(),
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
         }

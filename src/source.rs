@@ -49,7 +49,7 @@ impl Source {
 /// Everything that speaks against the model, as far as it can be told at once.
 pub fn load(path: &Path, options: &Options) -> Result<Source, Error> {
     if let Some(name) = path.to_str().and_then(|text| text.strip_prefix("zoo:")) {
-        return Err(Error::ZooModel { name: name.to_owned() });
+        return build(name, options);
     }
     match extension(path).as_deref() {
         Some("onnx") => load_onnx(path, options),
@@ -57,6 +57,17 @@ pub fn load(path: &Path, options: &Options) -> Result<Source, Error> {
         Some("kir" | "prog") => load_text(path, options, parse_program),
         _ => Err(Error::UnknownFormat { path: path.to_owned() }),
     }
+}
+
+/// Builds a built-in model with the settings in `options`.
+///
+/// # Errors
+/// A name or a setting that there is not.
+pub fn build(name: &str, options: &Options) -> Result<Source, Error> {
+    let entry = zoo::find(name).ok_or_else(|| Error::ZooModel { name: name.to_owned() })?;
+    let mut source = Source::of_graph(entry.build(&options.settings)?, options);
+    apply(&mut source.state, options)?;
+    Ok(source)
 }
 
 /// Whether a path names a model rather than an artifact.

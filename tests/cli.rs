@@ -1,16 +1,21 @@
 //! The command line from outside: exit codes, streams, JSON, what is refused and how, and that no input makes it
 //! panic.
 
+#[path = "cli/damaged.rs"]
+mod damaged;
+#[path = "cli/external.rs"]
+mod external;
+#[path = "cli/reports.rs"]
+mod reports;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use egraft::{ErrorKind, Options};
-use harness::program::{Done, call, egraft, mentions, run};
-use harness::{Random, root};
+use harness::program::{Done, call, egraft, run};
+use harness::root;
 use ir::{DType, Tensor};
-use serde_json::Value;
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -53,8 +58,6 @@ fn save(path: &Path, tensor: &Tensor) {
     runner::files::npy::write(&tensor, &mut bytes).expect("memory takes it");
     fs::write(path, bytes).expect("the folder is writable");
 }
-
-// Usage.
 
 #[test]
 fn bad_usage_is_refused_without_results() {
@@ -171,8 +174,6 @@ fn missing_files_are_named() {
     say(folder.path(), "check {D}/folder.onnx").refused("egraft::cli::read", &[]);
 }
 
-// Output.
-
 #[test]
 fn outputs_that_cannot_be_written_leave_nothing() {
     let folder = folder();
@@ -269,207 +270,6 @@ fn a_full_disk_is_a_failure() {
     assert!(err.contains("egraft::cli::stdout"), "{err}");
 }
 
-// JSON.
-
-#[track_caller]
-fn has_keys(value: &Value, keys: &[&str]) {
-    let object = value.as_object().unwrap_or_else(|| panic!("this is no object: {value}"));
-    for key in keys {
-        assert!(object.contains_key(*key), "`{key}` is missing in {value}");
-    }
-}
-
-/// Kinds of kernels that tools may rely on.
-const KINDS: [&str; 12] = [
-    "attention",
-    "route",
-    "plan",
-    "grouped_matmul",
-    "combine",
-    "matmul",
-    "conv",
-    "fused",
-    "data",
-    "sort",
-    "scan",
-    "other",
-];
-
-#[test]
-fn compile_and_inspect_report_in_json() {
-    let folder = folder();
-    for line in ["compile {M} -o {D}/m --json", "inspect {M} --kernels --json"] {
-        let report = say(folder.path(), line).succeeds().json();
-        has_keys(
-            &report,
-            &["model", "target", "kernels", "peak_bytes", "weight_bytes", "passes", "rewrites"],
-        );
-        assert!(report["rewrites"].is_object() && report["weight_bytes"].is_u64(), "{report}");
-        let kernels = report["kernels"].as_array().expect("a list");
-        assert!(!kernels.is_empty());
-        for kernel in kernels {
-            has_keys(kernel, &["name", "kind", "origins", "rules", "flops", "bytes_read", "bytes_written"]);
-            assert!(KINDS.iter().any(|kind| kernel["kind"] == *kind), "{kernel}");
-            let is_size = |key: &str| kernel[key].is_u64() || kernel[key].is_string();
-            assert!(["flops", "bytes_read", "bytes_written"].into_iter().all(is_size), "{kernel}");
-            assert!(kernel["origins"].as_array().is_some_and(|origins| !origins.is_empty()), "{kernel}");
-        }
-        let passes = report["passes"].as_array().expect("a list");
-        assert!(passes.len() > 5);
-        for pass in passes {
-            has_keys(pass, &["name", "ms", "changed"]);
-            assert!(
-                pass["ms"].as_f64().is_some_and(|ms| ms >= 0.0) && pass["changed"].is_boolean(),
-                "{pass}"
-            );
-        }
-    }
-    // Sizes are numbers where they are known.
-    let fixed = say(folder.path(), "inspect {M} --kernels --json --dim batch=4").succeeds().json();
-    assert_eq!(fixed["kernels"][0]["bytes_written"], 4 * 16 * 64 * 4);
-    assert_eq!(fixed["options"]["dims"]["batch"], 4);
-    let symbolic = say(folder.path(), "inspect {M} --kernels --json").succeeds().json();
-    assert_eq!(symbolic["kernels"][0]["bytes_written"], "4096*batch");
-}
-
-#[test]
-fn every_reporting_verb_speaks_json() {
-    let folder = folder();
-    say(folder.path(), "compile {M} -o {D}/m").succeeds();
-    for (line, keys) in [
-        ("run {M} {I} --json", &["entry", "outputs"][..]),
-        ("run {D}/m {I} --json", &["entry", "outputs"]),
-        (
-            "run {D}/m {I} --json --bench 2 --warmup 0",
-            &["entry", "threads", "ms", "min", "median", "p90", "p99"],
-        ),
-        ("run {D}/m --json --inspect", &["header", "entries", "kernels", "weight_bytes", "meta"]),
-        ("verify {M} --json", &["model", "ok", "cases"]),
-        ("check {M} --json", &["model", "ok", "problems"]),
-        (
-            "inspect {M} --json",
-            &["model", "blake3", "producer", "entries", "ops", "parameters", "weight_bytes"],
-        ),
-        ("inspect {D}/m --json", &["header", "entries", "kernels", "weights", "weight_bytes", "meta"]),
-        ("explain egraft::op::size --json", &["code", "meaning", "remedy"]),
-        ("explain --json", &["codes"]),
-        ("ops --json", &["ops"]),
-        ("ops conv --json", &["name", "operands", "attributes", "onnx"]),
-        ("passes --json", &["passes", "pipelines"]),
-        ("zoo list --json", &["models"]),
-        ("compile {M} -o {D}/m.kir --emit kir --json", &["model", "output", "passes"]),
-    ] {
-        has_keys(&say(folder.path(), line).succeeds().json(), keys);
-    }
-    let outputs = say(folder.path(), "run {M} {I} --json").succeeds().json();
-    let output = &outputs["outputs"][0];
-    has_keys(output, &["name", "dtype", "shape", "values", "truncated"]);
-    assert_eq!((&output["dtype"], output["values"].as_array().map(Vec::len)), (&"f32".into(), Some(10)));
-}
-
-// Help.
-
-/// The options that each verb has, of those that users know from other tools.
-const OPTIONS: [(&str, &str); 11] = [
-    ("compile", "--output -o --emit --opt -O --dump --timing COMMON"),
-    ("run", "--input --inputs --outputs --seed --bench --warmup --entry --inspect COMMON"),
-    ("verify", "--data --through --against --atol --rtol --per-node --seed COMMON"),
-    ("check", "COMMON"),
-    ("inspect", "--kernels COMMON"),
-    ("explain", "--json"),
-    ("opt", "--passes --stop-after --start-from --print-after --output --timing COMMON"),
-    ("ops", "--markdown --json"),
-    ("passes", "--json"),
-    ("zoo", "--json list build"),
-    ("completions", "bash zsh fish"),
-];
-
-const COMMON: &str =
-    "--target --mcpu --threads --dim --input-shape --fp --disable-rule --no-fallback --set --json";
-
-#[test]
-fn help_names_every_option() {
-    let all = call(["--help"]).succeeds().out;
-    for (verb, options) in OPTIONS {
-        assert!(mentions(&all, verb), "{verb}:\n{all}");
-        let help = call([verb, "--help"]).succeeds().out;
-        let short = call([verb, "-h"]).succeeds().out;
-        for option in options.replace("COMMON", COMMON).split_whitespace() {
-            assert!(mentions(&help, option), "{verb} {option}:\n{help}");
-            assert!(mentions(&short, option), "{verb} {option}:\n{short}");
-        }
-    }
-    assert_eq!(call(["--version"]).succeeds().out, concat!("egraft ", env!("CARGO_PKG_VERSION"), "\n"));
-    for code in ["0 success", "1 mismatch", "2 bad usage", "70"] {
-        assert!(mentions(&all, code), "{code}:\n{all}");
-    }
-}
-
-#[test]
-fn an_artifact_knows_the_options_of_run() {
-    let folder = folder();
-    say(folder.path(), "compile {M} -o {D}/m").succeeds();
-    let program = folder.path().join("m");
-    let help = run(Command::new(&program).arg("--help")).succeeds().out;
-    let of_run = call(["run", "--help"]).succeeds().out;
-    let options =
-        "--input --inputs --outputs --seed --dim --entry --threads --bench --warmup --json --inspect";
-    for option in options.split_whitespace() {
-        assert!(mentions(&help, option) && mentions(&of_run, option), "{option}");
-    }
-    run(Command::new(&program).args(["--thread", "2"])).refused("egraft::runner::usage", &["--threads"]);
-    // What is about compiling is refused for what is compiled.
-    for option in ["-O0", "--mcpu host", "--input-shape image:1x1x8x8", "--fp strict"] {
-        say(folder.path(), &format!("run {{D}}/m {option}")).refused("egraft::runner::usage", &["compiling"]);
-    }
-}
-
-#[test]
-fn every_code_is_explained() {
-    let all = call(["explain", "--json"]).succeeds().json();
-    let codes = all["codes"].as_array().expect("a list");
-    assert!(codes.len() > 50, "{}", codes.len());
-    let listed = call(["explain"]).succeeds().out;
-    for code in codes {
-        let text = |key: &str| code[key].as_str().expect("a text").to_owned();
-        assert!(text("meaning").len() > 15 && text("remedy").len() > 5, "{code}");
-        assert!(listed.lines().any(|line| line.starts_with(&text("code"))), "{code}");
-        let told = call(["explain", &text("code")]).succeeds().out;
-        for part in [text("code"), text("meaning"), text("remedy")] {
-            assert!(told.contains(&part), "`{part}` is not in it:\n{told}");
-        }
-    }
-}
-
-#[test]
-fn the_reference_of_ops_is_up_to_date() {
-    let written = fs::read_to_string(root().join("docs/ops.md")).expect("it is there");
-    let told = call(["ops", "--markdown"]).succeeds().out;
-    assert!(written == told, "docs/ops.md is old: write `egraft ops --markdown` to it");
-    let lines = call(["ops"]).succeeds().out;
-    assert!(lines.lines().count() > 80 && lines.contains("Conv"), "{lines}");
-    let conv = call(["ops", "conv"]).succeeds().out;
-    assert!(conv.contains("groups") || conv.contains("group"), "{conv}");
-}
-
-#[test]
-fn passes_and_completions_are_listed() {
-    let passes = call(["passes"]).succeeds().out;
-    for pass in ["fold_constants", "canonicalize", "cse", "dce", "expand", "fuse", "schedule", "plan_memory"]
-    {
-        assert!(passes.lines().any(|line| line.starts_with(pass)), "{pass}:\n{passes}");
-    }
-    for shell in ["bash", "zsh", "fish"] {
-        let script = call(["completions", shell]).succeeds().out;
-        assert!(
-            ["egraft", "compile", "verify", "input-shape"].iter().all(|word| script.contains(word)),
-            "{shell}"
-        );
-    }
-}
-
-// Choices that change what is made.
-
 #[test]
 fn sizes_can_be_fixed() {
     let folder = folder();
@@ -511,8 +311,6 @@ fn opt_runs_chosen_passes() {
     say(folder.path(), "opt {D}/m.kir --start-from expand --stop-after expand").exits(2);
 }
 
-// Verify.
-
 #[test]
 fn verify_compares_with_data_and_reference() {
     let folder = folder();
@@ -553,8 +351,6 @@ fn verify_compares_with_data_and_reference() {
     say(folder.path(), "verify {M} --data {D}/wrong.safetensors --against reference").succeeds();
     say(folder.path(), "verify {M} --data {D}").refused("egraft::cli::no_data", &["image"]);
 }
-
-// Inputs at run time.
 
 #[test]
 fn inputs_that_do_not_fit_are_refused() {
@@ -606,309 +402,6 @@ fn inputs_that_do_not_fit_are_refused() {
     say(folder.path(), "run {D}/m {D}/good.npy --dim batch=2").succeeds();
 }
 
-// Damaged files.
-
-/// Bytes that are not what they should be: cut at several places, and random.
-fn spoiled(good: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut random = Random::new(good.len() as u64);
-    let mut all: Vec<(String, Vec<u8>)> = [0, 1, 7, good.len() / 3, good.len() / 2, good.len() * 9 / 10]
-        .into_iter()
-        .map(|len| (format!("cut to {len} bytes"), good[..len].to_vec()))
-        .collect();
-    for len in [1, 16, 300, 5000] {
-        all.push((format!("{len} random bytes"), (0..len).map(|_| random.bits() as u8).collect()));
-    }
-    all.push(("zeros".to_owned(), vec![0; 4096]));
-    all
-}
-
-#[test]
-fn damaged_models_are_refused() {
-    let folder = folder();
-    let dump = folder.path().join("dump");
-    say(folder.path(), "compile {M} -o {D}/m --dump {D}/dump").succeeds();
-    fs::remove_file(folder.path().join("m")).expect("it was written");
-    let find = |extension: &str| {
-        let name = names(&dump).into_iter().find(|name| name.ends_with(extension)).expect("it was dumped");
-        dump.join(name)
-    };
-    let good = [
-        ("onnx", digits()),
-        ("ir", find(".ir")),
-        ("kir", find(".kir")),
-        ("prog", find(".prog")),
-        ("bin", dump.join("weights.bin")),
-    ];
-    let place = folder.path().join("bad");
-    fs::create_dir(&place).expect("writable");
-    fs::copy(find(".ir"), place.join("whole.ir")).expect("writable");
-    let mut count = 0;
-    for (extension, good) in good {
-        for (what, bytes) in spoiled(&fs::read(&good).expect("it is there")) {
-            let is_weights = extension == "bin";
-            let bad =
-                if is_weights { place.join("weights.bin") } else { place.join(format!("m.{extension}")) };
-            fs::write(&bad, &bytes).expect("writable");
-            if !is_weights {
-                fs::copy(dump.join("weights.bin"), place.join("weights.bin")).expect("writable");
-            }
-            let model = if is_weights { place.join("whole.ir") } else { bad };
-            let model = model.display();
-            let verbs = [
-                format!("check {model}"),
-                format!("compile {model} -o {{D}}/out"),
-                format!("run {model}"),
-                format!("opt {model}"),
-            ];
-            // One of the verbs for each is enough: they read models in one way.
-            let done = say(folder.path(), &verbs[count % verbs.len()]);
-            assert!(done.code == Some(2) && done.err.contains("egraft::"), "{extension} {what}: {done}");
-            done.exits(2);
-            assert_eq!(names(folder.path()), ["bad", "dump"], "{extension} {what}");
-            count += 1;
-        }
-    }
-    println!("{count} damaged models refused");
-}
-
-#[test]
-fn damaged_tensors_are_refused() {
-    let folder = folder();
-    let x =
-        runner::files::read_one(&root().join("models/zoo/digits/3.npy")).unwrap_or_else(|e| panic!("{e}"));
-    let mut count = 0;
-    for extension in ["npy", "npz", "safetensors"] {
-        let (good, bad) = (folder.path().join("good").with_extension(extension), folder.path().join("bad"));
-        let bad = bad.with_extension(extension);
-        match extension {
-            "npy" => drop(fs::copy(root().join("models/zoo/digits/3.npy"), &good).expect("writable")),
-            _ => runner::files::write_all(&good, &[("image", &x)]).expect("writable"),
-        }
-        for (what, bytes) in spoiled(&fs::read(&good).expect("it is there")) {
-            fs::write(&bad, &bytes).expect("writable");
-            let option = if extension == "npy" { "" } else { "--inputs" };
-            let done = say(folder.path(), &format!("run {{M}} {option} {{D}}/bad.{extension}"));
-            assert!(done.code == Some(2), "{what}: {done}");
-            done.refused(&format!("egraft::runner::{extension}"), &[]);
-            count += 1;
-        }
-    }
-    println!("{count} damaged files of tensors refused");
-}
-
-/// The same text with something changed: a character, a number, a word, a line.
-fn changed_text(text: &str, random: &mut Random) -> String {
-    const NUMBERS: [&str; 8] =
-        ["0", "1", "-1", "3", "4294967296", "1099511627776", "9223372036854775807", "1e999"];
-    let mut pick = |count: usize| (random.bits() % count.max(1) as u64) as usize;
-    let lines: Vec<&str> = text.lines().collect();
-    let row = pick(lines.len());
-    let words: Vec<&str> = lines[row].split_inclusive([' ', ',', '(', ')', '[', ']', ':']).collect();
-    let (word, other) = (pick(words.len()), pick(words.len()));
-    let mut changed = lines[row].to_owned();
-    match pick(6) {
-        0 => return [&lines[..row], &lines[row + 1..]].concat().join("\n"),
-        1 => return [&lines[..row], &[lines[pick(lines.len())]], &lines[row..]].concat().join("\n"),
-        2 if !words.is_empty() => {
-            let mut words = words;
-            words.swap(word, other);
-            changed = words.concat();
-        }
-        3 if !words.is_empty() => {
-            let mut words = words;
-            words[word] = words[other];
-            changed = words.concat();
-        }
-        // The first number of the line from some place on.
-        4 => {
-            let from = words[..word].iter().map(|word| word.len()).sum::<usize>();
-            if let Some(at) = changed[from..].find(|c: char| c.is_ascii_digit()) {
-                let at = from + at;
-                let end =
-                    changed[at..].find(|c: char| !c.is_ascii_digit()).map_or(changed.len(), |len| at + len);
-                changed.replace_range(at..end, NUMBERS[pick(NUMBERS.len())]);
-            }
-        }
-        _ => {
-            let at = changed.char_indices().nth(pick(changed.chars().count())).map(|(at, _)| at);
-            if let Some(at) = at {
-                let character = char::from(b' ' + pick(95) as u8);
-                changed.replace_range(
-                    at..at + changed[at..].chars().next().map_or(0, char::len_utf8),
-                    &character.to_string(),
-                );
-            }
-        }
-    }
-    [&lines[..row], &[changed.as_str()], &lines[row + 1..]].concat().join("\n")
-}
-
-/// The same bytes with a few changed.
-fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut changed = bytes.to_vec();
-    for _ in 0..1 + random.bits() % 3 {
-        let at = random.bits() as usize % changed.len();
-        changed[at] = match random.bits() % 3 {
-            0 => bytes[random.bits() as usize % bytes.len()],
-            1 => bytes[at] ^ 1 << (random.bits() % 8),
-            _ => random.bits() as u8,
-        };
-    }
-    changed
-}
-
-/// How often each file is changed.
-const ROUNDS: usize = 60;
-
-/// Models in any form with a few things changed are compiled or refused. In this process, so that they can be many.
-#[test]
-fn changed_models_never_panic() {
-    let folder = folder();
-    let mut sources = Vec::new();
-    for name in ["cnn_small", "mlp_gelu", "functions_nested", "shape_split_heads"] {
-        let dump = folder.path().join(name);
-        let line = format!("compile {} -o {{D}}/m --dump {}", model(name).display(), dump.display());
-        say(folder.path(), &line).succeeds();
-        fs::copy(model(name), dump.join("model.onnx")).expect("writable");
-        for extension in [".onnx", ".ir", "to_stages.kir", "schedule.kir", ".prog"] {
-            let of_kind = names(&dump).into_iter().rfind(|name| name.ends_with(extension));
-            sources.push(dump.join(of_kind.unwrap_or_else(|| panic!("there is no {extension} of {name}"))));
-        }
-    }
-    let mut random = Random::new(11);
-    let (mut good, mut refused, mut wrong) = (0, 0, Vec::new());
-    for source in sources {
-        let bytes = fs::read(&source).expect("it is there");
-        let extension = source.extension().and_then(OsStr::to_str).expect("they have one");
-        // Beside the original: that is where weights are.
-        let path = source.with_file_name(format!("changed.{extension}"));
-        for _ in 0..ROUNDS {
-            let changed = match std::str::from_utf8(&bytes).ok().filter(|_| extension != "onnx") {
-                Some(text) => changed_text(text, &mut random).into_bytes(),
-                None => changed_bytes(&bytes, &mut random),
-            };
-            fs::write(&path, &changed).expect("writable");
-            let options = Options { verify: true, ..Options::default() };
-            let compiled = std::panic::catch_unwind(|| {
-                egraft::load(&path, &options).and_then(|model| egraft::compile(model, &options, &mut ()))
-            });
-            let why = match compiled {
-                Ok(Ok(_)) => {
-                    good += 1;
-                    continue;
-                }
-                Ok(Err(error)) if error.kind() != ErrorKind::Bug => {
-                    refused += 1;
-                    continue;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it panics".to_owned(),
-            };
-            let what = source.strip_prefix(folder.path()).unwrap_or(&source).display();
-            let difference = String::from_utf8_lossy(&changed)
-                .lines()
-                .zip(String::from_utf8_lossy(&bytes).lines())
-                .find(|(is, was)| is != was)
-                .map(|(is, was)| format!("  was {was}\n  is  {is}"));
-            wrong.push(format!("{what}: {why}\n{}", difference.unwrap_or_default()));
-        }
-    }
-    println!("{good} changed models compile, {refused} are refused");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(good > 20 && refused > 100, "both should be common: {good} and {refused}");
-}
-
-// External data.
-
-/// Copies the model with external data: `weights_a.bin`, `data/weights_b.bin`, `data/bias.bin`.
-fn with_external_data(folder: &Path) {
-    let from = case("external_data");
-    fs::create_dir_all(folder.join("data")).expect("writable");
-    for file in ["model.onnx", "weights_a.bin", "data/weights_b.bin", "data/bias.bin"] {
-        fs::copy(from.join(file), folder.join(file)).expect("it is there");
-    }
-}
-
-#[test]
-fn external_data_stays_inside_its_folder() {
-    let folder = folder();
-    let place = folder.path().join("model");
-    with_external_data(&place);
-    let check = |line: &str| say(folder.path(), line);
-    check("check {D}/model/model.onnx").succeeds();
-    let expected = format!("verify {{D}}/model/model.onnx --data {}", case("external_data").display());
-    check(&expected).succeeds();
-    for invalid in ["external_parent", "external_parent_inside", "external_absolute"] {
-        let model = root().join("tests/data/onnx/invalid").join(invalid).join("model.onnx");
-        call([OsStr::new("check"), model.as_os_str()]).refused("egraft::onnx::external_path", &["w"]);
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn links_are_followed_inside_only() {
-    use std::os::unix::fs::symlink;
-    let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    let check = |line: &str| say(folder.path(), line);
-
-    // Out of the folder: a file, a folder, and a link behind a link.
-    for escape in ["file", "data", "twice"] {
-        let place = at(escape);
-        with_external_data(&place);
-        let outside = at(&format!("outside-{escape}"));
-        fs::create_dir(&outside).expect("writable");
-        match escape {
-            "data" => {
-                fs::rename(place.join("data"), outside.join("data")).expect("writable");
-                symlink(outside.join("data"), place.join("data")).expect("writable");
-            }
-            _ => {
-                fs::rename(place.join("weights_a.bin"), outside.join("w")).expect("writable");
-                if escape == "twice" {
-                    symlink(outside.join("w"), place.join("data/inner")).expect("writable");
-                    symlink("data/inner", place.join("weights_a.bin")).expect("writable");
-                } else {
-                    symlink(outside.join("w"), place.join("weights_a.bin")).expect("writable");
-                }
-            }
-        }
-        let done = check(&format!("check {{D}}/{escape}/model.onnx"));
-        done.refused("egraft::onnx::external_path", &["link"]);
-    }
-
-    // Inside of the folder.
-    let place = at("inside");
-    with_external_data(&place);
-    fs::rename(place.join("weights_a.bin"), place.join("data/a")).expect("writable");
-    symlink("data/a", place.join("weights_a.bin")).expect("writable");
-    check("check {D}/inside/model.onnx").succeeds();
-
-    // As model hubs do it: snapshots of links into a folder of blobs.
-    let (snapshot, blobs) = (at("hub/snapshots/abc"), at("hub/blobs"));
-    with_external_data(&snapshot);
-    fs::create_dir_all(&blobs).expect("writable");
-    for (blob, file, up) in [
-        ("1f", "model.onnx", "../.."),
-        ("2a", "weights_a.bin", "../.."),
-        ("3b", "data/weights_b.bin", "../../.."),
-        ("4c", "data/bias.bin", "../../.."),
-    ] {
-        fs::rename(snapshot.join(file), blobs.join(blob)).expect("writable");
-        symlink(format!("{up}/blobs/{blob}"), snapshot.join(file)).expect("writable");
-    }
-    check("check {D}/hub/snapshots/abc/model.onnx").succeeds();
-    let line = "verify {D}/hub/snapshots/abc/model.onnx --data";
-    check(&format!("{line} {}", case("external_data").display())).succeeds();
-    // A blob that is a link out of the hub is an escape, too.
-    let outside = at("outside-hub");
-    fs::rename(blobs.join("2a"), &outside).expect("writable");
-    symlink(&outside, blobs.join("2a")).expect("writable");
-    check("check {D}/hub/snapshots/abc/model.onnx").refused("egraft::onnx::external_path", &["link"]);
-}
-
-// Diagnostics.
-
 #[test]
 fn diagnostics_point_into_the_model() {
     let folder = folder();
@@ -925,6 +418,33 @@ fn diagnostics_point_into_the_model() {
     let done =
         call([OsStr::new("check"), model.as_os_str()]).refused("egraft::op::size", &["matmul", "MatMul"]);
     assert!(done.err.contains("model.onnx") && !done.err.contains('\u{1b}'), "{done}");
+}
+
+/// What is used before it is defined is an error, also where it is used in its own definition.
+#[test]
+fn nothing_is_made_of_itself() {
+    let folder = folder();
+    let graph = "graph @g(%x: f32[n]) -> f32[n] {\n  %0 = relu %0 : f32[n]\n  return %x\n}\n";
+    let kernel = |body: &str| {
+        format!(
+            "program @p {{\n  kernel @k kind=fused [](%x: f32[4], %y: write f32[4]) loops {{\n    {body}\n    \
+             for i0 in 0..4 {{\n      %y[i0] = %x[i0]\n    }}\n  }}\n  entry @main(%x: f32[4]) -> (%y: f32[4]) \
+             {{\n    call @k(%x, %y) []\n  }}\n}}\n"
+        )
+    };
+    fs::write(folder.path().join("good.kir"), kernel("let %a = 1.0")).expect("writable");
+    say(folder.path(), "check {D}/good.kir").succeeds();
+    for (name, text) in [
+        ("node.ir", graph.to_owned()),
+        ("let.kir", kernel("let %a = %a + 1.0")),
+        ("var.kir", kernel("var %a = %a + 1.0")),
+        ("set.kir", kernel("set %a = %a + 1.0")),
+        ("set_only.kir", kernel("set %a = 1.0")),
+    ] {
+        fs::write(folder.path().join(name), text).expect("writable");
+        let done = say(folder.path(), &format!("check {{D}}/{name}")).exits(2);
+        assert!(done.err.contains("not defined") || done.err.contains("no variable"), "{done}");
+    }
 }
 
 #[test]

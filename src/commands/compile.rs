@@ -149,7 +149,7 @@ impl Compile {
             print_json(
                 out,
                 &json!({
-                    "model": source.provenance.model, "output": self.output, "passes": watch.json(), "rewrites": {},
+                    "model": source.provenance.model, "output": shown(&self.output), "passes": watch.json(), "rewrites": {},
                 }),
             )?;
         } else if self.timing {
@@ -162,9 +162,9 @@ impl Compile {
         let mut report = summary_json(compiled);
         report["passes"] = watch.json();
         report["rewrites"] = json!({});
-        report["output"] = json!(written.artifact);
-        report["header"] = json!(written.header);
-        report["weights_file"] = json!(written.sidecar);
+        report["output"] = json!(shown(&written.artifact));
+        report["header"] = json!(written.header.as_deref().map(shown));
+        report["weights_file"] = json!(written.sidecar.as_deref().map(shown));
         report["code_bytes"] = json!(compiled.image.code.len());
         report
     }
@@ -207,6 +207,11 @@ impl Compile {
         }
         Ok(())
     }
+}
+
+/// A path in JSON, which holds only text: what is none in its name is replaced.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn too_late(why: &str) -> Failure {

@@ -119,8 +119,8 @@ pub(crate) struct Common {
     #[arg(long)]
     no_fallback: bool,
     /// Configure a built-in model; repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     /// Verify the intermediate form after every pass (always on in debug builds)
     #[arg(long = "verify")]
     verify: bool,
@@ -155,6 +155,7 @@ impl Common {
             disabled_rules: self.disabled_rules.clone(),
             dims: self.dims.clone(),
             input_shapes: self.shapes.clone(),
+            settings: self.settings.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
         })
@@ -214,6 +215,11 @@ fn not_an_artifact(path: &Path, error: runtime::LoadError) -> Failure {
 /// Writes a value as JSON, with a line end.
 fn print_json(out: &mut dyn Write, value: &serde_json::Value) -> Result<(), Failure> {
     Ok(writeln!(out, "{value:#}")?)
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn dim(text: &str) -> Result<(Symbol, i64), String> {

@@ -60,7 +60,12 @@ pub struct Done {
 /// If it can't be started, or prints what is no text.
 pub fn run(command: &mut Command) -> Done {
     let line = format!("{command:?}");
-    let done = command.stdin(Stdio::null()).output();
+    let mut done = command.stdin(Stdio::null()).output();
+    // A test beside this one, just about to start a program, may still hold a file that was written here for writing.
+    while done.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ExecutableFileBusy) {
+        std::thread::yield_now();
+        done = command.output();
+    }
     let Output { status, stdout, stderr } = done.unwrap_or_else(|e| panic!("{line} does not start: {e}"));
     let text = |bytes| String::from_utf8(bytes).unwrap_or_else(|e| panic!("{line} prints no text: {e}"));
     Done { code: status.code(), out: text(stdout), err: text(stderr), line }

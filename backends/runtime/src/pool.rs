@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
-/// How often a thread looks again before it parks: a few microseconds, so that the back-to-back loops
+/// How often a thread looks again before it parks: some ten microseconds at most, so that the back-to-back loops
 /// of one run do not pay a wake-up each, and an idle pool costs nothing.
-const SPINS: usize = 1024;
+const SPINS: usize = 256;
 
 /// Chunks per thread that `run` aims at: enough that a slow thread does not hold up the rest.
 const CHUNKS_PER_THREAD: i64 = 8;

@@ -159,9 +159,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The definition of `name` (with its sigil) was reported.
-    pub(super) fn poison(&mut self, name: String) {
-        self.poisoned.insert(name);
+    /// The definition of `name` (with its sigil) is wrong, as `error` says; that it is undefined later is no news. It
+    /// is if the definition itself uses it.
+    pub(super) fn poison(&mut self, name: String, error: &ParseError) {
+        if !matches!(&error.problem, Problem::Undefined { name: used } if *used == name) {
+            self.poisoned.insert(name);
+        }
     }
 
     /// Has anything been reported?

@@ -248,9 +248,9 @@ fn results(cursor: &mut Cursor<'_>) -> Parse<Results> {
 fn node(cursor: &mut Cursor<'_>, cx: &Context<'_>, graph: &mut Graph, values: &mut Values) -> Parse<()> {
     let results = results(cursor)?;
     let read = application(cursor, cx, graph, values, &results);
-    let (node, operands) = read.inspect_err(|_| {
+    let (node, operands) = read.inspect_err(|error| {
         for (name, _) in &results {
-            cursor.poison(name.to_string());
+            cursor.poison(name.to_string(), error);
         }
     })?;
     let id = graph.add_node_unchecked(node, &operands);
@@ -392,7 +392,7 @@ fn weight_line(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<WeightLine> {
     let name = cursor.sigil("@")?;
     let span = cursor.since(start);
     let read = cursor.expect(":").and_then(|()| contents(cursor, &name, cx.weights));
-    let weight = read.inspect_err(|_| cursor.poison(Sigil('@', &name).to_string()))?;
+    let weight = read.inspect_err(|error| cursor.poison(Sigil('@', &name).to_string(), error))?;
     Ok((name, weight, origin(cursor)?, span))
 }
 

@@ -158,7 +158,7 @@ fn stage(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stage> {
         }
         Ok(Stage { name: Symbol::new(&name), axes, body })
     };
-    let stage = read(cursor).inspect_err(|_| cursor.poison(Sigil('%', &name).to_string()))?;
+    let stage = read(cursor).inspect_err(|error| cursor.poison(Sigil('%', &name).to_string(), error))?;
     scope.array(stage.name.clone(), stage.body.dtype());
     Ok(stage)
 }
@@ -204,7 +204,7 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
             cursor.advance();
             let name = cursor.sigil("%")?;
             let value = cursor.expect("=").and_then(|()| expr(cursor, scope));
-            let value = value.inspect_err(|_| cursor.poison(Sigil('%', &name).to_string()))?;
+            let value = value.inspect_err(|error| cursor.poison(Sigil('%', &name).to_string(), error))?;
             let name = Symbol::new(name);
             if word != "set" {
                 scope.scalar(name.clone(), value.dtype());
@@ -228,7 +228,8 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
                     })?,
                 ))
             });
-            let (dtype, shape) = ty.inspect_err(|_| cursor.poison(Sigil('%', &name).to_string()))?;
+            let (dtype, shape) =
+                ty.inspect_err(|error| cursor.poison(Sigil('%', &name).to_string(), error))?;
             let name = Symbol::new(name);
             scope.array(name.clone(), dtype);
             Ok(Stmt::Alloc { name, dtype, shape })

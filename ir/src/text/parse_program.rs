@@ -76,7 +76,7 @@ fn lines(cursor: &mut Cursor<'_>, mut line: impl FnMut(&mut Cursor<'_>) -> Parse
 fn packed(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<PackedWeight> {
     let name = cursor.sigil("@")?;
     let read = cursor.expect(":").and_then(|()| contents(cursor, &name, source));
-    let weight = read.inspect_err(|_| cursor.poison(Sigil('@', &name).to_string()))?;
+    let weight = read.inspect_err(|error| cursor.poison(Sigil('@', &name).to_string(), error))?;
     let start = cursor.span();
     let layout = if cursor.eat_word("permuted") {
         cursor.expect("[")?;
