@@ -311,3 +311,36 @@ fn readers_index_instead_of_copying() {
         assert_eq!(copies.get(model), None, "{model}");
     }
 }
+
+/// What exporters write where sizes are symbolic: heads split and joined, tokens dropped and cropped, images of any
+/// size. Each as imported, on several sizes, on every backend.
+#[test]
+fn symbolic_sizes_compile_and_compute_the_same() {
+    let folder = root().join("tests/data/symbolic");
+    let entries = fs::read_dir(&folder).expect("it is there");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "ir"));
+    files.sort();
+    assert!(files.len() > 20, "{} holds only {} texts", folder.display(), files.len());
+    let (mut wrong, mut runs) = (Vec::new(), 0);
+    for file in &files {
+        let text = fs::read_to_string(file).expect("readable");
+        for base in [5, 6, 8] {
+            // Different sizes for different names, and none that a kernel of three does not fit into.
+            let size =
+                |symbol: &ir::Symbol| base + i64::from(symbol.name().bytes().fold(0, u8::wrapping_add) % 3);
+            let agrees = std::panic::catch_unwind(|| {
+                let graph = harness::graph(&text);
+                let inputs = harness::random_inputs(harness::input_types(&graph), base as u64, &size);
+                harness::agree_everywhere(&name(file), &graph, &inputs);
+            });
+            runs += 1;
+            if agrees.is_err() {
+                wrong.push(name(file));
+                break;
+            }
+        }
+    }
+    println!("{} graphs of symbolic sizes, {runs} runs, wrong: {wrong:?}", files.len());
+    assert!(wrong.is_empty(), "{wrong:?}; what is wrong with them is said above");
+}

@@ -6,6 +6,7 @@ mod graph;
 mod guard;
 mod kernel;
 mod program;
+mod refute;
 
 pub use graph::{Violation, verify};
 pub use kernel::{KernelViolation, verify_kernel};

@@ -210,6 +210,18 @@ fn accesses_are_in_range_or_guarded() {
     assert!(each("%y[i, j] = %x[%i[i], j]").is_empty());
 }
 
+/// Where there is no proof, small sizes decide.
+#[test]
+fn what_is_not_proved_is_refuted_or_passes() {
+    let scaled = |index: &str| each(&format!("%y[i, j] = select(3*j < m, %x[i, {index}], 0.0)"));
+    assert!(scaled("floor(5*j, 2)").is_empty());
+    assert_eq!(scaled("floor(9*j, 2)"), ["range floor(9*j, 2)"]);
+    assert_eq!(scaled("3*j + 1"), ["range 3*j + 1"]);
+    let square = |index: &str| each(&format!("%y[i, j] = select(i*j < m, %x[i, min({index}, m - 1)], 0.0)"));
+    assert!(square("i*j*j").is_empty());
+    assert_eq!(square("i*j*j - 1"), ["range min(i*j*j - 1, m - 1)"]);
+}
+
 #[test]
 fn quotients_and_remainders_are_in_range() {
     let params = "%x: f32[n, 4], %y: write f32[4*n]";

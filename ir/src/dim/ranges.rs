@@ -39,6 +39,11 @@ impl Ranges {
         self.axes.get(axis)
     }
 
+    /// Every axis with its extent, in the order of names.
+    pub fn axes(&self) -> impl Iterator<Item = (&Symbol, &Dim)> {
+        self.axes.iter()
+    }
+
     /// Is `dim` ≥ 0 for all values in range? `false` also means "not proved".
     pub fn is_nonnegative(&self, dim: &Dim) -> bool {
         self.is_empty || self.nonnegative(dim, 6)

@@ -2,8 +2,8 @@
 //!
 //! - names are defined before they are used, and arrays are indexed with one index for each axis;
 //! - functions get the element types that they are defined for, and stores the type of their array;
-//! - every access is in range: proved from the extents of the loops around it, or guarded by a condition around it
-//!   on the very index that is used;
+//! - every access is in range: proved from the extents of the loops around it and from the conditions around it, or,
+//!   where symbolic sizes leave no proof, not out of range at any of the small sizes that are tried;
 //! - iterations of a parallel loop write apart: from the place of a store to anything that lives outside the loop,
 //!   the iteration can be told; scalars from outside are not changed in it;
 //! - a stage that fills a parameter has its type, and each written parameter is filled by one stage;
@@ -19,6 +19,7 @@ use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Stage,
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
 use crate::verify::guard::nonnegative;
+use crate::verify::refute::leaves;
 
 /// What is wrong with a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +57,8 @@ pub enum KernelViolation {
         /// The other.
         right: DType,
     },
-    /// An access that may leave its array.
-    #[error("`{kernel}`: `{index}` is not known to lie in 0..{size}, an axis of `%{array}`")]
+    /// An access that leaves its array.
+    #[error("`{kernel}`: `{index}` does not always lie in 0..{size}, an axis of `%{array}`")]
     OutOfRange {
         /// The kernel.
         kernel: String,
@@ -270,7 +271,8 @@ impl Check<'_> {
             }
             let Some(index) = index.as_index() else { continue };
             let above = size.clone() - Dim::constant(1) - index.clone();
-            if !self.is_nonnegative(index) || !self.is_nonnegative(&above) {
+            let proved = self.is_nonnegative(index) && self.is_nonnegative(&above);
+            if !proved && leaves(&self.ranges, &self.facts, index, size) {
                 let (array, index, size) = (array.to_string(), index.to_string(), size.to_string());
                 self.report.push(KernelViolation::OutOfRange { kernel: kernel.clone(), array, index, size });
             }

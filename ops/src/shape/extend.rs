@@ -1,14 +1,15 @@
 //! `extend(x)`: `x` continued beyond its borders by its own elements.
 //!
 //! `mode`: `edge` repeats the last element, `reflect` mirrors at it (without repeating it), `wrap` starts
-//! over. Shapes: axis `i` grows by `low[i] + high[i]`; an axis that grows is not empty. A negative amount
-//! cuts off. Errors: [`OpError::Attribute`], [`OpError::Unsupported`] for another mode. Source: ONNX Pad,
+//! over. Shapes: axis `i` grows by `low[i] + high[i]`; an axis that grows is not empty (where that shows only when
+//! the sizes are known, zeros stand beyond its borders). A negative amount cuts off. Errors: [`OpError::Attribute`], [`OpError::Unsupported`] for another mode. Source: ONNX Pad,
 //! opset 25.
 
 use ir::attr::{Key, key};
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::scalar::Scalar;
 use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::Import;
@@ -49,6 +50,9 @@ impl Semantics for Extend {
         let (x, mode) = (cx.operands[0], cx.attrs.get(MODE));
         let low = reference::numbers(LOW.name, &cx.attrs.get(LOW))?;
         let element = |at: &[usize]| {
+            if x.shape().contains(&0) {
+                return Scalar::from_bits(dtype, 0);
+            }
             let from = at.iter().zip(&low).zip(x.shape());
             let from: Vec<usize> =
                 from.map(|((&i, &low), &size)| source(&mode, i as i64 - low, size as i64) as usize).collect();
@@ -60,16 +64,23 @@ impl Semantics for Extend {
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
         let (low, high, mode) = (cx.attrs.get(LOW), cx.attrs.get(HIGH), cx.attrs.get(MODE));
         cx.each(|cx, at| {
-            let shape = &cx.operands[0].shape;
-            let from: Vec<Expr> = (0..at.len())
+            let shape = cx.operands[0].shape.clone();
+            let grows =
+                |axis: usize| [&low[axis], &high[axis]].iter().any(|n| n.as_const().is_none_or(|n| n > 0));
+            let from: Vec<Dim> = (0..at.len())
                 .map(|axis| {
                     let i = at[axis].clone() - low[axis].clone();
-                    let grows = [&low[axis], &high[axis]].iter().any(|n| n.as_const().is_none_or(|n| n > 0));
-                    let i = if grows { source_index(&mode, &i, &shape[axis]) } else { i };
-                    Expr::from(i)
+                    if grows(axis) { source_index(&mode, &i, &shape[axis]) } else { i }
                 })
                 .collect();
-            cx.load(0, from)
+            let filled = (0..at.len()).map(|axis| {
+                let may_be_empty = grows(axis) && shape[axis].as_const().is_none();
+                may_be_empty.then(|| Expr::from(Dim::constant(0)).less(Expr::from(&shape[axis])))
+            });
+            let filled = crate::window::all(filled);
+            let element = cx.load(0, from.into_iter().map(Expr::from));
+            let zero = Expr::constant(Scalar::from_bits(element.dtype(), 0));
+            filled.map_or(element.clone(), |filled| filled.select(element, zero))
         })
     }
 }
