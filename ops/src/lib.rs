@@ -74,6 +74,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &math::lt::LT, onnx: math::lt::ONNX },
     Entry { op: &math::max::MAX, onnx: math::max::ONNX },
     Entry { op: &math::min::MIN, onnx: math::min::ONNX },
+    Entry { op: &math::mish::MISH, onnx: math::mish::ONNX },
     Entry { op: &math::modulo::MODULO, onnx: math::modulo::ONNX },
     Entry { op: &math::mul::MUL, onnx: math::mul::ONNX },
     Entry { op: &math::ne::NE, onnx: math::ne::ONNX },

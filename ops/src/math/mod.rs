@@ -36,6 +36,7 @@ pub mod log;
 pub mod lt;
 pub mod max;
 pub mod min;
+pub mod mish;
 pub mod modulo;
 pub mod mul;
 pub mod ne;
