@@ -79,38 +79,18 @@ impl Ranges {
             return self.nonnegative(&bounded, depth - 1);
         }
         for (monomial, c) in dim.terms() {
-            if let [Atom::Min(members)] = monomial
-                && c > 0
-            {
-                let rest = dim.clone() - Dim::from_atom(monomial[0].clone()) * Dim::constant(c);
-                return members
-                    .iter()
-                    .all(|m| self.nonnegative(&(m.clone() * Dim::constant(c) + rest.clone()), depth - 1));
-            }
-            if let [Atom::Max(members)] = monomial
-                && c < 0
-            {
-                let rest = dim.clone() - Dim::from_atom(monomial[0].clone()) * Dim::constant(c);
-                return members
-                    .iter()
-                    .all(|m| self.nonnegative(&(m.clone() * Dim::constant(c) + rest.clone()), depth - 1));
-            }
-            if let [Atom::Max(members)] = monomial
-                && c > 0
-            {
-                let rest = dim.clone() - Dim::from_atom(monomial[0].clone()) * Dim::constant(c);
-                return members
-                    .iter()
-                    .any(|m| self.nonnegative(&(m.clone() * Dim::constant(c) + rest.clone()), depth - 1));
-            }
-            if let [Atom::Min(members)] = monomial
-                && c < 0
-            {
-                let rest = dim.clone() - Dim::from_atom(monomial[0].clone()) * Dim::constant(c);
-                return members
-                    .iter()
-                    .any(|m| self.nonnegative(&(m.clone() * Dim::constant(c) + rest.clone()), depth - 1));
-            }
+            // A minimum is at least what all its members are, a maximum what any is; negated, the other way round.
+            let (members, all) = match monomial {
+                [Atom::Min(members)] => (members, c > 0),
+                [Atom::Max(members)] => (members, c < 0),
+                _ => continue,
+            };
+            let rest = dim.clone() - Dim::from_atom(monomial[0].clone()) * Dim::constant(c);
+            let mut with = members.iter().map(|member| member.clone() * Dim::constant(c) + rest.clone());
+            return match all {
+                true => with.all(|dim| self.nonnegative(&dim, depth - 1)),
+                false => with.any(|dim| self.nonnegative(&dim, depth - 1)),
+            };
         }
         false
     }
