@@ -40,6 +40,11 @@ pub(crate) const CODES: &[Code] = &[
         "The message names the rule and the place; correct the text.",
     ),
     code(
+        "egraft::cli::library",
+        "A compiled library cannot be loaded, or refuses to run; its message follows.",
+        "Read the message; `egraft verify --through jit` runs the same model without a library.",
+    ),
+    code(
         "egraft::cli::mcpu",
         "The processor is not known, or belongs to another architecture than the one code is made for.",
         "Choose `portable`, `host`, or a level from x86-64 to x86-64-v4.",
@@ -308,6 +313,11 @@ pub(crate) const CODES: &[Code] = &[
         "An operator needs a value at compile time that the model computes from its inputs.",
         "Make it a constant, or compute it from shapes only.",
     ),
+    code(
+        "egraft::onnx::sequence",
+        "An operator that takes tensors is given a sequence of tensors.",
+        "Take the tensor out of the sequence first (SequenceAt, ConcatFromSequence).",
+    ),
     code("egraft::onnx::sparse", "An initializer is stored in sparse form.", "Store it as a dense tensor."),
     code(
         "egraft::onnx::tensor_data",
@@ -527,9 +537,19 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code("egraft::runtime::duplicate_input", "An input is given twice.", "Give it once."),
     code(
+        "egraft::runtime::dynamic_output",
+        "Memory was given for an output whose sizes are decided while the model runs.",
+        "Give none: the session has memory for it, and its shape and data after the run.",
+    ),
+    code(
         "egraft::runtime::executable_denied",
         "The system denies executable memory.",
         "Allow it: a mount without noexec, a policy that permits mapped code.",
+    ),
+    code(
+        "egraft::runtime::fixed_output",
+        "The data of an output was asked for that is written to the memory that was given for it.",
+        "Read it there.",
     ),
     code(
         "egraft::runtime::format_version",
@@ -541,6 +561,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runtime::layout",
         "Buffers of a compiled model do not fit its memory.",
         "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::runtime::measured",
+        "A size that the model decides while it runs is negative or above what is possible.",
+        "Give other values; the message names the size. If all values make sense, it is a bug: report it.",
     ),
     code(
         "egraft::runtime::misaligned",
@@ -557,6 +582,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runtime::no_entry",
         "The model has no entry of that number.",
         "Ask for the number of entries first.",
+    ),
+    code(
+        "egraft::runtime::not_run",
+        "The shape or the data of an output was asked for that only a run decides.",
+        "Run the session first.",
     ),
     code(
         "egraft::runtime::null",
@@ -582,6 +612,16 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runtime::rank",
         "An input has another number of axes than the model takes.",
         "`egraft inspect` shows the shapes.",
+    ),
+    code(
+        "egraft::runtime::requirement",
+        "Sizes that are decided while the model runs must agree, and do not.",
+        "Give other values; the message has both sizes and where each comes from.",
+    ),
+    code(
+        "egraft::runtime::room",
+        "A step uses more of a buffer than there is: a bug in the compiler, found before it did harm.",
+        "Report it with the model.",
     ),
     code(
         "egraft::runtime::sidecar_missing",

@@ -265,6 +265,7 @@ mod tests {
                 inputs: vec![],
                 outputs: vec![],
                 buffers: vec![],
+                host: vec![],
                 steps: vec![],
                 arena,
             };

@@ -9,7 +9,9 @@ use ir::dim::Atom;
 use ir::program::{self, Program};
 use ir::{Dim, Symbol, TensorType};
 use runtime::Size;
-use runtime::plan::{Arg, Bind, Buffer, Entry, KernelSlot, Plan, Port, Space, Step, WeightSlot};
+use runtime::plan::{
+    Arg, Bind, Buffer, Call, Entry, KernelSlot, Plan, Port, Relation, Space, Step, WeightSlot,
+};
 
 use crate::error::Error;
 use crate::tensors::to_runtime;
@@ -25,47 +27,117 @@ pub(crate) fn plan(
 ) -> Result<Plan, Error> {
     let kernels =
         kernels.iter().map(|(name, offset)| KernelSlot { name: name.clone(), offset: *offset }).collect();
-    let entries = program.entries.iter().map(entry).collect::<Result<_, _>>()?;
+    let entries = program.entries.iter().map(|one| entry(program, one)).collect::<Result<_, _>>()?;
     let plan = Plan { entries, weights, kernels };
     plan.validate().map_err(|error| Error::Load(error.into()))?;
     Ok(plan)
 }
 
-fn entry(entry: &program::Entry) -> Result<Entry, Error> {
+fn entry(program: &Program, entry: &program::Entry) -> Result<Entry, Error> {
     let symbols = Symbols::of(entry);
+    let cx = Steps { program, entry, symbols: &symbols };
     let unplanned = || Error::Unplanned { entry: entry.name.clone() };
     let port = |port: &program::Port| -> Result<Port, Error> {
         let TensorType { dtype, shape } = &port.ty;
         Ok(Port { name: port.name.clone(), dtype: to_runtime(*dtype), dims: symbols.sizes(shape)? })
     };
-    let buffer = |buffer: &program::Buffer| -> Result<Buffer, Error> {
-        let offset = buffer.offset.as_ref().ok_or_else(unplanned)?;
-        Ok(Buffer {
-            offset: symbols.size(offset)?,
-            bytes: symbols.size(&buffer.ty.bytes())?,
-            space: match buffer.space {
-                program::Space::Arena => Space::Arena,
-                program::Space::State => Space::State,
-            },
-        })
-    };
-    let step = |step: &program::Step| -> Result<Step, Error> {
-        Ok(Step {
-            kernel: number(step.kernel),
-            args: step.args.iter().map(|&a| arg(a)).collect(),
-            sizes: symbols.sizes(&step.sizes)?,
-        })
+    let room = passes::lower::room(entry);
+    let buffer = |(buffer, room): (&program::Buffer, &Dim)| -> Result<Buffer, Error> {
+        let place = || buffer.offset.as_ref().ok_or_else(unplanned);
+        let (space, offset) = match buffer.space {
+            program::Space::Arena => (Space::Arena, symbols.size(place()?)?),
+            program::Space::State => (Space::State, symbols.size(place()?)?),
+            program::Space::Host => (Space::Host, symbols.size(place()?)?),
+            program::Space::Growing(slot) => (Space::Grow(number(slot)), Size::Const(0)),
+        };
+        Ok(Buffer { offset, bytes: symbols.size(room)?, space })
     };
     Ok(Entry {
         name: entry.name.clone(),
         symbols: symbols.names.iter().map(Symbol::to_string).collect(),
         inputs: entry.inputs.iter().map(port).collect::<Result<_, _>>()?,
         outputs: entry.outputs.iter().map(port).collect::<Result<_, _>>()?,
-        binds: binds(entry, &symbols)?,
+        binds: binds(entry)?,
+        host: cx.list(&entry.host)?,
+        host_bytes: symbols.size(&passes::lower::host_bytes(entry))?,
         arena_bytes: symbols.size(entry.arena.as_ref().ok_or_else(unplanned)?)?,
-        buffers: entry.buffers.iter().map(buffer).collect::<Result<_, _>>()?,
-        steps: entry.steps.iter().map(step).collect::<Result<_, _>>()?,
+        buffers: entry.buffers.iter().zip(&room).map(buffer).collect::<Result<_, _>>()?,
+        steps: cx.list(&entry.steps)?,
     })
+}
+
+/// The steps of an entry in the runtime's terms.
+struct Steps<'a> {
+    program: &'a Program,
+    entry: &'a program::Entry,
+    symbols: &'a Symbols<'a>,
+}
+
+impl Steps<'_> {
+    fn list(&self, steps: &[program::Step]) -> Result<Vec<Step>, Error> {
+        steps.iter().map(|step| self.step(step)).collect()
+    }
+
+    fn step(&self, step: &program::Step) -> Result<Step, Error> {
+        Ok(match step {
+            program::Step::Call(call) => Step::Call(Call {
+                kernel: number(call.kernel),
+                args: call.args.iter().map(|&a| arg(a)).collect(),
+                sizes: self.symbols.sizes(&call.sizes)?,
+            }),
+            program::Step::Measure(measure) => Step::Measure {
+                symbol: self.symbols.number(&measure.symbol)?,
+                source: arg(measure.source),
+                bound: measure.bound.as_ref().map(|bound| self.symbols.size(bound)).transpose()?,
+                what: format!("the size `{}`{}", measure.symbol, of_node(&measure.origin)),
+            },
+            program::Step::Set(sizes) => {
+                let each = sizes
+                    .iter()
+                    .map(|(symbol, size)| Ok((self.symbols.number(symbol)?, self.symbols.size(size)?)));
+                Step::Set(each.collect::<Result<_, Error>>()?)
+            }
+            program::Step::Require(require) => Step::Require {
+                left: self.symbols.size(&require.condition.left)?,
+                relation: match require.condition.relation {
+                    ir::dim::Relation::Equal => Relation::Equal,
+                    ir::dim::Relation::AtMost => Relation::AtMost,
+                },
+                right: self.symbols.size(&require.condition.right)?,
+                what: format!("{}{}", require.what, of_node(&require.origin)),
+            },
+            program::Step::Reserve(place) => Step::Reserve(arg(*place)),
+            program::Step::Copy(copy) => Step::Copy {
+                from: arg(copy.from),
+                to: arg(copy.to),
+                bytes: self.symbols.size(&self.program.arg_type(self.entry, copy.from).bytes())?,
+                at: copy.at.as_ref().map(|at| self.symbols.size(at)).transpose()?,
+            },
+            program::Step::If(branch) => Step::If {
+                cond: arg(branch.cond),
+                then: self.list(&branch.then)?,
+                otherwise: self.list(&branch.otherwise)?,
+            },
+            program::Step::Loop(each) => Step::Loop {
+                index: self.symbols.number(&each.index)?,
+                count: match &each.count {
+                    Some(count) => self.symbols.size(count)?,
+                    None => Size::Const(i64::MAX),
+                },
+                cond: each.cond.map(arg),
+                trips: each.trips.as_ref().map(|trips| self.symbols.number(trips)).transpose()?,
+                body: self.list(&each.body)?,
+            },
+        })
+    }
+}
+
+/// ` (node "name", Op)`, if a node of the model is known.
+fn of_node(origin: &ir::Origin) -> String {
+    origin
+        .places()
+        .first()
+        .map_or_else(String::new, |place| format!(" (node \"{}\", {})", place.name, place.op))
 }
 
 fn arg(arg: program::Arg) -> Arg {
@@ -90,9 +162,17 @@ struct Symbols<'a> {
 
 impl<'a> Symbols<'a> {
     fn of(entry: &'a program::Entry) -> Symbols<'a> {
-        let names = entry.symbols();
+        let names = entry.all_symbols();
         let numbers = names.iter().enumerate().map(|(i, symbol)| (symbol.clone(), number(i))).collect();
         Symbols { entry: &entry.name, names, numbers }
+    }
+
+    fn number(&self, symbol: &Symbol) -> Result<u32, Error> {
+        self.numbers.get(symbol).copied().ok_or_else(|| Error::Unsolvable {
+            entry: self.entry.to_owned(),
+            symbol: symbol.clone(),
+            seen: Vec::new(),
+        })
     }
 
     fn sizes(&self, dims: &[Dim]) -> Result<Vec<Size>, Error> {
@@ -121,9 +201,7 @@ impl<'a> Symbols<'a> {
 
     fn atom(&self, atom: &Atom) -> Result<Size, Error> {
         Ok(match atom {
-            Atom::Symbol(symbol) => Size::Symbol(*self.numbers.get(symbol).ok_or_else(|| {
-                Error::Unsolvable { entry: self.entry.to_owned(), symbol: symbol.clone(), seen: Vec::new() }
-            })?),
+            Atom::Symbol(symbol) => Size::Symbol(self.number(symbol)?),
             Atom::Floor(a, b) => Size::FloorDiv(Box::new(self.size(a)?), Box::new(self.size(b)?)),
             Atom::Min(dims) => tree(self.sizes(dims)?, Size::Min),
             Atom::Max(dims) => tree(self.sizes(dims)?, Size::Max),
@@ -148,14 +226,15 @@ fn tree(mut items: Vec<Size>, join: impl Fn(Box<Size>, Box<Size>) -> Size) -> Si
 
 /// One axis for each symbol, from which its value follows: one that is the symbol itself where there is one, else the
 /// first that is `scale·symbol + offset`.
-fn binds(entry: &program::Entry, symbols: &Symbols) -> Result<Vec<Bind>, Error> {
+fn binds(entry: &program::Entry) -> Result<Vec<Bind>, Error> {
+    let symbols = entry.symbols();
     let axes = || {
         entry.inputs.iter().enumerate().flat_map(|(input, port)| {
             port.ty.shape.iter().enumerate().map(move |(axis, dim)| (input, axis, dim))
         })
     };
-    let mut binds = Vec::with_capacity(symbols.names.len());
-    for (number_of, symbol) in symbols.names.iter().enumerate() {
+    let mut binds = Vec::with_capacity(symbols.len());
+    for (number_of, symbol) in symbols.iter().enumerate() {
         let itself = axes().find(|(_, _, dim)| dim.as_symbol() == Some(symbol)).map(|(i, a, _)| (i, a, 1, 0));
         let linear = || {
             axes().find_map(|(input, axis, dim)| {
@@ -197,9 +276,15 @@ mod tests {
             inputs: shapes.iter().enumerate().map(port).collect(),
             outputs: Vec::new(),
             buffers: Vec::new(),
+            host: Vec::new(),
             steps: Vec::new(),
             arena: Some(Dim::constant(0)),
         }
+    }
+
+    /// A program to which an entry without steps belongs.
+    fn nothing() -> Program {
+        Program { name: String::new(), weights: Vec::new(), kernels: Vec::new(), entries: Vec::new() }
     }
 
     fn s(name: &str) -> Dim {
@@ -239,7 +324,10 @@ mod tests {
     fn long_sums_stay_shallow() {
         let entry = inputs(&[&(0..600).map(|i| s(&format!("n{i}"))).collect::<Vec<_>>()]);
         let sum: Dim = (0..600).map(|i| s(&format!("n{i}"))).sum();
-        let mut plan = Plan { entries: vec![super::entry(&entry).expect("bare symbols")], ..Plan::default() };
+        let mut plan = Plan {
+            entries: vec![super::entry(&nothing(), &entry).expect("bare symbols")],
+            ..Plan::default()
+        };
         plan.entries[0].arena_bytes = Symbols::of(&entry).size(&sum).expect("known symbols");
         plan.validate().expect("the runtime bounds how deep sizes nest");
     }
@@ -247,7 +335,7 @@ mod tests {
     #[test]
     fn a_bare_symbol_is_preferred() {
         let entry = inputs(&[&[s("n") * n(2) + n(1)], &[n(3), s("n")], &[s("m") * n(4)]]);
-        let binds = binds(&entry, &Symbols::of(&entry)).expect("both are linear somewhere");
+        let binds = binds(&entry).expect("both are linear somewhere");
         assert_eq!(
             binds,
             [
@@ -260,7 +348,7 @@ mod tests {
     #[test]
     fn what_no_axis_fixes_is_named() {
         let entry = inputs(&[&[s("n") * s("m"), s("m")]]);
-        let error = super::entry(&entry).expect_err("n only occurs in a product");
+        let error = super::entry(&nothing(), &entry).expect_err("n only occurs in a product");
         assert_eq!(error.code(), "egraft::cli::unsolvable_size");
         assert!(error.to_string().contains("`n`") && error.to_string().contains("axis 0 of `x0`"), "{error}");
     }

@@ -103,6 +103,14 @@ impl From<runner::files::FileError> for Failure {
     }
 }
 
+impl From<runner::library::LibraryError> for Failure {
+    fn from(error: runner::library::LibraryError) -> Self {
+        let help =
+            "check the dtypes and shapes of the inputs; `--through jit` runs the model without a library";
+        Failure::bad_input(error.code(), error, help)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.kind() {

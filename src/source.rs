@@ -266,9 +266,8 @@ fn substitute(program: &mut Program, with: &dyn Fn(&Symbol) -> Option<Dim>) {
             buffer.ty = buffer.ty.substitute(with);
             buffer.offset = buffer.offset.as_ref().map(|offset| offset.substitute(with));
         }
-        for size in entry.steps.iter_mut().flat_map(|step| &mut step.sizes) {
-            *size = size.substitute(with);
-        }
+        ir::program::Step::substitute(&mut entry.host, with);
+        ir::program::Step::substitute(&mut entry.steps, with);
         entry.arena = entry.arena.as_ref().map(|arena| arena.substitute(with));
     }
 }

@@ -32,17 +32,17 @@ pub struct Launch {
 /// Every launch of a program, in order.
 pub fn launches(program: &Program) -> Vec<Launch> {
     let of_entry = |entry: &ir::program::Entry| -> Vec<Launch> {
-        let launch = |step: &ir::program::Step| {
-            let kernel = &program.kernels[step.kernel];
+        let launch = |call: &ir::program::Call| {
+            let kernel = &program.kernels[call.kernel];
             Launch {
                 entry: entry.name.clone(),
                 name: kernel.name.to_string(),
                 kind: kernel.kind.name(),
-                origins: origins(&step.origin),
-                cost: cost::of_step(program, step),
+                origins: origins(&call.origin),
+                cost: cost::of_call(program, call),
             }
         };
-        entry.steps.iter().map(launch).collect()
+        entry.calls().into_iter().map(launch).collect()
     };
     program.entries.iter().flat_map(of_entry).collect()
 }

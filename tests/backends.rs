@@ -49,6 +49,13 @@ impl Case {
         self.b.op_with(op(name), operands, attrs).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
+    /// All results of an op, as outputs.
+    fn outs(&mut self, name: &str, operands: &[Value], attrs: Vec<(&'static str, Attr)>) -> Vec<Value> {
+        let results = self.b.ops_with(op(name), operands, attrs).unwrap_or_else(|e| panic!("{name}: {e}"));
+        self.outputs.extend(&results);
+        results
+    }
+
     fn out(&mut self, value: Value) {
         self.outputs.push(value);
     }
@@ -137,7 +144,7 @@ fn elementwise_ops() {
         }
         if case.outputs.is_empty() {
             // Ops with required attributes have cases of their own.
-            assert!(matches!(def.name, "cast"), "`{}` has no case", def.name);
+            assert!(matches!(def.name, "cast" | "bitcast"), "`{}` has no case", def.name);
             continue;
         }
         case.check(def.name);
@@ -192,6 +199,18 @@ fn cast_between_all_types() {
         }
         case.check_on(&format!("cast of special values of {from}"), &[values]);
     }
+}
+
+#[test]
+fn bitcast_of_special_values() {
+    let mut case = Case::new();
+    let values = special(DType::F32);
+    let x = case.b.input("x", values.ty());
+    for to in [DType::I32, DType::U32, DType::F32] {
+        let y = case.op("bitcast", &[x], vec![("to", Attr::DType(to))]);
+        case.out(y);
+    }
+    case.check_on("bitcast", &[values]);
 }
 
 #[test]
@@ -398,6 +417,187 @@ fn moving_elements() {
     case.check("moving elements");
 }
 
+fn top(axis: i64, k: &str, largest: bool) -> Vec<(&'static str, Attr)> {
+    vec![("axis", Attr::Int(axis)), ("k", Attr::dim(dims(&[k]).remove(0))), ("largest", Attr::Bool(largest))]
+}
+
+#[test]
+fn the_first_in_order() {
+    for dtype in DType::ALL {
+        let mut case = Case::new();
+        let x = case.input(dtype, &["n", "17"]);
+        case.outs("topk", &[x], top(1, "5", true));
+        case.outs("topk", &[x], top(-1, "17", false));
+        case.outs("topk", &[x], top(0, "n", true));
+        case.check(&format!("topk of {dtype}"));
+    }
+    let mut case = Case::new();
+    let x = case.x(&["2", "n", "300", "3"]);
+    case.outs("topk", &[x], top(2, "7", true));
+    case.outs("topk", &[x], top(1, "min(n, 2)", false));
+    case.outs("topk", &[x], top(3, "0", true));
+    let empty = case.x(&["n", "0"]);
+    case.outs("topk", &[empty], top(0, "1", true));
+    case.outs("topk", &[empty], top(1, "0", true));
+    case.check("topk along every axis");
+    let values = special(DType::F32);
+    for largest in [true, false] {
+        let mut case = Case::new();
+        let x = case.b.input("x", values.ty());
+        case.outs("topk", &[x], top(0, "19", largest));
+        case.check_on("topk of special values", std::slice::from_ref(&values));
+    }
+}
+
+/// What stays in memory for a sort, what it reads through a view, and what goes on after it.
+#[test]
+fn sorts_among_other_ops() {
+    let mut case = Case::new();
+    let x = case.x(&["n", "2", "12"]);
+    let scores = case.op("softmax", &[x], vec![("axis", Attr::Int(2))]);
+    let rows = case.op("reshape", &[scores], vec![("shape", sizes(&["2*n", "12"]))]);
+    let best = case.b.ops_with(op("topk"), &[rows], top(1, "3", true)).expect("12 are enough");
+    let gates = case.op("softmax", &[best[0]], vec![("axis", Attr::Int(1))]);
+    let gates = case.op("reshape", &[gates], vec![("shape", sizes(&["n", "2", "3"]))]);
+    case.out(gates);
+    let ids = case.op("reshape", &[best[1]], vec![("shape", sizes(&["n", "6"]))]);
+    case.out(ids);
+    let zeros = case.op("sub", &[rows, rows], vec![]);
+    let reduction = vec![("axis", Attr::Int(1)), ("reduction", Attr::Str("add".into()))];
+    let dense = case.op("scatter_elements", &[zeros, best[1], best[0]], reduction);
+    let dense = case.op("add", &[dense, rows], vec![]);
+    case.out(dense);
+    let sums = case.op("cumsum", &[dense], vec![("axis", Attr::Int(0))]);
+    let sums = case.op("reshape", &[sums], vec![("shape", sizes(&["n", "24"]))]);
+    case.out(sums);
+    // A sort of what a sort gave, of a weight, and of an input.
+    let again = case.b.ops_with(op("topk"), &[best[1]], top(0, "2*n", false)).expect("all of them");
+    case.out(again[1]);
+    let w = case.b.constant(&harness::Random::new(3).tensor(DType::F32, &[5, 2]));
+    case.outs("topk", &[w], top(0, "4", false));
+    case.outs("topk", &[x], top(2, "12", false));
+    case.check("sorts among other ops");
+}
+
+#[test]
+fn folds_of_prefixes() {
+    for name in ["cumsum", "cumprod"] {
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U8] {
+            let mut case = Case::new();
+            for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+                let x = case.input(dtype, &["n", "7", "19"]);
+                for axis in 0..3 {
+                    let flags = [("exclusive", Attr::Bool(exclusive)), ("reverse", Attr::Bool(reverse))];
+                    let attrs = [("axis", Attr::Int(axis))].into_iter().chain(flags).collect();
+                    let y = case.op(name, &[x], attrs);
+                    case.out(y);
+                }
+            }
+            let empty = case.input(dtype, &["n", "0"]);
+            for axis in 0..2 {
+                let y = case.op(name, &[empty], vec![("axis", Attr::Int(axis))]);
+                case.out(y);
+            }
+            case.check(&format!("{name} of {dtype}"));
+        }
+    }
+    // Large enough for threads and lanes.
+    let mut case = Case::new();
+    let x = case.x(&["40", "30", "60"]);
+    for axis in 0..3 {
+        let y = case.op("cumsum", &[x], vec![("axis", Attr::Int(axis))]);
+        case.out(y);
+    }
+    case.check("cumsum of many");
+}
+
+#[test]
+fn scattered_elements() {
+    for dtype in DType::ALL {
+        let mut case = Case::new();
+        for reduction in ["none", "add", "mul", "max", "min"] {
+            if dtype == DType::Bool && reduction != "none" {
+                continue;
+            }
+            let how = ("reduction", Attr::Str(reduction.into()));
+            // Indices lie in −3..=3: from the end, several times the same, and out of range.
+            let (x, at, y) = (
+                case.input(dtype, &["3", "n", "2"]),
+                case.input(DType::I64, &["7", "n", "2"]),
+                case.input(dtype, &["7", "n", "2"]),
+            );
+            let z = case.op("scatter_elements", &[x, at, y], vec![("axis", Attr::Int(0)), how.clone()]);
+            case.out(z);
+            let (at, y) = (case.input(DType::I32, &["2", "m", "9"]), case.input(dtype, &["2", "m", "9"]));
+            let z = case.op("scatter_elements", &[x, at, y], vec![("axis", Attr::Int(-1)), how.clone()]);
+            case.out(z);
+            let (at, y) = (case.input(DType::I64, &["6", "2"]), case.input(dtype, &["6", "2"]));
+            let z = case.op("scatter_nd", &[x, at, y], vec![how.clone()]);
+            case.out(z);
+            let (at, y) =
+                (case.input(DType::I64, &["n", "4", "1"]), case.input(dtype, &["n", "4", "n", "2"]));
+            let z = case.op("scatter_nd", &[x, at, y], vec![how.clone()]);
+            case.out(z);
+            let (at, y) = (case.input(DType::I64, &["0", "1"]), case.input(dtype, &["0", "n", "2"]));
+            let z = case.op("scatter_nd", &[x, at, y], vec![how]);
+            case.out(z);
+        }
+        case.check(&format!("scattering of {dtype}"));
+    }
+    let mut case = Case::new();
+    let (x, at, y) = (case.x(&["64", "80"]), case.input(DType::I64, &["64", "200"]), case.x(&["64", "200"]));
+    let attrs = vec![("axis", Attr::Int(1)), ("reduction", Attr::Str("add".into()))];
+    let z = case.op("scatter_elements", &[x, at, y], attrs);
+    case.out(z);
+    case.check("scattering of many");
+}
+
+#[test]
+fn what_is_not_zero_and_what_is_different() {
+    for dtype in DType::ALL {
+        let mut case = Case::new();
+        for shape in [&["n", "4"][..], &["n"], &["2", "n", "3"], &[], &["n", "0"]] {
+            let x = case.input(dtype, shape);
+            case.outs("nonzero", &[x], vec![]);
+            for sorted in [true, false] {
+                case.outs("unique", &[x], vec![("sorted", Attr::Bool(sorted))]);
+                for axis in 0..shape.len() as i64 {
+                    case.outs("unique", &[x], vec![("sorted", Attr::Bool(sorted)), ("axis", ints(&[axis]))]);
+                }
+            }
+        }
+        case.check(&format!("compaction of {dtype}"));
+    }
+    let mut case = Case::new();
+    let values = special(DType::F32);
+    let x = case.b.input("x", values.ty());
+    let twice = case.op("concat", &[x, x], vec![("axis", Attr::Int(0))]);
+    case.outs("nonzero", &[twice], vec![]);
+    case.outs("unique", &[twice], vec![]);
+    case.outs("unique", &[twice], vec![("sorted", Attr::Bool(false))]);
+    case.check_on("compaction of special values", &[values]);
+}
+
+/// Sizes may be called like the scalars inside of kernels.
+#[test]
+fn sizes_with_the_names_of_scalars() {
+    let mut case = Case::new();
+    let x = case.input(DType::I32, &["count", "here", "same"]);
+    case.outs("nonzero", &[x], vec![]);
+    case.outs("unique", &[x], vec![("sorted", Attr::Bool(false))]);
+    case.outs("unique", &[x], vec![("axis", ints(&[1]))]);
+    let x = case.x(&["sum", "to", "acc0"]);
+    let y = case.op("cumsum", &[x], vec![("axis", Attr::Int(1))]);
+    case.out(y);
+    let at = case.input(DType::I64, &["sum", "to", "acc0"]);
+    let y = case.op("scatter_elements", &[x, at, x], vec![("axis", Attr::Int(2))]);
+    case.out(y);
+    let x = case.x(&["t0", "m0"]);
+    let y = case.op("softmax", &[x], vec![("axis", Attr::Int(1))]);
+    case.out(y);
+    case.check("names");
+}
+
 /// Outputs that no op computes: an input, a weight, one value under two names.
 #[test]
 fn outputs_that_need_copies() {
@@ -431,6 +631,90 @@ fn norms() {
     let y = case.op("add", &[y, bias], vec![]);
     case.out(y);
     case.check("layer_norm");
+}
+
+/// Indices from the data, negative ones and some out of range.
+#[test]
+fn gathers() {
+    let at = |shape: &[usize]| {
+        let mut next = -9;
+        Tensor::from_fn(DType::I64, shape, |_| {
+            next += 2;
+            Scalar::from_i64(DType::I64, if next > 9 { next - 17 } else { next })
+        })
+    };
+    type Gather =
+        (&'static str, (&'static str, Attr), &'static [&'static str], &'static [usize], &'static [usize]);
+    let cases: [Gather; 6] = [
+        ("gather", ("axis", Attr::Int(1)), &["n", "5", "3"], &[2, 5, 3], &[2, 2]),
+        ("gather_elements", ("axis", Attr::Int(1)), &["3", "n", "4"], &[3, 5, 4], &[2, 4, 4]),
+        ("gather_elements", ("axis", Attr::Int(0)), &["n", "4"], &[0, 4], &[3, 4]),
+        ("gather_nd", ("batch_dims", Attr::Int(0)), &["n", "5", "3"], &[2, 5, 3], &[7, 2]),
+        ("gather_nd", ("batch_dims", Attr::Int(1)), &["3", "n", "4"], &[3, 5, 4], &[3, 2, 1]),
+        ("gather_nd", ("batch_dims", Attr::Int(0)), &["n", "2"], &[0, 2], &[3, 1]),
+    ];
+    let mut random = harness::Random::new(11);
+    for (name, attr, shape, sizes, indices) in cases {
+        let mut case = Case::new();
+        let x = case.x(shape);
+        let at = case.b.constant(&at(indices));
+        // A constant index would fold: this one is computed.
+        let at = case.op("neg", &[at], vec![]);
+        let y = case.op(name, &[x, at], vec![attr]);
+        case.out(y);
+        case.check_on(&format!("{name} of {sizes:?}"), &[random.tensor(DType::F32, sizes)]);
+    }
+}
+
+#[test]
+fn positions_of_extrema() {
+    for name in ["arg_max", "arg_min"] {
+        for dtype in [DType::F32, DType::F16, DType::I64, DType::U8] {
+            let mut case = Case::new();
+            let x = case.input(dtype, &["n", "17", "3"]);
+            for (axis, last) in [(1, false), (1, true), (-1, false)] {
+                let attrs = vec![("axis", Attr::Int(axis)), ("last", Attr::Bool(last))];
+                let y = case.op(name, &[x], attrs);
+                case.out(y);
+            }
+            case.check(&format!("{name} of {dtype}"));
+        }
+        let mut case = Case::new();
+        let values = special(DType::F32);
+        let x = case.b.input("x", values.ty());
+        let y = case.op(name, &[x], vec![("axis", Attr::Int(0))]);
+        case.out(y);
+        case.check_on(&format!("{name} of special values"), &[values]);
+    }
+}
+
+#[test]
+fn einsum() {
+    for (equation, shapes) in [
+        ("bqhd,bkhd->bhqk", &[&["2", "n", "3", "8"][..], &["2", "5", "3", "8"]][..]),
+        ("ij,jk,kl->il", &[&["n", "7"], &["7", "33"], &["33", "5"]]),
+        ("...ii->...i", &[&["2", "n", "n"]]),
+        ("bi,bj->bij", &[&["n", "3"], &["n", "5"]]),
+        ("ij->", &[&["n", "17"]]),
+    ] {
+        let mut case = Case::new();
+        let x: Vec<Value> = shapes.iter().map(|shape| case.x(shape)).collect();
+        let y = case.op("einsum", &x, vec![("equation", Attr::Str(equation.into()))]);
+        case.out(y);
+        case.check(equation);
+    }
+}
+
+#[test]
+fn rotary_embedding() {
+    for interleaved in [false, true] {
+        let mut case = Case::new();
+        let (x, cos, sin) =
+            (case.x(&["2", "n", "3", "10"]), case.x(&["2", "n", "1", "4"]), case.x(&["2", "n", "1", "4"]));
+        let y = case.op("rotary_embedding", &[x, cos, sin], vec![("interleaved", Attr::Bool(interleaved))]);
+        case.out(y);
+        case.check(&format!("rotary embedding, interleaved: {interleaved}"));
+    }
 }
 
 /// A block of a network: what fusion meets in practice.

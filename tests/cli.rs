@@ -7,6 +7,8 @@ mod damaged;
 mod external;
 #[path = "cli/reports.rs"]
 mod reports;
+#[path = "cli/verify.rs"]
+mod verify;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use egraft::{Compiled, Options};
 use harness::program::{call, mentions};
 use harness::{Tolerance, root};
-use ir::program::{Arg, Program};
+use ir::program::{Arg, Call, Program};
 use ir::{DType, Tensor};
 
 fn data(kind: &str) -> Vec<PathBuf> {
@@ -246,10 +246,9 @@ fn ten_of_ten_digits() {
 
 /// What a kernel is made for, and the weights that a launch of it reads.
 fn launches(program: &Program) -> Vec<(&'static str, usize)> {
-    let weights =
-        |step: &ir::program::Step| step.args.iter().filter(|arg| matches!(arg, Arg::Weight(_))).count();
-    let steps = program.entries.iter().flat_map(|entry| &entry.steps);
-    steps.map(|step| (program.kernels[step.kernel].kind.name(), weights(step))).collect()
+    let weights = |call: &Call| call.args.iter().filter(|arg| matches!(arg, Arg::Weight(_))).count();
+    let calls = program.entries.iter().flat_map(|entry| entry.calls());
+    calls.map(|call| (program.kernels[call.kernel].kind.name(), weights(call))).collect()
 }
 
 /// The gate of the first milestone, from outside: no kernel only copies, bias and activation are in their producer's

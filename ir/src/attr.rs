@@ -5,9 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::graph::Graph;
+use crate::op::OpError;
 
 /// The value of an attribute.
 #[derive(Debug, Clone)]
@@ -99,6 +100,8 @@ pub enum AttrKind {
     Dims,
     /// A list of [`Attr::Float`].
     Floats,
+    /// A list of [`Attr::Str`].
+    Strs,
     /// [`Attr::Graph`].
     Graph,
 }
@@ -118,6 +121,7 @@ impl AttrKind {
             AttrKind::Ints => all(attr, AttrKind::Int),
             AttrKind::Dims => all(attr, AttrKind::Dim),
             AttrKind::Floats => all(attr, AttrKind::Float),
+            AttrKind::Strs => all(attr, AttrKind::Str),
         }
     }
 
@@ -133,6 +137,7 @@ impl AttrKind {
             AttrKind::Ints => "a list of integers",
             AttrKind::Dims => "a list of sizes",
             AttrKind::Floats => "a list of numbers",
+            AttrKind::Strs => "a list of strings",
             AttrKind::Graph => "a graph",
         }
     }
@@ -181,6 +186,7 @@ attr_value!(Dim, Dim, Attr::dim, |a| match a {
 });
 attr_value!(Vec<i64>, Ints, |v| Attr::List(v.into_iter().map(Attr::Int).collect()), list);
 attr_value!(Vec<f64>, Floats, |v| Attr::List(v.into_iter().map(Attr::Float).collect()), list);
+attr_value!(Vec<String>, Strs, |v| Attr::List(v.into_iter().map(|s| Attr::Str(s.into())).collect()), list);
 attr_value!(Vec<Dim>, Dims, |v| Attr::List(v.into_iter().map(Attr::dim).collect()), list);
 
 fn list<T: AttrValue>(attr: &Attr) -> Option<Vec<T>> {
@@ -323,27 +329,67 @@ impl Attrs {
         self.0.iter().map(|(name, attr)| (*name, attr))
     }
 
-    /// Is there a size in them that is no number? Those of nested graphs don't count.
+    /// Is there a size in them that is no number? Those of nested graphs count.
     pub fn has_symbols(&self) -> bool {
-        fn any(attr: &Attr) -> bool {
-            match attr {
-                Attr::Dim(dim) => dim.as_const().is_none(),
-                Attr::List(items) => items.iter().any(any),
-                _ => false,
-            }
-        }
-        self.0.iter().any(|(_, attr)| any(attr))
+        let mut found = false;
+        self.for_each_symbol(&mut |_| found = true);
+        found
     }
 
-    /// Every size in them replaced through `with`; nested graphs are left alone.
-    pub fn substitute(&self, with: &dyn Fn(&crate::dim::Symbol) -> Option<Dim>) -> Attrs {
-        fn attr(a: &Attr, with: &dyn Fn(&crate::dim::Symbol) -> Option<Dim>) -> Attr {
-            match a {
-                Attr::Dim(dim) => Attr::dim(dim.substitute(with)),
-                Attr::List(items) => Attr::List(items.iter().map(|item| attr(item, with)).collect()),
-                other => other.clone(),
+    /// Calls `visit` with each symbol in them, nested graphs included.
+    pub fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
+        fn each(attr: &Attr, visit: &mut dyn FnMut(&Symbol)) {
+            match attr {
+                Attr::Dim(dim) => dim.for_each_symbol(visit),
+                Attr::List(items) => items.iter().for_each(|item| each(item, visit)),
+                Attr::Graph(graph) => graph.for_each_symbol(visit),
+                _ => {}
             }
         }
-        Attrs(self.0.iter().map(|(name, a)| (*name, attr(a, with))).collect())
+        self.0.iter().for_each(|(_, attr)| each(attr, visit));
+    }
+
+    /// Every size in them replaced through `with`, in nested graphs, too.
+    ///
+    /// # Errors
+    /// What a node of a nested graph says of the new sizes.
+    pub fn substitute(&self, with: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<Attrs, OpError> {
+        fn attr(a: &Attr, with: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<Attr, OpError> {
+            Ok(match a {
+                Attr::Dim(dim) => Attr::dim(dim.substitute(with)),
+                Attr::List(items) => {
+                    Attr::List(items.iter().map(|item| attr(item, with)).collect::<Result<_, _>>()?)
+                }
+                Attr::Graph(graph) => {
+                    let mut graph = Graph::clone(graph);
+                    graph.substitute(with).map_err(|at| at.error)?;
+                    Attr::Graph(Arc::new(graph))
+                }
+                other => other.clone(),
+            })
+        }
+        let each = self.0.iter().map(|(name, a)| Ok((*name, attr(a, with)?)));
+        Ok(Attrs(each.collect::<Result<_, OpError>>()?))
+    }
+
+    /// Every nested graph changed by `change`; says whether one was.
+    ///
+    /// # Errors
+    /// The first that `change` gives.
+    pub fn change_graphs<E>(
+        &mut self,
+        change: &mut dyn FnMut(&mut Graph) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let mut changed = false;
+        for (_, attr) in &mut self.0 {
+            if let Attr::Graph(graph) = attr {
+                let mut new = Graph::clone(graph);
+                if change(&mut new)? {
+                    *graph = Arc::new(new);
+                    changed = true;
+                }
+            }
+        }
+        Ok(changed)
     }
 }

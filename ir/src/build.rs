@@ -1,6 +1,9 @@
 //! Adding nodes with types inferred.
 
+use std::collections::BTreeSet;
+
 use crate::attr::Attr;
+use crate::dim::Symbol;
 use crate::dtype::DType;
 use crate::graph::{Graph, NodeId, Value};
 use crate::op::{OpDef, OpError};
@@ -11,10 +14,13 @@ use crate::types::TensorType;
 use crate::weight::Weight;
 
 /// Adds nodes to a graph, all with one origin.
+#[derive(Debug, Clone)]
 pub struct Build {
     graph: Graph,
     origin: Origin,
     made: Vec<NodeId>,
+    /// Names of sizes that may not be given again.
+    taken: BTreeSet<Symbol>,
 }
 
 impl Build {
@@ -25,7 +31,7 @@ impl Build {
 
     /// Into an existing graph.
     pub fn on(graph: Graph) -> Build {
-        Build { graph, origin: Origin::none(), made: Vec::new() }
+        Build { graph, origin: Origin::none(), made: Vec::new(), taken: BTreeSet::new() }
     }
 
     /// From now on, nodes get this origin.
@@ -46,6 +52,34 @@ impl Build {
     /// The graph so far, to edit.
     pub fn graph_mut(&mut self) -> &mut Graph {
         &mut self.graph
+    }
+
+    /// A symbol for a size that is decided while the graph runs: no other in the graph is called so, nor is one that
+    /// was taken before.
+    pub fn fresh_symbol(&mut self, wanted: &str) -> Symbol {
+        let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+        let base: String = wanted.chars().map(clean).collect();
+        let base = base.trim_matches(|c: char| c == '_' || c.is_ascii_digit());
+        let base = if base.is_empty() { "size" } else { base };
+        let mut used = std::mem::take(&mut self.taken);
+        self.graph.for_each_symbol(&mut |symbol| {
+            used.insert(symbol.clone());
+        });
+        let mut numbered = (0..).map(|number| Symbol::new(format!("{base}_{number}")));
+        let symbol = numbered.find(|symbol| !used.contains(symbol)).expect("there are enough numbers");
+        used.insert(symbol.clone());
+        self.taken = used;
+        symbol
+    }
+
+    /// These symbols are not given by [`Build::fresh_symbol`].
+    pub fn take_symbols(&mut self, symbols: impl IntoIterator<Item = Symbol>) {
+        self.taken.extend(symbols);
+    }
+
+    /// The symbols that are not given again.
+    pub fn taken_symbols(&self) -> &BTreeSet<Symbol> {
+        &self.taken
     }
 
     /// The type of a value.

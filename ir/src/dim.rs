@@ -20,8 +20,10 @@ use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
 use std::sync::Arc;
 
+mod condition;
 mod ranges;
 
+pub use condition::{Condition, Relation};
 pub use ranges::Ranges;
 
 /// The name of a size or of a loop axis.
@@ -37,6 +39,12 @@ impl Symbol {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0
+    }
+
+    /// May a size of a graph be called so? Kernels call their axes `i0`, `k1`, `a2`, ….
+    pub fn is_free_for_sizes(&self) -> bool {
+        let number = self.name().strip_prefix(['i', 'k', 'a']);
+        number.is_none_or(|n| n.is_empty() || !n.bytes().all(|b| b.is_ascii_digit()))
     }
 }
 
@@ -270,6 +278,18 @@ impl Dim {
                 }
             }
         }
+    }
+
+    /// Does it never fall when symbols grow? `false` also means "not known".
+    pub fn grows_with_all(&self) -> bool {
+        self.terms().all(|(atoms, factor)| {
+            (factor >= 0 || atoms.is_empty())
+                && atoms.iter().all(|atom| match atom {
+                    Atom::Symbol(_) => true,
+                    Atom::Floor(a, b) => b.as_const().is_some() && a.grows_with_all(),
+                    Atom::Min(dims) | Atom::Max(dims) => dims.iter().all(Dim::grows_with_all),
+                })
+        })
     }
 
     /// Does `symbol` occur in it?

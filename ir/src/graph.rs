@@ -11,7 +11,7 @@
 //!
 //! Deliberately absent: names of ops, and any notion of execution order beyond "operands first".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -19,7 +19,7 @@ use petgraph::visit::EdgeRef;
 
 use crate::attr::Attrs;
 use crate::dim::{Dim, Symbol};
-use crate::op::{Eval, Infer, OpDef, OpError};
+use crate::op::{Eval, Flow, Infer, OpDef, OpError};
 use crate::origin::{At, Origin};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -166,12 +166,73 @@ impl Graph {
         &self.node(value.node).types[value.result]
     }
 
+    /// The nodes that give symbols their values while the graph runs.
+    pub fn deciders(&self) -> BTreeMap<Symbol, NodeId> {
+        let mut deciders = BTreeMap::new();
+        for id in self.wires.node_indices().map(NodeId) {
+            if let Some(flow) = self.flow(id) {
+                for symbol in flow.decides() {
+                    deciders.entry(symbol).or_insert(id);
+                }
+            }
+        }
+        deciders
+    }
+
+    /// What a node does around kernels, if it does.
+    pub fn flow(&self, id: NodeId) -> Option<Flow> {
+        let (def, attrs) = self.wires.node_weight(id.0)?.op()?;
+        def.semantics.flow(attrs)
+    }
+
+    /// The nodes that must run before `id`: its operands, and those that decide sizes in its attributes.
+    pub fn needs(&self, id: NodeId, deciders: &BTreeMap<Symbol, NodeId>) -> Vec<NodeId> {
+        let mut needs: Vec<NodeId> = self.operands(id).into_iter().map(|value| value.node).collect();
+        if deciders.is_empty() {
+            return needs;
+        }
+        if let Some((_, attrs)) = self.node(id).op() {
+            attrs.for_each_symbol(&mut |symbol| {
+                if let Some(&decider) = deciders.get(symbol)
+                    && decider != id
+                    && !needs.contains(&decider)
+                {
+                    needs.push(decider);
+                }
+            });
+        }
+        needs
+    }
+
+    /// The nodes that the graph is for: those of its outputs, and those that compare sizes when it runs.
+    pub fn roots(&self) -> Vec<NodeId> {
+        let checks = self.wires.node_indices().map(NodeId).filter(|&id| match self.flow(id) {
+            Some(Flow::Size { name, size, .. }) => size.as_symbol() != Some(&name),
+            _ => false,
+        });
+        self.outputs.iter().map(|output| output.value.node).chain(checks).collect()
+    }
+
+    /// `roots` and all that they need.
+    pub fn needed(&self, roots: impl IntoIterator<Item = NodeId>) -> BTreeSet<NodeId> {
+        let deciders = self.deciders();
+        let mut needed = BTreeSet::new();
+        let mut open: Vec<NodeId> = roots.into_iter().collect();
+        while let Some(id) = open.pop() {
+            if needed.insert(id) {
+                open.extend(self.needs(id, &deciders));
+            }
+        }
+        needed
+    }
+
     /// Every node, operands before users: first what the outputs reach (postorder, operands left to right), then
     /// the inputs and dead nodes that they don't, in order of creation.
     ///
     /// In a graph with a cycle, each node still comes once.
     pub fn order(&self) -> Vec<NodeId> {
-        let mut seen = std::collections::BTreeSet::new();
+        let deciders = self.deciders();
+        let mut seen = BTreeSet::new();
         let mut order = Vec::with_capacity(self.wires.node_count());
         let rest = self.wires.node_indices().map(NodeId);
         let roots = self.outputs.iter().map(|output| output.value.node).chain(rest);
@@ -179,15 +240,15 @@ impl Graph {
             // (node, its operands, how many of them are done): an explicit stack, for graphs thousands deep.
             let mut stack = vec![];
             if seen.insert(root) {
-                stack.push((root, self.operands(root), 0));
+                stack.push((root, self.needs(root, &deciders), 0));
             }
             while let Some((node, operands, done)) = stack.last_mut() {
                 match operands.get(*done) {
                     Some(operand) => {
-                        let next = operand.node;
+                        let next = *operand;
                         *done += 1;
                         if seen.insert(next) {
-                            let operands = self.operands(next);
+                            let operands = self.needs(next, &deciders);
                             stack.push((next, operands, 0));
                         }
                     }
@@ -243,6 +304,19 @@ impl Graph {
         let id = NodeId(self.wires.add_node(node));
         self.inputs.push(id);
         id.into()
+    }
+
+    /// A new input in the place of `old`, with another type. The old node is no input from now on: the caller replaces
+    /// its uses and removes it.
+    pub fn replace_input(&mut self, old: NodeId, ty: TensorType) -> Value {
+        let Node { kind, origin, .. } = self.node(old).clone();
+        let new = NodeId(self.wires.add_node(Node { kind, types: vec![ty], origin }));
+        for input in &mut self.inputs {
+            if *input == old {
+                *input = new;
+            }
+        }
+        new.into()
     }
 
     /// Adds a weight.
@@ -341,7 +415,7 @@ impl Graph {
             let node = self.node(id);
             let (kind, types) = match &node.kind {
                 Kind::Op { def, attrs } => {
-                    let attrs = attrs.substitute(with);
+                    let attrs = attrs.substitute(with).map_err(|error| self.at(id, error))?;
                     let operands: Vec<&TensorType> = operands.iter().map(|v| self.ty(*v)).collect();
                     let types = def
                         .semantics
@@ -373,6 +447,35 @@ impl Graph {
         symbols
     }
 
+    /// Calls `visit` with each symbol in types and attributes.
+    pub fn for_each_symbol(&self, visit: &mut dyn FnMut(&Symbol)) {
+        for node in self.wires.node_weights() {
+            match &node.kind {
+                Kind::Op { attrs, .. } => attrs.for_each_symbol(visit),
+                Kind::Input(_) => node.types[0].shape.iter().for_each(|dim| dim.for_each_symbol(visit)),
+                Kind::Weight(_) => {}
+            }
+        }
+    }
+
+    /// Every graph in the attributes of its nodes changed by `change`, which must keep the types of inputs and
+    /// outputs; says whether one was.
+    ///
+    /// # Errors
+    /// The first that `change` gives.
+    pub fn change_nested<E>(
+        &mut self,
+        change: &mut dyn FnMut(&mut Graph) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let mut changed = false;
+        for node in self.wires.node_weights_mut() {
+            if let Kind::Op { attrs, .. } = &mut node.kind {
+                changed |= attrs.change_graphs(change)?;
+            }
+        }
+        Ok(changed)
+    }
+
     /// `error`, at this node.
     pub fn at<E>(&self, id: NodeId, error: E) -> At<E> {
         At { node: Some(id), origin: self.node(id).origin.clone(), error }
@@ -381,7 +484,7 @@ impl Graph {
 
 /// The integer tensors of a graph whose elements are known as sizes: constants, shapes, and arithmetic on them. Truth
 /// values count as 0 and 1.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KnownSizes(BTreeMap<Value, Option<Vec<Dim>>>);
 
 impl KnownSizes {
@@ -428,10 +531,13 @@ pub(crate) fn arity_error(def: &'static OpDef, found: usize) -> OpError {
     OpError::Arity { expected, found }
 }
 
+/// The values of symbols.
+pub type SizeValues = BTreeMap<Symbol, i64>;
+
 /// Evaluates a graph on host tensors: the meaning of everything else.
 ///
-/// Symbols are bound by the inputs' shapes; sizes in attributes are replaced by their values before an op sees
-/// them.
+/// Symbols are bound by the inputs' shapes, and by nodes that decide sizes; sizes in attributes are replaced by their
+/// values before an op sees them.
 ///
 /// # Errors
 /// An input that does not fit its type, or what an op says of its operands.
@@ -447,13 +553,34 @@ pub type Trace = BTreeMap<NodeId, Vec<Tensor>>;
 /// # Errors
 /// As [`eval`].
 pub fn eval_all(graph: &Graph, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Trace), At<OpError>> {
+    let (outputs, trace, _) = run(graph, inputs, &SizeValues::new())?;
+    Ok((outputs, trace))
+}
+
+/// Evaluates a nested graph: `outer` are the values of sizes around it. Gives those inside, too.
+///
+/// # Errors
+/// As [`eval`].
+pub fn eval_in(
+    graph: &Graph,
+    inputs: &[Tensor],
+    outer: &SizeValues,
+) -> Result<(Vec<Tensor>, SizeValues), At<OpError>> {
+    let (outputs, _, sizes) = run(graph, inputs, outer)?;
+    Ok((outputs, sizes))
+}
+
+fn run(
+    graph: &Graph,
+    inputs: &[Tensor],
+    outer: &SizeValues,
+) -> Result<(Vec<Tensor>, Trace, SizeValues), At<OpError>> {
     let nowhere = |error| At { node: None, origin: Origin::none(), error };
     if inputs.len() != graph.inputs().len() {
         let expected = graph.inputs().len().to_string();
         return Err(nowhere(OpError::Arity { expected, found: inputs.len() }));
     }
-    let sizes = bind(graph, inputs)?;
-    let with = |symbol: &Symbol| sizes.get(symbol).map(|&size| Dim::constant(size));
+    let mut sizes = bind_in(graph, inputs, outer)?;
     let mut trace = Trace::new();
     for (&id, tensor) in graph.inputs().iter().zip(inputs) {
         trace.insert(id, vec![tensor.clone()]);
@@ -466,23 +593,79 @@ pub fn eval_all(graph: &Graph, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Trace)
             Kind::Op { def, attrs } => {
                 let operands: Vec<&Tensor> =
                     graph.operands(id).into_iter().map(|v| &trace[&v.node][v.result]).collect();
-                let attrs = attrs.substitute(&with);
-                let cx = Eval { operands: &operands, attrs: &attrs };
-                def.semantics.eval(&cx).map_err(|error| graph.at(id, error))?
+                let flow = def.semantics.flow(attrs);
+                let with = |symbol: &Symbol| sizes.get(symbol).map(|&size| Dim::constant(size));
+                let attrs = match &flow {
+                    Some(_) => attrs.clone(),
+                    None => attrs.substitute(&with).map_err(|error| graph.at(id, error))?,
+                };
+                let cx = Eval { operands: &operands, attrs: &attrs, sizes: &sizes };
+                let results = def.semantics.eval(&cx).map_err(|error| graph.at(id, error))?;
+                if let Some(flow) = flow {
+                    decide(&flow, &node.types, &results, &mut sizes).map_err(|error| graph.at(id, error))?;
+                }
+                results
             }
         };
         trace.insert(id, results);
     }
     let outputs = graph.outputs().into_iter().map(|v| trace[&v.node][v.result].clone()).collect();
-    Ok((outputs, trace))
+    Ok((outputs, trace, sizes))
+}
+
+/// The symbols that a node decides get their values from its results; other sizes are compared.
+fn decide(
+    flow: &Flow,
+    types: &[TensorType],
+    results: &[Tensor],
+    sizes: &mut SizeValues,
+) -> Result<(), OpError> {
+    // The symbols of an earlier evaluation, in a loop, are no longer what they were.
+    for symbol in flow.decides() {
+        sizes.remove(&symbol);
+    }
+    let mut pairs: Vec<(Dim, i64)> = Vec::new();
+    if let Flow::Size { size, bound, .. } = flow {
+        let found = results[0].get(0).to_i64();
+        if found < 0 {
+            let (left, right) = (found.into(), Dim::constant(0));
+            return Err(OpError::Size { what: "a size that is computed at run time", left, right });
+        }
+        pairs.push((size.clone(), found));
+        if let Some(bound) = bound.as_ref().and_then(|bound| bound.eval(&|s| sizes.get(s).copied()))
+            && found > bound
+        {
+            let (left, right) = (found.into(), bound.into());
+            return Err(OpError::Size { what: "a size that is computed at run time", left, right });
+        }
+    } else {
+        for (ty, tensor) in types.iter().zip(results) {
+            let found = tensor.shape().iter().map(|&size| size as i64);
+            pairs.extend(ty.shape.iter().cloned().zip(found));
+        }
+    }
+    pairs.iter().for_each(|(dim, size)| solve(dim, *size, sizes));
+    let mismatch = |(dim, size): &&(Dim, i64)| dim.eval(&|symbol| sizes.get(symbol).copied()) != Some(*size);
+    match pairs.iter().find(mismatch) {
+        None => Ok(()),
+        Some((dim, size)) => {
+            let (left, right) = (dim.clone(), Dim::constant(*size));
+            Err(OpError::Size { what: "a size that is decided at run time", left, right })
+        }
+    }
 }
 
 /// The value of every symbol that the inputs' shapes fix.
 ///
 /// # Errors
 /// An input whose element type, rank or sizes contradict its declared type.
-pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Symbol, i64>, At<OpError>> {
-    let mut sizes: BTreeMap<Symbol, i64> = BTreeMap::new();
+pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<SizeValues, At<OpError>> {
+    bind_in(graph, inputs, &SizeValues::new())
+}
+
+/// As [`bind`], where some symbols have values already.
+fn bind_in(graph: &Graph, inputs: &[Tensor], outer: &SizeValues) -> Result<SizeValues, At<OpError>> {
+    let mut sizes = outer.clone();
     let pairs: Vec<(NodeId, &Tensor)> = graph.inputs().iter().copied().zip(inputs).collect();
     for &(id, tensor) in &pairs {
         let ty = &graph.node(id).types[0];
@@ -519,7 +702,7 @@ pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<BTreeMap<Symbol, i64>, A
 }
 
 /// Binds the one unknown symbol of `dim = size`, if `dim` is linear in it.
-fn solve(dim: &Dim, size: i64, sizes: &mut BTreeMap<Symbol, i64>) {
+fn solve(dim: &Dim, size: i64, sizes: &mut SizeValues) {
     let known = dim.substitute(&|symbol| sizes.get(symbol).map(|&v| Dim::constant(v)));
     let mut unknown = None;
     known.for_each_symbol(&mut |symbol| unknown = Some(symbol.clone()));

@@ -7,12 +7,13 @@
 //! *composite* one gives `expand` and derives the rest.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::attr::{Attr, AttrError, AttrSpec, Attrs};
 use crate::build::Build;
-use crate::dim::Dim;
+use crate::dim::{Condition, Dim, Symbol};
 use crate::dtype::DType;
-use crate::graph::{Graph, Value};
+use crate::graph::{Graph, SizeValues, Value};
 use crate::kernel::lower::{Compute, Lower};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -123,10 +124,10 @@ pub trait Semantics: Sync {
         let types: Vec<TensorType> = cx.operands.iter().map(|tensor| tensor.ty()).collect();
         let graph = expansion(self, &types.iter().collect::<Vec<_>>(), cx.attrs)?;
         let operands: Vec<Tensor> = cx.operands.iter().map(|tensor| (*tensor).clone()).collect();
-        crate::graph::eval(&graph, &operands).map_err(|at| at.error)
+        Ok(crate::graph::eval_in(&graph, &operands, cx.sizes).map_err(|at| at.error)?.0)
     }
 
-    /// The results as stages of index expressions: what a kernel computes. Only asked of core ops.
+    /// The results as stages of index expressions, or as loops: what a kernel computes. Only asked of core ops.
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
         let _ = cx;
         None
@@ -161,9 +162,111 @@ pub trait Semantics: Sync {
         None
     }
 
+    /// What it has a step do instead of a kernel, if it does: sizes and control flow.
+    fn flow(&self, attrs: &Attrs) -> Option<Flow> {
+        let _ = attrs;
+        None
+    }
+
+    /// Conditions on sizes that the types alone don't settle: checked when a model runs, and what the lowering takes
+    /// for given. Those that follow from the sizes may be among them.
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        let _ = cx;
+        Vec::new()
+    }
+
     /// Is it computed element by element from operands that broadcast?
     fn is_elementwise(&self) -> bool {
         false
+    }
+}
+
+/// A condition on sizes, and what it means: `a slice stays inside its operand`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// The condition.
+    pub condition: Condition,
+    /// What it means.
+    pub what: &'static str,
+}
+
+/// What an op does around kernels. Its operands are the condition or the number that it looks at, then what bodies
+/// take.
+#[derive(Debug, Clone)]
+pub enum Flow {
+    /// The only operand, an `i64` without axes, is a size. A symbol of that name gets the value, unless `size` is
+    /// another expression by now: then it is compared with it.
+    Size {
+        /// The name that it was given.
+        name: Symbol,
+        /// What stands for it.
+        size: Dim,
+        /// It is at most this.
+        bound: Option<Dim>,
+    },
+    /// One of two graphs: the first operand, a truth value, chooses.
+    If {
+        /// If it holds.
+        then: Arc<Graph>,
+        /// If it does not.
+        otherwise: Arc<Graph>,
+        /// How many of the other operands `then` takes; `otherwise` takes the rest.
+        taken: usize,
+        /// Sizes of results that differ.
+        sizes: Vec<Decided>,
+    },
+    /// A graph, repeatedly. Its inputs are what it carries, then captures; its outputs are the next condition (if it
+    /// has one), what it carries next, and elements of stacks. The op's operands are the first condition (if it has
+    /// one), what it carries first, and captures; its results are what it carries last, and the stacks.
+    Loop {
+        /// The graph.
+        body: Arc<Graph>,
+        /// The number of the iteration, in the graph.
+        index: Symbol,
+        /// How often at most; `None` for no limit.
+        count: Option<Dim>,
+        /// Does a condition end it?
+        cond: bool,
+        /// How many values it carries.
+        carried: usize,
+        /// The number of iterations.
+        trips: Dim,
+        /// Sizes of carried values that change, and the number of iterations if a condition ends it.
+        sizes: Vec<Decided>,
+    },
+}
+
+/// A size that a node of control flow decides: a symbol of that name, unless it turned out to be another expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The name that it was given.
+    pub name: Symbol,
+    /// What stands for it.
+    pub size: Dim,
+}
+
+impl Decided {
+    /// Is it this node that gives the symbol its value?
+    pub fn is_free(&self) -> bool {
+        self.size.as_symbol() == Some(&self.name)
+    }
+}
+
+impl Flow {
+    /// The symbols that get their values here.
+    pub fn decides(&self) -> Vec<Symbol> {
+        match self {
+            Flow::Size { name, size, .. } => {
+                if size.as_symbol() == Some(name) {
+                    vec![name.clone()]
+                } else {
+                    vec![]
+                }
+            }
+            Flow::If { sizes, .. } | Flow::Loop { sizes, .. } => {
+                sizes.iter().filter(|size| size.is_free()).map(|size| size.name.clone()).collect()
+            }
+        }
     }
 }
 
@@ -233,6 +336,8 @@ pub struct Eval<'a> {
     pub operands: &'a [&'a Tensor],
     /// The attributes, checked and complete; sizes in them are numbers by now.
     pub attrs: &'a Attrs,
+    /// The values of sizes, for nested graphs.
+    pub sizes: &'a SizeValues,
 }
 
 /// Tensors of at most so many elements are tracked as sizes.

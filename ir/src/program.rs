@@ -3,15 +3,20 @@
 //! The same for every target. Before the memory plan, buffers have no offsets; the plan gives each one a place in
 //! one arena, as an expression that is evaluated when the sizes are bound.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::kernel::Kernel;
 use crate::kernel::stmt::PANEL;
-use crate::origin::Origin;
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::weight::Weight;
+
+mod step;
+
+pub use step::{Branch, Call, Copy, Life, Loop, Measure, Require, Step, for_each_call, for_each_call_mut};
 
 /// How a weight lies in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,6 +110,11 @@ pub enum Space {
     Arena,
     /// Kept between calls.
     State,
+    /// Memory of the steps that run before the arena is laid out.
+    Host,
+    /// Memory of its own, which grows while the model runs: its size is known only there, and nothing bounds it.
+    /// Buffers with one number share it, one after the other.
+    Growing(usize),
 }
 
 /// Memory between steps.
@@ -133,20 +143,6 @@ pub enum Arg {
     Buffer(usize),
 }
 
-/// One launch of a kernel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// Which kernel.
-    pub kernel: usize,
-    /// What it gets for each of its parameters. Sizes of a parameter and of what is passed agree in bytes; the
-    /// shapes may differ (a reshape is a view).
-    pub args: Vec<Arg>,
-    /// What it gets for each of its sizes.
-    pub sizes: Vec<Dim>,
-    /// The nodes of the model that it computes.
-    pub origin: Origin,
-}
-
 /// A function of the model: inputs to outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -158,6 +154,8 @@ pub struct Entry {
     pub outputs: Vec<Port>,
     /// The memory between its steps.
     pub buffers: Vec<Buffer>,
+    /// What runs before the arena is laid out: it decides sizes from the values of small inputs.
+    pub host: Vec<Step>,
     /// What runs, in order.
     pub steps: Vec<Step>,
     /// Size of the arena in bytes, once planned.
@@ -165,7 +163,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Every symbol of the inputs' types, in order of appearance.
+    /// Every symbol of the inputs' types, in order of appearance: what the inputs' shapes decide.
     pub fn symbols(&self) -> Vec<Symbol> {
         let mut symbols = Vec::new();
         for dim in self.inputs.iter().flat_map(|port| &port.ty.shape) {
@@ -176,6 +174,43 @@ impl Entry {
             });
         }
         symbols
+    }
+
+    /// Every symbol: those of the inputs, then those that steps decide, in order.
+    pub fn all_symbols(&self) -> Vec<Symbol> {
+        let mut symbols = self.symbols();
+        let mut seen: BTreeSet<Symbol> = symbols.iter().cloned().collect();
+        for steps in [&self.host, &self.steps] {
+            Step::walk(steps, &mut |step| {
+                for symbol in step.decides() {
+                    if seen.insert(symbol.clone()) {
+                        symbols.push(symbol.clone());
+                    }
+                }
+            });
+        }
+        symbols
+    }
+
+    /// Every call, those in branches and loops included, in the order of the text.
+    pub fn calls(&self) -> Vec<&Call> {
+        let mut calls = Vec::new();
+        for steps in [&self.host, &self.steps] {
+            for_each_call(steps, &mut |call| calls.push(call));
+        }
+        calls
+    }
+
+    /// When each buffer is needed, by the numbers of steps in the order of the text (`host` first). What is used in a
+    /// loop and outside of it is needed in the whole loop.
+    pub fn lives(&self) -> BTreeMap<usize, Life> {
+        step::lives([&self.host, &self.steps])
+    }
+
+    /// Changes every call.
+    pub fn for_each_call_mut(&mut self, change: &mut dyn FnMut(&mut Call)) {
+        for_each_call_mut(&mut self.host, change);
+        for_each_call_mut(&mut self.steps, change);
     }
 }
 

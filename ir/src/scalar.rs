@@ -7,6 +7,7 @@
 //! NaN rules: `min` and `max` propagate NaN; comparisons with NaN are false except `ne`. The sign of a zero
 //! result of `min`/`max` of `+0` and `−0` is that of the first operand.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use half::{bf16, f16};
@@ -106,6 +107,19 @@ impl Scalar {
     /// As a truth value: not equal to zero (NaN is true).
     pub fn to_bool(self) -> bool {
         if self.dtype.is_float() { self.to_f64() != 0.0 } else { self.bits != 0 }
+    }
+
+    /// The order of two elements of one type in which sorts put them, ascending: NaN comes after every number.
+    /// Zeros of both signs are equal, and so are all NaNs.
+    pub fn order(self, other: Scalar) -> Ordering {
+        match self.dtype.class() {
+            Class::Float => {
+                let (a, b) = (self.to_f64(), other.to_f64());
+                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            }
+            Class::Signed => self.to_i64().cmp(&other.to_i64()),
+            Class::Unsigned | Class::Bool => self.bits.cmp(&other.bits),
+        }
     }
 
     /// Converted to `dtype`: floats to nearest even; float to integer truncates, saturating, NaN to 0; integer to

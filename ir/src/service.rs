@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::scalar::{Binary, Unary};
 
 /// Version of the calling convention between kernels and the runtime.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Unary functions that the runtime computes, in table order; each for `f64`, then each for `f32`.
 pub const UNARY: [Unary; 15] = [
@@ -35,6 +35,8 @@ pub enum Service {
     ParallelFor,
     /// `(services, *GemmF32)`: a matrix product whose tiles leave through an epilogue.
     GemmF32,
+    /// `(services, *SortRows)`: rows of an array put in order.
+    Sort,
     /// A function of one `f64` or `f32`.
     Unary(Unary, DType),
     /// `pow` or `fmod` of two `f64` or `f32`.
@@ -48,7 +50,7 @@ pub enum Service {
 impl Service {
     /// Every service, in table order.
     pub fn all() -> Vec<Service> {
-        let mut all = vec![Service::ParallelFor, Service::GemmF32];
+        let mut all = vec![Service::ParallelFor, Service::GemmF32, Service::Sort];
         for dtype in [DType::F64, DType::F32] {
             all.extend(UNARY.map(|f| Service::Unary(f, dtype)));
         }
@@ -64,6 +66,7 @@ impl Service {
         match self {
             Service::ParallelFor => "parallel_for".to_owned(),
             Service::GemmF32 => "gemm_f32".to_owned(),
+            Service::Sort => "sort".to_owned(),
             Service::Unary(f, dtype) => format!("{}_{dtype}", f.name()),
             Service::Binary(Binary::Rem, dtype) => format!("fmod_{dtype}"),
             Service::Binary(f, dtype) => format!("{}_{dtype}", f.name()),
@@ -84,3 +87,21 @@ impl Service {
 /// Fields of the call of [`Service::GemmF32`], 8 bytes each, in order.
 pub const GEMM_F32_FIELDS: [&str; 13] =
     ["m", "n", "k", "a", "a_row", "a_col", "b", "b_row", "b_col", "packed", "workspace", "epilogue", "frame"];
+
+/// Fields of the call of [`Service::Sort`], 8 bytes each, in order.
+pub const SORT_FIELDS: [&str; 14] = [
+    "outer",
+    "n",
+    "inner",
+    "keys",
+    "bytes",
+    "class",
+    "infinity",
+    "descending",
+    "values",
+    "values_len",
+    "positions",
+    "positions_len",
+    "scratch",
+    "tasks",
+];

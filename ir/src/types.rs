@@ -114,7 +114,8 @@ pub fn strides(shape: &[Dim]) -> Vec<Dim> {
 
 /// The index in an array of shape `from` of the element that lies at `at` in shape `to`.
 ///
-/// Both have equally many elements. Axes are paired in the smallest groups of equal size, so that those that stay are plain indices.
+/// Both have equally many elements. Axes are paired in the smallest groups of equal size, so that those that stay are
+/// plain indices; where none are known to be equal, all that is left makes one group.
 pub fn reindex(from: &[Dim], to: &[Dim], at: &[Dim]) -> Vec<Dim> {
     let zero = Dim::constant(0);
     if from.iter().any(|size| size.is(0)) {
@@ -133,7 +134,7 @@ pub fn reindex(from: &[Dim], to: &[Dim], at: &[Dim]) -> Vec<Dim> {
             .flat_map(|m| (j..=to.len()).map(move |n| (m, n)))
             .filter(|&(m, n)| product(&from[i..m]) == product(&to[j..n]))
             .min_by_key(|&(m, n)| (m - i) + (n - j))
-            .expect("all the rest has equal size");
+            .unwrap_or((from.len(), to.len()));
         let position: Dim =
             at[j..n].iter().zip(strides(&to[j..n])).map(|(i, stride)| i.clone() * stride).sum();
         for (axis, stride) in strides(&from[i..m]).into_iter().enumerate() {

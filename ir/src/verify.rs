@@ -7,6 +7,7 @@ mod guard;
 mod kernel;
 mod program;
 mod refute;
+mod sizes;
 
 pub use graph::{Violation, verify};
 pub use kernel::{KernelViolation, verify_kernel};

@@ -354,7 +354,7 @@ fn attributes_are_checked_and_complete() {
     let attrs = Attrs::check("op", &SPECS, given(&[SHAPE.is(vec![dim("n"), dim("3")])])).unwrap();
     assert_eq!((attrs.get(AXIS), attrs.get(SHAPE)), (-1, vec![dim("n"), dim("3")]));
     assert_eq!(attrs.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["axis", "shape"]);
-    let bound = attrs.substitute(&|s| (s.name() == "n").then(|| dim("7")));
+    let bound = attrs.substitute(&|s| (s.name() == "n").then(|| dim("7"))).expect("no graph is inside");
     assert_eq!(bound.get(SHAPE), vec![dim("7"), dim("3")]);
     let fail = |attrs: &[(&'static str, Attr)]| Attrs::check("op", &SPECS, given(attrs)).unwrap_err();
     assert!(matches!(fail(&[]), AttrError::Missing { key: "shape", .. }));

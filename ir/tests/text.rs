@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ir::attr::{Attr, Key, key};
 use ir::build::Build;
+use ir::dim::Condition;
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::graph::{Graph, Value};
@@ -14,7 +15,10 @@ use ir::kernel::{
 };
 use ir::op::{Eval, Infer, OpDef, OpError, Semantics};
 use ir::origin::{Origin, Place};
-use ir::program::{Arg, Buffer, Entry, Layout, PackedWeight, Port, Program, Space, Step};
+use ir::program::{
+    Arg, Branch, Buffer, Call, Copy, Entry, Layout, Loop, Measure, PackedWeight, Port, Program, Require,
+    Space, Step,
+};
 use ir::scalar::{Binary, Scalar, Unary};
 use ir::tensor::Tensor;
 use ir::text::{
@@ -472,6 +476,8 @@ kernel @linear_relu kind=matmul [n](%x: f32[n, 784], %\"fc/w\": f32[784, 128], %
     parallel q in 0..3 {
     }
   }
+  sort %x along 1 descending values %y positions %\"fc/p\" scratch %t
+  sort %y along 0 ascending scratch %t
 }
 ";
 
@@ -496,8 +502,14 @@ fn kernels_read_back() {
     assert!(parse_kernel(&format!("{LOOPS}{STAGES}")).is_err());
     // An empty kernel keeps its form.
     for body in [Body::Stages(vec![]), Body::Loops(vec![])] {
-        let kernel =
-            Kernel { name: "k".into(), kind: KernelKind::Other, sizes: vec![], params: vec![], body };
+        let kernel = Kernel {
+            name: "k".into(),
+            kind: KernelKind::Other,
+            sizes: vec![],
+            given: vec![],
+            params: vec![],
+            body,
+        };
         assert_eq!(parse_kernel(&kernel.to_string()), Ok(kernel));
     }
 }
@@ -516,6 +528,7 @@ fn built_kernels_read_back() {
         name: "a b".into(),
         kind: KernelKind::Fused,
         sizes: vec!["n".into()],
+        given: vec![],
         params: params.clone(),
         body,
     };
@@ -541,6 +554,21 @@ fn built_kernels_read_back() {
     ];
     let second = kernel(Body::Loops(stmts));
     assert_eq!(parse_kernel(&second.to_string()), Ok(second));
+}
+
+#[test]
+fn sorts_that_say_too_little() {
+    for (sort, at) in [
+        ("sort %x 1 ascending scratch %t", "1"),
+        ("sort %x along 1 scratch %t", "scratch"),
+        ("sort %x along -1 ascending scratch %t", "-"),
+        ("sort %x along 1 ascending values %y", "}"),
+        ("sort %x along 1 ascending positions %p values %y scratch %t", "values"),
+    ] {
+        let text = format!("kernel @k kind=sort (%x: f32[2]) loops {{\n  {sort}\n}}\n");
+        let errors = parse_kernel(&text).unwrap_err();
+        assert_eq!(&text[errors[0].span.clone()], at, "{sort}: {errors:?}");
+    }
 }
 
 #[test]
@@ -598,20 +626,63 @@ fn program() -> (Program, Vec<Weight>) {
             buffers: vec![
                 buffer("b0", Space::Arena, Some(n.clone() * c(64))),
                 buffer("s", Space::State, None),
+                buffer("h", Space::Host, Some(c(0))),
+                buffer("g", Space::Growing(3), None),
             ],
+            host: vec![Step::Measure(Measure {
+                symbol: "k".into(),
+                source: Arg::Buffer(2),
+                bound: Some(n.clone() + c(1)),
+                origin: Origin::places_from([place("/k", "TopK", "", "")]),
+            })],
             steps: vec![
-                Step {
+                Step::Call(Call {
                     kernel: 0,
                     args: vec![Arg::Input(0), Arg::Weight(0), Arg::Buffer(1), Arg::Output(0)],
                     sizes: vec![n.clone()],
                     origin: Origin::places_from([place("/fc", "Gemm", "", "")]),
-                },
-                Step {
+                }),
+                Step::Call(Call {
                     kernel: 1,
                     args: vec![Arg::Input(1), Arg::Output(1)],
                     sizes: vec![c(3)],
                     origin: Origin::none(),
-                },
+                }),
+                Step::Set(vec![("k".into(), n.clone() * c(2)), ("m".into(), n.clone())]),
+                Step::Require(Require {
+                    condition: Condition::at_most(Dim::symbol("k"), n.clone()),
+                    what: "a slice stays inside".into(),
+                    origin: Origin::none(),
+                }),
+                Step::If(Branch {
+                    cond: Arg::Buffer(0),
+                    then: vec![Step::Reserve(Arg::Buffer(3))],
+                    otherwise: vec![],
+                    origin: Origin::places_from([place("/if", "If", "", "")]),
+                }),
+                Step::Loop(Loop {
+                    index: "it".into(),
+                    count: Some(n.clone()),
+                    cond: Some(Arg::Buffer(1)),
+                    trips: Some("trips".into()),
+                    body: vec![
+                        Step::Copy(Copy {
+                            from: Arg::Input(0),
+                            to: Arg::Buffer(3),
+                            at: Some(Dim::symbol("it")),
+                            origin: Origin::none(),
+                        }),
+                        Step::Loop(Loop {
+                            index: "inner".into(),
+                            count: None,
+                            cond: Some(Arg::Weight(1)),
+                            trips: None,
+                            body: vec![],
+                            origin: Origin::none(),
+                        }),
+                    ],
+                    origin: Origin::places_from([place("/loop", "Loop", "", "")]),
+                }),
             ],
             arena: Some(Dim::larger(&n, &c(1))),
         }],
@@ -634,6 +705,12 @@ fn programs_read_back() {
         "permuted [2, 0, 1]",
         "buffer %b0 : f32[batch, 128] at 64*batch\n",
         "state %s : f32[batch, 128]\n",
+        "growing %g : f32[batch, 128] in 3\n",
+        "size k = %h <= batch + 1 from \"/k\"(\"TopK\")",
+        "set k = 2*batch, m = batch\n",
+        "require k <= batch \"a slice stays inside\"\n",
+        "loop it below batch while %s counted trips from \"/loop\"(\"Loop\") {",
+        "copy %image to %g at it\n",
         "arena max(1, batch) bytes\n",
         "call @linear_relu(%image, @w, %s, %probabilities) [n=batch] from \"/fc\"(\"Gemm\")\n",
         "call @softmax(input 1, output 1) [n=3]\n",

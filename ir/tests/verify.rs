@@ -10,7 +10,7 @@ use ir::dtype::DType;
 use ir::graph::{Graph, Kind, Node, Value};
 use ir::op::{Infer, OpDef, OpError, Semantics};
 use ir::origin::{Origin, Place};
-use ir::program::{Arg, Layout, Program, Space};
+use ir::program::{Arg, Call, Layout, Program, Space, Step};
 use ir::tensor::Tensor;
 use ir::text::{NoWeights, parse_graph, parse_kernel, parse_program};
 use ir::types::TensorType;
@@ -339,6 +339,41 @@ fn parallel_iterations_write_apart() {
 }
 
 #[test]
+fn sorts_fit_their_keys() {
+    let sort = |change: (&str, &str), statement: &str| {
+        let params = "%x: f32[n, m, 3], %y: write f32[n, 5, 3], %i: write i64[n, m, 3], \
+                      %t: scratch i64[min(64, 3*n), m, 2], %z: f32[n, 5, 3]";
+        assert!(params.contains(change.0));
+        said(&params.replace(change.0, change.1), "loops", statement)
+    };
+    let both = "sort %x along 1 descending values %y positions %i scratch %t";
+    let same = ("", "");
+    assert!(sort(same, both).is_empty(), "{:?}", sort(same, both));
+    assert!(sort(same, "sort %x along 1 ascending positions %i scratch %t").is_empty());
+    for (from, to, array) in [
+        ("%y: write f32[n, 5, 3]", "%y: write f32[n, 5, 4]", "%y"),
+        ("%y: write f32[n, 5, 3]", "%y: write f32[n, 5]", "%y"),
+        ("%y: write f32[n, 5, 3]", "%y: write f64[n, 5, 3]", "%y"),
+        ("%i: write i64[n, m, 3]", "%i: write i32[n, m, 3]", "%i"),
+        ("min(64, 3*n), m, 2]", "min(64, 3*n), m]", "%t"),
+        ("min(64, 3*n), m, 2]", "3*n, m, 2]", "%t"),
+    ] {
+        let found = sort((from, to), both);
+        assert!(found.len() == 1 && found[0].contains(&format!("`{array}` is ")), "{to}: {found:?}");
+    }
+    assert_eq!(sort(same, "sort %x along 1 ascending values %z scratch %t"), ["read only"]);
+    assert_eq!(sort(same, "sort %x along 1 ascending values %q scratch %t"), ["undefined q"]);
+    assert_eq!(sort(same, "sort %q along 1 ascending scratch %t"), ["undefined q"]);
+    assert!(sort(same, "sort %x along 3 ascending scratch %t")[0].contains("along an axis"));
+    let twice = sort(("%x: f32", "%x: write f32"), "sort %x along 1 ascending values %x scratch %t");
+    assert!(twice.len() == 1 && twice[0].contains("one array for two"), "{twice:?}");
+    assert_eq!(
+        sort(same, "parallel i in 0..n {\nsort %x along 1 ascending positions %i scratch %t\n}"),
+        ["race i i", "race i t"]
+    );
+}
+
+#[test]
 fn stages_fill_what_is_written() {
     let params = "%x: f32[n, m], %y: write f32[n]";
     assert!(said(params, "stages", "stage %y[i in n] : f32 = sum j in 0..m { %x[i, j] }").is_empty());
@@ -379,6 +414,13 @@ fn program() -> Program {
     parse_program(PROGRAM, &NoWeights).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
+fn call(program: &mut Program, at: usize) -> &mut Call {
+    match &mut program.entries[0].steps[at] {
+        Step::Call(call) => call,
+        other => panic!("{other:?} is no call"),
+    }
+}
+
 /// What the verifier says once `change` was made.
 fn changed(change: impl FnOnce(&mut Program)) -> Vec<ProgramViolation> {
     let mut program = program();
@@ -391,12 +433,9 @@ fn changed(change: impl FnOnce(&mut Program)) -> Vec<ProgramViolation> {
 fn each_rule_of_programs_fires() {
     use ProgramViolation as V;
     assert_eq!(verify_program(&program()), []);
+    assert!(matches!(&changed(|p| call(p, 0).kernel = 7)[..], [V::Nothing { what: "kernel", index: 7, .. }]));
     assert!(matches!(
-        &changed(|p| p.entries[0].steps[0].kernel = 7)[..],
-        [V::Nothing { what: "kernel", index: 7, .. }]
-    ));
-    assert!(matches!(
-        &changed(|p| p.entries[0].steps[0].args[1] = Arg::Buffer(9))[..],
+        &changed(|p| call(p, 0).args[1] = Arg::Buffer(9))[..],
         [V::Nothing { what: "buffer", .. }]
     ));
     assert!(matches!(
@@ -408,17 +447,14 @@ fn each_rule_of_programs_fires() {
     assert!(matches!(&changed(|p| p.weights[0].layout = panels(3, 3))[..], [V::Layout { .. }]));
     let again = changed(|p| p.kernels.push(p.kernels[0].clone()));
     assert_eq!(again, [V::Twice { what: "kernels", name: "copy".into() }]);
+    assert!(matches!(&changed(|p| call(p, 0).sizes.clear())[..], [V::Count { what: "sizes", .. }]));
     assert!(matches!(
-        &changed(|p| p.entries[0].steps[0].sizes.clear())[..],
-        [V::Count { what: "sizes", .. }]
-    ));
-    assert!(matches!(
-        &changed(|p| p.entries[0].steps[2].sizes = vec![Dim::constant(1)])[..],
+        &changed(|p| call(p, 2).sizes = vec![Dim::constant(1)])[..],
         [V::Type { step: 2, .. }, V::Type { .. }]
     ));
     let dtype = changed(|p| p.entries[0].inputs[0].ty.dtype = DType::I32);
     assert!(matches!(&dtype[..], [V::Type { step: 0, .. }]), "{dtype:?}");
-    let writes = changed(|p| p.entries[0].steps[0].args = vec![Arg::Input(0), Arg::Input(0)]);
+    let writes = changed(|p| call(p, 0).args = vec![Arg::Input(0), Arg::Input(0)]);
     assert!(matches!(&writes[..], [V::WritesInput { .. }, V::Unwritten { step: 1, .. }]), "{writes:?}");
     assert!(matches!(
         &changed(|p| {

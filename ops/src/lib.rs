@@ -4,18 +4,24 @@
 //! ONNX ops that become it, attribute keys, and the meaning. Adding an op is its file, its `mod` line and its
 //! entry in [`ALL`].
 //!
-//! *Core* ops give types, reference values and index expressions; *composite* ops give an expansion and
+//! *Core* ops give types, reference values and index expressions (or loops, where no expression says what one
+//! element is); *composite* ops give an expansion and
 //! derive the rest. Families share one meaning: elementwise functions ([`math::elementwise`]), reductions
-//! ([`reduce::along`]) and pools ([`pool::slide`]).
+//! ([`reduce::along`]), positions of extrema ([`reduce::position`]), pools ([`pool::slide`]) and folds of prefixes
+//! ([`order::prefix`]).
 //!
 //! Deliberately absent: file formats (see [`onnx`] for what an importer sees), passes, machines.
 
 pub mod composite;
+pub mod flow;
+mod index;
 pub mod linalg;
 pub mod math;
 pub mod norm;
 pub mod onnx;
+pub mod order;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 mod reference;
 pub mod shape;
@@ -49,6 +55,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &math::asinh::ASINH, onnx: math::asinh::ONNX },
     Entry { op: &math::atan::ATAN, onnx: math::atan::ONNX },
     Entry { op: &math::atanh::ATANH, onnx: math::atanh::ONNX },
+    Entry { op: &math::bitcast::BITCAST, onnx: math::bitcast::ONNX },
     Entry { op: &math::cast::CAST, onnx: math::cast::ONNX },
     Entry { op: &math::ceil::CEIL, onnx: math::ceil::ONNX },
     Entry { op: &math::celu::CELU, onnx: math::celu::ONNX },
@@ -106,8 +113,15 @@ pub static ALL: &[Entry] = &[
     Entry { op: &math::trunc::TRUNC, onnx: math::trunc::ONNX },
     Entry { op: &math::r#where::WHERE, onnx: math::r#where::ONNX },
     Entry { op: &math::xor::XOR, onnx: math::xor::ONNX },
+    Entry { op: &flow::as_size::AS_SIZE, onnx: flow::as_size::ONNX },
+    Entry { op: &flow::r#if::IF, onnx: flow::r#if::ONNX },
+    Entry { op: &flow::r#loop::LOOP, onnx: flow::r#loop::ONNX },
     Entry { op: &linalg::conv::CONV, onnx: linalg::conv::ONNX },
+    Entry { op: &linalg::einsum::EINSUM, onnx: linalg::einsum::ONNX },
     Entry { op: &linalg::matmul::MATMUL, onnx: linalg::matmul::ONNX },
+    Entry { op: &linalg::rotary_embedding::ROTARY_EMBEDDING, onnx: linalg::rotary_embedding::ONNX },
+    Entry { op: &reduce::arg_max::ARG_MAX, onnx: reduce::arg_max::ONNX },
+    Entry { op: &reduce::arg_min::ARG_MIN, onnx: reduce::arg_min::ONNX },
     Entry { op: &reduce::reduce_max::REDUCE_MAX, onnx: reduce::reduce_max::ONNX },
     Entry { op: &reduce::reduce_mean::REDUCE_MEAN, onnx: reduce::reduce_mean::ONNX },
     Entry { op: &reduce::reduce_min::REDUCE_MIN, onnx: reduce::reduce_min::ONNX },
@@ -117,13 +131,22 @@ pub static ALL: &[Entry] = &[
     Entry { op: &shape::concat::CONCAT, onnx: shape::concat::ONNX },
     Entry { op: &shape::extend::EXTEND, onnx: shape::extend::ONNX },
     Entry { op: &shape::gather::GATHER, onnx: shape::gather::ONNX },
+    Entry { op: &shape::gather_elements::GATHER_ELEMENTS, onnx: shape::gather_elements::ONNX },
+    Entry { op: &shape::gather_nd::GATHER_ND, onnx: shape::gather_nd::ONNX },
     Entry { op: &shape::iota::IOTA, onnx: shape::iota::ONNX },
     Entry { op: &shape::pad::PAD, onnx: shape::pad::ONNX },
     Entry { op: &shape::reshape::RESHAPE, onnx: shape::reshape::ONNX },
+    Entry { op: &shape::scatter_elements::SCATTER_ELEMENTS, onnx: shape::scatter_elements::ONNX },
+    Entry { op: &shape::scatter_nd::SCATTER_ND, onnx: shape::scatter_nd::ONNX },
     Entry { op: &shape::shape::SHAPE, onnx: shape::shape::ONNX },
     Entry { op: &shape::size::SIZE, onnx: shape::size::ONNX },
     Entry { op: &shape::slice::SLICE, onnx: shape::slice::ONNX },
     Entry { op: &shape::transpose::TRANSPOSE, onnx: shape::transpose::ONNX },
+    Entry { op: &order::cumprod::CUMPROD, onnx: order::cumprod::ONNX },
+    Entry { op: &order::cumsum::CUMSUM, onnx: order::cumsum::ONNX },
+    Entry { op: &order::nonzero::NONZERO, onnx: order::nonzero::ONNX },
+    Entry { op: &order::topk::TOPK, onnx: order::topk::ONNX },
+    Entry { op: &order::unique::UNIQUE, onnx: order::unique::ONNX },
     Entry { op: &norm::batch_norm::BATCH_NORM, onnx: norm::batch_norm::ONNX },
     Entry { op: &norm::group_norm::GROUP_NORM, onnx: norm::group_norm::ONNX },
     Entry { op: &norm::instance_norm::INSTANCE_NORM, onnx: norm::instance_norm::ONNX },
@@ -140,8 +163,21 @@ pub static ALL: &[Entry] = &[
 ];
 
 /// ONNX ops that are no op of ours: nothing, a constant, or several ops.
-pub static IMPORTS: &[&[Import]] =
-    &[math::identity::ONNX, linalg::conv_transpose::ONNX, shape::constant::ONNX];
+pub static IMPORTS: &[&[Import]] = &[
+    math::identity::ONNX,
+    math::quantize::ONNX,
+    linalg::conv_transpose::ONNX,
+    linalg::quantized::ONNX,
+    linalg::scaled_dot_product::ONNX,
+    recurrent::gru::ONNX,
+    recurrent::lstm::ONNX,
+    recurrent::rnn::ONNX,
+    reduce::cross_entropy::ONNX,
+    shape::constant::ONNX,
+    shape::grid_sample::ONNX,
+    shape::one_hot::ONNX,
+    shape::resize::ONNX,
+];
 
 /// The op called `name`.
 pub fn find(name: &str) -> Option<&'static OpDef> {

@@ -7,18 +7,24 @@
 //! Promises
 //! - what a node asks for is done or refused: an attribute that a conversion does not read is an error;
 //! - nothing is read at run time that must be known at compile time: [`ImportError::RunTimeValue`] says which
-//!   input.
+//!   input. Sizes may be read at run time: [`NodeView::sizes`] makes them symbols.
 //!
-//! Deliberately absent: control flow (`If`, `Loop`, `Scan`), sequences and optionals.
+//! Deliberately absent: control flow (`If`, `Loop`, `Scan`) and sequences, which are the importer's.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use ir::build::Build;
-use ir::graph::{Graph, Kind, KnownSizes, Value};
-use ir::op::{Eval, MAX_SIZES, OpDef, OpError};
+use ir::graph::{Graph, Kind, KnownSizes, SizeValues, Value};
+use ir::op::{Eval, MAX_SIZES, OpDef, OpError, Sizes};
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
+
+use crate::flow::as_size::as_size;
+use crate::math::cast::convert;
+use crate::shape::reshape::reshape;
+use crate::shape::size::{size, sizes};
+use crate::shape::slice::slice_axis;
 
 /// Versions of the default domain that imports are written for.
 pub const OPSETS: RangeInclusive<i64> = 7..=28;
@@ -174,7 +180,9 @@ pub struct NodeView<'a> {
     inputs: Vec<Option<Value>>,
     outputs: Vec<bool>,
     attributes: &'a BTreeMap<String, NodeAttr>,
-    sizes: &'a RefCell<KnownSizes>,
+    known: &'a RefCell<Known>,
+    /// What sizes must agree on is checked when the model runs, where it is not known now.
+    lenient: bool,
     read: RefCell<BTreeSet<&'a str>>,
 }
 
@@ -184,7 +192,7 @@ impl<'a> NodeView<'a> {
         op_type: &'a str,
         opset: i64,
         attributes: &'a BTreeMap<String, NodeAttr>,
-        sizes: &'a RefCell<KnownSizes>,
+        known: &'a RefCell<Known>,
     ) -> Self {
         NodeView {
             op_type,
@@ -194,7 +202,8 @@ impl<'a> NodeView<'a> {
             inputs: Vec::new(),
             outputs: vec![true],
             attributes,
-            sizes,
+            known,
+            lenient: false,
             read: RefCell::default(),
         }
     }
@@ -202,6 +211,16 @@ impl<'a> NodeView<'a> {
     /// The same of another domain, `opset` being its version.
     pub fn in_domain(self, domain: &'a str) -> Self {
         NodeView { domain, ..self }
+    }
+
+    /// The same, with what is not known about sizes left to a check when the model runs, where there is one.
+    pub fn leniently(self, lenient: bool) -> Self {
+        NodeView { lenient, ..self }
+    }
+
+    /// May what is not known about sizes be checked when the model runs?
+    pub fn is_lenient(&self) -> bool {
+        self.lenient
     }
 
     /// The same with a name.
@@ -366,7 +385,7 @@ impl<'a> NodeView<'a> {
     /// The elements of input `index`, row-major, if they are integers known as sizes.
     pub fn known(&self, b: &Build, index: usize) -> Option<Vec<Dim>> {
         let value = self.optional_input(index)?;
-        let sizes = self.sizes.borrow_mut().of(b.graph(), value);
+        let sizes = self.known.borrow_mut().of(b.graph(), value);
         if sizes.is_some() || b.ty(value).dtype.is_float() {
             return sizes;
         }
@@ -375,18 +394,49 @@ impl<'a> NodeView<'a> {
         Some(constant.to_i64().into_iter().map(Dim::constant).collect())
     }
 
-    /// The elements of input `index` (called `input`), which must be known as sizes. `None` if it is left
-    /// empty.
+    /// The elements of input `index` (called `input`) as sizes: known ones, or what is computed when the model runs,
+    /// where none may be negative. `None` if it is left empty.
+    ///
+    /// # Errors
+    /// [`ImportError::RunTimeValue`] if not even the number of elements is known.
     pub fn sizes(
         &self,
-        b: &Build,
+        b: &mut Build,
         index: usize,
         input: &'static str,
     ) -> Result<Option<Vec<Dim>>, ImportError> {
-        match self.optional_input(index) {
-            None => Ok(None),
-            Some(_) => self.known(b, index).map(Some).ok_or(ImportError::RunTimeValue { index, input }),
+        let Some(value) = self.optional_input(index) else { return Ok(None) };
+        if let Some(known) = self.known(b, index) {
+            return Ok(Some(known));
         }
+        let mut known = self.known.borrow_mut();
+        let pinned = known.pin(b, value, self.op_type)?.ok_or(ImportError::RunTimeValue { index, input })?;
+        known.of(b.graph(), pinned).map(Some).ok_or(ImportError::RunTimeValue { index, input })
+    }
+
+    /// Does input `index` come as it is from an input of the model, or from what is no arithmetic on sizes? Numbers
+    /// in it may be negative then.
+    pub fn is_raw(&self, b: &Build, index: usize) -> bool {
+        let Some(value) = self.optional_input(index) else { return false };
+        let mut known = self.known.borrow_mut();
+        known.of(b.graph(), value).is_none() && !known.is_arithmetic(b.graph(), value)
+    }
+
+    /// The elements of input `index` (called `input`), an `i64` without axes for each.
+    ///
+    /// # Errors
+    /// [`ImportError::RunTimeValue`] if their number is not known; a missing input.
+    pub fn elements(
+        &self,
+        b: &mut Build,
+        index: usize,
+        input: &'static str,
+    ) -> Result<Vec<Value>, ImportError> {
+        if let Some(known) = self.known(b, index) {
+            return Ok(known.iter().map(|dim| size(b, DType::I64, dim)).collect::<Result<_, _>>()?);
+        }
+        let value = self.input(index)?;
+        scalars(b, value)?.ok_or(ImportError::RunTimeValue { index, input })
     }
 
     /// The elements of input `index` (called `input`), which must be known numbers. `None` if it is left
@@ -397,7 +447,10 @@ impl<'a> NodeView<'a> {
         index: usize,
         input: &'static str,
     ) -> Result<Option<Vec<i64>>, ImportError> {
-        let Some(sizes) = self.sizes(b, index, input)? else { return Ok(None) };
+        if self.optional_input(index).is_none() {
+            return Ok(None);
+        }
+        let sizes = self.known(b, index).ok_or(ImportError::RunTimeValue { index, input })?;
         let numbers: Option<Vec<i64>> = sizes.iter().map(Dim::as_const).collect();
         numbers.map(Some).ok_or(ImportError::RunTimeValue { index, input })
     }
@@ -408,7 +461,9 @@ impl<'a> NodeView<'a> {
         let value = self.optional_input(index)?;
         match b.graph().node(value.node).weight() {
             Some(weight) => Some(weight.tensor()),
-            None => fold(b.graph(), value, &mut self.sizes.borrow_mut(), &mut BTreeMap::new(), FOLD_DEPTH),
+            None => {
+                fold(b.graph(), value, &mut self.known.borrow_mut().sizes, &mut BTreeMap::new(), FOLD_DEPTH)
+            }
         }
     }
 
@@ -422,6 +477,116 @@ impl<'a> NodeView<'a> {
         let read = self.read.borrow();
         self.attributes.keys().map(String::as_str).find(|name| !read.contains(name))
     }
+}
+
+/// What an importer knows about integers in a graph: sizes that follow from shapes, and those that nodes read when the
+/// model runs.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    sizes: KnownSizes,
+    /// Values whose elements were made sizes, and what to use for them.
+    pins: BTreeMap<Value, Value>,
+}
+
+impl Known {
+    /// Nothing yet.
+    pub fn new() -> Known {
+        Known::default()
+    }
+
+    /// The elements of `value`, row-major, if they are known as sizes.
+    pub fn of(&mut self, graph: &Graph, value: Value) -> Option<Vec<Dim>> {
+        let value = self.pins.get(&value).copied().unwrap_or(value);
+        self.sizes.of(graph, value)
+    }
+
+    /// The graph was changed: sizes must be looked up again.
+    pub fn forget(&mut self) {
+        self.sizes = KnownSizes::new();
+    }
+
+    /// What stands for values whose elements were made sizes.
+    pub fn pinned(&self) -> impl Iterator<Item = Value> {
+        self.pins.values().copied()
+    }
+
+    /// Would the elements be known as sizes if those of the operands were?
+    fn is_arithmetic(&mut self, graph: &Graph, value: Value) -> bool {
+        let Some((def, attrs)) = graph.node(value.node).op() else { return false };
+        if value.result != 0 || def.semantics.flow(attrs).is_some() {
+            return false;
+        }
+        let values = graph.operands(value.node);
+        let types: Vec<&TensorType> = values.iter().map(|&v| graph.ty(v)).collect();
+        let count = |ty: &TensorType| ty.elements().as_const().filter(|count| *count <= MAX_SIZES);
+        let operands: Option<Vec<_>> = values
+            .iter()
+            .zip(&types)
+            .enumerate()
+            .map(|(i, (&value, ty))| {
+                let stand_in = || {
+                    let count = count(ty).filter(|_| !ty.dtype.is_float())?;
+                    Some((0..count).map(|n| Dim::symbol(format!("?{i}.{n}"))).collect())
+                };
+                Some(self.of(graph, value).or_else(stand_in))
+            })
+            .collect();
+        let Some(operands) = operands else { return false };
+        let cx = Sizes { types: &types, operands: &operands, attrs, result: graph.ty(value) };
+        !values.is_empty() && def.semantics.sizes(&cx).is_some()
+    }
+
+    /// A value with the same elements, each of which is a size: where they follow from others by arithmetic on sizes,
+    /// those others are made sizes. `None` if their number is not known.
+    fn pin(&mut self, b: &mut Build, value: Value, wanted: &str) -> Result<Option<Value>, OpError> {
+        if let Some(&pinned) = self.pins.get(&value) {
+            return Ok(Some(pinned));
+        }
+        if self.sizes.of(b.graph(), value).is_some() {
+            return Ok(Some(value));
+        }
+        let ty = b.ty(value).clone();
+        let pinned = if self.is_arithmetic(b.graph(), value) {
+            let node = b.graph().node(value.node);
+            let (def, attrs) =
+                node.op().map(|(def, attrs)| (def, attrs.clone())).expect("arithmetic is an op");
+            let mut operands = Vec::new();
+            for operand in b.graph().operands(value.node) {
+                let small = b.ty(operand).elements().as_const().is_some_and(|n| n <= MAX_SIZES);
+                let pinned = if small && !b.ty(operand).dtype.is_float() {
+                    self.pin(b, operand, wanted)?
+                } else {
+                    None
+                };
+                operands.push(pinned.unwrap_or(operand));
+            }
+            let attrs = attrs.iter().map(|(name, attr)| (name, attr.clone())).collect::<Vec<_>>();
+            b.op_with(def, &operands, attrs)?
+        } else {
+            let Some(elements) = scalars(b, value)? else { return Ok(None) };
+            let mut parts = Vec::new();
+            for element in elements {
+                let size = as_size(b, element, wanted, None)?;
+                parts.push(size);
+            }
+            sizes(b, &parts, &ty)?
+        };
+        self.pins.insert(value, pinned);
+        Ok(Some(pinned))
+    }
+}
+
+/// The elements of `value`, an `i64` without axes for each; `None` if their number is not known to be small.
+fn scalars(b: &mut Build, value: Value) -> Result<Option<Vec<Value>>, OpError> {
+    let count = b.ty(value).elements().as_const().filter(|count| *count <= MAX_SIZES);
+    let Some(count) = count else { return Ok(None) };
+    let flat = reshape(b, value, vec![count.into()])?;
+    let flat = convert(b, flat, DType::I64)?;
+    let element = |i: i64| {
+        let one = slice_axis(b, flat, 0, i.into(), Dim::constant(1))?;
+        reshape(b, one, vec![])
+    };
+    Ok(Some((0..count).map(element).collect::<Result<_, _>>()?))
 }
 
 /// How many steps [`fold`] follows.
@@ -458,7 +623,8 @@ fn fold(
             let operands: Vec<Tensor> =
                 operands.map(|x| fold(graph, x, sizes, done, depth - 1)).collect::<Option<_>>()?;
             let operands: Vec<&Tensor> = operands.iter().collect();
-            let results = def.semantics.eval(&Eval { operands: &operands, attrs }).ok()?;
+            let results =
+                def.semantics.eval(&Eval { operands: &operands, attrs, sizes: &SizeValues::new() }).ok()?;
             results.into_iter().nth(value.result)
         }
     });

@@ -3,7 +3,7 @@
 //! Written for clarity; nothing here is meant to be fast. Sums and products of floats are carried in `f64`.
 
 use ir::kernel::Reduce;
-use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
 
 /// The element type and the sizes of the first result of `op` on these operands.
@@ -16,6 +16,22 @@ pub(crate) fn result(op: &dyn Semantics, cx: &Eval) -> Result<(DType, Vec<usize>
     let results = op.infer(&Infer { operands: &types, attrs: cx.attrs })?;
     let shape = results[0].shape.iter().map(size).collect::<Result<_, _>>()?;
     Ok((results[0].dtype, shape))
+}
+
+/// The elements of the first result of `op`, if those of all operands are known numbers.
+pub(crate) fn of_numbers(op: &dyn Semantics, cx: &Sizes) -> Option<Vec<Dim>> {
+    let tensor = |(ty, known): (&&TensorType, &Option<Vec<Dim>>)| {
+        let known: Vec<i64> = known.as_ref()?.iter().map(Dim::as_const).collect::<Option<_>>()?;
+        let mut numbers = known.into_iter();
+        Some(Tensor::from_fn(ty.dtype, &ty.fixed_shape()?, |_| {
+            Scalar::from_i64(ty.dtype, numbers.next().expect("one for each element"))
+        }))
+    };
+    let operands: Vec<Tensor> = cx.types.iter().zip(cx.operands).map(tensor).collect::<Option<_>>()?;
+    let operands: Vec<&Tensor> = operands.iter().collect();
+    let results =
+        op.eval(&Eval { operands: &operands, attrs: cx.attrs, sizes: &ir::graph::SizeValues::new() }).ok()?;
+    Some(results.first()?.to_i64().into_iter().map(Dim::constant).collect())
 }
 
 fn size(dim: &Dim) -> Result<usize, OpError> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ir::Dim;
 use ir::dim::Symbol;
 use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Stmt};
-use ir::program::{Program, Step};
+use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
 
-/// Counts of one step, over the sizes of the entry.
+/// Counts of one call, over the sizes of the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cost {
     /// Floating-point operations: one for each arithmetic function of an element, two for a multiply-add.
@@ -19,10 +19,10 @@ pub struct Cost {
     pub bytes_written: Dim,
 }
 
-/// What a step of the program costs.
-pub fn of_step(program: &Program, step: &Step) -> Cost {
-    let kernel = &program.kernels[step.kernel];
-    let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&step.sizes).collect();
+/// What a call costs.
+pub fn of_call(program: &Program, call: &Call) -> Cost {
+    let kernel = &program.kernels[call.kernel];
+    let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
     let with = |symbol: &Symbol| sizes.get(symbol).map(|&dim| dim.clone());
     let bytes = |access: Access| -> Dim {
         let params = kernel.params.iter().filter(|param| param.access == access);
@@ -62,9 +62,12 @@ fn stmt_flops(stmt: &Stmt) -> Dim {
             let elements = gemm.row.1.clone() * gemm.col.1.clone();
             elements * (gemm.depth.1.clone() * Dim::constant(2) + block_flops(&gemm.body))
         }
-        Stmt::Let { .. } | Stmt::Var { .. } | Stmt::Set { .. } | Stmt::Store { .. } | Stmt::Alloc { .. } => {
-            own
-        }
+        Stmt::Let { .. }
+        | Stmt::Var { .. }
+        | Stmt::Set { .. }
+        | Stmt::Store { .. }
+        | Stmt::Alloc { .. }
+        | Stmt::Sort(_) => own,
     }
 }
 

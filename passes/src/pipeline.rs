@@ -221,8 +221,8 @@ fn run_step(
         |wants, state: &State| nowhere(PassError::WrongNoun { pass: about.name, wants, found: state.noun() });
     let (state, changed) = match (step, state) {
         (Step::Graph(pass), State::Graph(mut graph)) => {
-            let changed = pass.run(&mut graph, &options.cx).map_err(|at| vec![at])?;
-            (State::Graph(graph), changed)
+            let changed = run_everywhere(*pass, &mut graph, &options.cx).map_err(|at| vec![at])?;
+            (State::Graph(graph), Changed(changed))
         }
         (Step::Lower(pass), State::Graph(graph)) => {
             (State::Program(pass.run(&graph, &options.cx)?), Changed(true))
@@ -241,6 +241,12 @@ fn run_step(
     }
     observer.after(about, &state, changed);
     Ok((state, changed))
+}
+
+/// Runs a pass on a graph and on those nested in it.
+fn run_everywhere(pass: &dyn GraphPass, graph: &mut Graph, cx: &Cx) -> Result<bool, At<PassError>> {
+    let changed = pass.run(graph, cx)?.0;
+    Ok(graph.change_nested(&mut |nested| run_everywhere(pass, nested, cx))? || changed)
 }
 
 fn repeat(

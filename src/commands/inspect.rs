@@ -122,10 +122,11 @@ impl Contents {
     }
 
     fn add_program(&mut self, program: &Program) {
-        for Entry { name, inputs, outputs, steps, .. } in &program.entries {
+        for entry in &program.entries {
+            let Entry { name, inputs, outputs, .. } = entry;
             self.entries.push((name.clone(), inputs.clone(), outputs.clone()));
-            for step in steps {
-                *self.ops.entry(program.kernels[step.kernel].kind.name()).or_insert(0) += 1;
+            for call in entry.calls() {
+                *self.ops.entry(program.kernels[call.kernel].kind.name()).or_insert(0) += 1;
             }
         }
         for packed in &program.weights {
@@ -273,8 +274,8 @@ fn artifact_json(header: &Header, plan: &Plan, meta: &Value) -> Value {
     };
     let entry = |entry: &runtime::plan::Entry| {
         json!({
-            "name": entry.name, "symbols": entry.symbols, "inputs": ports(&entry.inputs, &entry.symbols),
-            "outputs": ports(&entry.outputs, &entry.symbols), "steps": entry.steps.len(),
+            "name": entry.name, "symbols": entry.input_symbols(), "decided_symbols": entry.decided_symbols(), "inputs": ports(&entry.inputs, &entry.symbols),
+            "outputs": ports(&entry.outputs, &entry.symbols), "steps": entry.calls(),
             "arena": entry.arena_bytes.print(&entry.symbols),
         })
     };
@@ -309,10 +310,13 @@ fn print_artifact(header: &Header, plan: &Plan, meta: &Value, out: &mut dyn Writ
                 writeln!(out, "  {kind} {}: {}[{}]", port.name, port.dtype, shape.join(", "))?;
             }
         }
+        if !entry.decided_symbols().is_empty() {
+            writeln!(out, "  decided while it runs: {}", entry.decided_symbols().join(", "))?;
+        }
         writeln!(
             out,
             "  {} launches, arena {} bytes",
-            entry.steps.len(),
+            entry.calls(),
             entry.arena_bytes.print(&entry.symbols)
         )?;
     }

@@ -123,9 +123,9 @@ fn artifacts_of_other_versions_and_machines_are_refused() {
         anatomy.with_header(|header| header[at..at + 4].copy_from_slice(&value.to_le_bytes()))
     };
     write_program(&bad, &number(8, 7));
-    is_refused(&bad, "format_version", &["version 7", "version 1"]);
+    is_refused(&bad, "format_version", &["version 7", "version 2"]);
     write_program(&bad, &number(12, 9));
-    is_refused(&bad, "abi_version", &["ABI version 9", "version 1"]);
+    is_refused(&bad, "abi_version", &["ABI version 9", "version 2"]);
 
     let artifact = Artifact::open(&good).expect("it is good");
     let container = artifact.container().expect("it is good");

@@ -46,6 +46,7 @@ int main(void) {
   HOLDS(digits_input_count(model, 0) == 1 && digits_output_count(model, 0) == 1);
   HOLDS(digits_input_rank(model, 0, 0) == 4 && digits_output_rank(model, 0, 0) == 2);
   HOLDS(digits_input_dtype(model, 0, 0) == DIGITS_F32 && digits_output_dtype(model, 0, 0) == DIGITS_F32);
+  HOLDS(digits_output_is_dynamic(model, 0, 0) == 0 && digits_output_is_dynamic(model, 0, 1) == 0);
   HOLDS(digits_input_name(model, 0, 0)[0] != '\0' && digits_output_name(model, 0, 0)[0] != '\0');
 
   /* What is not. */
@@ -126,6 +127,11 @@ int main(void) {
   HOLDS(sum > 0.999f && sum < 1.001f);
   HOLDS(memcmp(answers, answers + 10, 10 * sizeof(float)) == 0);
   HOLDS(answers[20] == 7.0f);
+  const void* data = answers;
+  size_t bytes = 80;
+  GIVES(digits_session_output_data(session, 0, &data, &bytes), RUN, "no copy");
+  HOLDS(data == NULL && bytes == 0);
+  GIVES(digits_session_output_data(session, 0, NULL, &bytes), ARGUMENT, "null");
   const int64_t none[4] = {0, 1, 8, 8};
   GIVES(digits_session_set_input(session, 0, DIGITS_F32, 4, none, NULL), OK, NULL);
   GIVES(digits_session_set_output(session, 0, NULL, 0), OK, NULL);

@@ -23,7 +23,7 @@ const INT: Type = types::I32;
 const OPEN: [Type; 6] = [WORD; 6];
 
 /// Functions that are passed on: name after the prefix, parameters, result.
-const FORWARDED: [(&str, &[Type], Option<Type>); 22] = [
+const FORWARDED: [(&str, &[Type], Option<Type>); 24] = [
     ("abi_version", &[], Some(INT)),
     ("last_error", &[], Some(WORD)),
     ("model_close", &[WORD], None),
@@ -37,12 +37,14 @@ const FORWARDED: [(&str, &[Type], Option<Type>); 22] = [
     ("output_name", &[WORD, WORD, WORD], Some(WORD)),
     ("output_dtype", &[WORD, WORD, WORD], Some(INT)),
     ("output_rank", &[WORD, WORD, WORD], Some(WORD)),
+    ("output_is_dynamic", &[WORD, WORD, WORD], Some(INT)),
     ("session_new", &[WORD, WORD, INT, WORD], Some(INT)),
     ("session_free", &[WORD], None),
     ("session_set_input", &[WORD, WORD, INT, WORD, WORD, WORD], Some(INT)),
     ("session_bind", &[WORD], Some(INT)),
     ("session_output_shape", &[WORD, WORD, WORD, WORD, WORD], Some(INT)),
     ("session_set_output", &[WORD, WORD, WORD, WORD], Some(INT)),
+    ("session_output_data", &[WORD, WORD, WORD, WORD], Some(INT)),
     ("session_run", &[WORD], Some(INT)),
     ("session_reset_state", &[WORD], Some(INT)),
     ("model_open", &[WORD, WORD], Some(INT)),

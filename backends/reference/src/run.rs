@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
+use ir::graph::SizeValues;
+use ir::kernel::Access;
 use ir::op::OpError;
-use ir::program::{Arg, Entry, Program};
+use ir::program::{Arg, Buffer, Copy, Entry, Measure, Program, Require, Space, Step};
 use ir::{At, Dim, Graph, Scalar, Tensor};
 
 use crate::walk::{WalkError, walk};
@@ -26,46 +28,181 @@ pub fn run_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, At<OpE
 pub fn run_program(program: &Program, entry: usize, inputs: &[Tensor]) -> Result<Vec<Tensor>, WalkError> {
     let entry = &program.entries[entry];
     let sizes = bind(entry, inputs)?;
-    let value = |dim: &Dim| {
-        let value = dim.eval(&|symbol| sizes.get(symbol).copied());
-        value.ok_or_else(|| WalkError::Unbound { dim: dim.to_string() })
+    let weights = program.weights.iter().map(|weight| weight.pack()).collect();
+    let mut run = Run {
+        program,
+        entry,
+        inputs,
+        weights,
+        outputs: vec![None; entry.outputs.len()],
+        memory: Memory::new(entry),
+        sizes,
     };
-    let shape = |dims: &[Dim]| -> Result<Vec<usize>, WalkError> {
-        dims.iter().map(|dim| Ok(value(dim)?.max(0) as usize)).collect()
-    };
-    let mut outputs = Vec::with_capacity(entry.outputs.len());
-    for port in &entry.outputs {
-        outputs.push(Tensor::splat(Scalar::from_i64(port.ty.dtype, 0), &shape(&port.ty.shape)?));
+    run.memory.lay_out(Space::Host, entry, &run.sizes)?;
+    run.steps(&entry.host)?;
+    run.memory.lay_out(Space::Arena, entry, &run.sizes)?;
+    run.steps(&entry.steps)?;
+    (0..entry.outputs.len()).map(|i| run.read(Arg::Output(i))).collect()
+}
+
+/// An entry that runs.
+struct Run<'a> {
+    program: &'a Program,
+    entry: &'a Entry,
+    inputs: &'a [Tensor],
+    weights: Vec<Tensor>,
+    /// Each once it is written.
+    outputs: Vec<Option<Tensor>>,
+    memory: Memory,
+    sizes: SizeValues,
+}
+
+impl Run<'_> {
+    fn size(&self, dim: &Dim) -> Result<i64, WalkError> {
+        value(dim, &self.sizes)
     }
-    let mut memory = Memory::new(entry, &value)?;
-    let weights: Vec<Tensor> = program.weights.iter().map(|weight| weight.pack()).collect();
-    for step in &entry.steps {
-        let mut arrays = Vec::with_capacity(step.args.len());
-        for &arg in &step.args {
-            arrays.push(match arg {
-                Arg::Input(i) => inputs[i].clone(),
-                Arg::Output(i) => outputs[i].clone(),
-                Arg::Weight(i) => weights[i].clone(),
-                Arg::Buffer(i) => {
-                    memory.read(i, entry.buffers[i].ty.dtype, shape(&entry.buffers[i].ty.shape)?)
-                }
-            });
+
+    fn shape(&self, dims: &[Dim]) -> Result<Vec<usize>, WalkError> {
+        dims.iter().map(|dim| Ok(self.size(dim)?.max(0) as usize)).collect()
+    }
+
+    fn read(&self, arg: Arg) -> Result<Tensor, WalkError> {
+        Ok(match arg {
+            Arg::Input(i) => self.inputs[i].clone(),
+            Arg::Weight(i) => self.weights[i].clone(),
+            Arg::Output(i) => {
+                let ty = &self.entry.outputs[i].ty;
+                let shape = self.shape(&ty.shape)?;
+                let there = self.outputs[i].as_ref().and_then(|output| output.reshaped(&shape));
+                there.unwrap_or_else(|| Tensor::splat(Scalar::from_i64(ty.dtype, 0), &shape))
+            }
+            Arg::Buffer(i) => {
+                let ty = &self.entry.buffers[i].ty;
+                self.memory.read(i, ty.dtype, self.shape(&ty.shape)?)?
+            }
+        })
+    }
+
+    fn write(&mut self, arg: Arg, tensor: Tensor) -> Result<(), WalkError> {
+        match arg {
+            Arg::Output(i) => self.outputs[i] = Some(tensor),
+            Arg::Buffer(i) => self.memory.write(i, 0, tensor.bytes(), &self.entry.buffers[i].name)?,
+            Arg::Input(_) | Arg::Weight(_) => {}
         }
-        let step_sizes = step.sizes.iter().map(value).collect::<Result<Vec<i64>, _>>()?;
-        walk(&program.kernels[step.kernel], &step_sizes, &mut arrays)?;
-        for (&arg, array) in step.args.iter().zip(arrays) {
-            match arg {
-                Arg::Output(i) => outputs[i] = array,
-                Arg::Buffer(i) => memory.write(i, &array),
-                Arg::Input(_) | Arg::Weight(_) => {}
+        Ok(())
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), WalkError> {
+        steps.iter().try_for_each(|step| self.step(step))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), WalkError> {
+        match step {
+            Step::Call(call) => {
+                let mut arrays =
+                    call.args.iter().map(|&arg| self.read(arg)).collect::<Result<Vec<_>, _>>()?;
+                let sizes = call.sizes.iter().map(|size| self.size(size)).collect::<Result<Vec<i64>, _>>()?;
+                let kernel = &self.program.kernels[call.kernel];
+                walk(kernel, &sizes, &mut arrays)?;
+                for ((param, &arg), array) in kernel.params.iter().zip(&call.args).zip(arrays) {
+                    if param.access != Access::Read {
+                        self.write(arg, array)?;
+                    }
+                }
+            }
+            Step::Measure(Measure { symbol, source, bound, .. }) => {
+                let found = self.read(*source)?.get(0).to_i64();
+                let bound = bound.as_ref().map(|bound| self.size(bound)).transpose()?;
+                if found < 0 || bound.is_some_and(|bound| found > bound) {
+                    return Err(WalkError::Size { size: symbol.to_string(), found });
+                }
+                self.sizes.insert(symbol.clone(), found);
+            }
+            Step::Set(sizes) => {
+                let values =
+                    sizes.iter().map(|(_, size)| self.size(size)).collect::<Result<Vec<i64>, _>>()?;
+                for ((symbol, _), value) in sizes.iter().zip(values) {
+                    self.sizes.insert(symbol.clone(), value);
+                }
+            }
+            Step::Require(Require { condition, what, .. }) => {
+                for fact in condition.facts() {
+                    if self.size(&fact)? < 0 {
+                        let (condition, what) = (condition.to_string(), what.to_string());
+                        return Err(WalkError::NotGiven { condition, what });
+                    }
+                }
+            }
+            // Memory here is as large as it is written.
+            Step::Reserve(_) => {}
+            Step::Copy(Copy { from, to, at, .. }) => {
+                let source = self.read(*from)?;
+                match at {
+                    None => {
+                        let shape = match *to {
+                            Arg::Output(_) => source.shape().to_vec(),
+                            _ => vec![source.elements()],
+                        };
+                        let copy = source.reshaped(&shape).expect("it has as many elements");
+                        self.write(*to, copy)?;
+                    }
+                    Some(at) => {
+                        let at = self.size(at)?.max(0) as usize * source.bytes().len();
+                        self.put(*to, at, &source)?;
+                    }
+                }
+            }
+            Step::If(branch) => {
+                let holds = self.read(branch.cond)?.get(0).to_bool();
+                self.steps(if holds { &branch.then } else { &branch.otherwise })?;
+            }
+            Step::Loop(each) => {
+                let count = each.count.as_ref().map(|count| self.size(count)).transpose()?;
+                let mut trips = 0;
+                while count.is_none_or(|count| trips < count) {
+                    if let Some(cond) = each.cond
+                        && !self.read(cond)?.get(0).to_bool()
+                    {
+                        break;
+                    }
+                    self.sizes.insert(each.index.clone(), trips);
+                    self.steps(&each.body)?;
+                    trips += 1;
+                }
+                if let Some(symbol) = &each.trips {
+                    self.sizes.insert(symbol.clone(), trips);
+                }
             }
         }
+        Ok(())
     }
-    Ok(outputs)
+
+    /// The elements of `source` behind byte `at` of a stack.
+    fn put(&mut self, to: Arg, at: usize, source: &Tensor) -> Result<(), WalkError> {
+        match to {
+            Arg::Buffer(i) => self.memory.write(i, at, source.bytes(), &self.entry.buffers[i].name),
+            Arg::Output(i) => {
+                let dtype = self.entry.outputs[i].ty.dtype;
+                let mut bytes = self.outputs[i].as_ref().map_or(Vec::new(), |output| output.bytes().to_vec());
+                bytes.truncate(at);
+                bytes.resize(at, 0);
+                bytes.extend_from_slice(source.bytes());
+                let elements = bytes.len() / dtype.bytes();
+                self.outputs[i] = Tensor::new(dtype, vec![elements], bytes);
+                Ok(())
+            }
+            Arg::Input(_) | Arg::Weight(_) => Ok(()),
+        }
+    }
+}
+
+fn value(dim: &Dim, sizes: &SizeValues) -> Result<i64, WalkError> {
+    let value = dim.eval(&|symbol| sizes.get(symbol).copied());
+    value.ok_or_else(|| WalkError::Unbound { dim: dim.to_string() })
 }
 
 /// The value of every symbol, from the inputs' shapes: what a graph with these inputs says.
-fn bind(entry: &Entry, inputs: &[Tensor]) -> Result<BTreeMap<Symbol, i64>, WalkError> {
+fn bind(entry: &Entry, inputs: &[Tensor]) -> Result<SizeValues, WalkError> {
     let mut graph = Graph::new("inputs");
     for port in &entry.inputs {
         graph.add_input(port.name.clone(), port.ty.clone(), ir::Origin::none());
@@ -79,42 +216,75 @@ fn bind(entry: &Entry, inputs: &[Tensor]) -> Result<BTreeMap<Symbol, i64>, WalkE
 
 /// The buffers of an entry: in one arena if it is planned, each for itself else.
 struct Memory {
-    bytes: Vec<u8>,
-    offsets: Vec<usize>,
+    arena: Vec<u8>,
+    /// What has no place in the arena: by buffer, and by number for those that grow and share.
+    own: BTreeMap<(bool, usize), Vec<u8>>,
+    /// Where each buffer is.
+    places: Vec<Place>,
 }
 
+#[derive(Clone, Copy)]
+enum Place {
+    Arena(usize),
+    Own((bool, usize)),
+}
+
+/// Fresh memory is not zero in real life.
+const FRESH: u8 = 0xAA;
+
 impl Memory {
-    fn new(entry: &Entry, value: &dyn Fn(&Dim) -> Result<i64, WalkError>) -> Result<Memory, WalkError> {
-        let mut offsets = Vec::with_capacity(entry.buffers.len());
-        let mut end = match &entry.arena {
-            Some(arena) => value(arena)?.max(0) as usize,
-            None => 0,
+    fn new(entry: &Entry) -> Memory {
+        let place = |(i, buffer): (usize, &Buffer)| match (buffer.space, entry.arena.is_some()) {
+            (Space::Growing(slot), true) => Place::Own((true, slot)),
+            _ => Place::Own((false, i)),
         };
-        for buffer in &entry.buffers {
-            let planned = buffer.offset.as_ref().filter(|_| buffer.space == ir::program::Space::Arena);
-            match planned {
-                Some(offset) => offsets.push(value(offset)?.max(0) as usize),
-                None => {
-                    offsets.push(end);
-                    end += value(&buffer.ty.bytes())?.max(0) as usize;
-                }
+        let places = entry.buffers.iter().enumerate().map(place).collect();
+        Memory { arena: Vec::new(), own: BTreeMap::new(), places }
+    }
+
+    /// Gives buffers of this space their places.
+    fn lay_out(&mut self, space: Space, entry: &Entry, sizes: &SizeValues) -> Result<(), WalkError> {
+        let Some(arena) = entry.arena.as_ref().filter(|_| space == Space::Arena) else { return Ok(()) };
+        self.arena = vec![FRESH; value(arena, sizes)?.max(0) as usize];
+        for (place, buffer) in self.places.iter_mut().zip(&entry.buffers) {
+            if let Some(offset) = buffer.offset.as_ref().filter(|_| buffer.space == space) {
+                *place = Place::Arena(value(offset, sizes)?.max(0) as usize);
             }
         }
-        // Fresh memory is not zero in real life.
-        Ok(Memory { bytes: vec![0xAA; end], offsets })
+        Ok(())
     }
 
-    fn read(&self, buffer: usize, dtype: ir::DType, shape: Vec<usize>) -> Tensor {
-        let start = self.offsets[buffer];
+    fn read(&self, buffer: usize, dtype: ir::DType, shape: Vec<usize>) -> Result<Tensor, WalkError> {
         let len = shape.iter().product::<usize>() * dtype.bytes();
-        let bytes = self.bytes.get(start..start + len).map(<[u8]>::to_vec);
-        bytes
-            .and_then(|bytes| Tensor::new(dtype, shape, bytes))
-            .expect("bug: the arena is smaller than its plan")
+        let mut bytes = match self.places[buffer] {
+            Place::Arena(start) => self.arena.get(start..start + len).map(<[u8]>::to_vec).unwrap_or_default(),
+            Place::Own(key) => self.own.get(&key).cloned().unwrap_or_default(),
+        };
+        bytes.resize(len, FRESH);
+        Tensor::new(dtype, shape, bytes)
+            .ok_or_else(|| WalkError::Undefined { name: format!("buffer {buffer}") })
     }
 
-    fn write(&mut self, buffer: usize, array: &Tensor) {
-        let start = self.offsets[buffer];
-        self.bytes[start..start + array.bytes().len()].copy_from_slice(array.bytes());
+    fn write(&mut self, buffer: usize, at: usize, bytes: &[u8], name: &Symbol) -> Result<(), WalkError> {
+        match self.places[buffer] {
+            Place::Arena(start) => {
+                let range = start + at..start + at + bytes.len();
+                let room = self.arena.get_mut(range.clone()).ok_or_else(|| WalkError::OutOfRange {
+                    array: name.to_string(),
+                    index: vec![range.end as i64],
+                    shape: Vec::new(),
+                })?;
+                room.copy_from_slice(bytes);
+            }
+            Place::Own(key) => {
+                let own = self.own.entry(key).or_default();
+                if at == 0 && own.len() > bytes.len() {
+                    own.truncate(bytes.len());
+                }
+                own.resize(own.len().max(at + bytes.len()), FRESH);
+                own[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        Ok(())
     }
 }

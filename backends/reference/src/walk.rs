@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
-use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, Stage, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, Sort, Stage, Stmt};
 use ir::scalar::fma;
 use ir::{DType, Dim, Scalar, Tensor};
 
-/// Why a kernel cannot be walked. All of these are bugs in whatever made it.
+/// Why a kernel or a program cannot be walked. All but sizes that do not suit the program are bugs in whatever made it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalkError {
@@ -44,6 +44,22 @@ pub enum WalkError {
         expected: DType,
         /// What was stored.
         found: DType,
+    },
+    /// A size that is negative or above its bound.
+    #[error("the size `{size}` cannot be {found}")]
+    Size {
+        /// The size.
+        size: String,
+        /// Its value.
+        found: i64,
+    },
+    /// A condition on sizes does not hold.
+    #[error("`{condition}` does not hold: {what}")]
+    NotGiven {
+        /// The condition.
+        condition: String,
+        /// What it means.
+        what: String,
     },
     /// Inputs that do not fit the program.
     #[error(transparent)]
@@ -222,6 +238,7 @@ impl Walk {
                 self.arrays.insert(name.clone(), Tensor::splat(Scalar::from_i64(*dtype, 0), &shape));
             }
             Stmt::Gemm(gemm) => self.gemm(gemm)?,
+            Stmt::Sort(sort) => self.sort(sort)?,
         }
         Ok(())
     }
@@ -241,6 +258,36 @@ impl Walk {
                 }
                 self.scalars.insert(acc.clone(), sum);
                 self.block(body)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each row by itself: a stable sort of its indices.
+    fn sort(&mut self, sort: &Sort) -> Result<(), WalkError> {
+        let keys = self.arrays.get(&sort.keys).ok_or_else(|| undefined(&sort.keys))?.clone();
+        let (outer, inner) = (&keys.shape()[..sort.axis], &keys.shape()[sort.axis + 1..]);
+        let (rows, inner) = (outer.iter().product::<usize>(), inner.iter().product::<usize>());
+        let n = keys.shape()[sort.axis];
+        for row in 0..rows * inner {
+            let place = |len: usize, at: usize| (row / inner * len + at) * inner + row % inner;
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by(|&a, &b| {
+                let ascending = keys.get(place(n, a)).order(keys.get(place(n, b)));
+                if sort.descending { ascending.reverse() } else { ascending }
+            });
+            for (array, is_value) in [(&sort.values, true), (&sort.positions, false)] {
+                let Some(name) = array else { continue };
+                let target = self.arrays.get(name).ok_or_else(|| undefined(name))?;
+                let (len, dtype) = (target.shape().get(sort.axis).copied().unwrap_or(0), target.dtype());
+                for at in 0..len {
+                    let value = match order.get(at) {
+                        Some(&from) if is_value => keys.get(place(n, from)),
+                        Some(&from) => Scalar::from_i64(DType::I64, from as i64),
+                        None => Scalar::from_i64(dtype, 0),
+                    };
+                    self.put(name, place(len, at), value)?;
+                }
             }
         }
         Ok(())

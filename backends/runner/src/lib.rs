@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod files;
+pub mod library;
 pub mod random;
 pub mod tensor;
 pub mod values;

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use runtime::plan::{Arg, Entry, KernelSlot, Port, Step};
+use runtime::plan::{Arg, Call, Entry, KernelSlot, Port, Step};
 use runtime::{CodePart, Contents, DType, Plan, Size, WeightsPart};
 use support::{floats, save};
 
@@ -26,7 +26,7 @@ fn artifact(dir: &Path) -> PathBuf {
         inputs: vec![port("x")],
         outputs: vec![port("y")],
         arena_bytes: Size::Const(0),
-        steps: vec![Step { kernel: 0, args: vec![Arg::Input(0), Arg::Output(0)], sizes: vec![] }],
+        steps: vec![Step::Call(Call { kernel: 0, args: vec![Arg::Input(0), Arg::Output(0)], sizes: vec![] })],
         ..Entry::default()
     };
     let kernels = vec![KernelSlot { name: "copy".into(), offset: 0 }];

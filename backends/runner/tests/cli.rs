@@ -130,7 +130,7 @@ fn wrong_names_are_answered_with_the_right_ones() {
     );
     refuses(
         "--entry main",
-        "error[egraft::runner::unknown_entry]: there is no entry `main`; the entries are `classify`, `pair`, `count`\n  help: `--inspect` shows all entries",
+        "error[egraft::runner::unknown_entry]: there is no entry `main`; the entries are `classify`, `pair`, `count`, `positive`\n  help: `--inspect` shows all entries",
     );
     refuses(
         "--dim m=2",
@@ -140,6 +140,46 @@ fn wrong_names_are_answered_with_the_right_ones() {
         "--entry count --dim m=2",
         "error[egraft::runner::unknown_dim]: there is no symbolic dim `m`; all dims are fixed\n  help: `--inspect` shows the shapes of all inputs",
     );
+}
+
+#[test]
+fn outputs_are_as_large_as_the_run_decides() {
+    let dir = folder();
+    save(&dir.path().join("p.npy"), &floats(&[4], &[-1.0, 2.0, 0.0, 3.0]));
+    save(&dir.path().join("none.npy"), &floats(&[2], &[-1.0, -2.0]));
+    save(&dir.path().join("many.npy"), &floats(&[3], &[1.0, 2.0, 3.0]));
+    let run = |line: &str| call(dir.path(), &format!("--entry positive {line}"));
+    assert_eq!(
+        run("{}/p.npy {}/none.npy").out,
+        "p.npy\ny: f32[2]\n[2.0000 3.0000]\nlargest: 1  3.0000\nany: bool[1]\n[True]\n\
+         none.npy\ny: f32[0]\n[]\nany: bool[1]\n[False]\n"
+    );
+    let done = run("{}/p.npy --bench 3 --warmup 1 --outputs {}/out.npz");
+    assert_eq!((done.code, done.err.as_str()), (0, ""));
+    let outputs = files::read_all(&dir.path().join("out.npz")).expect("it was written");
+    let y = &outputs.iter().find(|(name, _)| name == "y").expect("it is an output").1;
+    assert_eq!((y.dims(), y.bytes()), (&[2][..], floats(&[2], &[2.0, 3.0]).bytes()));
+    let done = run("{}/many.npy");
+    assert_eq!(
+        (done.code, done.err.as_str()),
+        (
+            2,
+            "error[egraft::runtime::measured]: the size `k` of node `/Compress` is 3; it must be at most 2\n  \
+             help: the values of the inputs decide sizes; give others\n"
+        )
+    );
+    // Only what inputs decide can be chosen.
+    let done = run("--dim k=2");
+    assert!(done.err.contains("there is no symbolic dim `k`; the symbolic dims are `n`\n"), "{}", done.err);
+    assert_eq!(run("--dim n=0").out, "y: f32[0]\n[]\nany: bool[1]\n[False]\n");
+    let text = call(dir.path(), "--inspect").out;
+    assert!(
+        text.contains("  output y: f32[k]\n  output any: bool[1]\n  decided while it runs: k\n"),
+        "{text}"
+    );
+    let report: Value = serde_json::from_str(&call(dir.path(), "--inspect --json").out).expect("it is JSON");
+    let entry = &report["entries"][3];
+    assert_eq!((&entry["symbols"], &entry["decided_symbols"]), (&json!(["n"]), &json!(["k"])));
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! Binding: from the sizes of the inputs to the value of every symbol, and the check that all inputs agree.
+//! Binding: from the sizes of the inputs to the values of their symbols, and the check that all inputs agree.
+//! And what sizes are at any time, with words for those that are wrong.
 
 use crate::{
     error::{RunError, SizeError},
-    plan::{Bind, DType, Entry, Port},
+    plan::{Bind, DType, Entry, Port, Relation},
     size::Size,
 };
 
-/// The values of the entry's symbols for inputs of these sizes, every size of every input checked.
+/// The values of the entry's symbols for inputs of these sizes, every size of every input checked. Those
+/// that inputs do not decide are 0.
 pub(crate) fn symbols(entry: &Entry, dims: &[&[i64]]) -> Result<Vec<i64>, RunError> {
     if dims.len() != entry.inputs.len() {
         return Err(RunError::Count { what: "inputs", expected: entry.inputs.len(), found: dims.len() });
@@ -59,31 +61,87 @@ fn unbindable(entry: &Entry, bind: &Bind, found: i64) -> RunError {
 }
 
 /// `2*n + 1 = 7, where n = 3 (axis 0 of `x`)`; a number alone where nothing is symbolic.
-fn explain(entry: &Entry, size: &Size, value: i64, symbols: &[i64]) -> String {
+pub(crate) fn explain(entry: &Entry, size: &Size, value: i64, symbols: &[i64]) -> String {
+    match size {
+        Size::Symbol(symbol) => format!("{} ({})", valued(entry, size, value), origin(entry, *symbol)),
+        _ => valued(entry, size, value) + &origins(entry, &[size], symbols),
+    }
+}
+
+/// `2*n + 1 = 7`; a number alone.
+fn valued(entry: &Entry, size: &Size, value: i64) -> String {
+    match size {
+        Size::Const(_) => value.to_string(),
+        _ => format!("{} = {value}", size.print(&entry.symbols)),
+    }
+}
+
+/// `, where n = 3 (axis 0 of `x`), k = 2 (decided while the model runs)`; nothing where nothing is symbolic.
+fn origins(entry: &Entry, sizes: &[&Size], symbols: &[i64]) -> String {
     let mut used: Vec<u32> = Vec::new();
-    size.symbols(&mut |symbol| {
-        if !used.contains(&symbol) {
-            used.push(symbol);
-        }
+    for size in sizes {
+        size.symbols(&mut |symbol| {
+            if !used.contains(&symbol) {
+                used.push(symbol);
+            }
+        });
+    }
+    let each = used.iter().map(|&symbol| {
+        let (name, value) = (&entry.symbols[symbol as usize], symbols[symbol as usize]);
+        format!("{name} = {value} ({})", origin(entry, symbol))
     });
-    let origin = |symbol: u32| {
-        let bind =
-            entry.binds.iter().find(|bind| bind.symbol == symbol).expect("validated: every symbol is bound");
-        format!("axis {} of `{}`", bind.axis, entry.inputs[bind.input as usize].name)
+    if used.is_empty() { String::new() } else { format!(", where {}", each.collect::<Vec<_>>().join(", ")) }
+}
+
+fn origin(entry: &Entry, symbol: u32) -> String {
+    match entry.binds.iter().find(|bind| bind.symbol == symbol) {
+        Some(bind) => format!("axis {} of `{}`", bind.axis, entry.inputs[bind.input as usize].name),
+        None => "decided while the model runs".to_owned(),
+    }
+}
+
+/// An error that names `what` unless the sizes compare as they must.
+pub(crate) fn require(
+    entry: &Entry,
+    left: &Size,
+    relation: Relation,
+    right: &Size,
+    symbols: &[i64],
+    what: &str,
+) -> Result<(), RunError> {
+    let value = |size| eval(entry, size, symbols, || what.to_owned());
+    let (a, b) = (value(left)?, value(right)?);
+    let (holds, must) = match relation {
+        Relation::Equal => (a == b, "must equal"),
+        Relation::AtMost => (a <= b, "must be at most"),
     };
-    let text = size.print(&entry.symbols);
-    match (size, used.is_empty()) {
-        (Size::Const(_), _) => text,
-        (_, true) => format!("{text} = {value}"),
-        (Size::Symbol(symbol), _) => format!("{text} = {value} ({})", origin(*symbol)),
-        _ => {
-            let name = |symbol: u32| &entry.symbols[symbol as usize];
-            let each = used.iter().map(|symbol| {
-                format!("{} = {} ({})", name(*symbol), symbols[*symbol as usize], origin(*symbol))
-            });
-            format!("{text} = {value}, where {}", each.collect::<Vec<_>>().join(", "))
+    if holds {
+        return Ok(());
+    }
+    let (a, b) = (valued(entry, left, a), valued(entry, right, b));
+    let why = format!("{a} {must} {b}{}", origins(entry, &[left, right], symbols));
+    Err(RunError::Requirement { what: what.to_owned(), why })
+}
+
+/// A value that was found while the model runs, if it can be a size and is within its bound.
+pub(crate) fn measured(
+    entry: &Entry,
+    value: i64,
+    bound: Option<&Size>,
+    symbols: &[i64],
+    what: &str,
+) -> Result<i64, RunError> {
+    let wrong = |limit| Err(RunError::Measured { what: what.to_owned(), value, limit });
+    if value < 0 {
+        return wrong("not be negative".to_owned());
+    }
+    if let Some(bound) = bound {
+        let most = eval(entry, bound, symbols, || what.to_owned())?;
+        if value > most {
+            return wrong(format!("be at most {}", explain(entry, bound, most, symbols)));
         }
     }
+    Ok(value)
 }
 
 /// The value of a size; `what` says whose it is.
@@ -111,11 +169,13 @@ pub(crate) fn eval_count(
     }
 }
 
-/// The sizes of a port.
-pub(crate) fn dims(entry: &Entry, port: &Port, symbols: &[i64]) -> Result<Vec<i64>, RunError> {
-    let each = port.dims.iter().enumerate();
-    each.map(|(axis, dim)| eval_count(entry, dim, symbols, || format!("`{}`, axis {axis}", port.name)))
-        .collect()
+/// The sizes of a port, into `dims`.
+pub(crate) fn dims(entry: &Entry, port: &Port, symbols: &[i64], dims: &mut Vec<i64>) -> Result<(), RunError> {
+    dims.clear();
+    for (axis, dim) in port.dims.iter().enumerate() {
+        dims.push(eval_count(entry, dim, symbols, || format!("`{}`, axis {axis}", port.name))?);
+    }
+    Ok(())
 }
 
 /// Bytes of a tensor of these sizes, none of them negative.

@@ -6,13 +6,14 @@
 //!
 //! Promises: a bad argument is a status and a message ([`egraft_last_error`]), never a crash, as long as
 //! pointers are null or valid; no unwinding crosses the border. Deliberately absent: ownership of tensors
-//! (buffers are the caller's) and locks: a session belongs to one thread at a time.
+//! (buffers are the caller's, but for outputs as large as a run decides) and locks: a session belongs to
+//! one thread at a time.
 
 #![allow(clippy::missing_safety_doc, reason = "one contract holds for all functions; the header states it")]
 
 use std::{
     cell::RefCell,
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     ptr,
@@ -22,17 +23,15 @@ use std::{
 use crate::{
     error::{LoadError, RunError},
     model::{CodeSource, Model},
-    plan::{DType, Entry, Port},
-    pool::Pool,
+    plan::{Entry, Port},
     services::ABI_VERSION,
-    session::Session,
 };
 
 mod header;
-pub use header::{c_header, c_stubs};
+mod session;
 
-/// More threads than this are a mistake of the caller.
-const MAX_THREADS: usize = 1024;
+pub use header::{c_header, c_stubs};
+pub use session::*;
 
 /// What a function returns: 0, or the kind of the failure. The message says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,34 +59,6 @@ struct CEntry {
     name: CString,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
-}
-
-/// A session as C sees it, with the tensors that were set.
-pub struct CSession {
-    session: Session,
-    inputs: Vec<Option<CInput>>,
-    outputs: Vec<Option<COutput>>,
-    /// Room for the sizes and pointers of one run.
-    pointers: (Vec<*const u8>, Vec<*mut u8>),
-    /// Whether the inputs have other sizes than the bound ones.
-    stale: bool,
-}
-
-struct CInput {
-    dims: Vec<i64>,
-    data: *const u8,
-}
-
-#[derive(Clone, Copy)]
-struct COutput {
-    data: *mut u8,
-    bytes: usize,
-}
-
-impl AsRef<[i64]> for CInput {
-    fn as_ref(&self) -> &[i64] {
-        &self.dims
-    }
 }
 
 struct Failure(Status, String);
@@ -340,201 +311,13 @@ port_functions!(
     egraft_output_rank
 );
 
-/// Makes a session of an entry with this many threads; 0 takes one per processor.
+/// Whether the sizes of an output are decided while the model runs; 0 where there is none.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_new(
-    model: *mut CModel,
-    entry: usize,
-    threads: c_int,
-    out: *mut *mut CSession,
-) -> c_int {
-    guarded(|| {
+pub unsafe extern "C" fn egraft_output_is_dynamic(model: *const CModel, entry: usize, index: usize) -> c_int {
+    let dynamic = || {
         // SAFETY: null or valid.
-        let out = unsafe { given_mut(out, "`out`") }?;
-        *out = ptr::null_mut();
-        // SAFETY: null or valid.
-        let model = unsafe { given(model.cast_const(), "`model`") }?;
-        let ports = model.entry(entry)?;
-        let threads = usize::try_from(threads).ok().filter(|threads| *threads <= MAX_THREADS);
-        let threads = threads.ok_or_else(|| argument(format!("`threads` is not in 0..={MAX_THREADS}")))?;
-        let session = CSession {
-            session: Session::new(Arc::clone(&model.model), entry, Pool::new(threads))?,
-            inputs: ports.inputs.iter().map(|_| None).collect(),
-            outputs: vec![None; ports.outputs.len()],
-            pointers: (Vec::with_capacity(ports.inputs.len()), Vec::with_capacity(ports.outputs.len())),
-            stale: true,
-        };
-        *out = Box::into_raw(Box::new(session));
-        Ok(())
-    })
-}
-
-/// Ends a session. Null is ignored.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_free(session: *mut CSession) {
-    guarded(|| {
-        if !session.is_null() {
-            // SAFETY: `egraft_session_new` made it, and it is freed once.
-            drop(unsafe { Box::from_raw(session) });
-        }
-        Ok(())
-    });
-}
-
-/// Sets an input: `data` is read by each run, in place, until the input is set again.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_set_input(
-    session: *mut CSession,
-    index: usize,
-    dtype: c_int,
-    rank: usize,
-    dims: *const i64,
-    data: *const c_void,
-) -> c_int {
-    guarded(|| {
-        // SAFETY: null or valid, and used by one thread at a time.
-        let session = unsafe { given_mut(session, "`session`") }?;
-        let port = at(&session.session.entry().inputs, index, "input")?;
-        let found = u8::try_from(dtype).ok().and_then(DType::from_code);
-        let found = found.ok_or_else(|| argument(format!("{dtype} is no element type")))?;
-        if found != port.dtype {
-            return Err(RunError::DType { input: port.name.clone(), expected: port.dtype, found }.into());
-        }
-        if rank != port.dims.len() {
-            let expected = port.dims.len();
-            return Err(RunError::Rank { input: port.name.clone(), expected, found: rank }.into());
-        }
-        // SAFETY: null or `rank` values.
-        let dims = unsafe { given_slice(dims, rank, "`dims`") }?;
-        let data = data.cast();
-        match &mut session.inputs[index] {
-            Some(input) if input.dims == dims => input.data = data,
-            input => {
-                *input = Some(CInput { dims: dims.to_vec(), data });
-                session.stale = true;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Fixes all sizes; every input must be set.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_bind(session: *mut CSession) -> c_int {
-    // SAFETY: null or valid, and used by one thread at a time.
-    guarded(|| unsafe { given_mut(session, "`session`") }?.bind())
-}
-
-/// The sizes of an output of a bound session. `rank` gets their number; `dims` is filled if it has room.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_output_shape(
-    session: *mut CSession,
-    index: usize,
-    rank_capacity: usize,
-    rank: *mut usize,
-    dims: *mut i64,
-) -> c_int {
-    guarded(|| {
-        // SAFETY: null or valid.
-        let session = unsafe { given(session.cast_const(), "`session`") }?;
-        at(&session.outputs, index, "output")?;
-        if session.stale {
-            return Err(RunError::Unbound.into());
-        }
-        let shape = session.session.output_shape(index)?;
-        // SAFETY: null or valid.
-        *unsafe { given_mut(rank, "`rank`") }? = shape.len();
-        if shape.len() > rank_capacity {
-            return Err(argument(format!(
-                "output {index} has rank {}, room for {rank_capacity}",
-                shape.len()
-            )));
-        }
-        if !shape.is_empty() {
-            if dims.is_null() {
-                return Err(argument("`dims` is null"));
-            }
-            // SAFETY: not null, and the caller vouches for room for `rank_capacity` values.
-            unsafe { ptr::copy_nonoverlapping(shape.as_ptr(), dims, shape.len()) };
-        }
-        Ok(())
-    })
-}
-
-/// Sets an output: `data`, `bytes` long, is written by each run until the output is set again.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_set_output(
-    session: *mut CSession,
-    index: usize,
-    data: *mut c_void,
-    bytes: usize,
-) -> c_int {
-    guarded(|| {
-        // SAFETY: null or valid, and used by one thread at a time.
-        let session = unsafe { given_mut(session, "`session`") }?;
-        at(&session.outputs, index, "output")?;
-        session.outputs[index] = Some(COutput { data: data.cast(), bytes });
-        Ok(())
-    })
-}
-
-/// Runs: binds if sizes changed, reads the inputs, writes the outputs. All must be set.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_run(session: *mut CSession) -> c_int {
-    guarded(|| {
-        // SAFETY: null or valid, and used by one thread at a time.
-        let session = unsafe { given_mut(session, "`session`") }?;
-        session.bind()?;
-        // SAFETY: the caller vouches for the tensors it has set; their sizes are checked.
-        unsafe { session.run() }
-    })
-}
-
-/// Makes the state kept between calls zero.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn egraft_session_reset_state(session: *mut CSession) -> c_int {
-    guarded(|| {
-        // SAFETY: null or valid, and used by one thread at a time.
-        unsafe { given_mut(session, "`session`") }?.session.reset_state();
-        Ok(())
-    })
-}
-
-impl CSession {
-    fn bind(&mut self) -> Result<(), Failure> {
-        if !self.stale {
-            return Ok(());
-        }
-        let missing = self.inputs.iter().position(Option::is_none);
-        if let Some(index) = missing {
-            let name = self.session.entry().inputs[index].name.clone();
-            return Err(RunError::Missing { what: "input", name }.into());
-        }
-        let inputs: Vec<&CInput> = self.inputs.iter().flatten().collect();
-        self.session.bind(&inputs)?;
-        self.stale = false;
-        Ok(())
-    }
-
-    /// # Safety
-    /// The tensors that were set are as large as their sizes say, and as [`Session::run`] asks.
-    unsafe fn run(&mut self) -> Result<(), Failure> {
-        let (inputs, outputs) = &mut self.pointers;
-        inputs.clear();
-        inputs.extend(self.inputs.iter().flatten().map(|input| input.data));
-        outputs.clear();
-        for (index, output) in self.outputs.iter().enumerate() {
-            let name = || self.session.entry().outputs[index].name.clone();
-            let Some(output) = output else {
-                return Err(RunError::Missing { what: "output", name: name() }.into());
-            };
-            let (expected, found) = (self.session.output_bytes(index)?, output.bytes);
-            if found < expected {
-                return Err(RunError::Bytes { what: "output", name: name(), expected, found }.into());
-            }
-            outputs.push(output.data);
-        }
-        // SAFETY: as the caller vouches; outputs are large enough.
-        Ok(unsafe { self.session.run(inputs, outputs) }?)
-    }
+        let entry = unsafe { given(model, "`model`") }?.entry(entry)?;
+        at(&entry.outputs, index, "output").map(|_| c_int::from(entry.is_dynamic(index)))
+    };
+    answer(0, dynamic, |_| 0)
 }

@@ -2,11 +2,11 @@
 //!
 //! A compiled model is a [`plan`] (data), a code image (position-independent machine code) and
 //! weights. The same crate runs it in an executable, in a shared library and in process. It
-//! interprets no ops: it binds sizes, lays out an arena and runs steps, each of which calls one
-//! kernel of the code image.
+//! interprets no ops: it binds sizes, lays out an arena and runs steps. A step calls one kernel of the
+//! code image, decides a size from what a kernel found, makes room, or chooses and repeats other steps.
 //!
 //! Promises
-//! - nothing is allocated during a run of a bound session;
+//! - nothing is allocated during a run of a bound session, except growing memory that is too small;
 //! - results are the same bits for any number of threads;
 //! - no input makes it panic: what is wrong with an artifact is a [`LoadError`], what is wrong with
 //!   a call is a [`RunError`], each with a stable code;
@@ -35,6 +35,7 @@ mod pool;
 pub mod services;
 mod session;
 pub mod size;
+pub mod sort;
 mod tensor;
 mod weights;
 mod writer;

@@ -1,7 +1,7 @@
 //! Memory aligned to a cache line, zeroed, and with failure as a value.
 //!
-//! Arenas, state, weights and result tensors live in it. Deliberately absent: growing in place; what
-//! must grow is allocated anew, because nothing in it has to survive.
+//! Arenas, state, weights, growing buffers and result tensors live in it. Deliberately absent: growing in
+//! place; what must grow is allocated anew.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
@@ -58,6 +58,33 @@ impl AlignedBytes {
         let mut copy = AlignedBytes::zeroed(bytes.len(), what)?;
         copy.copy_from_slice(bytes);
         Ok(copy)
+    }
+
+    /// Makes it `len` bytes long at least. If it was shorter, what it held is lost.
+    ///
+    /// # Errors
+    /// The system does not have the memory. It is empty then.
+    pub(crate) fn reserve(&mut self, len: usize, what: &'static str) -> Result<(), OutOfMemory> {
+        if len > self.len {
+            // The old one first, so that both are never there at once.
+            *self = AlignedBytes::default();
+            *self = AlignedBytes::zeroed(len, what)?;
+        }
+        Ok(())
+    }
+
+    /// Makes it `len` bytes long at least and keeps what it holds. It doubles, so that many small steps
+    /// copy little.
+    ///
+    /// # Errors
+    /// The system does not have the memory. It is as before then.
+    pub(crate) fn extend(&mut self, len: usize, what: &'static str) -> Result<(), OutOfMemory> {
+        if len > self.len {
+            let mut longer = AlignedBytes::zeroed(len.max(self.len.saturating_mul(2)), what)?;
+            longer[..self.len].copy_from_slice(self);
+            *self = longer;
+        }
+        Ok(())
     }
 
     /// The first byte, for kernels.

@@ -1,14 +1,18 @@
-//! The plan: what a compiled model does, as data. Entries, their ports and sizes, the arena, the steps.
+//! The plan: what a compiled model does, as data. Entries, their ports and sizes, memory, the steps.
 //!
-//! A plan that [`Plan::validate`] accepts has every index in range and every symbol bound once; the
-//! rest of the crate relies on that. Deliberately absent: bytes (see `plan_bytes.rs`), pointers (see
-//! `session.rs`), and anything about what the kernels compute.
+//! A plan that [`Plan::validate`] accepts has every index in range and every symbol decided; the rest
+//! of the crate relies on that. Deliberately absent: bytes (see `plan_bytes.rs`), pointers (see
+//! `session/`), and anything about what the kernels compute.
 
 use std::fmt;
 
-use crate::{error::PlanError, size::Size};
+use crate::size::Size;
+
+mod step;
+mod validate;
 
 pub use crate::size::MAX_DEPTH;
+pub use step::{Call, MAX_NESTING, Relation, Step};
 
 /// Type of an element. The discriminant is its code in plans and in the C interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,20 +152,81 @@ pub struct WeightSlot {
 pub struct Entry {
     /// Its name, unique in the plan.
     pub name: String,
-    /// Names of the sizes that inputs decide.
+    /// Names of sizes: first those that inputs decide, one [`Bind`] each, then those decided while the
+    /// model runs, which are 0 until a step decides them.
     pub symbols: Vec<String>,
     /// What it takes.
     pub inputs: Vec<Port>,
     /// What it gives.
     pub outputs: Vec<Port>,
-    /// Where each symbol's value comes from: exactly one per symbol.
+    /// Where the first symbols' values come from: exactly one for each of the first `binds.len()`.
     pub binds: Vec<Bind>,
-    /// Bytes of the arena, shared by the buffers of [`Space::Arena`].
+    /// What runs before the arena is laid out: it decides sizes from the values of small inputs. Only
+    /// [`Step::Call`], [`Step::Measure`], [`Step::Set`] and [`Step::Require`], on inputs, weights and
+    /// buffers of [`Space::Host`].
+    pub host: Vec<Step>,
+    /// Bytes of the memory of [`Space::Host`]: a function of the symbols that inputs decide.
+    pub host_bytes: Size,
+    /// Bytes of the arena, shared by the buffers of [`Space::Arena`]: a function of the symbols that
+    /// inputs and `host` decide.
     pub arena_bytes: Size,
     /// Intermediate values and state.
     pub buffers: Vec<Buffer>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+}
+
+/// When the value of a symbol, or of a size, is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// With the shapes of the inputs.
+    Bind,
+    /// After [`Entry::host`].
+    Host,
+    /// While [`Entry::steps`] run.
+    Steps,
+}
+
+impl Entry {
+    /// Names of the sizes that inputs decide.
+    pub fn input_symbols(&self) -> &[String] {
+        &self.symbols[..self.binds.len().min(self.symbols.len())]
+    }
+
+    /// Names of the sizes that are decided while the model runs.
+    pub fn decided_symbols(&self) -> &[String] {
+        &self.symbols[self.input_symbols().len()..]
+    }
+
+    /// Whether the shape of the output with this number is decided while the model runs. The session
+    /// owns the memory of such an output.
+    pub fn is_dynamic(&self, output: usize) -> bool {
+        let mentions = |dim: &Size| dim.mentions(&|symbol| symbol as usize >= self.binds.len());
+        self.outputs.get(output).is_some_and(|port| port.dims.iter().any(mentions))
+    }
+
+    /// How many calls of kernels its steps hold, nested ones and those of `host` included.
+    pub fn calls(&self) -> usize {
+        let mut calls = 0;
+        for step in self.host.iter().chain(&self.steps) {
+            step.each(&mut |step| calls += usize::from(matches!(step, Step::Call(_))));
+        }
+        calls
+    }
+
+    /// When each symbol is known.
+    pub(crate) fn phases(&self) -> Vec<Phase> {
+        let mut phases = vec![Phase::Steps; self.symbols.len()];
+        for step in &self.host {
+            step.decides(&mut |symbol| {
+                if let Some(phase) = phases.get_mut(symbol as usize) {
+                    *phase = Phase::Host;
+                }
+            });
+        }
+        phases[..self.input_symbols().len()].fill(Phase::Bind);
+        phases
+    }
 }
 
 /// An input or an output.
@@ -190,7 +255,7 @@ pub struct Bind {
     pub offset: i64,
 }
 
-/// A piece of the arena or of the state.
+/// A piece of memory between steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffer {
     /// Its first byte in its space, a multiple of 64.
@@ -208,17 +273,11 @@ pub enum Space {
     Arena,
     /// Kept between the runs of a session; zero at first.
     State,
-}
-
-/// One call of a kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// Which kernel.
-    pub kernel: u32,
-    /// The buffers it is given.
-    pub args: Vec<Arg>,
-    /// The sizes it is given.
-    pub sizes: Vec<Size>,
+    /// Valid from [`Entry::host`] to the end of the run.
+    Host,
+    /// Memory of its own that grows while the model runs, by [`Step::Reserve`] and [`Step::Copy`];
+    /// buffers with the same number share it. Numbers are below the number of buffers.
+    Grow(u32),
 }
 
 /// A buffer that a kernel is given, by its number among its kind.
@@ -245,111 +304,4 @@ impl Plan {
     pub fn entry(&self, name: &str) -> Option<usize> {
         self.entries.iter().position(|entry| entry.name == name)
     }
-
-    /// Checks that every index is in range, every symbol is bound exactly once, names are unique and
-    /// hold no NUL, sizes are not nested too deep, and weights are aligned.
-    ///
-    /// # Errors
-    /// The first contradiction, with its place.
-    pub fn validate(&self) -> Result<(), PlanError> {
-        names(self.entries.iter().map(|entry| &entry.name), || "the entries".into())?;
-        names_without_nul(self.kernels.iter().map(|kernel| &kernel.name), || "the kernels".into())?;
-        names_without_nul(self.weights.iter().map(|weight| &weight.name), || "the weights".into())?;
-        for weight in &self.weights {
-            let place = || format!("weight `{}`", weight.name);
-            require(weight.offset % 64 == 0, place, || {
-                format!("its offset {} is not a multiple of 64", weight.offset)
-            })?;
-            require(weight.offset.checked_add(weight.bytes).is_some(), place, || "its end overflows".into())?;
-        }
-        self.entries.iter().try_for_each(|entry| self.validate_entry(entry))
-    }
-
-    fn validate_entry(&self, entry: &Entry) -> Result<(), PlanError> {
-        let at = |what: &str| format!("entry `{}`, {what}", entry.name);
-        let size = |size: &Size, place: &dyn Fn() -> String| {
-            size.depth().ok_or(PlanError::Depth { limit: MAX_DEPTH })?;
-            let mut unknown = None;
-            size.symbols(&mut |symbol| {
-                if symbol as usize >= entry.symbols.len() {
-                    unknown = Some(symbol);
-                }
-            });
-            require(unknown.is_none(), place, || format!("symbol {} does not exist", unknown.unwrap_or(0)))
-        };
-        names(entry.symbols.iter(), || at("symbols"))?;
-        names(entry.inputs.iter().map(|port| &port.name), || at("inputs"))?;
-        names(entry.outputs.iter().map(|port| &port.name), || at("outputs"))?;
-        for port in entry.inputs.iter().chain(&entry.outputs) {
-            port.dims.iter().try_for_each(|dim| size(dim, &|| at(&format!("port `{}`", port.name))))?;
-        }
-        let mut bound = vec![false; entry.symbols.len()];
-        for (i, bind) in entry.binds.iter().enumerate() {
-            let place = || at(&format!("bind {i}"));
-            let rank = entry.inputs.get(bind.input as usize).map(|port| port.dims.len());
-            require(rank.is_some(), place, || format!("input {} does not exist", bind.input))?;
-            require(rank > Some(bind.axis as usize), place, || format!("axis {} does not exist", bind.axis))?;
-            require(bind.scale != 0, place, || "the scale is 0".into())?;
-            match bound.get_mut(bind.symbol as usize) {
-                None => return Err(inconsistent(place, format!("symbol {} does not exist", bind.symbol))),
-                Some(bound) if *bound => {
-                    return Err(inconsistent(place, format!("symbol {} is bound already", bind.symbol)));
-                }
-                Some(bound) => *bound = true,
-            }
-        }
-        if let Some(free) = bound.iter().position(|bound| !bound) {
-            return Err(inconsistent(|| at("symbols"), format!("`{}` is never bound", entry.symbols[free])));
-        }
-        size(&entry.arena_bytes, &|| at("arena"))?;
-        for (i, buffer) in entry.buffers.iter().enumerate() {
-            size(&buffer.offset, &|| at(&format!("buffer {i}")))?;
-            size(&buffer.bytes, &|| at(&format!("buffer {i}")))?;
-        }
-        for (i, step) in entry.steps.iter().enumerate() {
-            let place = || at(&format!("step {i}"));
-            let kernel = (step.kernel as usize) < self.kernels.len();
-            require(kernel, place, || format!("kernel {} does not exist", step.kernel))?;
-            for arg in &step.args {
-                let (index, count) = match *arg {
-                    Arg::Input(index) => (index, entry.inputs.len()),
-                    Arg::Output(index) => (index, entry.outputs.len()),
-                    Arg::Weight(index) => (index, self.weights.len()),
-                    Arg::Buffer(index) => (index, entry.buffers.len()),
-                };
-                require((index as usize) < count, place, || format!("{arg:?} does not exist"))?;
-            }
-            step.sizes.iter().try_for_each(|one| size(one, &place))?;
-        }
-        Ok(())
-    }
-}
-
-fn inconsistent(place: impl Fn() -> String, why: String) -> PlanError {
-    PlanError::Inconsistent { place: place(), why }
-}
-
-fn require(holds: bool, place: impl Fn() -> String, why: impl Fn() -> String) -> Result<(), PlanError> {
-    if holds { Ok(()) } else { Err(inconsistent(place, why())) }
-}
-
-/// Names are unique, and hold no NUL because C reads them.
-fn names<'a>(
-    names: impl Iterator<Item = &'a String> + Clone,
-    place: impl Fn() -> String,
-) -> Result<(), PlanError> {
-    names_without_nul(names.clone(), &place)?;
-    let mut sorted: Vec<&String> = names.collect();
-    sorted.sort();
-    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
-    require(twice.is_none(), place, || {
-        format!("the name `{}` is used twice", twice.map_or("", |pair| pair[0]))
-    })
-}
-
-fn names_without_nul<'a>(
-    mut names: impl Iterator<Item = &'a String>,
-    place: impl Fn() -> String,
-) -> Result<(), PlanError> {
-    require(!names.any(|name| name.contains('\0')), place, || "a name contains NUL".into())
 }

@@ -6,7 +6,10 @@
 use crate::{
     bytes::{Reader, put_count, put_str},
     error::PlanError,
-    plan::{Arg, Bind, Buffer, DType, Entry, KernelSlot, MAX_DEPTH, Plan, Port, Space, Step, WeightSlot},
+    plan::{
+        Arg, Bind, Buffer, Call, DType, Entry, KernelSlot, MAX_DEPTH, MAX_NESTING, Plan, Port, Relation,
+        Space, Step, WeightSlot,
+    },
     size::Size,
 };
 
@@ -59,29 +62,11 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
         out.extend_from_slice(&bind.scale.to_le_bytes());
         out.extend_from_slice(&bind.offset.to_le_bytes());
     });
+    put_list(out, &entry.host, put_step);
+    put_size(out, &entry.host_bytes);
     put_size(out, &entry.arena_bytes);
-    put_list(out, &entry.buffers, |out, buffer| {
-        put_size(out, &buffer.offset);
-        put_size(out, &buffer.bytes);
-        out.push(match buffer.space {
-            Space::Arena => 0,
-            Space::State => 1,
-        });
-    });
-    put_list(out, &entry.steps, |out, step| {
-        out.extend_from_slice(&step.kernel.to_le_bytes());
-        put_list(out, &step.args, |out, arg| {
-            let (tag, index) = match *arg {
-                Arg::Input(index) => (0, index),
-                Arg::Output(index) => (1, index),
-                Arg::Weight(index) => (2, index),
-                Arg::Buffer(index) => (3, index),
-            };
-            out.push(tag);
-            out.extend_from_slice(&index.to_le_bytes());
-        });
-        put_list(out, &step.sizes, put_size);
-    });
+    put_list(out, &entry.buffers, put_buffer);
+    put_list(out, &entry.steps, put_step);
 }
 
 fn entry(r: &mut Reader<'_>) -> Result<Entry, PlanError> {
@@ -99,28 +84,181 @@ fn entry(r: &mut Reader<'_>) -> Result<Entry, PlanError> {
                 offset: r.i64("a bind")?,
             })
         })?,
+        host: r.list("steps", step)?,
+        host_bytes: size(r)?,
         arena_bytes: size(r)?,
-        buffers: r.list("buffers", |r| {
-            Ok(Buffer {
-                offset: size(r)?,
-                bytes: size(r)?,
-                space: match tag(r, "space of a buffer")? {
-                    (_, 0) => Space::Arena,
-                    (_, 1) => Space::State,
-                    (at, value) => {
-                        return Err(PlanError::Value { at, what: "space of a buffer", value: value.into() });
-                    }
-                },
-            })
-        })?,
-        steps: r.list("steps", |r| {
-            Ok(Step {
-                kernel: r.u32("a step")?,
-                args: r.list("arguments", arg)?,
-                sizes: r.list("sizes", size)?,
-            })
-        })?,
+        buffers: r.list("buffers", buffer)?,
+        steps: r.list("steps", step)?,
     })
+}
+
+fn put_buffer(out: &mut Vec<u8>, buffer: &Buffer) {
+    put_size(out, &buffer.offset);
+    put_size(out, &buffer.bytes);
+    match buffer.space {
+        Space::Arena => out.push(0),
+        Space::State => out.push(1),
+        Space::Host => out.push(2),
+        Space::Grow(number) => {
+            out.push(3);
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+fn buffer(r: &mut Reader<'_>) -> Result<Buffer, PlanError> {
+    let (offset, bytes) = (size(r)?, size(r)?);
+    let space = match tag(r, "a space")? {
+        (_, 0) => Space::Arena,
+        (_, 1) => Space::State,
+        (_, 2) => Space::Host,
+        (_, 3) => Space::Grow(r.u32("a space")?),
+        (at, value) => return Err(PlanError::Value { at, what: "space of a buffer", value: value.into() }),
+    };
+    Ok(Buffer { offset, bytes, space })
+}
+
+fn put_step(out: &mut Vec<u8>, step: &Step) {
+    match step {
+        Step::Call(Call { kernel, args, sizes }) => {
+            out.push(0);
+            put_u32(out, kernel);
+            put_list(out, args, put_arg);
+            put_list(out, sizes, put_size);
+        }
+        Step::Measure { symbol, source, bound, what } => {
+            out.push(1);
+            put_u32(out, symbol);
+            put_arg(out, source);
+            put_option(out, bound.as_ref(), put_size);
+            put_str(out, what);
+        }
+        Step::Set(values) => {
+            out.push(2);
+            put_list(out, values, |out, (symbol, size)| {
+                put_u32(out, symbol);
+                put_size(out, size);
+            });
+        }
+        Step::Require { left, relation, right, what } => {
+            out.push(3);
+            put_size(out, left);
+            out.push(match relation {
+                Relation::Equal => 0,
+                Relation::AtMost => 1,
+            });
+            put_size(out, right);
+            put_str(out, what);
+        }
+        Step::Reserve(arg) => {
+            out.push(4);
+            put_arg(out, arg);
+        }
+        Step::Copy { from, to, bytes, at } => {
+            out.push(5);
+            put_arg(out, from);
+            put_arg(out, to);
+            put_size(out, bytes);
+            put_option(out, at.as_ref(), put_size);
+        }
+        Step::If { cond, then, otherwise } => {
+            out.push(6);
+            put_arg(out, cond);
+            put_list(out, then, put_step);
+            put_list(out, otherwise, put_step);
+        }
+        Step::Loop { index, count, cond, trips, body } => {
+            out.push(7);
+            put_u32(out, index);
+            put_size(out, count);
+            put_option(out, cond.as_ref(), put_arg);
+            put_option(out, trips.as_ref(), put_u32);
+            put_list(out, body, put_step);
+        }
+    }
+}
+
+fn step(r: &mut Reader<'_>) -> Result<Step, PlanError> {
+    step_within(r, MAX_NESTING)
+}
+
+fn step_within(r: &mut Reader<'_>, left: u32) -> Result<Step, PlanError> {
+    let Some(left) = left.checked_sub(1) else { return Err(PlanError::Nesting { limit: MAX_NESTING }) };
+    let (at, tag) = tag(r, "a step")?;
+    Ok(match tag {
+        0 => Step::Call(Call {
+            kernel: r.u32("a call")?,
+            args: r.list("arguments", arg)?,
+            sizes: r.list("sizes", size)?,
+        }),
+        1 => Step::Measure {
+            symbol: r.u32("a measured size")?,
+            source: arg(r)?,
+            bound: option(r, size)?,
+            what: r.string("the name of a size")?,
+        },
+        2 => Step::Set(r.list("sizes", |r| Ok((r.u32("a symbol")?, size(r)?)))?),
+        3 => Step::Require {
+            left: size(r)?,
+            relation: relation(r)?,
+            right: size(r)?,
+            what: r.string("a rule")?,
+        },
+        4 => Step::Reserve(arg(r)?),
+        5 => Step::Copy { from: arg(r)?, to: arg(r)?, bytes: size(r)?, at: option(r, size)? },
+        6 => Step::If {
+            cond: arg(r)?,
+            then: r.list("steps", |r| step_within(r, left))?,
+            otherwise: r.list("steps", |r| step_within(r, left))?,
+        },
+        7 => Step::Loop {
+            index: r.u32("a loop")?,
+            count: size(r)?,
+            cond: option(r, arg)?,
+            trips: option(r, |r| r.u32("a loop"))?,
+            body: r.list("steps", |r| step_within(r, left))?,
+        },
+        _ => return Err(PlanError::Value { at, what: "step", value: tag.into() }),
+    })
+}
+
+fn relation(r: &mut Reader<'_>) -> Result<Relation, PlanError> {
+    match tag(r, "a relation")? {
+        (_, 0) => Ok(Relation::Equal),
+        (_, 1) => Ok(Relation::AtMost),
+        (at, value) => Err(PlanError::Value { at, what: "relation", value: value.into() }),
+    }
+}
+
+fn put_option<T>(out: &mut Vec<u8>, option: Option<&T>, put: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(u8::from(option.is_some()));
+    option.iter().for_each(|value| put(out, value));
+}
+
+fn option<'a, T>(
+    r: &mut Reader<'a>,
+    value: impl Fn(&mut Reader<'a>) -> Result<T, PlanError>,
+) -> Result<Option<T>, PlanError> {
+    match tag(r, "an option")? {
+        (_, 0) => Ok(None),
+        (_, 1) => value(r).map(Some),
+        (at, value) => Err(PlanError::Value { at, what: "mark of an option", value: value.into() }),
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, value: &u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_arg(out: &mut Vec<u8>, arg: &Arg) {
+    let (tag, index) = match arg {
+        Arg::Input(index) => (0, index),
+        Arg::Output(index) => (1, index),
+        Arg::Weight(index) => (2, index),
+        Arg::Buffer(index) => (3, index),
+    };
+    out.push(tag);
+    put_u32(out, index);
 }
 
 fn arg(r: &mut Reader<'_>) -> Result<Arg, PlanError> {

@@ -5,10 +5,10 @@
 
 use std::{ffi::c_void, sync::Arc};
 
-use crate::{gemm, math, pool::Pool};
+use crate::{gemm, math, pool::Pool, sort};
 
-/// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`.
-pub const ABI_VERSION: u32 = 1;
+/// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`, `SortRows`.
+pub const ABI_VERSION: u32 = 2;
 
 /// A kernel. `args[i]` points to its i-th buffer, `sizes[i]` is its i-th size.
 ///
@@ -46,6 +46,7 @@ type F32x2 = extern "C" fn(f32, f32) -> f32;
 services! {
     "parallel_for": parallel_for as unsafe extern "C" fn(*const Services, i64, i64, ParallelBody, *const u8);
     "gemm_f32": gemm_f32 as unsafe extern "C" fn(*const Services, *const gemm::GemmF32);
+    "sort": sort_rows as unsafe extern "C" fn(*const Services, *const sort::SortRows);
     "exp_f64": math::exp_f64 as F64;
     "log_f64": math::log_f64 as F64;
     "sin_f64": math::sin_f64 as F64;
@@ -148,4 +149,13 @@ unsafe extern "C" fn parallel_for(
 unsafe extern "C" fn gemm_f32(services: *const Services, call: *const gemm::GemmF32) {
     // SAFETY: the caller passes live services and a product that may be run.
     unsafe { gemm::gemm((*services).pool(), services.cast::<c_void>(), &*call) }
+}
+
+/// Puts rows in order on the session's pool; see [`sort::sort`].
+///
+/// # Safety
+/// `services` is a live [`Services`], and `call` is as [`sort::sort`] asks.
+unsafe extern "C" fn sort_rows(services: *const Services, call: *const sort::SortRows) {
+    // SAFETY: the caller passes live services and a sort that may be run.
+    unsafe { sort::sort((*services).pool(), &*call) }
 }

@@ -1,4 +1,4 @@
-//! A size: an integer expression over the symbols of an entry, evaluated when the inputs are bound.
+//! A size: an integer expression over the symbols of an entry, evaluated once they have their values.
 //!
 //! Evaluation is checked: intermediate values are 128 bits wide, the result must fit an `i64`, and
 //! whatever does not is an error that prints the expression. Deliberately absent: simplification and
@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::error::SizeError;
+use crate::{error::SizeError, plan::Phase};
 
 /// An expression over symbols; `Symbol(i)` is the i-th symbol of the entry it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,22 @@ impl Size {
             (Size::Symbol(symbol), None) => each(*symbol),
             (_, None) => {}
         }
+    }
+
+    /// Whether any symbol in it satisfies `which`. The depth must be in bounds.
+    pub(crate) fn mentions(&self, which: &dyn Fn(u32) -> bool) -> bool {
+        match (self, self.operands()) {
+            (_, Some((a, b))) => a.mentions(which) || b.mentions(which),
+            (Size::Symbol(symbol), None) => which(*symbol),
+            (_, None) => false,
+        }
+    }
+
+    /// When its value is known, where `phases[i]` is when that of symbol `i` is.
+    pub(crate) fn phase(&self, phases: &[Phase]) -> Phase {
+        let mut phase = Phase::Bind;
+        self.symbols(&mut |symbol| phase = phase.max(phases[symbol as usize]));
+        phase
     }
 
     fn operands(&self) -> Option<(&Size, &Size)> {

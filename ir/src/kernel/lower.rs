@@ -1,18 +1,33 @@
-//! What an op's `lower` sees, and what it gives: its results as stages of index expressions.
+//! What an op's `lower` sees, and what it gives: its results as stages of index expressions, or as loops.
 
 use crate::attr::Attrs;
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
-use crate::kernel::Stage;
 use crate::kernel::expr::{Expr, Reduce};
+use crate::kernel::stmt::{LoopKind, Stmt};
+use crate::kernel::{KernelKind, Stage};
 use crate::types::TensorType;
 
-/// The results of an op as stages. The last `results` stages are the results, in order; those before them are
-/// intermediate arrays. Loads name operands (`x0`, `x1`, …) or earlier stages.
+/// How the results of an op come to be.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Compute {
-    /// The stages.
-    pub stages: Vec<Stage>,
+pub enum Compute {
+    /// Element by element. The last `results` stages are the results, in order; those before them are intermediate
+    /// arrays. Loads name operands (`x0`, `x1`, …) or earlier stages.
+    Stages(Vec<Stage>),
+    /// By statements, where no expression says what one element is: the elements of a result depend on each other, or
+    /// the data decide where they go. Fusion leaves such a kernel alone.
+    Loops(Loops),
+}
+
+/// Statements over operands (`x0`, `x1`, …), results (`y0`, `y1`, …) and scratch arrays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loops {
+    /// What the kernel mainly is.
+    pub kind: KernelKind,
+    /// Scratch arrays by name.
+    pub scratch: Vec<(Symbol, TensorType)>,
+    /// What runs. Every element of every result is written.
+    pub body: Vec<Stmt>,
 }
 
 /// What `lower` sees.
@@ -25,17 +40,23 @@ pub struct Lower<'a> {
     pub results: &'a [TensorType],
     axes: usize,
     stages: Vec<Stage>,
+    scratch: Vec<(Symbol, TensorType)>,
 }
 
 impl<'a> Lower<'a> {
     /// For an op with these operands, attributes and results.
     pub fn new(operands: &'a [&'a TensorType], attrs: &'a Attrs, results: &'a [TensorType]) -> Self {
-        Lower { operands, attrs, results, axes: 0, stages: Vec::new() }
+        Lower { operands, attrs, results, axes: 0, stages: Vec::new(), scratch: Vec::new() }
     }
 
     /// The name that stands for operand `index` in loads.
     pub fn operand_name(index: usize) -> Symbol {
         Symbol::new(format!("x{index}"))
+    }
+
+    /// The name that stands for result `index` in loops.
+    pub fn result_name(index: usize) -> Symbol {
+        Symbol::new(format!("y{index}"))
     }
 
     /// The element of operand `index` at `at`.
@@ -91,7 +112,33 @@ impl<'a> Lower<'a> {
 
     /// The stages so far, the last ones being the results.
     pub fn finish(&mut self) -> Option<Compute> {
-        Some(Compute { stages: std::mem::take(&mut self.stages) })
+        Some(Compute::Stages(std::mem::take(&mut self.stages)))
+    }
+
+    /// A scratch array for loops. Gives its name.
+    pub fn scratch(&mut self, ty: TensorType) -> Symbol {
+        let name = Symbol::new(format!("s{}", self.scratch.len()));
+        self.scratch.push((name.clone(), ty));
+        name
+    }
+
+    /// The results by statements, over the scratch arrays so far.
+    pub fn loops(&mut self, kind: KernelKind, body: Vec<Stmt>) -> Option<Compute> {
+        Some(Compute::Loops(Loops { kind, scratch: std::mem::take(&mut self.scratch), body }))
+    }
+
+    /// One loop for each of these sizes around `body`, outermost first.
+    pub fn each_index(
+        &mut self,
+        shape: &[Dim],
+        body: impl FnOnce(&mut Self, &[Dim]) -> Vec<Stmt>,
+    ) -> Vec<Stmt> {
+        let axes: Vec<(Symbol, Dim)> = shape.iter().map(|size| (self.axis(), size.clone())).collect();
+        let at: Vec<Dim> = axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let body = body(self, &at);
+        axes.into_iter()
+            .rev()
+            .fold(body, |body, (axis, extent)| vec![Stmt::For { axis, extent, kind: LoopKind::Serial, body }])
     }
 }
 

@@ -15,12 +15,12 @@ pub mod expr;
 pub mod lower;
 pub mod stmt;
 
-use crate::dim::{Dim, Symbol};
+use crate::dim::{Condition, Dim, Symbol};
 use crate::dtype::DType;
 use crate::types::TensorType;
 
 pub use expr::{Expr, ExprKind, Fold, Reduce};
-pub use stmt::{Gemm, LoopKind, Stmt};
+pub use stmt::{Gemm, LoopKind, Sort, Stmt};
 
 /// What a kernel mainly is: for reports and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +145,8 @@ pub struct Kernel {
     pub kind: KernelKind,
     /// Sizes that it is called with, in order.
     pub sizes: Vec<Symbol>,
+    /// What holds for them whenever it is called.
+    pub given: Vec<Condition>,
     /// Buffers that it is called with, in order.
     pub params: Vec<Param>,
     /// What it does.

@@ -5,6 +5,7 @@
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::kernel::expr::Expr;
+use crate::types::TensorType;
 
 /// How a loop runs. Its meaning is the same for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,46 @@ pub struct Gemm {
 
 /// Columns in a panel of a packed right operand.
 pub const PANEL: i64 = 32;
+
+/// Rows of an array put in order. Every line of elements along the axis is a row.
+///
+/// The order is [`Scalar::order`](crate::Scalar::order), or its opposite: NaN is the largest value. Of equal elements,
+/// the one at the lower index comes first in both directions. A row of `values` and of `positions` may have another
+/// length than one of `keys`: they get so many of the first elements, and zeros where there are no more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sort {
+    /// The array whose rows are sorted; it keeps its elements.
+    pub keys: Symbol,
+    /// The axis along which rows lie.
+    pub axis: usize,
+    /// Largest first?
+    pub descending: bool,
+    /// Gets the sorted elements: of the type of the keys, but for the size of the axis.
+    pub values: Option<Symbol>,
+    /// Gets the indices at which they stood: `i64`, of the shape of the keys but for the size of the axis.
+    pub positions: Option<Symbol>,
+    /// Scratch of the type [`Sort::scratch_type`].
+    pub scratch: Symbol,
+}
+
+/// At most so many rows of a [`Sort`] are in work at the same time.
+const SORT_TASKS: i64 = 64;
+
+impl Sort {
+    /// The type of the scratch memory for rows along `axis` of `keys`: a pair of `i64` for each element of the rows
+    /// that may be in work at the same time.
+    pub fn scratch_type(keys: &TensorType, axis: usize) -> TensorType {
+        let others = keys.shape.iter().enumerate().filter(|(at, _)| *at != axis);
+        let rows: Dim = others.map(|(_, size)| size.clone()).product();
+        let tasks = Dim::smaller(&rows, &Dim::constant(SORT_TASKS));
+        TensorType::new(DType::I64, [tasks, keys.shape[axis].clone(), Dim::constant(2)])
+    }
+
+    /// The arrays that get something, scratch memory left out.
+    pub fn results(&self) -> impl Iterator<Item = &Symbol> {
+        self.values.iter().chain(&self.positions)
+    }
+}
 
 /// One step of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,6 +148,8 @@ pub enum Stmt {
     },
     /// A matrix product.
     Gemm(Box<Gemm>),
+    /// Rows in order.
+    Sort(Box<Sort>),
 }
 
 impl Stmt {
@@ -119,14 +162,15 @@ impl Stmt {
             | Stmt::Var { .. }
             | Stmt::Set { .. }
             | Stmt::Store { .. }
-            | Stmt::Alloc { .. } => vec![],
+            | Stmt::Alloc { .. }
+            | Stmt::Sort(_) => vec![],
         }
     }
 
     /// The expressions directly inside, those of nested blocks excepted.
     pub fn exprs(&self) -> Vec<&Expr> {
         match self {
-            Stmt::For { .. } | Stmt::Alloc { .. } => vec![],
+            Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::Sort(_) => vec![],
             Stmt::If { cond, .. } => vec![cond],
             Stmt::Let { value, .. } | Stmt::Var { init: value, .. } | Stmt::Set { value, .. } => vec![value],
             Stmt::Store { at, value, .. } => at.iter().chain([value]).collect(),
@@ -135,7 +179,7 @@ impl Stmt {
     }
 
     /// Calls `visit` with this statement and everything inside, outermost first.
-    pub fn walk(&self, visit: &mut dyn FnMut(&Stmt)) {
+    pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Stmt)) {
         visit(self);
         for block in self.blocks() {
             block.iter().for_each(|stmt| stmt.walk(visit));

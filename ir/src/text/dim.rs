@@ -4,7 +4,7 @@
 //! `a % b`, `ceil(a, b)`, `a**2`, quotients inside `floor(a/b)` and `ceil(a/b)` or where the division is exact, and
 //! the spellings of symbolic algebra (`Min`, `Max`, `Mod`, `ceiling`), as exporters write them.
 
-use crate::dim::{Dim, ParseDimError};
+use crate::dim::{Condition, Dim, ParseDimError};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::error::Problem;
 use crate::text::lex::Kind;
@@ -35,6 +35,18 @@ pub fn parse(text: &str) -> Result<Dim, ParseDimError> {
 pub(super) fn dim(cursor: &mut Cursor<'_>) -> Parse<Dim> {
     let value = sum(cursor)?;
     whole(cursor, value)
+}
+
+/// Reads `a == b` or `a <= b`.
+pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parse<Condition> {
+    let left = dim(cursor)?;
+    let make = match cursor.kind() {
+        Kind::Sign("==") => Condition::equal,
+        Kind::Sign("<=") => Condition::at_most,
+        _ => return Err(cursor.unexpected("`==` or `<=`")),
+    };
+    cursor.advance();
+    Ok(make(left, dim(cursor)?))
 }
 
 /// `num / den`, before it is known to be a whole number.

@@ -5,7 +5,7 @@
 
 use crate::dim::Symbol;
 use crate::dtype::DType;
-use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Stage, Stmt};
+use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Sort, Stage, Stmt};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
@@ -96,6 +96,13 @@ pub(super) fn kernel(cursor: &mut Cursor<'_>) -> Parse<Kernel> {
         };
         Ok(Param { name, ty: cursor.ty()?, access })
     })?;
+    let mut given = vec![];
+    if cursor.eat_word("given") {
+        given.push(dim::condition(cursor)?);
+        while cursor.eat(",") {
+            given.push(dim::condition(cursor)?);
+        }
+    }
     let mut scope = Scope::default();
     params.iter().for_each(|param| scope.array(param.name.clone(), param.ty.dtype));
     let body = if cursor.eat_word("stages") {
@@ -105,7 +112,7 @@ pub(super) fn kernel(cursor: &mut Cursor<'_>) -> Parse<Kernel> {
     } else {
         return Err(cursor.unexpected("`stages` or `loops`"));
     };
-    Ok(Kernel { name, kind, sizes, params, body })
+    Ok(Kernel { name, kind, sizes, given, params, body })
 }
 
 /// What stands between braces, one by one.
@@ -238,6 +245,10 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
             cursor.advance();
             gemm(cursor, scope)
         }
+        "sort" => {
+            cursor.advance();
+            sort(cursor)
+        }
         _ => Err(cursor.unexpected("a statement")),
     }
 }
@@ -264,4 +275,22 @@ fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     let body = items(cursor, scope, stmt);
     scope.reset(mark);
     Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, workspace, acc, body: body? })))
+}
+
+fn sort(cursor: &mut Cursor<'_>) -> Parse<Stmt> {
+    let array = |cursor: &mut Cursor<'_>| cursor.sigil("%").map(Symbol::new);
+    let optional = |cursor: &mut Cursor<'_>, word: &str| {
+        if cursor.eat_word(word) { array(cursor).map(Some) } else { Ok(None) }
+    };
+    let keys = array(cursor)?;
+    cursor.expect_word("along")?;
+    let axis = cursor.integer("an axis, counted from 0")?;
+    let descending = cursor.eat_word("descending");
+    if !descending && !cursor.eat_word("ascending") {
+        return Err(cursor.unexpected("`ascending` or `descending`"));
+    }
+    let (values, positions) = (optional(cursor, "values")?, optional(cursor, "positions")?);
+    cursor.expect_word("scratch")?;
+    let scratch = array(cursor)?;
+    Ok(Stmt::Sort(Box::new(Sort { keys, axis, descending, values, positions, scratch })))
 }

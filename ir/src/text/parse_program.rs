@@ -4,8 +4,17 @@
 //! program = "program" "@" name "{" { weights | kernel | entry } "}" ;
 //! weights = "weights" "@" name ":" type "=" contents [ layout ] [ "named" string ] ;
 //! layout  = "permuted" "[" ints "]" | "panels" "depth=" int "cols=" int "row=" int "col=" int "offset=" int ;
-//! entry   = "entry" "@" name "(" ports ")" "->" "(" ports ")" "{" { buffer } [ "arena" size "bytes" ] { call } "}" ;
-//! buffer  = ( "buffer" | "state" ) "%" name ":" type [ "at" size ] ;
+//! entry   = "entry" "@" name "(" ports ")" "->" "(" ports ")"
+//!           "{" { buffer } [ "arena" size "bytes" ] [ "host" block ] { step } "}" ;
+//! buffer  = ( "buffer" | "state" | "host" ) "%" name ":" type [ "at" size ] | "growing" "%" name ":" type "in" int ;
+//! block   = "{" { step } "}" ;
+//! step    = call | measure | set | require | "reserve" arg | copy | if | loop ;
+//! measure = "size" name "=" arg [ "<=" size ] [ from ] ;
+//! set     = "set" name "=" size { "," name "=" size } ;
+//! require = "require" size ( "==" | "<=" ) size string [ from ] ;
+//! copy    = "copy" arg "to" arg [ "at" size ] [ from ] ;
+//! if      = "if" arg [ from ] block "else" block ;
+//! loop    = "loop" name [ "below" size ] [ "while" arg ] [ "counted" name ] [ from ] block ;
 //! call    = "call" ( "@" name | int ) "(" args ")" [ "[" [ name "=" ] size, … "]" ] [ from ] ;
 //! arg     = "%" name | "@" name | ( "input" | "output" | "weight" | "buffer" ) int ;
 //! ```
@@ -13,7 +22,10 @@
 //! Weights and kernels stand before the entries that use them.
 
 use crate::dim::Symbol;
-use crate::program::{Arg, Buffer, Entry, Layout, PackedWeight, Port, Program, Space, Step};
+use crate::program::{
+    Arg, Branch, Buffer, Call, Copy, Entry, Layout, Loop, Measure, PackedWeight, Port, Program, Require,
+    Space, Step,
+};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
@@ -118,31 +130,120 @@ fn entry(cursor: &mut Cursor<'_>, program: &Program) -> Parse<Entry> {
     let inputs = ports(cursor)?;
     cursor.expect("->")?;
     let outputs = ports(cursor)?;
-    let mut entry = Entry { name, inputs, outputs, buffers: vec![], steps: vec![], arena: None };
+    let mut entry =
+        Entry { name, inputs, outputs, buffers: vec![], host: vec![], steps: vec![], arena: None };
     lines(cursor, |cursor| {
-        if cursor.is_word("buffer") || cursor.is_word("state") {
-            let space = if cursor.is_word("buffer") { Space::Arena } else { Space::State };
+        if let Some(space) = space(cursor) {
             cursor.advance();
-            let name = Symbol::new(cursor.sigil("%")?);
-            cursor.expect(":")?;
-            let ty = cursor.ty()?;
-            let offset = if cursor.eat_word("at") { Some(dim::dim(cursor)?) } else { None };
-            entry.buffers.push(Buffer { name, ty, space, offset });
+            let buffer = buffer(cursor, space)?;
+            entry.buffers.push(buffer);
         } else if cursor.eat_word("arena") {
             entry.arena = Some(dim::dim(cursor)?);
             cursor.expect_word("bytes")?;
-        } else if cursor.eat_word("call") {
+        } else if cursor.eat_word("host") {
+            entry.host = block(cursor, program, &entry)?;
+        } else {
             let step = step(cursor, program, &entry)?;
             entry.steps.push(step);
-        } else {
-            return Err(cursor.unexpected("`buffer`, `state`, `arena` or `call`"));
         }
         Ok(())
     })?;
     Ok(entry)
 }
 
+/// The space of the buffer that stands here, if one does.
+fn space(cursor: &Cursor<'_>) -> Option<Space> {
+    if cursor.next_kind() != Kind::Sign("%") || cursor.kind() != Kind::Word {
+        return None;
+    }
+    match cursor.slice() {
+        "buffer" => Some(Space::Arena),
+        "state" => Some(Space::State),
+        "host" => Some(Space::Host),
+        "growing" => Some(Space::Growing(0)),
+        _ => None,
+    }
+}
+
+fn buffer(cursor: &mut Cursor<'_>, mut space: Space) -> Parse<Buffer> {
+    let name = Symbol::new(cursor.sigil("%")?);
+    cursor.expect(":")?;
+    let ty = cursor.ty()?;
+    let mut offset = None;
+    if let Space::Growing(slot) = &mut space {
+        cursor.expect_word("in")?;
+        *slot = cursor.integer("the number of its memory")?;
+    } else if cursor.eat_word("at") {
+        offset = Some(dim::dim(cursor)?);
+    }
+    Ok(Buffer { name, ty, space, offset })
+}
+
+fn block(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Vec<Step>> {
+    let mut steps = vec![];
+    cursor.deeper(|cursor| {
+        lines(cursor, |cursor| {
+            steps.push(step(cursor, program, entry)?);
+            Ok(())
+        })
+    })?;
+    Ok(steps)
+}
+
 fn step(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Step> {
+    if cursor.eat_word("call") {
+        return call(cursor, program, entry).map(Step::Call);
+    }
+    if cursor.eat_word("size") {
+        let symbol = cursor.symbol("a size")?;
+        cursor.expect("=")?;
+        let source = arg(cursor, program, entry)?;
+        let bound = if cursor.eat("<=") { Some(dim::dim(cursor)?) } else { None };
+        return Ok(Step::Measure(Measure { symbol, source, bound, origin: origin(cursor)? }));
+    }
+    if cursor.eat_word("set") {
+        let mut sizes = vec![];
+        while sizes.is_empty() || cursor.eat(",") {
+            let symbol = cursor.symbol("a size")?;
+            cursor.expect("=")?;
+            sizes.push((symbol, dim::dim(cursor)?));
+        }
+        return Ok(Step::Set(sizes));
+    }
+    if cursor.eat_word("require") {
+        let condition = dim::condition(cursor)?;
+        let what = cursor.string()?.into();
+        return Ok(Step::Require(Require { condition, what, origin: origin(cursor)? }));
+    }
+    if cursor.eat_word("reserve") {
+        return Ok(Step::Reserve(arg(cursor, program, entry)?));
+    }
+    if cursor.eat_word("copy") {
+        let from = arg(cursor, program, entry)?;
+        cursor.expect_word("to")?;
+        let to = arg(cursor, program, entry)?;
+        let at = if cursor.eat_word("at") { Some(dim::dim(cursor)?) } else { None };
+        return Ok(Step::Copy(Copy { from, to, at, origin: origin(cursor)? }));
+    }
+    if cursor.eat_word("if") {
+        let (cond, origin) = (arg(cursor, program, entry)?, origin(cursor)?);
+        let then = block(cursor, program, entry)?;
+        cursor.expect_word("else")?;
+        let otherwise = block(cursor, program, entry)?;
+        return Ok(Step::If(Branch { cond, then, otherwise, origin }));
+    }
+    if cursor.eat_word("loop") {
+        let index = cursor.symbol("the number of the iteration")?;
+        let count = if cursor.eat_word("below") { Some(dim::dim(cursor)?) } else { None };
+        let cond = if cursor.eat_word("while") { Some(arg(cursor, program, entry)?) } else { None };
+        let trips = if cursor.eat_word("counted") { Some(cursor.symbol("a size")?) } else { None };
+        let (origin, body) = (origin(cursor)?, block(cursor, program, entry)?);
+        return Ok(Step::Loop(Loop { index, count, cond, trips, body, origin }));
+    }
+    Err(cursor.unexpected("a step, such as `call`, or `buffer`, `state`, `arena`"))
+}
+
+fn call(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Call> {
     let kernel = match cursor.is("@") {
         true => {
             named(cursor, '@', |name| program.kernels.iter().position(|kernel| kernel.name.name() == name))?
@@ -174,7 +275,7 @@ fn step(cursor: &mut Cursor<'_>, program: &Program, entry: &Entry) -> Parse<Step
         }
     }
     let sizes = sizes.into_iter().map(|(_, size)| size).collect();
-    Ok(Step { kernel, args, sizes, origin: origin(cursor)? })
+    Ok(Call { kernel, args, sizes, origin: origin(cursor)? })
 }
 
 /// A name behind its sigil, as the position that `find` gives for it.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use crate::dim::Dim;
 use crate::dtype::{Class, DType};
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Stage, Stmt};
+use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Scalar, Unary};
 use crate::text::lex::{Bare, Sigil};
 use crate::text::print_graph::{commas, element, indent};
@@ -222,6 +222,19 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             write!(f, " as {}", Sigil('%', acc.name()))?;
             block(f, body, level)
         }
+        Stmt::Sort(sort) => {
+            let Sort { keys, axis, descending, values, positions, scratch } = &**sort;
+            let order = if *descending { "descending" } else { "ascending" };
+            write!(f, "sort {} along {axis} {order}", Sigil('%', keys.name()))?;
+            for (word, array) in
+                [("values", values), ("positions", positions), ("scratch", &Some(scratch.clone()))]
+            {
+                if let Some(array) = array {
+                    write!(f, " {word} {}", Sigil('%', array.name()))?;
+                }
+            }
+            Ok(())
+        }
     }
 }
 
@@ -256,6 +269,10 @@ pub(super) fn kernel(f: &mut fmt::Formatter<'_>, kernel: &Kernel, level: usize) 
         write!(f, "{}: {access}{}", Sigil('%', param.name.name()), param.ty)
     })?;
     f.write_char(')')?;
+    if !kernel.given.is_empty() {
+        f.write_str(" given ")?;
+        commas(f, &kernel.given, |f, condition| write!(f, "{condition}"))?;
+    }
     match &kernel.body {
         Body::Stages(stages) => {
             f.write_str(" stages {\n")?;

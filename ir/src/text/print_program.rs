@@ -6,9 +6,11 @@
 use std::fmt;
 use std::fmt::Write;
 
-use crate::program::{Arg, Buffer, Entry, Layout, Port, Program, Space, Step};
+use crate::program::{
+    Arg, Branch, Buffer, Call, Copy, Entry, Layout, Loop, Measure, Port, Program, Require, Space, Step,
+};
 use crate::text::lex::{Bare, Quoted, Sigil};
-use crate::text::print_graph::{commas, origin, weight};
+use crate::text::print_graph::{commas, indent, origin, weight};
 use crate::text::print_kernel;
 
 /// Is exactly one of `names` equal to `name`?
@@ -70,49 +72,136 @@ impl Program {
             let word = match space {
                 Space::Arena => "buffer",
                 Space::State => "state",
+                Space::Host => "host",
+                Space::Growing(_) => "growing",
             };
             write!(f, "    {word} {} : {ty}", Sigil('%', name.name()))?;
-            if let Some(offset) = offset {
-                write!(f, " at {offset}")?;
+            match (offset, space) {
+                (_, Space::Growing(slot)) => write!(f, " in {slot}")?,
+                (Some(offset), _) => write!(f, " at {offset}")?,
+                (None, _) => {}
             }
             f.write_char('\n')?;
         }
         if let Some(arena) = &entry.arena {
             writeln!(f, "    arena {arena} bytes")?;
         }
-        for step in &entry.steps {
-            self.step(f, entry, step)?;
+        if !entry.host.is_empty() {
+            f.write_str("    host ")?;
+            self.block(f, entry, &entry.host, 2)?;
+            f.write_char('\n')?;
         }
+        self.steps(f, entry, &entry.steps, 2)?;
         f.write_str("  }\n")
     }
 
-    fn step(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, step: &Step) -> fmt::Result {
-        let kernel = self.kernels.get(step.kernel);
+    /// Steps in braces.
+    fn block(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, steps: &[Step], level: usize) -> fmt::Result {
+        f.write_str("{\n")?;
+        self.steps(f, entry, steps, level + 1)?;
+        indent(f, level)?;
+        f.write_char('}')
+    }
+
+    fn steps(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, steps: &[Step], level: usize) -> fmt::Result {
+        for step in steps {
+            indent(f, level)?;
+            self.step(f, entry, step, level)?;
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+
+    fn step(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, step: &Step, level: usize) -> fmt::Result {
+        match step {
+            Step::Call(call) => self.call(f, entry, call),
+            Step::Measure(Measure { symbol, source, bound, origin: from }) => {
+                write!(f, "size {} = ", Bare(symbol.name()))?;
+                self.arg(f, entry, *source)?;
+                if let Some(bound) = bound {
+                    write!(f, " <= {bound}")?;
+                }
+                origin(f, from)
+            }
+            Step::Set(sizes) => {
+                f.write_str("set ")?;
+                commas(f, sizes, |f, (symbol, size)| write!(f, "{} = {size}", Bare(symbol.name())))
+            }
+            Step::Require(Require { condition, what, origin: from }) => {
+                write!(f, "require {condition} {}", Quoted(what))?;
+                origin(f, from)
+            }
+            Step::Reserve(arg) => {
+                f.write_str("reserve ")?;
+                self.arg(f, entry, *arg)
+            }
+            Step::Copy(Copy { from, to, at, origin: place }) => {
+                f.write_str("copy ")?;
+                self.arg(f, entry, *from)?;
+                f.write_str(" to ")?;
+                self.arg(f, entry, *to)?;
+                if let Some(at) = at {
+                    write!(f, " at {at}")?;
+                }
+                origin(f, place)
+            }
+            Step::If(Branch { cond, then, otherwise, origin: from }) => {
+                f.write_str("if ")?;
+                self.arg(f, entry, *cond)?;
+                origin(f, from)?;
+                f.write_char(' ')?;
+                self.block(f, entry, then, level)?;
+                f.write_str(" else ")?;
+                self.block(f, entry, otherwise, level)
+            }
+            Step::Loop(Loop { index, count, cond, trips, body, origin: from }) => {
+                write!(f, "loop {}", Bare(index.name()))?;
+                if let Some(count) = count {
+                    write!(f, " below {count}")?;
+                }
+                if let Some(cond) = cond {
+                    f.write_str(" while ")?;
+                    self.arg(f, entry, *cond)?;
+                }
+                if let Some(trips) = trips {
+                    write!(f, " counted {}", Bare(trips.name()))?;
+                }
+                origin(f, from)?;
+                f.write_char(' ')?;
+                self.block(f, entry, body, level)
+            }
+        }
+    }
+
+    fn arg(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, arg: Arg) -> fmt::Result {
+        let (word, i, sigil, name) = match arg {
+            Arg::Input(i) => ("input", i, '%', entry.inputs.get(i).map(|port| port.name.as_str())),
+            Arg::Output(i) => ("output", i, '%', entry.outputs.get(i).map(|port| port.name.as_str())),
+            Arg::Weight(i) => ("weight", i, '@', self.weights.get(i).map(|packed| packed.name.name())),
+            Arg::Buffer(i) => ("buffer", i, '%', entry.buffers.get(i).map(|buffer| buffer.name.name())),
+        };
+        let unique = |name: &&str| match sigil {
+            '@' => is_unique(name, self.weights.iter().map(|packed| packed.name.name())),
+            _ => is_unique(name, local_names(entry)),
+        };
+        match name.filter(unique) {
+            Some(name) => write!(f, "{}", Sigil(sigil, name)),
+            None => write!(f, "{word} {i}"),
+        }
+    }
+
+    fn call(&self, f: &mut fmt::Formatter<'_>, entry: &Entry, call: &Call) -> fmt::Result {
+        let kernel = self.kernels.get(call.kernel);
         let unique = |name: &str| is_unique(name, self.kernels.iter().map(|kernel| kernel.name.name()));
         match kernel.filter(|kernel| unique(kernel.name.name())) {
-            Some(kernel) => write!(f, "    call {}(", Sigil('@', kernel.name.name()))?,
-            None => write!(f, "    call {}(", step.kernel)?,
+            Some(kernel) => write!(f, "call {}(", Sigil('@', kernel.name.name()))?,
+            None => write!(f, "call {}(", call.kernel)?,
         }
-        commas(f, &step.args, |f, &arg| {
-            let (word, i, sigil, name) = match arg {
-                Arg::Input(i) => ("input", i, '%', entry.inputs.get(i).map(|port| port.name.as_str())),
-                Arg::Output(i) => ("output", i, '%', entry.outputs.get(i).map(|port| port.name.as_str())),
-                Arg::Weight(i) => ("weight", i, '@', self.weights.get(i).map(|packed| packed.name.name())),
-                Arg::Buffer(i) => ("buffer", i, '%', entry.buffers.get(i).map(|buffer| buffer.name.name())),
-            };
-            let unique = |name: &&str| match sigil {
-                '@' => is_unique(name, self.weights.iter().map(|packed| packed.name.name())),
-                _ => is_unique(name, local_names(entry)),
-            };
-            match name.filter(unique) {
-                Some(name) => write!(f, "{}", Sigil(sigil, name)),
-                None => write!(f, "{word} {i}"),
-            }
-        })?;
+        commas(f, &call.args, |f, &arg| self.arg(f, entry, arg))?;
         f.write_char(')')?;
-        if !step.sizes.is_empty() {
+        if !call.sizes.is_empty() {
             f.write_str(" [")?;
-            commas(f, step.sizes.iter().enumerate(), |f, (i, size)| {
+            commas(f, call.sizes.iter().enumerate(), |f, (i, size)| {
                 if let Some(name) = kernel.and_then(|kernel| kernel.sizes.get(i)) {
                     write!(f, "{}=", Bare(name.name()))?;
                 }
@@ -120,7 +209,6 @@ impl Program {
             })?;
             f.write_char(']')?;
         }
-        origin(f, &step.origin)?;
-        f.write_char('\n')
+        origin(f, &call.origin)
     }
 }

@@ -7,15 +7,16 @@
 //! - iterations of a parallel loop write apart: from the place of a store to anything that lives outside the loop,
 //!   the iteration can be told; scalars from outside are not changed in it;
 //! - a stage that fills a parameter has its type, and each written parameter is filled by one stage;
-//! - folds stand in the stage form only; vector loops have 1 to 64 lanes; unrolled loops a number of iterations.
+//! - folds stand in the stage form only; vector loops have 1 to 64 lanes; unrolled loops a number of iterations;
+//! - what a sort writes has the shape of its keys but for the axis, and its scratch memory the type that it needs.
 //!
 //! An index that depends on data is taken as it is: the op that makes it clamps it.
 
 use std::collections::BTreeMap;
 
-use crate::dim::{Atom, Dim, Ranges, Symbol};
+use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Stage, Stmt};
+use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
 use crate::verify::guard::nonnegative;
@@ -111,6 +112,18 @@ pub enum KernelViolation {
         /// Stages that fill it.
         stages: usize,
     },
+    /// An array of a sort that does not go with its keys.
+    #[error("`{kernel}`: `%{array}` is {found}, a sort needs {expected}")]
+    Sort {
+        /// The kernel.
+        kernel: String,
+        /// The array.
+        array: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
     /// Something that this form does not have.
     #[error("`{kernel}`: {what}")]
     Form {
@@ -129,7 +142,7 @@ pub fn verify_kernel(kernel: &Kernel) -> Vec<KernelViolation> {
         scalars: BTreeMap::new(),
         axes: kernel.sizes.iter().cloned().collect(),
         ranges: Ranges::new(),
-        facts: Vec::new(),
+        facts: kernel.given.iter().flat_map(Condition::facts).collect(),
         loops: Vec::new(),
         report: Vec::new(),
     };
@@ -403,6 +416,7 @@ impl Check<'_> {
                 self.arrays.insert(name.clone(), Array { dtype: *dtype, shape, depth: self.loops.len() });
             }
             Stmt::Gemm(gemm) => self.gemm(gemm),
+            Stmt::Sort(sort) => self.sort(sort),
         }
     }
 
@@ -551,6 +565,51 @@ impl Check<'_> {
         });
         self.loops.truncate(depth);
         self.scalars = scalars;
+    }
+
+    fn sort(&mut self, sort: &Sort) {
+        let Some(keys) = self.arrays.get(&sort.keys).cloned() else { return self.undefined(&sort.keys) };
+        let kernel = self.name();
+        let keys = TensorType::new(keys.dtype, keys.shape);
+        if sort.axis >= keys.rank() {
+            self.report.push(KernelViolation::Form {
+                kernel,
+                what: "a sort along an axis that its keys do not have",
+            });
+            return;
+        }
+        for (result, dtype) in [(&sort.values, keys.dtype), (&sort.positions, DType::I64)] {
+            let Some(result) = result else { continue };
+            let mut expected = keys.with_dtype(dtype);
+            if let Some(size) = self.arrays.get(result).and_then(|array| array.shape.get(sort.axis)) {
+                expected.shape[sort.axis] = size.clone();
+            }
+            self.filled_by_sort(result, &expected);
+        }
+        let mut names: Vec<&Symbol> = sort.results().chain([&sort.keys, &sort.scratch]).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            self.report.push(KernelViolation::Form { kernel, what: "a sort that uses one array for two" });
+        }
+        self.filled_by_sort(&sort.scratch, &Sort::scratch_type(&keys, sort.axis));
+    }
+
+    /// Is the array of this type, and may it be written as a whole here?
+    fn filled_by_sort(&mut self, name: &Symbol, expected: &TensorType) {
+        let Some(array) = self.arrays.get(name).cloned() else { return self.undefined(name) };
+        let found = TensorType::new(array.dtype, array.shape);
+        if found != *expected {
+            let (kernel, array) = (self.name(), name.to_string());
+            let (expected, found) = (expected.to_string(), found.to_string());
+            self.report.push(KernelViolation::Sort { kernel, array, expected, found });
+        }
+        if self.kernel.param(name).is_some_and(|param| param.access == Access::Read) {
+            let (kernel, array) = (self.name(), name.to_string());
+            self.report.push(KernelViolation::ReadOnly { kernel, array });
+        }
+        let parallel: Vec<Symbol> =
+            self.loops[array.depth..].iter().filter(|a| a.parallel).map(|a| a.axis.clone()).collect();
+        parallel.iter().for_each(|axis| self.race(axis, name));
     }
 }
 

@@ -6,6 +6,9 @@
 //! - each step passes an argument for every parameter, of its element type and as many bytes, and a size for every
 //!   size; nothing that is only read (an input, a weight) is written;
 //! - a buffer is written before it is read, and every output is written;
+//! - sizes are those of the inputs, or decided by a step before; what a kernel takes for given is proved or required
+//!   by a step before; truth values and sizes are read from buffers of their type;
+//! - the steps that run before the arena is laid out are calls and what decides sizes, on buffers of their own;
 //! - in a planned entry, each buffer has a place inside the arena;
 //! - in a planned entry, buffers that live at the same time don't overlap, as far as that can be told.
 
@@ -13,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Dim, Ranges, Symbol};
 use crate::kernel::Access;
-use crate::program::{Arg, Entry, Layout, Program, Space, Step};
+use crate::program::{Arg, Call, Entry, Layout, Program, Space, Step};
 use crate::verify::kernel::{KernelViolation, verify_kernel};
 
 /// What is wrong with a program.
@@ -105,6 +108,44 @@ pub enum ProgramViolation {
         /// The buffer.
         buffer: String,
     },
+    /// A size that nothing before this step decides.
+    #[error("step {step} uses the size `{symbol}`, which nothing decides before it")]
+    Undecided {
+        /// The step.
+        step: usize,
+        /// The size.
+        symbol: String,
+    },
+    /// What a kernel takes for given is neither proved nor required before.
+    #[error(
+        "step {step} calls `{kernel}`, which takes `{condition}` for given, and nothing requires it before"
+    )]
+    NotGiven {
+        /// The step.
+        step: usize,
+        /// The kernel.
+        kernel: String,
+        /// The condition, in the sizes of the entry.
+        condition: String,
+    },
+    /// A step reads a truth value or a size from something else.
+    #[error("step {step} reads {expected} from {found}")]
+    Value {
+        /// The step.
+        step: usize,
+        /// What it reads.
+        expected: &'static str,
+        /// The type of what it reads from.
+        found: String,
+    },
+    /// A step or a buffer that has no place before the arena is laid out.
+    #[error("step {step} cannot run before the arena is laid out: {why}")]
+    Host {
+        /// The step.
+        step: usize,
+        /// Why not.
+        why: &'static str,
+    },
     /// Two buffers share memory while both are needed.
     #[error("`%{left}` and `%{right}` overlap while both are needed")]
     Overlap {
@@ -136,22 +177,51 @@ pub fn verify_program(program: &Program) -> Vec<ProgramViolation> {
         return report;
     }
     for entry in &program.entries {
+        let steps = numbered(entry);
         let before = report.len();
-        for (at, step) in entry.steps.iter().enumerate() {
+        for &(at, step) in &steps {
             references_exist(program, entry, at, step, &mut report);
         }
         if report.len() > before {
             continue;
         }
-        for (at, step) in entry.steps.iter().enumerate() {
-            arguments_fit(program, entry, at, step, &mut report);
+        for &(at, step) in &steps {
+            if let Step::Call(call) = step {
+                arguments_fit(program, entry, at, call, &mut report);
+            }
         }
-        written_before_read(program, entry, &mut report);
-        outputs_are_written(program, entry, &mut report);
+        written_before_read(program, entry, &steps, &mut report);
+        outputs_are_written(program, entry, &steps, &mut report);
         buffers_have_places(entry, &mut report);
         buffers_lie_apart(entry, &mut report);
+        super::sizes::sizes_are_decided(program, entry, &mut report);
     }
     report
+}
+
+/// Every step with its number in the order of the text, those of `host` first.
+pub(super) fn numbered(entry: &Entry) -> Vec<(usize, &Step)> {
+    let mut steps = Vec::new();
+    for list in [&entry.host, &entry.steps] {
+        Step::walk(list, &mut |step| steps.push((steps.len(), step)));
+    }
+    steps
+}
+
+/// What a step reads, and what it writes.
+fn reads_and_writes(program: &Program, step: &Step) -> (Vec<Arg>, Vec<Arg>) {
+    match step {
+        Step::Call(Call { kernel, args, .. }) => {
+            let with = |access: Access| {
+                let params = program.kernels[*kernel].params.iter().zip(args);
+                params.filter(|(param, _)| param.access == access).map(|(_, arg)| *arg).collect()
+            };
+            (with(Access::Read), with(Access::Write))
+        }
+        Step::Copy(copy) => (vec![copy.from], vec![copy.to]),
+        Step::Reserve(_) => (vec![], vec![]),
+        other => (other.args(), vec![]),
+    }
 }
 
 fn names_are_unique(program: &Program, report: &mut Vec<ProgramViolation>) {
@@ -202,33 +272,37 @@ fn references_exist(
     given: &Step,
     report: &mut Vec<ProgramViolation>,
 ) {
-    let args = given.args.iter().map(|arg| match *arg {
+    let args = given.args().into_iter().map(|arg| match arg {
         Arg::Input(index) => ("input", index, entry.inputs.len()),
         Arg::Output(index) => ("output", index, entry.outputs.len()),
         Arg::Weight(index) => ("weight", index, program.weights.len()),
         Arg::Buffer(index) => ("buffer", index, entry.buffers.len()),
     });
-    let kernel = ("kernel", given.kernel, program.kernels.len());
+    let kernel = match given {
+        Step::Call(call) => Some(("kernel", call.kernel, program.kernels.len())),
+        _ => None,
+    };
     report.extend(
-        std::iter::once(kernel)
+        kernel
+            .into_iter()
             .chain(args)
             .filter(|(_, index, count)| index >= count)
             .map(|(what, index, count)| ProgramViolation::Nothing { step, what, index, count }),
     );
 }
 
-fn outputs_are_written(program: &Program, entry: &Entry, report: &mut Vec<ProgramViolation>) {
-    let written: BTreeSet<usize> = entry
-        .steps
-        .iter()
-        .flat_map(|step| program.kernels[step.kernel].params.iter().zip(&step.args))
-        .filter_map(|(param, arg)| match (param.access, arg) {
-            (Access::Write, Arg::Output(output)) => Some(*output),
-            _ => None,
-        })
-        .collect();
+fn outputs_are_written(
+    program: &Program,
+    entry: &Entry,
+    steps: &[(usize, &Step)],
+    report: &mut Vec<ProgramViolation>,
+) {
+    let written: BTreeSet<Arg> =
+        steps.iter().flat_map(|(_, step)| reads_and_writes(program, step).1).collect();
     for (index, port) in entry.outputs.iter().enumerate() {
-        if !written.contains(&index) {
+        // A stack of elements may be of none.
+        let reserved = || steps.iter().any(|(_, step)| **step == Step::Reserve(Arg::Output(index)));
+        if !written.contains(&Arg::Output(index)) && !reserved() {
             report.push(ProgramViolation::NoOutput { output: port.name.clone() });
         }
     }
@@ -251,7 +325,7 @@ fn arguments_fit(
     program: &Program,
     entry: &Entry,
     at: usize,
-    step: &Step,
+    step: &Call,
     report: &mut Vec<ProgramViolation>,
 ) {
     let kernel = &program.kernels[step.kernel];
@@ -278,21 +352,33 @@ fn arguments_fit(
     }
 }
 
-fn written_before_read(program: &Program, entry: &Entry, report: &mut Vec<ProgramViolation>) {
+/// In the order of the text: a loop that reads what a later step of it writes finds nothing there at first.
+fn written_before_read(
+    program: &Program,
+    entry: &Entry,
+    steps: &[(usize, &Step)],
+    report: &mut Vec<ProgramViolation>,
+) {
     let mut written = BTreeSet::new();
-    for (at, step) in entry.steps.iter().enumerate() {
-        let params = &program.kernels[step.kernel].params;
-        for (param, arg) in params.iter().zip(&step.args) {
+    for &(at, step) in steps {
+        let (reads, writes) = reads_and_writes(program, step);
+        for arg in reads {
             let Arg::Buffer(buffer) = arg else { continue };
-            let is_arena = entry.buffers[*buffer].space == Space::Arena;
-            if param.access == Access::Read && is_arena && !written.contains(buffer) {
-                let buffer = entry.buffers[*buffer].name.to_string();
+            if entry.buffers[buffer].space != Space::State && !written.contains(&buffer) {
+                let buffer = entry.buffers[buffer].name.to_string();
                 report.push(ProgramViolation::Unwritten { step: at, buffer });
             }
         }
-        for (param, arg) in params.iter().zip(&step.args) {
-            if let (Access::Write, Arg::Buffer(buffer)) = (param.access, arg) {
-                written.insert(*buffer);
+        let reserved = if let Step::Reserve(arg) = step { Some(*arg) } else { None };
+        for arg in writes.into_iter().chain(reserved) {
+            match arg {
+                Arg::Buffer(buffer) => {
+                    written.insert(buffer);
+                }
+                Arg::Input(_) | Arg::Weight(_) if matches!(step, Step::Copy(_) | Step::Reserve(_)) => {
+                    report.push(ProgramViolation::WritesInput { step: at, kernel: "copy".to_owned() });
+                }
+                _ => {}
             }
         }
     }
@@ -302,18 +388,13 @@ fn buffers_lie_apart(entry: &Entry, report: &mut Vec<ProgramViolation>) {
     if entry.arena.is_none() {
         return;
     }
-    let mut lives: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for (at, step) in entry.steps.iter().enumerate() {
-        for arg in &step.args {
-            if let Arg::Buffer(buffer) = arg
-                && entry.buffers[*buffer].space == Space::Arena
-            {
-                lives.entry(*buffer).or_insert((at, at)).1 = at;
-            }
-        }
-    }
+    let lives = entry.lives();
     let ranges = Ranges::new();
-    let lives: Vec<(usize, (usize, usize))> = lives.into_iter().collect();
+    let lives: Vec<(usize, (usize, usize))> = lives
+        .into_iter()
+        .filter(|(buffer, _)| entry.buffers[*buffer].space == Space::Arena)
+        .map(|(buffer, life)| (buffer, (life.first, life.last)))
+        .collect();
     for (i, &(a, (a_first, a_last))) in lives.iter().enumerate() {
         for &(b, (b_first, b_last)) in &lives[i + 1..] {
             if a_first > b_last || b_first > a_last {

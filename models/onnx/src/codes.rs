@@ -89,6 +89,11 @@ pub const CODES: &[(&str, &str)] = &[
         "An input that decides shapes (axes, a target shape, bounds of a slice) is computed from data at run time. It \
          must be a constant, or follow from the shapes of inputs.",
     ),
+    (
+        "egraft::onnx::sequence",
+        "An operator that takes tensors is given a sequence of tensors. Sequences are known to the operators that make, \
+         change and read them (SequenceConstruct, SplitToSequence, SequenceAt, …); take the tensor out first.",
+    ),
     ("egraft::onnx::sparse", "An initializer is stored in sparse form. Store it as a dense tensor."),
     (
         "egraft::onnx::tensor_data",

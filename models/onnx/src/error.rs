@@ -153,6 +153,12 @@ pub enum ImportProblem {
         /// What follows from the inputs.
         computed: TensorType,
     },
+    /// An op that takes tensors is given a sequence.
+    #[error("`{value}` is a sequence of tensors, and the op takes tensors only")]
+    Sequence {
+        /// The value.
+        value: String,
+    },
     /// A value of more bytes than any tensor may have.
     #[error("a value of type {ty} is larger than 1 TiB, the limit of any tensor")]
     TooLarge {
@@ -285,6 +291,7 @@ impl ImportProblem {
                 "egraft::onnx::malformed"
             }
             ImportProblem::NoGraph => "egraft::onnx::no_graph",
+            ImportProblem::Sequence { .. } => "egraft::onnx::sequence",
             ImportProblem::NoIrVersion { .. } | ImportProblem::IrVersion { .. } => "egraft::onnx::ir_version",
             ImportProblem::NoOpset { .. }
             | ImportProblem::OpsetTwice { .. }

@@ -14,12 +14,15 @@
 
 mod attributes;
 mod codes;
+mod control;
 mod error;
 mod excerpt;
 pub mod external;
+mod frame;
 mod functions;
 mod metadata;
 mod nodes;
+mod sequences;
 mod structure;
 mod tensor;
 mod types;

@@ -3,62 +3,97 @@
 //! A node that can't be imported is reported, and its outputs are *poisoned*: what depends on them is looked up, so
 //! that every unsupported op is reported at once, but not converted, so that nothing is reported twice.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::build::Build;
-use ir::graph::{KnownSizes, Value};
+use ir::dim::{Atom, Condition};
+use ir::graph::Value;
 use ir::op::OpError;
 use ir::origin::{Origin, Place};
-use ir::{At, Graph, NodeId, Symbol};
+use ir::{At, Dim, Graph, Symbol};
 use onnx_protobuf::NodeProto;
 use ops::onnx::{Found, Import, ImportError, NodeView, find_import};
+use ops::shape::reshape::reshape_checked;
 
 use crate::Files;
 use crate::attributes::{self, Arguments};
 use crate::error::ImportProblem;
 use crate::excerpt::excerpt;
+use crate::frame::Frame;
 use crate::functions::{self, Function, Functions};
 use crate::metadata;
+use crate::sequences::Sequence;
 use crate::unify::{self, Unified};
 
 /// One node makes at most so many pairs of sizes equal.
 const MAX_ROUNDS: usize = 64;
 
 /// What a name stands for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Binding {
     /// A value of the graph.
     Value(Value),
+    /// Several values, in order.
+    Sequence(Sequence),
     /// An input of a function that the call leaves out.
     Absent,
     /// What could not be made; it was reported.
     Poisoned,
 }
 
-/// The names and versions that hold in a graph or in one call of a function.
-struct Scope<'a> {
-    values: BTreeMap<&'a str, Binding>,
-    opsets: &'a BTreeMap<&'a str, i64>,
-    arguments: Arguments<'a>,
+/// The names and versions that hold in a graph, in a body, or in one call of a function.
+#[derive(Clone)]
+pub(crate) struct Scope<'a> {
+    pub(crate) values: BTreeMap<&'a str, Binding>,
+    pub(crate) opsets: &'a BTreeMap<&'a str, i64>,
+    pub(crate) arguments: Arguments<'a>,
     /// The function whose body this is.
-    function: Option<String>,
+    pub(crate) function: Option<String>,
     /// The call, for what the body's nodes don't say themselves.
-    call: Place,
+    pub(crate) call: Place,
+    /// The graph in the making that its values belong to, by position.
+    pub(crate) frame: usize,
+    /// Do the names of the scope around it hold here, too?
+    pub(crate) inherits: bool,
 }
 
 /// A graph in the making.
 pub(crate) struct Importer<'a> {
-    build: Build,
-    sizes: RefCell<KnownSizes>,
-    functions: &'a Functions<'a>,
-    files: &'a dyn Files,
-    /// The graph's own names, then those of the calls around the current node.
-    scopes: Vec<Scope<'a>>,
+    /// The graph, then the bodies around the current node, each inside the one before.
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) functions: &'a Functions<'a>,
+    pub(crate) files: &'a dyn Files,
+    /// The graph's own names, then those of bodies and calls around the current node.
+    pub(crate) scopes: Vec<Scope<'a>>,
     pub(crate) problems: Vec<At<ImportProblem>>,
     pub(crate) unified: Vec<Unified>,
     /// Domains without a version, reported already.
-    no_opset: BTreeSet<String>,
+    pub(crate) no_opset: BTreeSet<String>,
+}
+
+/// What became of a node.
+pub(crate) enum Added {
+    /// Its outputs have values.
+    Done,
+    /// It was reported, or depends on what was.
+    Failed,
+    /// It is a branch whose sides differ in rank or type: only one of them can go on.
+    Diverges,
+}
+
+impl From<Option<()>> for Added {
+    fn from(done: Option<()>) -> Added {
+        if done.is_some() { Added::Done } else { Added::Failed }
+    }
+}
+
+/// What an attempt may change.
+#[derive(Clone)]
+pub(crate) struct State<'a> {
+    frames: Vec<Frame>,
+    scopes: Vec<Scope<'a>>,
+    problems: usize,
+    unified: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -70,10 +105,17 @@ impl<'a> Importer<'a> {
         functions: &'a Functions<'a>,
         files: &'a dyn Files,
     ) -> Importer<'a> {
-        let scope = Scope { values, opsets, arguments: None, function: None, call: Place::default() };
+        let scope = Scope {
+            values,
+            opsets,
+            arguments: None,
+            function: None,
+            call: Place::default(),
+            frame: 0,
+            inherits: false,
+        };
         Importer {
-            build,
-            sizes: RefCell::new(KnownSizes::new()),
+            frames: vec![Frame::outermost(build)],
             functions,
             files,
             scopes: vec![scope],
@@ -83,45 +125,107 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The graph so far.
+    /// The current graph so far.
     pub(crate) fn graph(&self) -> &Graph {
-        self.build.graph()
+        self.frame().build.graph()
     }
 
-    /// The graph.
-    pub(crate) fn into_graph(self) -> Graph {
-        self.build.into_graph()
+    /// The outermost graph.
+    pub(crate) fn into_graph(mut self) -> Graph {
+        self.frames.remove(0).build.into_graph()
     }
 
-    /// What a name of the current scope stands for. Names that nothing gives were reported.
-    pub(crate) fn binding(&self, name: &str) -> Binding {
-        self.scope().values.get(name).copied().unwrap_or(Binding::Poisoned)
+    pub(crate) fn frame(&self) -> &Frame {
+        self.frames.last().expect("the outermost graph stays")
     }
 
-    fn scope(&self) -> &Scope<'a> {
+    pub(crate) fn frame_mut(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("the outermost graph stays")
+    }
+
+    pub(crate) fn build(&mut self) -> &mut Build {
+        &mut self.frame_mut().build
+    }
+
+    /// What can be undone.
+    pub(crate) fn state(&self) -> State<'a> {
+        State {
+            frames: self.frames.clone(),
+            scopes: self.scopes.clone(),
+            problems: self.problems.len(),
+            unified: self.unified.len(),
+        }
+    }
+
+    /// Undoes everything since `state`. Gives the problems that were found meanwhile.
+    pub(crate) fn undo(&mut self, state: State<'a>) -> Vec<At<ImportProblem>> {
+        (self.frames, self.scopes) = (state.frames, state.scopes);
+        self.unified.truncate(state.unified);
+        self.problems.split_off(state.problems)
+    }
+
+    /// What a name stands for, in the current graph. Names that nothing gives were reported.
+    pub(crate) fn binding(&mut self, name: &str) -> Binding {
+        let mut from = None;
+        for scope in self.scopes.iter().rev() {
+            if let Some(binding) = scope.values.get(name) {
+                from = Some((binding.clone(), scope.frame));
+                break;
+            }
+            if !scope.inherits {
+                break;
+            }
+        }
+        match from {
+            None => Binding::Poisoned,
+            Some((Binding::Value(value), frame)) => Binding::Value(self.inward(value, frame)),
+            Some((Binding::Sequence(sequence), frame)) => {
+                Binding::Sequence(sequence.map(|value| self.inward(value, frame)))
+            }
+            Some((other, _)) => other,
+        }
+    }
+
+    /// A value of the graph at position `frame`, in the current one: captured by all between.
+    fn inward(&mut self, mut value: Value, frame: usize) -> Value {
+        for inner in frame + 1..self.frames.len() {
+            let (outer, rest) = self.frames.split_at_mut(inner);
+            let outer = outer.last_mut().expect("there is one outside");
+            value = rest[0].capture(outer, value);
+        }
+        value
+    }
+
+    pub(crate) fn scope(&self) -> &Scope<'a> {
         self.scopes.last().expect("the graph's own scope stays")
     }
 
-    fn bind(&mut self, name: &'a str, binding: Binding) {
+    pub(crate) fn bind(&mut self, name: &'a str, binding: Binding) {
         if !name.is_empty() {
             self.scopes.last_mut().expect("the graph's own scope stays").values.insert(name, binding);
         }
     }
 
-    fn report(&mut self, place: &Place, error: ImportProblem) {
+    pub(crate) fn report(&mut self, place: &Place, error: ImportProblem) {
         self.problems.push(At { node: None, origin: Origin::place(place.clone()), error });
     }
 
     /// Adds `nodes` in this order.
     pub(crate) fn add_nodes(&mut self, nodes: &'a [NodeProto], order: &[usize]) {
-        for &index in order {
+        for (done, &index) in order.iter().enumerate() {
             let node = &nodes[index];
             let place = self.place(node, index);
-            if self.add_node(node, &place).is_none() {
-                for output in &node.output {
-                    self.bind(output, Binding::Poisoned);
-                }
+            match self.add_node(node, &place) {
+                Added::Done => {}
+                Added::Failed => self.poison(node),
+                Added::Diverges => return self.choose(nodes, &order[done..], &place),
             }
+        }
+    }
+
+    pub(crate) fn poison(&mut self, node: &'a NodeProto) {
+        for output in &node.output {
+            self.bind(output, Binding::Poisoned);
         }
     }
 
@@ -141,14 +245,29 @@ impl<'a> Importer<'a> {
         place
     }
 
-    /// Adds one node and binds its outputs; `None` if it could not be made.
-    fn add_node(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
+    /// Adds one node and binds its outputs.
+    fn add_node(&mut self, node: &'a NodeProto, place: &Place) -> Added {
         let functions = self.functions;
         if let Some(function) = functions.called_by(node) {
-            return self.open_call(node, function, place);
+            return self.open_call(node, function, place).into();
         }
+        if metadata::domain(&node.domain).is_empty() {
+            match node.op_type.as_str() {
+                "If" => return self.add_if(node, place),
+                "Loop" => return self.add_loop(node, place).into(),
+                "Scan" => return self.add_scan(node, place).into(),
+                _ => {}
+            }
+            if let Some(done) = self.add_sequence_op(node, place) {
+                return done.into();
+            }
+        }
+        self.add_op(node, place).into()
+    }
+
+    fn add_op(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
         let (import, opset) = self.find(node, place)?;
-        let inputs = self.operands(node)?;
+        let inputs = self.operands(node, place)?;
         let results = self.convert(node, (import, opset), &inputs, place)?;
         for (output, result) in node.output.iter().zip(results) {
             self.bind(output, Binding::Value(result));
@@ -157,7 +276,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The version that the current scope imports for the node's domain.
-    fn opset(&mut self, node: &NodeProto, place: &Place) -> Option<i64> {
+    pub(crate) fn opset(&mut self, node: &NodeProto, place: &Place) -> Option<i64> {
         let domain = metadata::domain(&node.domain);
         let version = self.scope().opsets.get(domain).copied();
         if version.is_none() {
@@ -197,7 +316,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The operands; `None` if one of them is poisoned. Inputs left empty at the end don't count.
-    fn operands(&self, node: &NodeProto) -> Option<Vec<Option<Value>>> {
+    pub(crate) fn operands(&mut self, node: &NodeProto, place: &Place) -> Option<Vec<Option<Value>>> {
         let mut operands = Vec::with_capacity(node.input.len());
         for name in &node.input {
             operands.push(match name.as_str() {
@@ -206,6 +325,10 @@ impl<'a> Importer<'a> {
                     Binding::Value(value) => Some(value),
                     Binding::Absent => None,
                     Binding::Poisoned => return None,
+                    Binding::Sequence(_) => {
+                        self.report(place, ImportProblem::Sequence { value: name.to_owned() });
+                        return None;
+                    }
                 },
             });
         }
@@ -237,16 +360,20 @@ impl<'a> Importer<'a> {
                 return None;
             }
         };
-        self.build.set_origin(Origin::place(place.clone()));
+        self.build().set_origin(Origin::place(place.clone()));
         // Each round makes two sizes equal for good, and a node has only so many.
         let mut rounds = 0..MAX_ROUNDS;
+        let mut lenient = false;
+        let mut inputs = inputs.to_vec();
         let error = loop {
-            let view = NodeView::new(&node.op_type, opset, &attributes, &self.sizes)
+            let Frame { build, known, .. } = self.frames.last_mut().expect("the outermost graph stays");
+            let view = NodeView::new(&node.op_type, opset, &attributes, known)
                 .in_domain(metadata::domain(&node.domain))
                 .named(&place.name)
-                .with_inputs(inputs.to_vec())
+                .leniently(lenient)
+                .with_inputs(inputs.clone())
                 .with_outputs(node.output.iter().map(|name| !name.is_empty()).collect());
-            let error = match import.convert(&view, &mut self.build) {
+            let error = match import.convert(&view, build) {
                 Ok(results) => return Some(results),
                 Err(error) => error,
             };
@@ -254,12 +381,19 @@ impl<'a> Importer<'a> {
             if rounds.next().is_none() {
                 break error;
             }
-            let Some((symbol, size)) = unify::solve(&self.graph().symbols(), left, right) else {
-                break error;
-            };
-            let unified =
-                Unified { symbol, size, left: left.clone(), right: right.clone(), by: place.clone() };
-            self.substitute(unified)?;
+            match self.solve(left, right) {
+                Some((symbol, size)) => {
+                    let unified =
+                        Unified { symbol, size, left: left.clone(), right: right.clone(), by: place.clone() };
+                    self.substitute(unified)?;
+                }
+                // What is left is to try again, and to check it when the model runs.
+                None if !lenient && !Condition::equal(left.clone(), right.clone()).is_refuted() => {
+                    lenient = true;
+                    inputs = self.seen_alike(&inputs, left, right);
+                }
+                None => break error,
+            }
         };
         let error = match (resolved.dropped.first(), &self.scope().function) {
             (Some(&(attribute, reference)), Some(function)) => ImportProblem::FunctionAttribute {
@@ -269,7 +403,7 @@ impl<'a> Importer<'a> {
                 error: Box::new(error),
             },
             _ => {
-                let excerpt = Box::new(excerpt(self.graph(), node, inputs));
+                let excerpt = Box::new(excerpt(self.graph(), node, &inputs));
                 ImportProblem::Node { opset, error: Box::new(error), excerpt }
             }
         };
@@ -277,22 +411,68 @@ impl<'a> Importer<'a> {
         None
     }
 
+    /// The symbol to replace, and by what, so that two sizes of the current graph are equal.
+    fn solve(&self, left: &Dim, right: &Dim) -> Option<(Symbol, Dim)> {
+        let frame = self.frame();
+        let mut symbols = self.frames[0].build.graph().symbols();
+        let mut others: BTreeSet<Symbol> = BTreeSet::new();
+        for dim in [left, right] {
+            dim.for_each_symbol(&mut |symbol| {
+                if !symbols.contains(symbol) {
+                    others.insert(symbol.clone());
+                }
+            });
+        }
+        symbols.retain(|symbol| !frame.fixed.contains(symbol));
+        let given = symbols.len();
+        symbols.extend(others.into_iter().filter(|symbol| !frame.fixed.contains(symbol)));
+        unify::solve(&symbols, given, left, right)
+    }
+
+    /// The inputs, with the size that says more in place of the other, which it must equal: that is checked when the
+    /// model runs.
+    fn seen_alike(&mut self, inputs: &[Option<Value>], left: &Dim, right: &Dim) -> Vec<Option<Value>> {
+        let (kept, other) = if left.terms().count() + depth(left) <= right.terms().count() + depth(right) {
+            (left, right)
+        } else {
+            (right, left)
+        };
+        let seen = |value: Value| {
+            let shape = self.graph().ty(value).shape.clone();
+            if other.as_const().is_some() || !shape.contains(other) {
+                return value;
+            }
+            let shape = shape.into_iter().map(|size| if size == *other { kept.clone() } else { size });
+            let shape = shape.collect();
+            reshape_checked(self.build(), value, shape).unwrap_or(value)
+        };
+        let mut seen = seen;
+        inputs.iter().map(|input| input.map(&mut seen)).collect()
+    }
+
     /// Replaces a symbol in the whole graph. Where an earlier node does not stand it, this is reported, and the
     /// graph stays as it was.
     fn substitute(&mut self, unified: Unified) -> Option<()> {
         // What failed conversions left behind need not suit the new sizes.
         self.discard_unbound();
-        let before = self.graph().clone();
+        let is_nested = self.frames.len() > 1;
+        let frame = self.frame_mut();
+        let before = frame.build.graph().clone();
         let with = |symbol: &Symbol| (*symbol == unified.symbol).then(|| unified.size.clone());
-        let replaced = self.build.graph_mut().substitute(&with);
-        self.sizes = RefCell::new(KnownSizes::new());
+        let is_own = before.deciders().contains_key(&unified.symbol);
+        let replaced = frame.build.graph_mut().substitute(&with);
+        frame.known.borrow_mut().forget();
         match replaced {
             Ok(()) => {
-                self.unified.push(unified);
+                if !is_own && is_nested {
+                    frame.local.push((unified.symbol, unified.size));
+                } else if !is_own {
+                    self.unified.push(unified);
+                }
                 Some(())
             }
             Err(at) => {
-                *self.build.graph_mut() = before;
+                *frame.build.graph_mut() = before;
                 let Unified { left, right, by, .. } = unified;
                 let unify = |error| ImportProblem::Unify { left, right, by: by.name, error: Box::new(error) };
                 self.problems.push(At { node: None, ..at.map(unify) });
@@ -303,22 +483,25 @@ impl<'a> Importer<'a> {
 
     /// Removes what failed conversions left behind: nodes that no name leads to.
     fn discard_unbound(&mut self) {
-        let bound =
-            self.scopes.iter().flat_map(|scope| scope.values.values()).filter_map(|binding| match binding {
-                Binding::Value(value) => Some(value.node),
-                Binding::Absent | Binding::Poisoned => None,
-            });
-        let needed = needed(self.graph(), bound);
-        self.build.graph_mut().retain(|id| needed.contains(&id));
-        // Ids of removed nodes may come again for others.
-        self.sizes = RefCell::new(KnownSizes::new());
+        let at = self.frames.len() - 1;
+        let mut bound = Vec::new();
+        for scope in self.scopes.iter().filter(|scope| scope.frame == at) {
+            for binding in scope.values.values() {
+                match binding {
+                    Binding::Value(value) => bound.push(value.node),
+                    Binding::Sequence(sequence) => bound.extend(sequence.values().map(|value| value.node)),
+                    Binding::Absent | Binding::Poisoned => {}
+                }
+            }
+        }
+        self.frame_mut().keep(bound);
     }
 
     /// Keeps what the outputs need, and the inputs.
     pub(crate) fn set_outputs(&mut self, outputs: Vec<(String, Value)>) {
-        let needed = needed(self.graph(), outputs.iter().map(|(_, value)| value.node));
-        let graph = self.build.graph_mut();
+        let graph = self.build().graph_mut();
         graph.set_outputs(outputs);
+        let needed = graph.needed(graph.roots());
         graph.retain(|id| needed.contains(&id));
     }
 
@@ -366,6 +549,8 @@ impl<'a> Importer<'a> {
             arguments: Some(arguments),
             function: Some(name),
             call: place.clone(),
+            frame: self.frames.len() - 1,
+            inherits: false,
         });
         self.add_nodes(&proto.node, &function.order);
         let results: Vec<Binding> = proto.output.iter().map(|output| self.binding(output)).collect();
@@ -382,14 +567,7 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// `roots` and all that they are made of.
-fn needed(graph: &Graph, roots: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
-    let mut needed = BTreeSet::new();
-    let mut open: Vec<NodeId> = roots.collect();
-    while let Some(id) = open.pop() {
-        if needed.insert(id) {
-            open.extend(graph.operands(id).into_iter().map(|value| value.node));
-        }
-    }
-    needed
+/// How many atoms of a size are no symbols.
+fn depth(dim: &Dim) -> usize {
+    dim.terms().flat_map(|(atoms, _)| atoms).filter(|atom| !matches!(atom, Atom::Symbol(_))).count()
 }

@@ -3,14 +3,13 @@
 //! Values are known by name. Each is given once and before it is used, in some order: ONNX demands that the nodes
 //! come sorted, old files are not always, and an order is found for any graph without a cycle.
 //!
-//! All problems are found at once. Names that nested graphs read from outside are not followed: nodes with nested
-//! graphs are not imported.
+//! All problems are found at once. What nested graphs read from outside counts as read by the node that holds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::At;
 use ir::origin::Origin;
-use onnx_protobuf::NodeProto;
+use onnx_protobuf::{GraphProto, NodeProto};
 
 use crate::error::ImportProblem;
 use crate::metadata;
@@ -44,6 +43,48 @@ enum Source {
 
 /// Looks at the names of `body`.
 pub(crate) fn check(body: &Body) -> Structure {
+    check_inside(body, &|_| false)
+}
+
+/// Looks at the names of a nested graph; `outer` knows those of the graphs around.
+pub(crate) fn check_nested(graph: &GraphProto, prefix: &str, outer: &dyn Fn(&str) -> bool) -> Structure {
+    let inputs = graph.input.iter().map(|input| (input.name.as_str(), "the input"));
+    let constants = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    let sparse = graph.sparse_initializer.iter().map(|sparse| sparse.values.name.as_str());
+    let constants = constants.chain(sparse).map(|name| (name, "the initializer"));
+    let given = inputs.chain(constants).collect();
+    let outputs = graph.output.iter().map(|output| output.name.as_str()).collect();
+    check_inside(&Body { given, nodes: &graph.node, outputs, prefix }, outer)
+}
+
+/// What a node reads: its inputs, and what the graphs in its attributes read from outside.
+fn reads(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    let own = names.len();
+    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        read_from_outside(graph, &mut names);
+    }
+    let mut seen = BTreeSet::new();
+    let mut position = 0;
+    names.retain(|name| {
+        position += 1;
+        seen.insert(*name) || position <= own
+    });
+    names
+}
+
+fn read_from_outside<'a>(graph: &'a GraphProto, names: &mut Vec<&'a str>) {
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let constants = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    let inside: BTreeSet<&str> = inputs.chain(constants).chain(made).collect();
+    let outputs = graph.output.iter().map(|output| output.name.as_str());
+    let read = graph.node.iter().flat_map(reads).chain(outputs);
+    names.extend(read.filter(|name| !name.is_empty() && !inside.contains(name)));
+}
+
+fn check_inside(body: &Body, outer: &dyn Fn(&str) -> bool) -> Structure {
     let mut problems = Vec::new();
     let mut is_fatal = false;
     let nowhere = |error| At { node: None, origin: Origin::none(), error };
@@ -97,16 +138,17 @@ pub(crate) fn check(body: &Body) -> Structure {
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); body.nodes.len()];
     let mut after: Vec<Vec<usize>> = vec![Vec::new(); body.nodes.len()];
     for (index, node) in body.nodes.iter().enumerate() {
-        for value in node.input.iter().filter(|name| !name.is_empty()) {
-            match sources.get(value.as_str()) {
+        for value in reads(node) {
+            match sources.get(value) {
                 Some(&Source::Node(giver)) => {
                     before[index].push(giver);
                     after[giver].push(index);
                 }
                 Some(Source::Outside(_)) => {}
+                None if outer(value) => {}
                 None => {
-                    if undefined.insert(value.as_str()) {
-                        problems.push(at(index, ImportProblem::Undefined { value: value.clone() }));
+                    if undefined.insert(value) {
+                        problems.push(at(index, ImportProblem::Undefined { value: value.to_owned() }));
                     }
                 }
             }
@@ -118,7 +160,7 @@ pub(crate) fn check(body: &Body) -> Structure {
             let (first, second) = ("an output".to_owned(), "another output".to_owned());
             problems.push(nowhere(ImportProblem::Duplicate { value: (*value).to_owned(), first, second }));
         }
-        if !sources.contains_key(value) {
+        if !sources.contains_key(value) && !outer(value) {
             problems.push(nowhere(ImportProblem::NoOutput { value: (*value).to_owned() }));
         }
     }

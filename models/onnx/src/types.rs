@@ -98,6 +98,14 @@ enum Declared {
     Nothing,
 }
 
+/// The number of axes that is stated; 0 if none is.
+pub(crate) fn declared_rank(info: &ValueInfoProto) -> usize {
+    match info.type_.as_ref().and_then(|ty| ty.value.as_ref()) {
+        Some(TypeValue::TensorType(tensor)) => tensor.shape.as_ref().map_or(0, |shape| shape.dim.len()),
+        _ => 0,
+    }
+}
+
 fn declared(shape: &TensorShapeProto) -> Result<Vec<Declared>, TypeError> {
     let dim = |(axis, dim): (usize, &onnx_protobuf::tensor_shape_proto::Dimension)| match &dim.value {
         Some(DimValue::DimValue(size)) if *size < 0 => Err(TypeError::NegativeDim { axis, size: *size }),

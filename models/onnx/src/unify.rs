@@ -41,7 +41,10 @@ impl fmt::Display for Unified {
 ///
 /// A factor that both sides share is no reason against: `b·n = 12·b` makes `n = 12`, as it must be unless `b = 0`,
 /// where it does no harm. `4·n = 8·⌊n/2⌋` says that `n` is even: `n = 2·n_div_2`, with a new symbol.
-pub(crate) fn solve(symbols: &[Symbol], left: &Dim, right: &Dim) -> Option<(Symbol, Dim)> {
+///
+/// The first `given` symbols are those of inputs: the others get their values only when the model runs, and no input's
+/// size follows from them.
+pub(crate) fn solve(symbols: &[Symbol], given: usize, left: &Dim, right: &Dim) -> Option<(Symbol, Dim)> {
     let mut difference = left.clone() - right.clone();
     if difference.is(0) {
         return None;
@@ -60,12 +63,14 @@ pub(crate) fn solve(symbols: &[Symbol], left: &Dim, right: &Dim) -> Option<(Symb
         let scale = scale.as_const().filter(|&scale| scale != 0)?;
         let size = (-offset).exact_div(&Dim::constant(scale))?;
         let is_size = size.as_const().is_none_or(|size| (0..=MAX_BYTES).contains(&size));
-        is_size.then(|| (symbol.clone(), size))
+        let is_given = |symbol: &Symbol| symbols[..given].contains(symbol);
+        let follows = !is_given(symbol) || !symbols[given..].iter().any(|other| size.mentions(other));
+        (is_size && follows).then(|| (symbol.clone(), size))
     });
     let solutions: Vec<(Symbol, Dim)> = solutions.collect();
     let adds = |size: &Dim| size.terms().all(|(_, factor)| factor > 0);
     let linear = solutions.iter().find(|(_, size)| adds(size)).or(solutions.first()).cloned();
-    linear.or_else(|| multiple(symbols, &difference))
+    linear.or_else(|| multiple(&symbols[..given], &difference))
 }
 
 /// `symbol = k·new`, if `difference` is a multiple of `symbol mod k`.
@@ -88,7 +93,7 @@ mod tests {
 
     fn solved(left: Dim, right: Dim) -> Option<String> {
         let symbols = ["a", "b", "c"].map(Symbol::from);
-        solve(&symbols, &left, &right).map(|(symbol, size)| format!("{symbol} = {size}"))
+        solve(&symbols, symbols.len(), &left, &right).map(|(symbol, size)| format!("{symbol} = {size}"))
     }
 
     fn a() -> Dim {

@@ -132,6 +132,18 @@ impl Semantics for Conv {
 /// The bias is added to each output channel.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let (x, w) = (node.input(0)?, node.input(1)?);
+    let y = convolve(node, b, x, w)?;
+    Ok(vec![match node.optional_input(2) {
+        Some(bias) => add_bias(b, y, bias)?,
+        None => y,
+    }])
+}
+
+/// The convolution that the attributes of the node describe, of an image and its weights.
+///
+/// # Errors
+/// Operands of another rank, and what the op says of them.
+pub(crate) fn convolve(node: &NodeView, b: &mut Build, x: Value, w: Value) -> Result<Value, ImportError> {
     let (image, kernel) = (b.ty(x).shape.clone(), b.ty(w).shape.clone());
     if image.len() < 3 || kernel.len() != image.len() {
         let (expected, found) = (image.len().max(3), kernel.len());
@@ -141,11 +153,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     node.ignore(&["kernel_shape"]);
     let sliding = import_sliding(node, &kernel[2..], &image[2..])?;
     let groups = [GROUPS.is(node.int_or("group", 1)?)];
-    let y = b.op_with(&CONV, &[x, w], sliding.into_iter().chain(groups))?;
-    Ok(vec![match node.optional_input(2) {
-        Some(bias) => add_bias(b, y, bias)?,
-        None => y,
-    }])
+    Ok(b.op_with(&CONV, &[x, w], sliding.into_iter().chain(groups))?)
 }
 
 /// `bias: [C]` added to `y: [N, C, …]`.

@@ -134,6 +134,12 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
 /// `alpha · A′B′ + beta · C`, where `A′` and `B′` are maybe transposed.
 fn import_gemm(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let (mut left, mut right) = (node.input(0)?, node.input(1)?);
+    for (operand, value) in [("A", left), ("B", right)] {
+        let found = b.ty(value).rank();
+        if found != 2 {
+            return Err(OpError::Rank { operand, expected: 2, found }.into());
+        }
+    }
     if node.flag("transA", false)? {
         left = transpose(b, left, vec![1, 0])?;
     }
@@ -167,6 +173,12 @@ fn import_fused(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErro
         });
     }
     let (mut left, mut right) = (node.input(0)?, node.input(1)?);
+    for (operand, value) in [("A", left), ("B", right)] {
+        let found = b.ty(value).rank();
+        if found != 2 {
+            return Err(OpError::Rank { operand, expected: 2, found }.into());
+        }
+    }
     if node.flag("transA", false)? {
         left = swap_last_two(b, left)?;
     }

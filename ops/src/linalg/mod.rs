@@ -2,4 +2,9 @@
 
 pub mod conv;
 pub mod conv_transpose;
+pub mod einsum;
+mod equation;
 pub mod matmul;
+pub mod quantized;
+pub mod rotary_embedding;
+pub mod scaled_dot_product;

@@ -16,16 +16,15 @@ use crate::math::div::DIV;
 use crate::math::eq::EQ;
 use crate::math::exp::EXP;
 use crate::math::sub::SUB;
-use crate::math::r#where::WHERE;
 use crate::norm::AXIS;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reduce::along::reduce;
+use crate::reduce::arg_max::ARG_MAX;
+use crate::reduce::position::position;
 use crate::reduce::reduce_max::REDUCE_MAX;
-use crate::reduce::reduce_min::REDUCE_MIN;
 use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::shape::iota;
 use crate::shape::reshape::reshape;
-use crate::shape::size::size;
 
 /// Exponentials that add up to 1.
 pub static SOFTMAX: OpDef = OpDef::new("softmax", &["x"], &Composite(expand)).attrs(&[AXIS.spec()]);
@@ -80,14 +79,9 @@ pub(crate) fn import_flattened(
 /// 1 at the first of the largest elements, else 0.
 fn hardmax(b: &mut Build, x: Value, axis: i64) -> Result<Value, OpError> {
     let ty = b.ty(x).clone();
-    let at = normalize_axis(axis, ty.rank())?;
-    let counted = [iota::SHAPE.is(ty.shape.clone()), iota::AXIS.is(axis), iota::DTYPE.is(DType::I64)];
+    let counted = [iota::SHAPE.is(ty.shape), iota::AXIS.is(axis), iota::DTYPE.is(DType::I64)];
     let index = b.op_with(&iota::IOTA, &[], counted)?;
-    let beyond = size(b, DType::I64, &ty.shape[at])?;
-    let max = reduce(b, &REDUCE_MAX, x, &[axis], true)?;
-    let largest = b.op(&EQ, &[x, max])?;
-    let candidates = b.op(&WHERE, &[largest, index, beyond])?;
-    let first = reduce(b, &REDUCE_MIN, candidates, &[axis], true)?;
+    let first = position(b, &ARG_MAX, x, axis, true, false)?;
     let chosen = b.op(&EQ, &[index, first])?;
     convert(b, chosen, ty.dtype)
 }

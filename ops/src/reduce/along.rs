@@ -14,6 +14,8 @@ use ir::{DType, Dim, Tensor, TensorType};
 use crate::math::elementwise::wrapped;
 use crate::onnx::{ImportError, NodeView};
 use crate::reference;
+use crate::shape::reshape::reshape_checked;
+use crate::shape::run_time;
 use crate::window::fold_over;
 
 /// The axes that are folded; negative ones count from the end.
@@ -152,36 +154,96 @@ pub fn reduce(
     b.op_with(op, &[x], [AXES.is(axes.to_vec()), KEEP_DIMS.is(keep_dims)])
 }
 
-/// The axes and `keepdims` of an ONNX reduction, whose axes are an operand from version `operand_since` on.
+/// The operand of an ONNX reduction, the axes that are folded, and what becomes of the result.
+pub(crate) struct Operand {
+    /// What is folded.
+    pub(crate) x: Value,
+    /// Along these axes.
+    pub(crate) axes: Vec<i64>,
+    /// Do they stay, with size 1?
+    pub(crate) keep: bool,
+    /// The shape that the result gets, where axes are known only when the model runs.
+    shape: Option<Vec<Dim>>,
+}
+
+impl Operand {
+    /// The result in its shape.
+    ///
+    /// # Errors
+    /// [`OpError::Size`].
+    pub(crate) fn shaped(&self, b: &mut Build, result: Value) -> Result<Value, OpError> {
+        match &self.shape {
+            None => Ok(result),
+            Some(shape) => reshape_checked(b, result, shape.clone()),
+        }
+    }
+}
+
+/// The operand of an ONNX reduction, whose axes are an operand from version `operand_since` on.
 ///
 /// # Errors
-/// Axes that are computed at run time.
-pub(crate) fn import_axes(
+/// A number of axes that is not known, where they don't stay.
+pub(crate) fn import_operand(
     node: &NodeView,
-    b: &Build,
+    b: &mut Build,
     operand_since: i64,
-) -> Result<(Vec<i64>, bool), ImportError> {
-    let rank = node.ty(b, 0)?.rank() as i64;
-    let given = if node.opset < operand_since { node.ints("axes")? } else { node.const_ints(b, 1, "axes")? };
-    let noop = node.flag("noop_with_empty_axes", false)?;
+) -> Result<Operand, ImportError> {
+    let x = node.input(0)?;
+    let rank = b.ty(x).rank() as i64;
+    let (noop, keep) = (node.flag("noop_with_empty_axes", false)?, node.flag("keepdims", true)?);
+    let given = if node.opset < operand_since {
+        node.ints("axes")?
+    } else {
+        match node.optional_input(1) {
+            Some(axes) if node.known(b, 1).is_none() => return at_run_time(node, b, axes, noop, keep),
+            _ => node.const_ints(b, 1, "axes")?,
+        }
+    };
     let axes = match given {
         Some(axes) if !axes.is_empty() => axes,
         _ if noop => vec![],
         _ => (0..rank).collect(),
     };
-    Ok((axes, node.flag("keepdims", true)?))
+    Ok(Operand { x, axes, keep, shape: None })
+}
+
+/// The same with axes that are computed when the model runs.
+fn at_run_time(
+    node: &NodeView,
+    b: &mut Build,
+    axes: Value,
+    noop: bool,
+    keep: bool,
+) -> Result<Operand, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let count = b.ty(axes).elements().as_const();
+    let rank = shape.len();
+    let named = run_time::axes(b, axes, shape, !noop)?;
+    let (x, kept) = named.split(b, x, node.op_type)?;
+    let shape = match (keep, count) {
+        (true, _) => kept,
+        (false, Some(count)) if count > 0 || noop => {
+            named.unnamed(b, rank.saturating_sub(count as usize), node.op_type)?
+        }
+        (false, Some(_)) => vec![],
+        (false, None) => return Err(ImportError::RunTimeValue { index: 1, input: "axes" }),
+    };
+    let axes = (0..rank as i64).map(|axis| 2 * axis + 1).collect();
+    Ok(Operand { x, axes, keep: false, shape: Some(shape) })
 }
 
 /// An ONNX reduction that is `op`.
 ///
 /// # Errors
-/// As [`import_axes`], or what the reduction says.
+/// As [`import_operand`], or what the reduction says.
 pub(crate) fn import_reduction(
     node: &NodeView,
     b: &mut Build,
     op: &'static OpDef,
     operand_since: i64,
 ) -> Result<Vec<Value>, ImportError> {
-    let (axes, keep) = import_axes(node, b, operand_since)?;
-    Ok(vec![reduce(b, op, node.input(0)?, &axes, keep)?])
+    let operand = import_operand(node, b, operand_since)?;
+    let result = reduce(b, op, operand.x, &operand.axes, operand.keep)?;
+    Ok(vec![operand.shaped(b, result)?])
 }

@@ -22,7 +22,7 @@ use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::reduce::along::{ATTRS, Along, import_axes, import_reduction, reduce};
+use crate::reduce::along::{ATTRS, Along, import_operand, import_reduction, reduce};
 use crate::reduce::reduce_max::REDUCE_MAX;
 use crate::shape::reshape::reshape;
 
@@ -43,30 +43,31 @@ type Step<'a> = &'a dyn Fn(&mut Build, Value) -> Result<Value, OpError>;
 
 /// `after(Σ before(x))`.
 fn import(node: &NodeView, b: &mut Build, before: Step, after: Step) -> Result<Vec<Value>, ImportError> {
-    let (axes, keep) = import_axes(node, b, 18)?;
-    let y = in_arithmetic(b, &[node.input(0)?], |b, x| {
+    let operand = import_operand(node, b, 18)?;
+    let y = in_arithmetic(b, &[operand.x], |b, x| {
         let each = before(b, x[0])?;
-        let sum = reduce(b, &REDUCE_SUM, each, &axes, keep)?;
+        let sum = reduce(b, &REDUCE_SUM, each, &operand.axes, operand.keep)?;
         after(b, sum)
     })?;
-    Ok(vec![y])
+    Ok(vec![operand.shaped(b, y)?])
 }
 
 /// `m + ln Σ exp(x − m)` with `m` the largest element, or 0 where that is infinite.
 fn import_log_sum_exp(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let (axes, keep) = import_axes(node, b, 18)?;
-    let y = in_arithmetic(b, &[node.input(0)?], |b, x| {
+    let operand = import_operand(node, b, 18)?;
+    let (axes, keep) = (&operand.axes, operand.keep);
+    let y = in_arithmetic(b, &[operand.x], |b, x| {
         let zero = b.scalar(b.ty(x[0]).dtype, 0.0);
-        let largest = reduce(b, &REDUCE_MAX, x[0], &axes, true)?;
+        let largest = reduce(b, &REDUCE_MAX, x[0], axes, true)?;
         let infinite = b.op(&IS_INF, &[largest])?;
         let largest = b.op(&WHERE, &[infinite, zero, largest])?;
         let shifted = b.op(&SUB, &[x[0], largest])?;
         let exp = b.op(&EXP, &[shifted])?;
-        let sum = reduce(b, &REDUCE_SUM, exp, &axes, keep)?;
+        let sum = reduce(b, &REDUCE_SUM, exp, axes, keep)?;
         let log = b.op(&LOG, &[sum])?;
         let shape = b.ty(log).shape.clone();
         let largest = reshape(b, largest, shape)?;
         b.op(&ADD, &[log, largest])
     })?;
-    Ok(vec![y])
+    Ok(vec![operand.shaped(b, y)?])
 }

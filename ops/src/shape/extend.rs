@@ -1,15 +1,15 @@
 //! `extend(x)`: `x` continued beyond its borders by its own elements.
 //!
 //! `mode`: `edge` repeats the last element, `reflect` mirrors at it (without repeating it), `wrap` starts
-//! over. Shapes: axis `i` grows by `low[i] + high[i]`; an axis that grows is not empty (where that shows only when
-//! the sizes are known, zeros stand beyond its borders). A negative amount cuts off. Errors: [`OpError::Attribute`], [`OpError::Unsupported`] for another mode. Source: ONNX Pad,
-//! opset 25.
+//! over. Shapes: axis `i` grows by `low[i] + high[i]`; an axis that grows is not empty. A negative amount cuts off.
+//! Errors: [`OpError::Attribute`], also when the model runs; [`OpError::Unsupported`] for another mode.
+//! Source: ONNX Pad, opset 25.
 
 use ir::attr::{Key, key};
+use ir::dim::Condition;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
-use ir::op::{Eval, Infer, OpError, Semantics};
-use ir::scalar::Scalar;
+use ir::op::{Eval, Infer, OpError, Requirement, Semantics};
 use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::Import;
@@ -45,14 +45,20 @@ impl Semantics for Extend {
         Ok(vec![result])
     }
 
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        let (low, high) = (cx.attrs.get(LOW), cx.attrs.get(HIGH));
+        let axes =
+            cx.operands[0].shape.iter().enumerate().filter(|(axis, _)| grows(&low[*axis], &high[*axis]));
+        let not_empty = |size: &Dim| Condition::at_most(Dim::constant(1), size.clone());
+        let what = "an axis that is continued has something to continue with";
+        axes.map(|(_, size)| Requirement { condition: not_empty(size), what }).collect()
+    }
+
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
         let (dtype, shape) = reference::result(self, cx)?;
         let (x, mode) = (cx.operands[0], cx.attrs.get(MODE));
         let low = reference::numbers(LOW.name, &cx.attrs.get(LOW))?;
         let element = |at: &[usize]| {
-            if x.shape().contains(&0) {
-                return Scalar::from_bits(dtype, 0);
-            }
             let from = at.iter().zip(&low).zip(x.shape());
             let from: Vec<usize> =
                 from.map(|((&i, &low), &size)| source(&mode, i as i64 - low, size as i64) as usize).collect();
@@ -65,24 +71,20 @@ impl Semantics for Extend {
         let (low, high, mode) = (cx.attrs.get(LOW), cx.attrs.get(HIGH), cx.attrs.get(MODE));
         cx.each(|cx, at| {
             let shape = cx.operands[0].shape.clone();
-            let grows =
-                |axis: usize| [&low[axis], &high[axis]].iter().any(|n| n.as_const().is_none_or(|n| n > 0));
             let from: Vec<Dim> = (0..at.len())
                 .map(|axis| {
                     let i = at[axis].clone() - low[axis].clone();
-                    if grows(axis) { source_index(&mode, &i, &shape[axis]) } else { i }
+                    if grows(&low[axis], &high[axis]) { source_index(&mode, &i, &shape[axis]) } else { i }
                 })
                 .collect();
-            let filled = (0..at.len()).map(|axis| {
-                let may_be_empty = grows(axis) && shape[axis].as_const().is_none();
-                may_be_empty.then(|| Expr::from(Dim::constant(0)).less(Expr::from(&shape[axis])))
-            });
-            let filled = crate::window::all(filled);
-            let element = cx.load(0, from.into_iter().map(Expr::from));
-            let zero = Expr::constant(Scalar::from_bits(element.dtype(), 0));
-            filled.map_or(element.clone(), |filled| filled.select(element, zero))
+            cx.load(0, from.into_iter().map(Expr::from))
         })
     }
+}
+
+/// May an axis grow by these amounts?
+fn grows(low: &Dim, high: &Dim) -> bool {
+    [low, high].iter().any(|n| n.as_const().is_none_or(|n| n > 0))
 }
 
 /// Where the element at position `i` comes from, on an axis of `size`.

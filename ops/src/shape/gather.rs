@@ -10,10 +10,10 @@ use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
-use ir::scalar::Binary;
 use ir::tensor::for_each_index;
-use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
+use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::index::{nearest, nearest_expr, or_zero, position, want_indices};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
 
@@ -29,13 +29,25 @@ pub const AXIS: Key<i64> = key("axis");
 
 struct Gather;
 
+impl Gather {
+    /// Where the element at `at` comes from, where `index` reads the indices; `None` if there is nothing.
+    fn source(
+        axis: usize,
+        shape: &[usize],
+        indices: usize,
+        at: &[usize],
+        index: impl FnOnce(&[usize]) -> i64,
+    ) -> Option<Vec<usize>> {
+        let inner = axis + indices;
+        let chosen = nearest(index(&at[axis..inner]), shape[axis])?;
+        Some([&at[..axis], &[chosen], &at[inner..]].concat())
+    }
+}
+
 impl Semantics for Gather {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let (x, indices) = (cx.operands[0], cx.operands[1]);
-        if !matches!(indices.dtype, DType::I32 | DType::I64) {
-            let expected = "i32 or i64";
-            return Err(OpError::DType { operand: "indices", expected, found: indices.dtype });
-        }
+        want_indices("indices", indices)?;
         let axis = normalize_axis(cx.attrs.get(AXIS), x.rank())?;
         let shape = x.shape[..axis].iter().chain(&indices.shape).chain(&x.shape[axis + 1..]);
         Ok(vec![x.with_shape(shape.cloned())])
@@ -45,20 +57,10 @@ impl Semantics for Gather {
         let (dtype, shape) = reference::result(self, cx)?;
         let (x, indices) = (cx.operands[0], cx.operands[1]);
         let axis = normalize_axis(cx.attrs.get(AXIS), x.shape().len())?;
-        let (size, inner) = (x.shape()[axis] as i64, axis + indices.shape().len());
         let element = |at: &[usize]| {
-            if size == 0 {
-                return Scalar::from_i64(dtype, 0);
-            }
-            let index = indices.at(&at[axis..inner]).to_i64();
-            let index = if index < 0 { index + size } else { index }.clamp(0, size - 1);
-            let from: Vec<usize> = at[..axis]
-                .iter()
-                .copied()
-                .chain([index as usize])
-                .chain(at[inner..].iter().copied())
-                .collect();
-            x.at(&from)
+            let from =
+                Gather::source(axis, x.shape(), indices.shape().len(), at, |at| indices.at(at).to_i64());
+            from.map_or(Scalar::from_i64(dtype, 0), |from| x.at(&from))
         };
         Ok(vec![Tensor::from_fn(dtype, &shape, element)])
     }
@@ -68,44 +70,27 @@ impl Semantics for Gather {
         let axis = normalize_axis(cx.attrs.get(AXIS), x.rank()).ok()?;
         let (size, inner) = (x.shape[axis].clone(), axis + indices.rank());
         cx.each(|cx, at| {
-            let index = cx.load(1, at[axis..inner].iter().map(Expr::from)).cast(DType::I64);
-            let (zero, extent) = (Expr::from(Dim::constant(0)), Expr::from(&size));
-            let from_end = index.clone() + extent.clone();
-            let index = index.clone().less(zero.clone()).select(from_end, index);
-            let index = Expr::binary(Binary::Max, index, zero.clone());
-            let last = Expr::from(size.clone() - Dim::constant(1));
-            let index = Expr::binary(Binary::Min, index, last);
+            let index = cx.load(1, at[axis..inner].iter().map(Expr::from));
+            let index = nearest_expr(index, &size);
             let outer = at[..axis].iter().map(Expr::from);
             let element = cx.load(0, outer.chain([index]).chain(at[inner..].iter().map(Expr::from)));
-            match size.as_const() {
-                Some(size) if size > 0 => element,
-                _ => {
-                    let nothing = Expr::constant(Scalar::from_i64(element.dtype(), 0));
-                    zero.less(extent).select(element, nothing)
-                }
-            }
+            or_zero([&size], element)
         })
     }
 
-    /// Of a vector, at indices that are numbers.
+    /// At indices that are numbers.
     fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
         let (x, indices) = (cx.operands[0].as_ref()?, cx.operands[1].as_ref()?);
-        let shape = cx.types[0].fixed_shape()?;
+        let (shape, at_shape) = (cx.types[0].fixed_shape()?, cx.types[1].fixed_shape()?);
         let axis = normalize_axis(cx.attrs.get(AXIS), shape.len()).ok()?;
         let indices: Vec<i64> = indices.iter().map(Dim::as_const).collect::<Option<_>>()?;
-        let extent = i64::try_from(shape[axis]).ok().filter(|&extent| extent > 0)?;
-        let (outer, inner) = (&shape[..axis], &shape[axis + 1..]);
-        let row: usize = inner.iter().product();
         let mut result = Vec::new();
-        for_each_index(outer, |at| {
-            let before = at.iter().zip(outer).fold(0, |position, (&i, &size)| position * size + i);
-            for &index in &indices {
-                let index = if index < 0 { index + extent } else { index }.clamp(0, extent - 1) as usize;
-                let start = (before * shape[axis] + index) * row;
-                result.extend_from_slice(&x[start..start + row]);
-            }
+        for_each_index(&cx.result.fixed_shape()?, |at| {
+            let from =
+                Gather::source(axis, &shape, at_shape.len(), at, |at| indices[position(at, &at_shape)]);
+            result.push(from.map(|from| x[position(&from, &shape)].clone()));
         });
-        Some(result)
+        result.into_iter().collect()
     }
 }
 

@@ -11,11 +11,19 @@ use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::flow::as_size::as_size;
 use crate::math::add::ADD;
+use crate::math::and::AND;
 use crate::math::cast::convert;
+use crate::math::ceil::CEIL;
+use crate::math::div::DIV;
 use crate::math::eq::EQ;
 use crate::math::le::LE;
+use crate::math::lt::LT;
+use crate::math::max::MAX;
 use crate::math::mul::MUL;
+use crate::math::ne::NE;
+use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
@@ -78,42 +86,79 @@ pub fn iota(b: &mut Build, size: Dim, dtype: DType) -> Result<Value, OpError> {
     b.op_with(&IOTA, &[], [SHAPE.is(vec![size]), AXIS.is(0), DTYPE.is(dtype)])
 }
 
-/// `start, start + delta, …` below `limit`: `max(⌈(limit − start)/delta⌉, 0)` elements. Integers may be
-/// sizes; floats must be constants.
+/// `start, start + delta, …` below `limit`: `max(⌈(limit − start)/delta⌉, 0)` elements.
 fn import_range(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let names = ["start", "limit", "delta"];
     let dtype = node.ty(b, 0)?.dtype;
-    let count = if dtype.is_float() {
-        let mut bounds = [0.0; 3];
-        for (index, input) in names.into_iter().enumerate() {
-            let value = node.constant(b, index).filter(|tensor| tensor.elements() == 1);
-            bounds[index] = value.ok_or(ImportError::RunTimeValue { index, input })?.get(0).to_f64();
+    let known: Option<Vec<Tensor>> = (0..3).map(|index| node.constant(b, index)).collect();
+    let count = match known {
+        Some(known) if known.iter().all(|bound| bound.elements() == 1) && dtype.is_float() => {
+            let [start, limit, delta] = [0, 1, 2].map(|i| known[i].get(0).to_f64());
+            Dim::constant(((limit - start) / delta).ceil().max(0.0) as i64)
         }
-        let count = ((bounds[1] - bounds[0]) / bounds[2]).ceil().max(0.0);
-        Dim::constant(count as i64)
-    } else {
-        let mut bounds = vec![];
-        for (index, input) in names.into_iter().enumerate() {
-            let value = node.sizes(b, index, input)?.and_then(|sizes| sizes.first().cloned());
-            bounds.push(value.ok_or(ImportError::MissingInput { index })?);
-        }
-        let delta = bounds[2].as_const().ok_or(ImportError::RunTimeValue { index: 2, input: "delta" })?;
-        let distance = bounds[1].clone() - bounds[0].clone();
-        let distance = if delta < 0 { -distance } else { distance };
-        if delta == 0 {
-            return Err(OpError::Attribute { key: "delta", why: "a step is 0" }.into());
-        }
-        let count = distance.ceil_div(&delta.abs().into());
-        if crate::math::elementwise::is_nonnegative(&count) {
-            count
-        } else {
-            Dim::larger(&count, &Dim::constant(0))
-        }
+        _ => match symbolic_count(node, b)? {
+            Some(count) => count,
+            None => computed_count(node, b)?,
+        },
     };
     let counted = iota(b, count, dtype)?;
     let (start, delta) = (reshape(b, node.input(0)?, vec![])?, reshape(b, node.input(2)?, vec![])?);
     let scaled = b.op(&MUL, &[counted, delta])?;
     Ok(vec![b.op(&ADD, &[scaled, start])?])
+}
+
+/// The number of elements, where the bounds are sizes and the step is a number.
+fn symbolic_count(node: &NodeView, b: &mut Build) -> Result<Option<Dim>, ImportError> {
+    let delta = node.known(b, 2).and_then(|delta| delta.first().and_then(Dim::as_const));
+    let Some(delta) = delta.filter(|_| !node.ty(b, 0).is_ok_and(|ty| ty.dtype.is_float())) else {
+        return Ok(None);
+    };
+    if delta == 0 {
+        return Err(OpError::Attribute { key: "delta", why: "a step is 0" }.into());
+    }
+    // A bound that comes from outside may be negative.
+    if [0, 1].into_iter().any(|index| node.is_raw(b, index)) {
+        return Ok(None);
+    }
+    let mut bound = |index: usize, input| -> Result<Dim, ImportError> {
+        let sizes = node.sizes(b, index, input)?;
+        sizes.and_then(|sizes| sizes.first().cloned()).ok_or(ImportError::MissingInput { index })
+    };
+    let distance = bound(1, "limit")? - bound(0, "start")?;
+    let distance = if delta < 0 { -distance } else { distance };
+    let count = distance.ceil_div(&delta.abs().into());
+    let is_size = crate::math::elementwise::is_nonnegative(&count);
+    Ok(Some(if is_size { count } else { Dim::larger(&count, &Dim::constant(0)) }))
+}
+
+/// The number of elements, computed when the model runs.
+fn computed_count(node: &NodeView, b: &mut Build) -> Result<Dim, ImportError> {
+    let mut bounds = Vec::new();
+    for index in 0..3 {
+        bounds.push(reshape(b, node.input(index)?, vec![])?);
+    }
+    let dtype = b.ty(bounds[0]).dtype;
+    let distance = b.op(&SUB, &[bounds[1], bounds[0]])?;
+    let zero = b.scalar(DType::I64, 0.0);
+    let count = if dtype.is_float() {
+        let count = b.op(&DIV, &[distance, bounds[2]])?;
+        let count = b.op(&CEIL, &[count])?;
+        convert(b, count, DType::I64)?
+    } else {
+        // The ceiling of a quotient is the floor of its negative, negated; division truncates.
+        let distance = convert(b, distance, DType::I64)?;
+        let delta = convert(b, bounds[2], DType::I64)?;
+        let whole = b.op(&DIV, &[distance, delta])?;
+        let reached = b.op(&MUL, &[whole, delta])?;
+        let short = b.op(&NE, &[reached, distance])?;
+        let up = b.op(&LT, &[zero, delta])?;
+        let more = b.op(&LT, &[zero, distance])?;
+        let same_way = b.op(&EQ, &[up, more])?;
+        let one_more = b.op(&AND, &[short, same_way])?;
+        let one_more = convert(b, one_more, DType::I64)?;
+        b.op(&ADD, &[whole, one_more])?
+    };
+    let count = b.op(&MAX, &[count, zero])?;
+    Ok(as_size(b, count, node.op_type, None)?)
 }
 
 /// Ones on the diagonal that lies `k` above the main one.

@@ -1,21 +1,31 @@
 //! `reshape(x)`: the same elements in row-major order, in another shape.
 //!
-//! Shapes: `shape` has as many elements as `x`. Errors: [`OpError::Size`] if that is not known to hold.
+//! Shapes: `shape` has as many elements as `x`. Errors: [`OpError::Size`] if that is not known to hold; with `checked`
+//! if it cannot hold, and when the model runs.
 //! Source: ONNX Reshape, opset 25; Flatten, Squeeze, Unsqueeze.
 
-use ir::attr::{Attrs, Key, key};
+use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
+use ir::dim::Condition;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
-use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
+use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis};
 use ir::types::reindex;
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::flow::as_size::as_size;
+use crate::math::div::DIV;
+use crate::math::eq::EQ;
+use crate::math::max::MAX;
+use crate::math::mul::MUL;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
+use crate::shape::size::size;
 
 /// The same elements in another shape.
-pub static RESHAPE: OpDef = OpDef::new("reshape", &["x"], &Reshape).attrs(&[SHAPE.spec()]);
+pub static RESHAPE: OpDef =
+    OpDef::new("reshape", &["x"], &Reshape).attrs(&[SHAPE.spec(), CHECKED.or(|| Attr::Bool(false))]);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[
@@ -30,6 +40,9 @@ pub static ONNX: &[Import] = &[
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");
 
+/// Is it left to a check when the model runs that there are as many elements?
+pub const CHECKED: Key<bool> = key("checked");
+
 struct Reshape;
 
 impl Semantics for Reshape {
@@ -37,16 +50,28 @@ impl Semantics for Reshape {
         let (x, shape) = (cx.operands[0], cx.attrs.get(SHAPE));
         let result = x.with_shape(shape);
         let (left, right) = (x.elements(), result.elements());
-        if left != right {
+        let may_agree = cx.attrs.get(CHECKED) && !Condition::equal(left.clone(), right.clone()).is_refuted();
+        if left != right && !may_agree {
             return Err(OpError::Size { what: "number of elements", left, right });
         }
         Ok(vec![result])
     }
 
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        let to: Dim = cx.attrs.get(SHAPE).into_iter().product();
+        let condition = Condition::equal(cx.operands[0].elements(), to);
+        vec![Requirement { condition, what: "a reshape keeps the number of elements" }]
+    }
+
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
         let (_, shape) = reference::result(self, cx)?;
-        let same = cx.operands[0].reshaped(&shape);
-        Ok(vec![same.expect("the types have the same number of elements")])
+        let x = cx.operands[0];
+        let same = x.reshaped(&shape).ok_or_else(|| OpError::Size {
+            what: "number of elements",
+            left: x.elements().into(),
+            right: shape.iter().product::<usize>().into(),
+        })?;
+        Ok(vec![same])
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
@@ -62,8 +87,9 @@ impl Semantics for Reshape {
         true
     }
 
-    fn after_itself(&self, outer: &Attrs, _: &Attrs) -> Option<Attrs> {
-        Some(outer.clone())
+    fn after_itself(&self, outer: &Attrs, inner: &Attrs) -> Option<Attrs> {
+        // What the inner one checks would be lost.
+        (!inner.get(CHECKED)).then(|| outer.clone())
     }
 }
 
@@ -75,12 +101,32 @@ pub fn reshape(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpErro
     if b.ty(x).shape == shape { Ok(x) } else { b.op_with(&RESHAPE, &[x], [SHAPE.is(shape)]) }
 }
 
+/// As [`reshape`], where it is checked when the model runs that there are as many elements, if that is not known.
+///
+/// # Errors
+/// [`OpError::Size`] if it cannot be.
+pub fn reshape_checked(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpError> {
+    let ty = b.ty(x).clone();
+    if ty.elements() == shape.iter().cloned().product() {
+        return reshape(b, x, shape);
+    }
+    b.op_with(&RESHAPE, &[x], [SHAPE.is(shape), CHECKED.is(true)])
+}
+
+/// In lenient mode, a mismatch is left to the check.
+fn shaped(node: &NodeView, b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Vec<Value>, ImportError> {
+    Ok(vec![if node.is_lenient() { reshape_checked(b, x, shape)? } else { reshape(b, x, shape)? }])
+}
+
 /// In ONNX, `-1` stands for what is left and, without `allowzero`, `0` for the size of `x` there.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
     let from = b.ty(x).shape.clone();
-    let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let keep_zero = node.flag("allowzero", false)?;
+    if node.is_raw(b, 1) {
+        return import_run_time(node, b, keep_zero);
+    }
+    let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let mut shape: Vec<Dim> = shape
         .into_iter()
         .enumerate()
@@ -97,6 +143,11 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         shape[hole] = match total.exact_div(&rest) {
             Some(size) => size,
             None if total.is(0) => Dim::constant(0),
+            None if rest.as_const().is_none_or(|rest| rest > 0) => {
+                // Whether it divides is checked when the model runs.
+                shape[hole] = total.floor_div(&Dim::larger(&rest, &Dim::constant(1)));
+                return Ok(vec![reshape_checked(b, x, shape)?]);
+            }
             None => {
                 return Err(ImportError::Unsupported {
                     what: format!("a reshape of {total} elements into rows of {rest}"),
@@ -108,7 +159,37 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     if let Some(size) = shape.iter().find(|size| size.as_const().is_some_and(|size| size < 0)) {
         return Err(ImportError::value("shape", size, "sizes of 0 and more, and one -1"));
     }
-    Ok(vec![reshape(b, x, shape)?])
+    shaped(node, b, x, shape)
+}
+
+/// The same, where the numbers are known only when the model runs.
+fn import_run_time(node: &NodeView, b: &mut Build, keep_zero: bool) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let from = b.ty(x).shape.clone();
+    let [zero, one, hole] = [0.0, 1.0, -1.0].map(|value| b.scalar(DType::I64, value));
+    let mut given = node.elements(b, 1, "shape")?;
+    if !keep_zero {
+        for (value, size_here) in given.iter_mut().zip(&from) {
+            let (kept, is_zero) = (size(b, DType::I64, size_here)?, b.op(&EQ, &[*value, zero])?);
+            *value = b.op(&WHERE, &[is_zero, kept, *value])?;
+        }
+    }
+    let mut rest = one;
+    for &value in &given {
+        let is_hole = b.op(&EQ, &[value, hole])?;
+        let factor = b.op(&WHERE, &[is_hole, one, value])?;
+        rest = b.op(&MUL, &[rest, factor])?;
+    }
+    let total = size(b, DType::I64, &from.iter().cloned().product())?;
+    let rest = b.op(&MAX, &[rest, one])?;
+    let filling = b.op(&DIV, &[total, rest])?;
+    let mut shape = Vec::with_capacity(given.len());
+    for value in given {
+        let is_hole = b.op(&EQ, &[value, hole])?;
+        let value = b.op(&WHERE, &[is_hole, filling, value])?;
+        shape.push(as_size(b, value, node.op_type, None)?);
+    }
+    Ok(vec![reshape_checked(b, x, shape)?])
 }
 
 /// The axes before `axis` become one, and the others become one.
@@ -131,13 +212,13 @@ fn import_squeeze(axes: Option<Vec<i64>>, node: &NodeView, b: &mut Build) -> Res
         None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
         Some(axes) => axes.iter().map(|&axis| normalize_axis(axis, shape.len())).collect::<Result<_, _>>()?,
     };
-    if let Some(&axis) = gone.iter().find(|&&axis| !shape[axis].is(1)) {
+    if let Some(&axis) = gone.iter().find(|&&axis| !node.is_lenient() && !shape[axis].is(1)) {
         let (left, right) = (shape[axis].clone(), Dim::constant(1));
         return Err(OpError::Size { what: "size of a squeezed axis", left, right }.into());
     }
     let kept = shape.into_iter().enumerate().filter(|(axis, _)| !gone.contains(axis));
     let kept = kept.map(|(_, size)| size).collect();
-    Ok(vec![reshape(b, x, kept)?])
+    shaped(node, b, x, kept)
 }
 
 /// Axes count in the result.

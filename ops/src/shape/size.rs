@@ -13,6 +13,8 @@ use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 use crate::math::cast::convert;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
+use crate::shape::concat::{AXIS, CONCAT};
+use crate::shape::reshape::reshape;
 
 /// A size as an `i64`.
 pub static SIZE: OpDef = OpDef::new("size", &[], &SizeOf).attrs(&[VALUE.spec()]);
@@ -57,6 +59,27 @@ pub fn size(b: &mut Build, dtype: DType, size: &Dim) -> Result<Value, OpError> {
             convert(b, value, dtype)
         }
     }
+}
+
+/// These sizes as the elements of a tensor of this type.
+///
+/// # Errors
+/// None that these ops give; the signature is that of every build step.
+pub fn sizes(b: &mut Build, elements: &[Dim], ty: &TensorType) -> Result<Value, OpError> {
+    let numbers: Option<Vec<i64>> = elements.iter().map(Dim::as_const).collect();
+    let flat = match (numbers, elements) {
+        (Some(numbers), _) => b.constant(&Tensor::from_i64(&[numbers.len()], &numbers)),
+        (None, _) => {
+            let mut parts = Vec::with_capacity(elements.len());
+            for element in elements {
+                let part = size(b, DType::I64, element)?;
+                parts.push(reshape(b, part, vec![Dim::constant(1)])?);
+            }
+            if let [part] = parts[..] { part } else { b.op_with(&CONCAT, &parts, [AXIS.is(0)])? }
+        }
+    };
+    let shaped = reshape(b, flat, ty.shape.clone())?;
+    convert(b, shaped, ty.dtype)
 }
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {

@@ -6,17 +6,28 @@
 
 use ir::attr::{Key, key};
 use ir::build::Build;
-use ir::dim::Ranges;
+use ir::dim::{Condition, Ranges};
 use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
-use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
+use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::flow::as_size::as_size;
+use crate::math::add::ADD;
+use crate::math::div::DIV;
 use crate::math::elementwise::is_nonnegative;
+use crate::math::eq::EQ;
+use crate::math::lt::LT;
+use crate::math::max::MAX;
+use crate::math::min::MIN;
+use crate::math::or::OR;
+use crate::math::sub::SUB;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
+use crate::shape::size::size;
 
 /// A part of `x`, maybe with steps.
 pub static SLICE: OpDef =
@@ -67,6 +78,29 @@ impl Semantics for Slice {
             }
         }
         Ok(vec![x.with_shape(sizes)])
+    }
+
+    /// Where anything is taken at all, the first and the last element exist.
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        let (starts, sizes, steps) = (cx.attrs.get(STARTS), cx.attrs.get(SIZES), cx.attrs.get(STEPS));
+        let what = "a slice stays inside its operand";
+        let one = Dim::constant(1);
+        let mut needed = Vec::new();
+        for (axis, extent) in cx.operands[0].shape.iter().enumerate() {
+            let (start, size) = (&starts[axis], &sizes[axis]);
+            let last = start.clone() + (size.clone() - one.clone()) * steps[axis].into();
+            let (low, high) = if steps[axis] > 0 { (start.clone(), last) } else { (last, start.clone()) };
+            for (left, right) in [(Dim::constant(0), low), (high + one.clone(), extent.clone())] {
+                let plain = Condition::at_most(left.clone(), right.clone());
+                let condition = match plain.is_proved(&Ranges::new()) {
+                    true => plain,
+                    false => Condition::at_most(left * size.clone(), right * size.clone()),
+                };
+                needed.push(Requirement { condition, what });
+            }
+            needed.push(Requirement { condition: Condition::at_most(Dim::constant(0), size.clone()), what });
+        }
+        needed
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
@@ -130,10 +164,113 @@ fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
 }
 
 fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let known = [3, 4]
+        .into_iter()
+        .all(|index| node.optional_input(index).is_none() || node.known(b, index).is_some());
+    if !known || [1, 2].into_iter().any(|index| node.is_raw(b, index)) {
+        return import_run_time(node, b);
+    }
     let starts = node.sizes(b, 1, "starts")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let ends = node.sizes(b, 2, "ends")?.ok_or(ImportError::MissingInput { index: 2 })?;
     let (axes, steps) = (node.const_ints(b, 3, "axes")?, node.const_ints(b, 4, "steps")?);
     import(node, b, &starts, &ends, axes, steps)
+}
+
+/// Bounds, axes and steps that are known only when the model runs: for each axis, the first index and the number of
+/// indices are computed as numpy does it, and become sizes.
+fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let (starts, ends) = (node.elements(b, 1, "starts")?, node.elements(b, 2, "ends")?);
+    let axes = match node.optional_input(3) {
+        Some(_) => node.elements(b, 3, "axes")?,
+        None => (0..starts.len()).map(|axis| b.scalar(DType::I64, axis as f64)).collect(),
+    };
+    let steps = match node.optional_input(4) {
+        None => vec![1; starts.len()],
+        Some(_) => node.const_ints(b, 4, "steps")?.unwrap_or_default(),
+    };
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        let why = "starts, ends, axes and steps differ in number".to_owned();
+        return Err(ImportError::Attribute { name: "starts".to_owned(), why });
+    }
+    let fixed = node.known(b, 3).map_or_else(
+        || node.optional_input(3).is_none().then(|| (0..starts.len() as i64).collect::<Vec<_>>()),
+        |axes| axes.iter().map(Dim::as_const).collect(),
+    );
+    if fixed.is_none() && steps.iter().any(|&step| step != 1) {
+        return Err(ImportError::RunTimeValue { index: 3, input: "axes" });
+    }
+    let mut all = (vec![Dim::constant(0); shape.len()], shape.clone(), vec![1; shape.len()]);
+    for (axis, extent) in shape.iter().enumerate() {
+        let named = |i: usize| match &fixed {
+            Some(axes) => normalize_axis(axes[i], shape.len()).map(|named| named == axis),
+            None => Ok(true),
+        };
+        for i in 0..starts.len() {
+            if !named(i)? {
+                continue;
+            }
+            let (mut start, mut count) = computed_bounds(b, extent, starts[i], ends[i], steps[i])?;
+            if fixed.is_none() {
+                (start, count) =
+                    if_axis(b, axes[i], (axis, shape.len()), (start, count), (&all.0[axis], &all.1[axis]))?;
+            }
+            all.0[axis] = as_size(b, start, node.op_type, Some(extent.clone()))?;
+            all.1[axis] = as_size(b, count, node.op_type, Some(extent.clone()))?;
+            all.2[axis] = steps[i];
+        }
+    }
+    let (starts, sizes, steps) = all;
+    Ok(vec![b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?])
+}
+
+/// First index and number of indices of `start:end:step` on an axis of `extent`, computed.
+fn computed_bounds(
+    b: &mut Build,
+    extent: &Dim,
+    start: Value,
+    end: Value,
+    step: i64,
+) -> Result<(Value, Value), OpError> {
+    if step == 0 {
+        return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" });
+    }
+    let extent = size(b, DType::I64, extent)?;
+    let number = |b: &mut Build, value: i64| b.constant(&Tensor::scalar(Scalar::from_i64(DType::I64, value)));
+    let (zero, one) = (number(b, 0), number(b, 1));
+    let last = b.op(&SUB, &[extent, one])?;
+    // Going down, the place before the first element is an end.
+    let (low, high) = if step > 0 { (zero, extent) } else { (number(b, -1), last) };
+    let clamped = |b: &mut Build, bound: Value| -> Result<Value, OpError> {
+        let (negative, from_end) = (b.op(&LT, &[bound, zero])?, b.op(&ADD, &[bound, extent])?);
+        let bound = b.op(&WHERE, &[negative, from_end, bound])?;
+        let bound = b.op(&MAX, &[bound, low])?;
+        b.op(&MIN, &[bound, high])
+    };
+    let (start, end) = (clamped(b, start)?, clamped(b, end)?);
+    let distance = if step > 0 { b.op(&SUB, &[end, start])? } else { b.op(&SUB, &[start, end])? };
+    let distance = b.op(&MAX, &[distance, zero])?;
+    let (step, up) = (number(b, step.abs()), number(b, step.abs() - 1));
+    let distance = b.op(&ADD, &[distance, up])?;
+    let count = b.op(&DIV, &[distance, step])?;
+    let start = b.op(&MAX, &[start, zero])?;
+    Ok((start, count))
+}
+
+/// These bounds if `named` is `axis` (of so many), else those that hold already.
+fn if_axis(
+    b: &mut Build,
+    named: Value,
+    (axis, rank): (usize, usize),
+    (start, count): (Value, Value),
+    (old_start, old_count): (&Dim, &Dim),
+) -> Result<(Value, Value), OpError> {
+    let [here, from_end] = [axis as f64, axis as f64 - rank as f64].map(|axis| b.scalar(DType::I64, axis));
+    let (here, from_end) = (b.op(&EQ, &[named, here])?, b.op(&EQ, &[named, from_end])?);
+    let named = b.op(&OR, &[here, from_end])?;
+    let (old_start, old_count) = (size(b, DType::I64, old_start)?, size(b, DType::I64, old_count)?);
+    Ok((b.op(&WHERE, &[named, start, old_start])?, b.op(&WHERE, &[named, count, old_count])?))
 }
 
 /// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is.

@@ -1,5 +1,5 @@
 //! Stages evaluated by the letter, and graphs through their stages: the plainest reading of what `lower`
-//! says.
+//! says. Ops that lower to loops are verified and walked.
 //!
 //! Every load is checked against the array's bounds: a missing guard is a failure here, not a wrong number.
 
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use ir::build::Build;
 use ir::graph::{Graph, Kind, bind};
-use ir::kernel::lower::{Compute, Lower};
-use ir::kernel::{Expr, ExprKind};
+use ir::kernel::lower::{Compute, Loops, Lower};
+use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, Param, Stage};
 use ir::{Dim, Scalar, Symbol, Tensor, TensorType, Value};
 
 type SizeOf = BTreeMap<Symbol, i64>;
@@ -68,11 +68,49 @@ impl Naive {
     }
 }
 
+/// The results of loops over operands and results of these types, where `sizes` gives every symbol.
+fn run_loops(
+    loops: Loops,
+    types: &[&TensorType],
+    results: &[TensorType],
+    operands: &[&Tensor],
+    sizes: &SizeOf,
+) -> Vec<Tensor> {
+    let param = |name: Symbol, ty: &TensorType, access| Param { name, ty: ty.clone(), access };
+    let read = types.iter().enumerate().map(|(i, ty)| param(Lower::operand_name(i), ty, Access::Read));
+    let written = results.iter().enumerate().map(|(i, ty)| param(Lower::result_name(i), ty, Access::Write));
+    let scratch = loops.scratch.iter().map(|(name, ty)| param(name.clone(), ty, Access::Scratch));
+    let params: Vec<Param> = read.chain(written).chain(scratch).collect();
+    // Memory that was used before, and is not zero.
+    let fresh = |ty: &TensorType| {
+        let size = |dim: &Dim| dim.eval(&|s| sizes.get(s).copied()).expect("bound") as usize;
+        Tensor::splat(
+            Scalar::from_bits(ty.dtype, 0x0101_0101_0101_0101),
+            &ty.shape.iter().map(size).collect::<Vec<_>>(),
+        )
+    };
+    let others = params[operands.len()..].iter().map(|param| fresh(&param.ty));
+    let mut arrays: Vec<Tensor> = operands.iter().map(|&x| x.clone()).chain(others).collect();
+    let (name, body) = (Symbol::new("loops"), Body::Loops(loops.body));
+    let kernel = Kernel {
+        name,
+        kind: loops.kind,
+        sizes: sizes.keys().cloned().collect(),
+        given: vec![],
+        params,
+        body,
+    };
+    assert_eq!(ir::verify::verify_kernel(&kernel), [], "{kernel}");
+    let values: Vec<i64> = sizes.values().copied().collect();
+    reference::walk(&kernel, &values, &mut arrays).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+    arrays.into_iter().skip(operands.len()).take(results.len()).collect()
+}
+
 /// The results of these stages, where `sizes` gives every symbol.
-fn run_stages(compute: &Compute, results: usize, operands: &[&Tensor], sizes: &SizeOf) -> Vec<Tensor> {
+fn run_stages(stages: &[Stage], results: usize, operands: &[&Tensor], sizes: &SizeOf) -> Vec<Tensor> {
     let named = operands.iter().enumerate().map(|(i, &x)| (Lower::operand_name(i), x.clone()));
     let mut naive = Naive { arrays: named.collect(), axes: sizes.clone() };
-    for stage in &compute.stages {
+    for stage in stages {
         let shape: Vec<usize> = stage.axes.iter().map(|(_, extent)| naive.index(extent) as usize).collect();
         let tensor = Tensor::from_fn(stage.body.dtype(), &shape, |at| {
             for ((axis, _), &i) in stage.axes.iter().zip(at) {
@@ -82,7 +120,7 @@ fn run_stages(compute: &Compute, results: usize, operands: &[&Tensor], sizes: &S
         });
         naive.arrays.insert(stage.name.clone(), tensor);
     }
-    let last = &compute.stages[compute.stages.len() - results..];
+    let last = &stages[stages.len() - results..];
     last.iter().map(|stage| naive.arrays[&stage.name].clone()).collect()
 }
 
@@ -127,10 +165,20 @@ fn run_with(graph: &Graph, inputs: &[Tensor], sizes: &SizeOf) -> Vec<Tensor> {
                         let mut cx = Lower::new(&types, attrs, &node.types);
                         let compute = def.semantics.lower(&mut cx);
                         let compute = compute.unwrap_or_else(|| panic!("`{}` has no lowering", def.name));
-                        for (stage, ty) in compute.stages.iter().rev().zip(node.types.iter().rev()) {
-                            assert_eq!(&stage.ty(), ty, "the stages of `{}` have another type", def.name);
+                        match compute {
+                            Compute::Stages(stages) => {
+                                for (stage, ty) in stages.iter().rev().zip(node.types.iter().rev()) {
+                                    assert_eq!(
+                                        &stage.ty(),
+                                        ty,
+                                        "the stages of `{}` have another type",
+                                        def.name
+                                    );
+                                }
+                                run_stages(&stages, node.types.len(), &tensors, sizes)
+                            }
+                            Compute::Loops(loops) => run_loops(loops, &types, &node.types, &tensors, sizes),
                         }
-                        run_stages(&compute, node.types.len(), &tensors, sizes)
                     }
                 }
             }

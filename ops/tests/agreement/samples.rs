@@ -132,6 +132,21 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
                 s.add_tensors(op, &[is("to", to)], &[special(F32, 0)]);
             }
         }
+        "bitcast" => {
+            for (from, to) in [
+                (F32, I32),
+                (I32, F32),
+                (F16, BF16),
+                (I64, F64),
+                (I8, U8),
+                (F16, F16),
+                (Bool, U8),
+                (I8, Bool),
+            ] {
+                s.add(op, &[is("to", to)], &[(from, "n 3")]);
+            }
+            s.add_tensors(op, &[is("to", I32)], &[special(F32, 0)]);
+        }
         "clip" => {
             s.add(op, &[], &[(F32, "n 3"), (F32, ""), (F32, "")]);
             s.add(op, &[], &[(I8, "n 3"), (I8, ""), (I8, "")]);
@@ -252,6 +267,76 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             let at = Tensor::from_i64(&[5], &[-1, 2, 0, -3, 1]);
             s.add_tensors(op, &[], &[tensor(F32, &[3, 2], 9), at]);
         }
+        "gather_elements" => {
+            s.add(op, &[is("axis", 0i64)], &[(F32, "n 3"), (I64, "m 3")]);
+            s.add(op, &[is("axis", -1i64)], &[(F16, "n 4 5"), (I32, "n 2 m")]);
+            s.add(op, &[is("axis", 1i64)], &[(Bool, "3 n"), (I64, "2 m")]);
+            s.add(op, &[is("axis", 0i64)], &[(I64, "0"), (I64, "3")]);
+            let at = Tensor::from_i64(&[6], &[-1, 2, 0, -3, 1, 7]);
+            s.add_tensors(op, &[], &[tensor(I64, &[3], 9), at]);
+        }
+        "gather_nd" => {
+            let of = |batch: i64| [is("batch_dims", batch)];
+            s.add(op, &of(0), &[(F32, "n 3"), (I64, "m 1")]);
+            s.add(op, &of(0), &[(F32, "4 n 2"), (I32, "3 m 2")]);
+            s.add(op, &of(1), &[(F16, "n 4 5"), (I64, "n m 2")]);
+            s.add(op, &of(2), &[(U8, "n m 3 2"), (I64, "n m 1")]);
+            s.add(op, &of(0), &[(F32, "2 3"), (I64, "2")]);
+            s.add(op, &of(0), &[(F32, "n"), (I64, "3 0")]);
+            let at = Tensor::from_i64(&[3, 2], &[-1, 1, 5, -9, 0, 0]);
+            s.add_tensors(op, &of(0), &[tensor(I64, &[3, 2], 9), at]);
+        }
+        "arg_max" | "arg_min" => {
+            for (keep, last) in [(true, false), (false, true), (false, false)] {
+                let of = |axis: i64| [is("axis", axis), is("keep_dims", keep), is("last", last)];
+                s.add(op, &of(1), &[(F32, "n m 3")]);
+                s.add(op, &of(-1), &[(F16, "n 5")]);
+                for dtype in [F64, I32, I64, U8, U64] {
+                    s.add(op, &of(0), &[(dtype, "7 n")]);
+                }
+                for shift in [0, 1] {
+                    s.add_tensors(op, &of(1), &[special_in(&[11, 11], F32, shift)]);
+                }
+                s.add_tensors(op, &of(0), &[Tensor::splat(Scalar::f32(f32::NEG_INFINITY), &[3])]);
+                s.add_tensors(op, &of(0), &[Tensor::from_i64(&[3], &[i64::MAX, i64::MIN, i64::MAX])]);
+                s.add(op, &of(0), &[(F32, "0 2")]);
+            }
+        }
+        "einsum" => {
+            let of = |equation: &str| [is("equation", equation.to_owned())];
+            let two = |s: &mut Samples, equation: &str, a: &str, b: &str| {
+                s.add(op, &of(equation), &[(F32, a), (F32, b)]);
+            };
+            two(s, "ij,jk->ik", "n k", "k m");
+            two(s, "bik,bjk->bij", "n 3 m", "n 4 m");
+            two(s, "bqhd,bkhd->bhqk", "2 n 3 m", "2 k 3 m");
+            two(s, "ij,kl->lkji", "n 2", "m 3");
+            two(s, "i,i", "n", "n");
+            two(s, "ij,ij->i", "n m", "n m");
+            two(s, "abcd,bd->ac", "2 n 3 m", "n m");
+            two(s, "...ij,...jk", "n 1 2 3", "4 3 m");
+            two(s, "ij,jk->ik", "n 1", "k m");
+            two(s, "i...,...->i...", "n m", "m");
+            for equation in ["ii", "ii->i", "...ii->...i"] {
+                s.add(op, &of(equation), &[(F32, "n n")]);
+            }
+            for (equation, shape) in
+                [("ij->ji", "n m"), ("ij->", "n m"), ("...j", "n 2 3"), ("", ""), ("aba->ba", "n m n")]
+            {
+                s.add(op, &of(equation), &[(F32, shape)]);
+            }
+            s.add(op, &of("ijk,kl,lm->im"), &[(F64, "n 2 3"), (F64, "3 k"), (F64, "k m")]);
+            s.add(op, &of(",i,ij->j"), &[(I32, ""), (I32, "n"), (I32, "n m")]);
+            s.add(op, &of("ab,bc->ac"), &[(F16, "n 3"), (F16, "3 m")]);
+        }
+        "rotary_embedding" => {
+            for interleaved in [false, true] {
+                let attrs = [is("interleaved", interleaved)];
+                s.add(op, &attrs, &[(F32, "n 2 m 8"), (F32, "n 1 m 4"), (F32, "n 1 m 4")]);
+                s.add(op, &attrs, &[(F16, "n m 8"), (F16, "n m 3"), (F16, "n m 3")]);
+                s.add(op, &attrs, &[(F32, "4"), (F32, "2"), (F32, "2")]);
+            }
+        }
         "pad" => {
             let of = |low: &[i64], high: &[i64]| [is("low", numbers(low)), is("high", numbers(high))];
             s.add(op, &of(&[1, 2], &[0, 3]), &[(F32, "n 3"), (F32, "")]);
@@ -282,6 +367,87 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             s.add(op, &[], &[(F32, "n 3 m")]);
             s.add(op, &[], &[(F32, "")]);
             s.add(op, &[], &[(Bool, "n")]);
+        }
+        "topk" => {
+            let of = |axis: i64, k: &str, largest: bool| {
+                [is("axis", axis), is("k", Dim::parse(k).expect("a size")), is("largest", largest)]
+            };
+            for dtype in DType::ALL {
+                s.add(op, &of(-1, "3", dtype != F32), &[(dtype, "n 5")]);
+            }
+            for largest in [true, false] {
+                s.add(op, &of(0, "n", largest), &[(F32, "n m")]);
+                s.add(op, &of(1, "min(n, 2)", largest), &[(I64, "2 n 3")]);
+                s.add(op, &of(0, "0", largest), &[(F32, "n")]);
+                s.add_tensors(op, &of(1, "11", largest), &[special_in(&[11, 11], F32, 0)]);
+                s.add_tensors(op, &of(0, "70", largest), &[special_in(&[121], F16, 0)]);
+            }
+        }
+        "cumsum" | "cumprod" => {
+            for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+                let of = |axis: i64| [is("axis", axis), is("exclusive", exclusive), is("reverse", reverse)];
+                s.add(op, &of(0), &[(F32, "n 3")]);
+                s.add(op, &of(-1), &[(F32, "n m")]);
+                s.add(op, &of(1), &[(F64, "2 n m")]);
+                for dtype in [F16, BF16, I32, I64, U8, U64] {
+                    s.add(op, &of(0), &[(dtype, "5")]);
+                }
+                s.add_tensors(op, &of(1), &[special_in(&[11, 11], F32, 0)]);
+            }
+        }
+        "scatter_elements" => {
+            let indices = |shape: &[usize]| tensor(I64, shape, 7);
+            for reduction in ["none", "add", "mul", "max", "min"] {
+                let of = |axis: i64| [is("axis", axis), is("reduction", reduction.to_owned())];
+                for dtype in [F32, F16, I32, U8] {
+                    // Indices out of range, from the end, and several times the same.
+                    let x = tensor(dtype, &[7, 3], 1);
+                    let updates = tensor(dtype, &[9, 2], 3);
+                    s.add_tensors(op, &of(0), &[x.clone(), indices(&[9, 2]), updates]);
+                    s.add_tensors(op, &of(-1), &[x, indices(&[4, 9]), tensor(dtype, &[4, 9], 3)]);
+                }
+                s.add(op, &of(1), &[(F32, "n 5"), (I32, "m 4"), (F32, "m 4")]);
+                s.add(op, &of(1), &[(F32, "n 0"), (I64, "n 2"), (F32, "n 2")]);
+                s.add(op, &of(0), &[(I64, "5"), (I64, "n"), (I64, "n")]);
+            }
+            s.add(op, &[], &[(Bool, "8 n"), (I64, "3 n"), (Bool, "3 n")]);
+        }
+        "scatter_nd" => {
+            for reduction in ["none", "add", "mul", "max", "min"] {
+                let of = [is("reduction", reduction.to_owned())];
+                s.add(op, &of, &[(F32, "9 n"), (I64, "m 1"), (F32, "m n")]);
+                s.add(op, &of, &[(F16, "9 8 2"), (I32, "m 5 2"), (F16, "m 5 2")]);
+                s.add(op, &of, &[(I64, "9"), (I64, "n 1"), (I64, "n")]);
+                s.add(op, &of, &[(I32, "n 3"), (I64, "2 0"), (I32, "2 n 3")]);
+            }
+            s.add(op, &[], &[(F32, "n m 7"), (I64, "4 2"), (F32, "4 7")]);
+            s.add(op, &[], &[(Bool, "8"), (I64, "1"), (Bool, "")]);
+            s.add(op, &[], &[(F32, ""), (I64, "0"), (F32, "")]);
+        }
+        "nonzero" => {
+            for dtype in DType::ALL {
+                s.add(op, &[], &[(dtype, "n 5")]);
+            }
+            s.add(op, &[], &[(I8, "")]);
+            s.add(op, &[], &[(I8, "n 2 m")]);
+            s.add_tensors(op, &[], &[special(F32, 0)]);
+        }
+        "unique" => {
+            for sorted in [true, false] {
+                let of = |axis: &[i64]| [is("axis", axis.to_vec()), is("sorted", sorted)];
+                for dtype in DType::ALL {
+                    s.add(op, &of(&[]), &[(dtype, "n 9")]);
+                    s.add(op, &of(&[0]), &[(dtype, "15")]);
+                }
+                for axis in [0, 1, -1] {
+                    s.add(op, &of(&[axis]), &[(Bool, "n 3 m")]);
+                    s.add(op, &of(&[axis]), &[(I8, "n 1 1")]);
+                    s.add(op, &of(&[axis]), &[(Bool, "7 2")]);
+                }
+                s.add(op, &of(&[]), &[(F32, "")]);
+                s.add_tensors(op, &of(&[]), &[special(F32, 0)]);
+                s.add_tensors(op, &of(&[1]), &[special_in(&[11, 11], F32, 0)]);
+            }
         }
         "size" => s.add(op, &[is("value", 7i64)], &[]),
         "softmax" | "log_softmax" | "lp_norm" => {
@@ -342,6 +508,8 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
                 s.add_tensors(op, &of(&[2], &[1], &[1], &[1], &[1]), &[row]);
             }
         }
+        // Steps around kernels, and nested graphs: `tests/control.rs` is their suite.
+        "as_size" | "if" | "loop" => {}
         _ => elementwise(op, s),
     }
     all.0

@@ -1,8 +1,6 @@
 //! Removes every node from which no output can be reached.
 
-use std::collections::BTreeSet;
-
-use ir::{At, Graph, NodeId};
+use ir::{At, Graph};
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
@@ -16,13 +14,7 @@ impl GraphPass for Dce {
     }
 
     fn run(&self, graph: &mut Graph, _: &Cx) -> Result<Changed, At<PassError>> {
-        let mut live = BTreeSet::new();
-        let mut todo: Vec<NodeId> = graph.outputs().iter().map(|value| value.node).collect();
-        while let Some(node) = todo.pop() {
-            if live.insert(node) {
-                todo.extend(graph.operands(node).iter().map(|value| value.node));
-            }
-        }
+        let live = graph.needed(graph.roots());
         let removed = graph.retain(|node| live.contains(&node));
         Ok(Changed(removed > 0))
     }

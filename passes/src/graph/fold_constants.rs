@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use ir::graph::{Kind, KnownSizes, Value};
+use ir::graph::{Kind, KnownSizes, SizeValues, Value};
 use ir::op::Eval;
 use ir::scalar::Scalar;
 use ir::{At, Graph, NodeId, Tensor, Weight};
@@ -84,7 +84,8 @@ impl FoldConstants {
             return Ok(None);
         }
         let tensors: Vec<Tensor> = weights.iter().map(|weight| weight.tensor()).collect();
-        let cx = Eval { operands: &tensors.iter().collect::<Vec<_>>(), attrs };
+        let sizes = SizeValues::new();
+        let cx = Eval { operands: &tensors.iter().collect::<Vec<_>>(), attrs, sizes: &sizes };
         match def.semantics.eval(&cx) {
             Ok(results) => Ok(Some(results)),
             Err(error) => Err(graph.at(id, PassError::from(error))),

@@ -60,7 +60,7 @@ fn block(stmts: &[Stmt], names: &mut usize) -> Vec<Stmt> {
                 at: at.iter().map(|i| cx.expr(i, &always())).collect(),
                 value: cx.expr(value, &always()),
             },
-            Stmt::Alloc { .. } => stmt.clone(),
+            Stmt::Alloc { .. } | Stmt::Sort(_) => stmt.clone(),
             Stmt::Gemm(gemm) => {
                 let mut gemm = (**gemm).clone();
                 gemm.body = block(&gemm.body, cx.names);

@@ -8,7 +8,7 @@ pub mod to_loops;
 pub mod to_stages;
 
 pub use fuse::Fuse;
-pub use plan_memory::{PlanMemory, live_peak};
+pub use plan_memory::{PlanMemory, host_bytes, live_peak, room};
 pub use share_kernels::ShareKernels;
 pub use to_loops::ToLoops;
 pub use to_stages::ToStages;

@@ -4,11 +4,14 @@
 //! multiples of one expression (the batch, say), places are chosen as for numbers; otherwise buffers share slots as
 //! large as the largest of them. Offsets are multiples of 64 bytes.
 
-use std::collections::BTreeMap;
+mod reserve;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::dim::Ranges;
-use ir::program::{Arg, Entry, Program, Space};
-use ir::{At, Dim};
+use ir::kernel::Kernel;
+use ir::program::{Buffer, Entry, Life, Program, Space, Step};
+use ir::{At, Dim, Symbol};
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, ProgramPass};
@@ -26,37 +29,10 @@ impl ProgramPass for PlanMemory {
 
     fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
         for entry in &mut program.entries {
-            plan(entry);
+            plan(entry, &program.kernels);
         }
         Ok(Changed(true))
     }
-}
-
-/// A buffer's first and last step.
-#[derive(Debug, Clone, Copy)]
-struct Life {
-    first: usize,
-    last: usize,
-}
-
-impl Life {
-    fn meets(self, other: Life) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-}
-
-fn lives(entry: &Entry) -> BTreeMap<usize, Life> {
-    let mut lives: BTreeMap<usize, Life> = BTreeMap::new();
-    for (at, step) in entry.steps.iter().enumerate() {
-        for arg in &step.args {
-            if let Arg::Buffer(buffer) = arg
-                && entry.buffers[*buffer].space == Space::Arena
-            {
-                lives.entry(*buffer).or_insert(Life { first: at, last: at }).last = at;
-            }
-        }
-    }
-    lives
 }
 
 /// The size of a buffer, rounded up to whole cache lines.
@@ -90,35 +66,140 @@ fn common_unit(sizes: &[Dim]) -> Option<(Dim, Vec<i64>)> {
     Some((unit, factors))
 }
 
-fn plan(entry: &mut Entry) {
-    let lives = lives(entry);
-    let order: Vec<usize> = lives.keys().copied().collect();
-    let sizes: Vec<Dim> = order.iter().map(|&b| entry.buffers[b].ty.bytes()).collect();
+fn plan(entry: &mut Entry, kernels: &[Kernel]) {
+    let lives = entry.lives();
+    let late = Late::of(entry);
+    let mut growing = Vec::new();
+    let mut arena_buffers = BTreeMap::new();
+    for (&buffer, &life) in &lives {
+        let Buffer { ty, space, .. } = &entry.buffers[buffer];
+        if *space != Space::Arena {
+            continue;
+        }
+        match late.bound(&ty.bytes()) {
+            Some(bytes) => {
+                arena_buffers.insert(buffer, (life, bytes));
+            }
+            None => growing.push((buffer, life)),
+        }
+    }
+    let order: Vec<usize> = arena_buffers.keys().copied().collect();
+    let sizes: Vec<Dim> = arena_buffers.values().map(|(_, bytes)| bytes.clone()).collect();
     let arena = match common_unit(&sizes) {
         Some((unit, factors)) => {
-            let spans: Vec<Life> = order.iter().map(|b| lives[b]).collect();
+            let spans: Vec<Life> = arena_buffers.values().map(|(life, _)| *life).collect();
             let (offsets, total) = place(&spans, &factors);
             for (&buffer, offset) in order.iter().zip(offsets) {
                 entry.buffers[buffer].offset = Some(Dim::constant(offset) * unit.clone());
             }
             Dim::constant(total) * unit
         }
-        None => share_slots(entry, &lives),
+        None => share_slots(entry, &arena_buffers),
     };
-    let mut state = Dim::constant(0);
+    share_growing(entry, growing);
+    let (mut state, mut host) = (Dim::constant(0), Dim::constant(0));
     for buffer in &mut entry.buffers {
-        match buffer.space {
-            Space::State => {
-                buffer.offset = Some(state.clone());
-                state = state + padded(&buffer.ty.bytes());
-            }
+        let end = match buffer.space {
+            Space::State => &mut state,
+            Space::Host => &mut host,
             // Nobody uses it: it takes no room.
             Space::Arena => {
                 buffer.offset.get_or_insert_with(|| Dim::constant(0));
+                continue;
             }
-        }
+            Space::Growing(_) => continue,
+        };
+        buffer.offset = Some(end.clone());
+        *end = end.clone() + padded(&buffer.ty.bytes());
     }
     entry.arena = Some(arena);
+    reserve::reserve(entry, kernels);
+}
+
+/// The room that each buffer needs, in sizes that are known before the steps run; that of one that grows in all sizes.
+pub fn room(entry: &Entry) -> Vec<Dim> {
+    let late = Late::of(entry);
+    let bytes = entry.buffers.iter().map(|buffer| buffer.ty.bytes());
+    bytes.map(|bytes| late.bound(&bytes).unwrap_or(bytes)).collect()
+}
+
+/// Bytes of the memory for the steps that run before the arena is laid out.
+pub fn host_bytes(entry: &Entry) -> Dim {
+    let own = entry.buffers.iter().filter(|buffer| buffer.space == Space::Host);
+    own.map(|buffer| padded(&buffer.ty.bytes())).sum()
+}
+
+/// Sizes that are decided while the steps run, after the arena was laid out.
+struct Late {
+    symbols: BTreeSet<Symbol>,
+    /// What some of them do not exceed, in sizes that are known before.
+    bounds: BTreeMap<Symbol, Dim>,
+}
+
+impl Late {
+    fn of(entry: &Entry) -> Late {
+        let mut late = Late { symbols: BTreeSet::new(), bounds: BTreeMap::new() };
+        Step::walk(&entry.steps, &mut |step| late.symbols.extend(step.decides().into_iter().cloned()));
+        let mut loose = BTreeSet::new();
+        Step::walk(&entry.steps, &mut |step| {
+            let mut bounded = |symbol: &Symbol, bound: Option<Dim>| match bound.and_then(|b| late.bound(&b)) {
+                Some(bound) if !late.bounds.contains_key(symbol) => {
+                    late.bounds.insert(symbol.clone(), bound);
+                }
+                _ => {
+                    loose.insert(symbol.clone());
+                }
+            };
+            match step {
+                Step::Measure(measure) => bounded(&measure.symbol, measure.bound.clone()),
+                Step::Set(sizes) => sizes.iter().for_each(|(symbol, _)| bounded(symbol, None)),
+                Step::Loop(each) => {
+                    bounded(&each.index, each.count.clone());
+                    each.trips.iter().for_each(|trips| bounded(trips, each.count.clone()));
+                }
+                _ => {}
+            }
+        });
+        // What is decided in several places is bounded by none of them.
+        late.bounds.retain(|symbol, _| !loose.contains(symbol));
+        late
+    }
+
+    /// Is it known only while the steps run?
+    fn is_late(&self, dim: &Dim) -> bool {
+        let mut found = false;
+        dim.for_each_symbol(&mut |symbol| found |= self.symbols.contains(symbol));
+        found
+    }
+
+    /// Something that `dim` does not exceed, in sizes that are known before the steps run; `dim` itself, if it is.
+    fn bound(&self, dim: &Dim) -> Option<Dim> {
+        if !self.is_late(dim) {
+            return Some(dim.clone());
+        }
+        let mut known = true;
+        dim.for_each_symbol(&mut |symbol| {
+            known &= !self.symbols.contains(symbol) || self.bounds.contains_key(symbol);
+        });
+        (known && dim.grows_with_all()).then(|| dim.substitute(&|symbol| self.bounds.get(symbol).cloned()))
+    }
+}
+
+/// Memory for what nothing bounds: one after the other in the same.
+fn share_growing(entry: &mut Entry, mut growing: Vec<(usize, Life)>) {
+    growing.sort_by_key(|(buffer, life)| (life.first, *buffer));
+    let mut free_after: Vec<usize> = Vec::new();
+    for (buffer, life) in growing {
+        let slot = match free_after.iter().position(|&last| last < life.first) {
+            Some(slot) => slot,
+            None => {
+                free_after.push(0);
+                free_after.len() - 1
+            }
+        };
+        free_after[slot] = life.last;
+        entry.buffers[buffer].space = Space::Growing(slot);
+    }
 }
 
 /// Offsets for spans of numeric sizes: the largest first, each at the lowest gap among those that it meets.
@@ -146,7 +227,7 @@ fn place(spans: &[Life], sizes: &[i64]) -> (Vec<i64>, i64) {
 }
 
 /// Slots for sizes that cannot be compared as numbers: each as large as the largest buffer that it holds.
-fn share_slots(entry: &mut Entry, lives: &BTreeMap<usize, Life>) -> Dim {
+fn share_slots(entry: &mut Entry, buffers: &BTreeMap<usize, (Life, Dim)>) -> Dim {
     struct Slot {
         size: Dim,
         free_after: usize,
@@ -154,10 +235,10 @@ fn share_slots(entry: &mut Entry, lives: &BTreeMap<usize, Life>) -> Dim {
     }
     let ranges = Ranges::new();
     let mut slots: Vec<Slot> = Vec::new();
-    let mut order: Vec<(usize, Life)> = lives.iter().map(|(&b, &life)| (b, life)).collect();
-    order.sort_by_key(|(buffer, life)| (life.first, *buffer));
-    for (buffer, life) in order {
-        let size = padded(&entry.buffers[buffer].ty.bytes());
+    let mut order: Vec<(usize, &(Life, Dim))> = buffers.iter().map(|(&b, of)| (b, of)).collect();
+    order.sort_by_key(|(buffer, (life, _))| (life.first, *buffer));
+    for (buffer, (life, bytes)) in order {
+        let size = padded(bytes);
         let free: Vec<usize> = (0..slots.len()).filter(|&s| slots[s].free_after < life.first).collect();
         let at_least = |a: &Dim, b: &Dim| ranges.is_nonnegative(&(a.clone() - b.clone()));
         // One that is large enough, or else one that is known to be smaller, or else any.
@@ -196,13 +277,20 @@ fn share_slots(entry: &mut Entry, lives: &BTreeMap<usize, Life>) -> Dim {
 /// The largest sum of sizes of buffers that live at the same time, in bytes, for given values of the symbols: what
 /// no plan can go below. `None` where a size has no value.
 pub fn live_peak(entry: &Entry, lookup: &dyn Fn(&ir::Symbol) -> Option<i64>) -> Option<i64> {
-    let lives = lives(entry);
+    let lives = entry.lives();
+    let late = Late::of(entry);
+    let end = lives.values().map(|life| life.last + 1).max().unwrap_or(0);
     let mut peak = 0;
-    for at in 0..entry.steps.len() {
+    for at in 0..end {
         let mut live = 0;
         for (&buffer, life) in &lives {
-            if life.first <= at && at <= life.last {
-                live += entry.buffers[buffer].ty.bytes().eval(lookup)?;
+            let Buffer { ty, space, .. } = &entry.buffers[buffer];
+            let bytes = late.bound(&ty.bytes()).filter(|_| *space == Space::Arena);
+            if let Some(bytes) = bytes
+                && life.first <= at
+                && at <= life.last
+            {
+                live += bytes.eval(lookup)?;
             }
         }
         peak = peak.max(live);

@@ -36,8 +36,8 @@ impl ProgramPass for ShareKernels {
             place.push(at);
         }
         program.kernels = kept;
-        for step in program.entries.iter_mut().flat_map(|entry| &mut entry.steps) {
-            step.kernel = place[step.kernel];
+        for entry in &mut program.entries {
+            entry.for_each_call_mut(&mut |call| call.kernel = place[call.kernel]);
         }
         Ok(Changed(program.kernels.len() < before))
     }
@@ -70,7 +70,8 @@ fn anonymous(kernel: &Kernel) -> Kernel {
         ),
     };
     let numbered = (0..kernel.sizes.len()).map(|i| Symbol::new(format!("size{i}"))).collect();
-    Kernel { name: Symbol::new(""), kind: kernel.kind, sizes: numbered, params, body }
+    let given = kernel.given.iter().map(|condition| condition.substitute(&with)).collect();
+    Kernel { name: Symbol::new(""), kind: kernel.kind, sizes: numbered, given, params, body }
 }
 
 /// A block with axes and sizes replaced through `with`.
@@ -102,7 +103,7 @@ fn map_stmt(stmt: &Stmt, expr: &dyn Fn(&Expr) -> Expr, dim: &dyn Fn(&Dim) -> Dim
         Stmt::Store { target, at, value } => {
             Stmt::Store { target: target.clone(), at: at.iter().map(expr).collect(), value: expr(value) }
         }
-        Stmt::Alloc { .. } => stmt.clone(),
+        Stmt::Alloc { .. } | Stmt::Sort(_) => stmt.clone(),
         Stmt::Gemm(gemm) => {
             let mut gemm = (**gemm).clone();
             for (_, extent) in [&mut gemm.row, &mut gemm.col, &mut gemm.depth] {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ir::dim::Symbol;
 use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Param, Reduce, Stage, Stmt};
-use ir::program::{Arg, Buffer, Program, Space};
+use ir::program::{Arg, Buffer, Entry, Program, Space};
 use ir::scalar::Binary;
 use ir::{At, DType, Dim};
 
@@ -42,20 +42,36 @@ impl ProgramPass for ToLoops {
 
 /// Adds scratch parameters to a kernel, and buffers for them to each of its steps.
 pub(crate) fn add_scratch(program: &mut Program, kernel: usize, scratch: &[Param]) {
+    let sizes = &program.kernels[kernel].sizes;
     for entry in &mut program.entries {
-        for step in entry.steps.iter_mut().filter(|step| step.kernel == kernel) {
-            let bound: BTreeMap<&Symbol, &Dim> =
-                program.kernels[kernel].sizes.iter().zip(&step.sizes).collect();
+        let mut buffers = std::mem::take(&mut entry.buffers);
+        let host = host_calls(entry);
+        let mut number = 0;
+        entry.for_each_call_mut(&mut |call| {
+            number += 1;
+            if call.kernel != kernel {
+                return;
+            }
+            let space = if number <= host { Space::Host } else { Space::Arena };
+            let bound: BTreeMap<&Symbol, &Dim> = sizes.iter().zip(&call.sizes).collect();
             for param in scratch {
-                let name = Names::of(entry.buffers.iter().map(|b| b.name.name())).fresh("scratch", "b");
+                let name = Names::of(buffers.iter().map(|b| b.name.name())).fresh("scratch", "b");
                 let name = Symbol::new(name);
                 let ty = param.ty.substitute(&|s| bound.get(s).map(|&d| d.clone()));
-                step.args.push(Arg::Buffer(entry.buffers.len()));
-                entry.buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
+                call.args.push(Arg::Buffer(buffers.len()));
+                buffers.push(Buffer { name, ty, space, offset: None });
             }
-        }
+        });
+        entry.buffers = buffers;
     }
     program.kernels[kernel].params.extend_from_slice(scratch);
+}
+
+/// How many calls run before the arena is laid out: the first ones.
+fn host_calls(entry: &Entry) -> usize {
+    let mut count = 0;
+    ir::program::for_each_call(&entry.host, &mut |_| count += 1);
+    count
 }
 
 /// Where the elements of a stage go.

@@ -1,22 +1,30 @@
-//! Lowers a graph to a program with one kernel for each op, in the stage form.
+//! Lowers a graph to a program with one kernel for each op, in the stage form; ops that no expression states are loops
+//! from the start.
 //!
 //! Constants of one element become part of the expressions; larger ones become weights of the program. A value
 //! that is an output of the graph is computed in place; an output that is an input, a weight, or a second name for
-//! another output gets a kernel that copies.
+//! another output gets a kernel that copies. Control flow becomes steps around the steps of its bodies (`flow`); what
+//! decides sizes from small inputs alone runs first (`host`).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod flow;
+mod host;
 
-use ir::dim::Symbol;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ir::attr::Attrs;
+use ir::dim::{Condition, Ranges, Symbol};
 use ir::graph::{Kind, Value};
-use ir::kernel::lower::{Compute, Lower};
-use ir::kernel::{Access, Body, Expr, Kernel, Param, Stage};
-use ir::program::{Arg, Buffer, Entry, Layout, PackedWeight, Port, Program, Space, Step};
-use ir::{At, Dim, Graph, NodeId, Origin, Scalar, TensorType};
+use ir::kernel::lower::{Compute, Loops, Lower};
+use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, KernelKind, Param, Stage, Stmt};
+use ir::op::{Flow, Infer, Requirement};
+use ir::program::{Arg, Buffer, Call, Entry, Layout, PackedWeight, Port, Program, Require, Space, Step};
+use ir::{At, Dim, Graph, NodeId, Origin, Scalar, TensorType, Weight};
 
 use crate::error::PassError;
 use crate::kernel::classify;
-use crate::lower::Names;
+use crate::lower::{Names, any_expr};
 use crate::pass::{About, Cx, LowerPass};
+use flow::flow_sizes;
 
 /// See the [module](self).
 pub struct ToStages;
@@ -28,28 +36,17 @@ impl LowerPass for ToStages {
 
     fn run(&self, graph: &Graph, _: &Cx) -> Result<Program, Vec<At<PassError>>> {
         let graph = &with_free_axis_names(graph).map_err(|at| vec![at])?;
-        let mut lowering = Lowering::new(graph);
-        let mut problems = Vec::new();
-        for id in graph.order() {
-            if let Err(error) = lowering.node(id) {
-                problems.push(graph.at(id, error));
-            }
-        }
-        if problems.is_empty() {
-            lowering.copy_outputs();
-            Ok(lowering.program())
-        } else {
-            Err(problems)
-        }
+        let mut shared = Shared::new(graph);
+        let mut lowering = Lowering::new(graph, &mut shared, Vec::new());
+        lowering.entry();
+        let problems = lowering.problems;
+        if problems.is_empty() { Ok(shared.program(graph.name())) } else { Err(problems) }
     }
 }
 
 /// The graph with those sizes renamed that are called like the axes of kernels (`i0`, `k1`, …).
 fn with_free_axis_names(graph: &Graph) -> Result<Graph, At<PassError>> {
-    let is_axis = |symbol: &Symbol| {
-        let number = symbol.name().strip_prefix(['i', 'k', 'a']);
-        number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let is_axis = |symbol: &Symbol| !symbol.is_free_for_sizes();
     let mut graph = graph.clone();
     if graph.symbols().iter().any(is_axis) {
         let with = |symbol: &Symbol| is_axis(symbol).then(|| Dim::symbol(format!("size_{symbol}")));
@@ -58,21 +55,44 @@ fn with_free_axis_names(graph: &Graph) -> Result<Graph, At<PassError>> {
     Ok(graph)
 }
 
-struct Lowering<'a> {
-    graph: &'a Graph,
+/// What all graphs of a program share.
+struct Shared {
+    /// Every size that has a value somewhere.
     symbols: BTreeSet<Symbol>,
-    places: BTreeMap<Value, Arg>,
-    /// Constants of one element, put into the expressions that use them.
-    scalars: BTreeMap<Value, Scalar>,
     weights: Vec<PackedWeight>,
+    /// Where a weight is, by its contents.
+    stored: HashMap<Weight, usize>,
     kernels: Vec<Kernel>,
     entry: Entry,
     /// Names of kernels and of weights.
     names: [Names; 2],
 }
 
-impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph) -> Self {
+/// What a kernel is made of, and what it is called with.
+struct Made {
+    kind: KernelKind,
+    params: Vec<Param>,
+    args: Vec<Arg>,
+    body: Body,
+}
+
+/// One graph on its way: the outermost, or a body.
+struct Lowering<'a, 's> {
+    graph: &'a Graph,
+    shared: &'s mut Shared,
+    places: BTreeMap<Value, Arg>,
+    /// Constants of one element, put into the expressions that use them.
+    scalars: BTreeMap<Value, Scalar>,
+    steps: Vec<Step>,
+    /// What was required so far: these are not negative.
+    facts: Vec<Dim>,
+    /// Where results of this space go: that of the steps around.
+    space: Space,
+    problems: Vec<At<PassError>>,
+}
+
+impl Shared {
+    fn new(graph: &Graph) -> Shared {
         let port = |name: &str, ty: &TensorType| Port { name: name.to_owned(), ty: ty.clone() };
         let inputs: Vec<Port> =
             graph.inputs().iter().map(|&id| port(graph.input_name(id), &graph.node(id).types[0])).collect();
@@ -87,42 +107,103 @@ impl<'a> Lowering<'a> {
             inputs,
             outputs,
             buffers: Vec::new(),
+            host: Vec::new(),
             steps: Vec::new(),
             arena: None,
         };
-        let mut lowering = Lowering {
-            graph,
+        Shared {
             symbols: graph.symbols().into_iter().collect(),
-            places: BTreeMap::new(),
-            scalars: BTreeMap::new(),
             weights: Vec::new(),
+            stored: HashMap::new(),
             kernels: Vec::new(),
             entry,
             names: Default::default(),
-        };
-        for (i, &id) in graph.inputs().iter().enumerate() {
-            lowering.places.insert(id.into(), Arg::Input(i));
         }
-        // Where an op computes an output, it writes there.
-        for (i, value) in graph.outputs().into_iter().enumerate() {
-            if graph.node(value.node).op().is_some() {
-                lowering.places.entry(value).or_insert(Arg::Output(i));
-            }
-        }
-        lowering
     }
 
-    fn node(&mut self, id: NodeId) -> Result<(), PassError> {
+    /// Memory for a value of this type.
+    fn buffer(&mut self, ty: TensorType, space: Space) -> Arg {
+        let buffers = &mut self.entry.buffers;
+        let name = Symbol::new(format!("b{}", buffers.len()));
+        buffers.push(Buffer { name, ty, space, offset: None });
+        Arg::Buffer(buffers.len() - 1)
+    }
+
+    /// A size that no other is called like.
+    fn fresh_symbol(&mut self, wanted: &Symbol) -> Symbol {
+        let mut numbered = (1..).map(|n| Symbol::new(format!("{wanted}.{n}")));
+        let symbol = numbered.find(|symbol| !self.symbols.contains(symbol));
+        let symbol = symbol.expect("there are enough numbers");
+        self.symbols.insert(symbol.clone());
+        symbol
+    }
+
+    fn program(self, name: &str) -> Program {
+        let mut program = Program {
+            name: name.to_owned(),
+            weights: self.weights,
+            kernels: self.kernels,
+            entries: vec![self.entry],
+        };
+        drop_unused_weights(&mut program);
+        program
+    }
+}
+
+impl<'a, 's> Lowering<'a, 's> {
+    fn new(graph: &'a Graph, shared: &'s mut Shared, facts: Vec<Dim>) -> Self {
+        Lowering {
+            graph,
+            shared,
+            places: BTreeMap::new(),
+            scalars: BTreeMap::new(),
+            steps: Vec::new(),
+            facts,
+            space: Space::Arena,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The outermost graph.
+    fn entry(&mut self) {
+        let host = host::nodes(self.graph);
+        for (i, &id) in self.graph.inputs().iter().enumerate() {
+            self.places.insert(id.into(), Arg::Input(i));
+        }
+        // Where an op computes an output, it writes there.
+        for (i, value) in self.graph.outputs().into_iter().enumerate() {
+            let is_size = matches!(self.graph.flow(value.node), Some(Flow::Size { .. }));
+            if self.graph.node(value.node).op().is_some() && !is_size && !host.contains(&value.node) {
+                self.places.entry(value).or_insert(Arg::Output(i));
+            }
+        }
+        let order = self.graph.order();
+        self.space = Space::Host;
+        order.iter().filter(|id| host.contains(id)).for_each(|&id| self.node(id));
+        self.shared.entry.host = std::mem::take(&mut self.steps);
+        self.space = Space::Arena;
+        order.iter().filter(|id| !host.contains(id)).for_each(|&id| self.node(id));
+        if self.problems.is_empty() {
+            self.copy_outputs();
+        }
+        self.shared.entry.steps = std::mem::take(&mut self.steps);
+    }
+
+    fn node(&mut self, id: NodeId) {
+        if let Err(error) = self.lower(id) {
+            self.problems.push(self.graph.at(id, error));
+        }
+    }
+
+    fn lower(&mut self, id: NodeId) -> Result<(), PassError> {
         let node = self.graph.node(id);
         match &node.kind {
             Kind::Input(_) => Ok(()),
-            Kind::Weight(weight) if weight.elements() == 1 => {
-                self.scalars.insert(id.into(), Scalar::read(weight.dtype(), weight.bytes()));
-                // Somebody may still want it in memory: an output, or a data-dependent load.
-                self.weight(id.into(), weight.clone());
-                Ok(())
-            }
             Kind::Weight(weight) => {
+                if weight.elements() == 1 {
+                    // Somebody may still want it in memory: an output, or a data-dependent load.
+                    self.scalars.insert(id.into(), Scalar::read(weight.dtype(), weight.bytes()));
+                }
                 self.weight(id.into(), weight.clone());
                 Ok(())
             }
@@ -132,35 +213,45 @@ impl<'a> Lowering<'a> {
                     // It needs what could not be lowered: one error is enough.
                     return Ok(());
                 }
+                if let Some(flow) = def.semantics.flow(attrs) {
+                    self.check_sizes(&flow_sizes(&flow, &node.types))?;
+                    return self.flow(id, flow, &operands);
+                }
                 let types: Vec<&TensorType> = operands.iter().map(|&v| self.graph.ty(v)).collect();
                 self.check_sizes(&node.types)?;
+                let given = self.require(id, &types, attrs)?;
                 let mut cx = Lower::new(&types, attrs, &node.types);
                 let Some(compute) = def.semantics.lower(&mut cx) else {
                     return Err(PassError::NoLowering { op: def.name });
                 };
-                self.kernel(
-                    def.name,
-                    &operands,
-                    (0..node.types.len()).map(|result| Value { node: id, result }),
-                    compute,
-                );
+                let results: Vec<Value> =
+                    (0..node.types.len()).map(|result| Value { node: id, result }).collect();
+                let made = match compute {
+                    Compute::Stages(stages) => self.stages(&operands, &results, stages),
+                    Compute::Loops(loops) => self.loops(&operands, &results, loops),
+                };
+                self.push(def.name, made, given, node.origin.clone());
                 Ok(())
             }
         }
     }
 
-    fn weight(&mut self, value: Value, weight: ir::Weight) {
-        let name = self.names[1].fresh(weight.name(), "c");
-        self.places.insert(value, Arg::Weight(self.weights.len()));
-        self.weights.push(PackedWeight { name: Symbol::new(name), weight, layout: Layout::Plain });
+    fn weight(&mut self, value: Value, weight: Weight) {
+        let shared = &mut *self.shared;
+        let at = *shared.stored.entry(weight.clone()).or_insert_with(|| {
+            let name = Symbol::new(shared.names[1].fresh(weight.name(), "c"));
+            shared.weights.push(PackedWeight { name, weight, layout: Layout::Plain });
+            shared.weights.len() - 1
+        });
+        self.places.insert(value, Arg::Weight(at));
     }
 
-    /// Every symbol of the results must be one that the inputs bind.
+    /// Every symbol of the results must have a value by now.
     fn check_sizes(&self, types: &[TensorType]) -> Result<(), PassError> {
         for dim in types.iter().flat_map(|ty| &ty.shape) {
             let mut unbound = None;
             dim.for_each_symbol(&mut |symbol| {
-                if !self.symbols.contains(symbol) {
+                if !self.shared.symbols.contains(symbol) {
                     unbound = Some(symbol.to_string());
                 }
             });
@@ -171,14 +262,34 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn kernel(
+    /// Steps for the conditions that a node needs and that are not known to hold. Gives those that its kernel may take
+    /// for given.
+    fn require(
         &mut self,
-        op: &str,
-        operands: &[Value],
-        results: impl Iterator<Item = Value>,
-        Compute { mut stages }: Compute,
-    ) {
-        let results: Vec<Value> = results.collect();
+        id: NodeId,
+        operands: &[&TensorType],
+        attrs: &Attrs,
+    ) -> Result<Vec<Condition>, PassError> {
+        let Some((def, _)) = self.graph.node(id).op() else { return Ok(Vec::new()) };
+        let ranges = Ranges::new();
+        let needed = def.semantics.requires(&Infer { operands, attrs }).into_iter();
+        let mut open = Vec::new();
+        for Requirement { condition, what } in needed.filter(|needed| !needed.condition.is_proved(&ranges)) {
+            let known = |fact: &Dim| {
+                self.facts.iter().any(|known| ranges.is_nonnegative(&(fact.clone() - known.clone())))
+            };
+            if !condition.facts().iter().all(known) {
+                let origin = self.graph.node(id).origin.clone();
+                self.facts.extend(condition.facts());
+                let require = Require { condition: condition.clone(), what: what.into(), origin };
+                self.steps.push(Step::Require(require));
+            }
+            open.push(condition);
+        }
+        Ok(open)
+    }
+
+    fn stages(&mut self, operands: &[Value], results: &[Value], mut stages: Vec<Stage>) -> Made {
         let first = stages.len() - results.len();
         // The last stages are the results; name them, here and where later stages load them.
         let rename: BTreeMap<Symbol, Symbol> = stages[first..]
@@ -199,42 +310,60 @@ impl<'a> Lowering<'a> {
                 Some(Expr::load(to.clone(), self.graph.ty(dtype).dtype, at.to_vec()))
             });
         }
+        let read = |name: &Symbol| stages.iter().any(|stage| loads(&stage.body, name));
+        let (params, args) = self.arrays(operands, results, read);
+        Made { kind: classify(&stages), params, args, body: Body::Stages(stages) }
+    }
+
+    fn loops(&mut self, operands: &[Value], results: &[Value], loops: Loops) -> Made {
+        let Loops { kind, scratch, body } = loops;
+        let (mut params, mut args) = self.arrays(operands, results, |name| reads(&body, name));
+        for (name, ty) in scratch {
+            args.push(self.shared.buffer(ty.clone(), self.space));
+            params.push(Param { name, ty, access: Access::Scratch });
+        }
+        Made { kind, params, args, body: Body::Loops(body) }
+    }
+
+    /// The parameters and arguments of a kernel: those operands that it reads, and all results.
+    fn arrays(
+        &mut self,
+        operands: &[Value],
+        results: &[Value],
+        is_read: impl Fn(&Symbol) -> bool,
+    ) -> (Vec<Param>, Vec<Arg>) {
         let mut params = Vec::new();
         let mut args = Vec::new();
         for (i, &operand) in operands.iter().enumerate() {
             let name = Lower::operand_name(i);
-            if stages.iter().any(|stage| loads(&stage.body, &name)) {
+            if is_read(&name) {
                 params.push(Param { name, ty: self.graph.ty(operand).clone(), access: Access::Read });
                 args.push(self.places[&operand]);
             }
         }
         for (i, &result) in results.iter().enumerate() {
             let ty = self.graph.ty(result).clone();
-            params.push(Param { name: Symbol::new(format!("y{i}")), ty: ty.clone(), access: Access::Write });
+            params.push(Param { name: Lower::result_name(i), ty: ty.clone(), access: Access::Write });
             args.push(self.place(result, ty));
         }
-        let origin = self.graph.node(results[0].node).origin.clone();
-        self.push(op, params, args, stages, origin);
+        (params, args)
     }
 
-    /// Where a result goes: an output, or a new buffer.
+    /// Where a result goes: where it was said to, or a new buffer.
     fn place(&mut self, value: Value, ty: TensorType) -> Arg {
-        let buffers = &mut self.entry.buffers;
-        *self.places.entry(value).or_insert_with(|| {
-            let name = Symbol::new(format!("b{}", buffers.len()));
-            buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
-            Arg::Buffer(buffers.len() - 1)
-        })
+        *self.places.entry(value).or_insert_with(|| self.shared.buffer(ty, self.space))
     }
 
-    fn push(&mut self, op: &str, params: Vec<Param>, args: Vec<Arg>, stages: Vec<Stage>, origin: Origin) {
-        let name = self.names[0].fresh(op, "k");
-        let sizes = sizes_of(&params, &stages, &self.symbols);
-        let kind = classify(&stages);
-        let step_sizes = sizes.iter().map(Dim::from).collect();
-        self.entry.steps.push(Step { kernel: self.kernels.len(), args, sizes: step_sizes, origin });
-        let name = Symbol::new(name);
-        self.kernels.push(Kernel { name, kind, sizes, params, body: Body::Stages(stages) });
+    /// A kernel, and a call of it.
+    fn push(&mut self, op: &str, made: Made, given: Vec<Condition>, origin: Origin) {
+        let Made { kind, params, args, body } = made;
+        let shared = &mut *self.shared;
+        let name = Symbol::new(shared.names[0].fresh(op, "k"));
+        let sizes = sizes_of(&params, &body, &given, &shared.symbols);
+        let call_sizes = sizes.iter().map(Dim::from).collect();
+        let call = Call { kernel: shared.kernels.len(), args, sizes: call_sizes, origin };
+        self.steps.push(Step::Call(call));
+        shared.kernels.push(Kernel { name, kind, sizes, given, params, body });
     }
 
     /// Outputs that no op computes in place: copies.
@@ -253,29 +382,26 @@ impl<'a> Lowering<'a> {
             let params = vec![param("x0", Access::Read), param("y0", Access::Write)];
             let stages = vec![Stage { name: Symbol::new("y0"), axes, body }];
             let origin = self.graph.node(value.node).origin.clone();
-            self.push("copy", params, vec![from, Arg::Output(i)], stages, origin);
+            let args = vec![from, Arg::Output(i)];
+            let made = Made { kind: KernelKind::Data, params, args, body: Body::Stages(stages) };
+            self.push("copy", made, vec![], origin);
         }
-    }
-
-    fn program(self) -> Program {
-        let mut program = Program {
-            name: self.graph.name().to_owned(),
-            weights: self.weights,
-            kernels: self.kernels,
-            entries: vec![self.entry],
-        };
-        drop_unused_weights(&mut program);
-        program
     }
 }
 
-/// Removes the weights that no step passes, and renumbers the rest.
+/// Removes the weights that no step uses, and renumbers the rest.
 pub(crate) fn drop_unused_weights(program: &mut Program) {
     let mut used = BTreeSet::new();
-    for step in program.entries.iter().flat_map(|entry| &entry.steps) {
-        used.extend(
-            step.args.iter().filter_map(|arg| if let Arg::Weight(i) = arg { Some(*i) } else { None }),
-        );
+    for entry in &program.entries {
+        for list in [&entry.host, &entry.steps] {
+            Step::walk(list, &mut |step| {
+                used.extend(
+                    step.args()
+                        .iter()
+                        .filter_map(|arg| if let Arg::Weight(i) = arg { Some(*i) } else { None }),
+                );
+            });
+        }
     }
     let place: BTreeMap<usize, usize> = used.iter().enumerate().map(|(new, &old)| (old, new)).collect();
     let mut index = 0;
@@ -283,17 +409,25 @@ pub(crate) fn drop_unused_weights(program: &mut Program) {
         index += 1;
         used.contains(&(index - 1))
     });
-    for step in program.entries.iter_mut().flat_map(|entry| &mut entry.steps) {
-        for arg in &mut step.args {
-            if let Arg::Weight(i) = arg {
-                *i = place[i];
-            }
-        }
+    for entry in &mut program.entries {
+        Step::walk_args_mut(&mut entry.host, &mut |arg| renumber(arg, &place));
+        Step::walk_args_mut(&mut entry.steps, &mut |arg| renumber(arg, &place));
     }
 }
 
-/// The sizes among `symbols` that occur in parameters or stages, in order of name.
-pub(super) fn sizes_of(params: &[Param], stages: &[Stage], symbols: &BTreeSet<Symbol>) -> Vec<Symbol> {
+fn renumber(arg: &mut Arg, place: &BTreeMap<usize, usize>) {
+    if let Arg::Weight(i) = arg {
+        *i = place[i];
+    }
+}
+
+/// The sizes among `symbols` that occur in parameters or in the body, in order of name.
+pub(super) fn sizes_of(
+    params: &[Param],
+    body: &Body,
+    given: &[Condition],
+    symbols: &BTreeSet<Symbol>,
+) -> Vec<Symbol> {
     let mut used = BTreeSet::new();
     let mut note = |dim: &Dim| {
         dim.for_each_symbol(&mut |symbol| {
@@ -303,20 +437,47 @@ pub(super) fn sizes_of(params: &[Param], stages: &[Stage], symbols: &BTreeSet<Sy
         });
     };
     params.iter().flat_map(|param| &param.ty.shape).for_each(&mut note);
-    for stage in stages {
-        stage.axes.iter().for_each(|(_, extent)| note(extent));
-        stage.body.walk(&mut |e| match e.kind() {
-            ir::kernel::ExprKind::Index(dim) => note(dim),
-            ir::kernel::ExprKind::Fold(fold) => note(&fold.extent),
+    given.iter().for_each(|condition| [&condition.left, &condition.right].into_iter().for_each(&mut note));
+    let mut note_all = |e: &Expr| {
+        e.walk(&mut |e| match e.kind() {
+            ExprKind::Index(dim) => note(dim),
+            ExprKind::Fold(fold) => note(&fold.extent),
             _ => {}
         });
+    };
+    match body {
+        Body::Stages(stages) => {
+            for stage in stages {
+                stage.axes.iter().for_each(|(_, extent)| note_all(&extent.into()));
+                note_all(&stage.body);
+            }
+        }
+        Body::Loops(body) => {
+            for stmt in body {
+                stmt.walk(&mut |stmt| {
+                    if let Stmt::For { extent, .. } = stmt {
+                        note_all(&extent.into());
+                    }
+                    stmt.exprs().into_iter().for_each(&mut note_all);
+                });
+            }
+        }
     }
     used.into_iter().collect()
 }
 
+/// Does the block read from `source`?
+fn reads(body: &[Stmt], source: &Symbol) -> bool {
+    let mut sorted = false;
+    for stmt in body {
+        stmt.walk(&mut |stmt| sorted |= matches!(stmt, Stmt::Sort(sort) if sort.keys == *source));
+    }
+    sorted || any_expr(body, &mut |e| matches!(e, ExprKind::Load { source: s, .. } if s == source))
+}
+
 /// Does `body` load from `source`?
 pub(super) fn loads(body: &Expr, source: &Symbol) -> bool {
-    body.any(&mut |e| matches!(e.kind(), ir::kernel::ExprKind::Load { source: s, .. } if s == source))
+    body.any(&mut |e| matches!(e.kind(), ExprKind::Load { source: s, .. } if s == source))
 }
 
 fn operand_index(source: &Symbol) -> Option<usize> {

@@ -4,17 +4,16 @@
 
 mod cases;
 mod compare;
+mod through;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use egraft::{Compiled, Error, Source, tensors};
+use egraft::{Source, tensors};
 use ir::graph::Kind;
 use ir::{Graph, Symbol, Tensor, TensorType};
 use passes::pipeline::State;
-use runner::files;
 use serde_json::json;
 
 use super::{Common, print_json};
@@ -22,6 +21,7 @@ use crate::report::{FAILED, Failure};
 use crate::watch::Watch;
 use cases::{Case, Names};
 use compare::{Comparison, Tolerance, compare};
+use through::{Ready, Through};
 
 /// The value of a symbol that nothing else fixes: larger than 1, and no power of two.
 const SIZE: i64 = 3;
@@ -61,14 +61,6 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Through {
-    /// In this process
-    Jit,
-    /// As an executable
-    Exe,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Against {
     /// Evaluation of the model op by op
     Reference,
@@ -105,10 +97,12 @@ impl Verify {
             Some(path) => cases::read(path, &names)?,
             None => vec![self.random(&types, &names)?],
         };
-        let mut verdicts = Vec::with_capacity(cases.len());
-        for case in cases {
-            verdicts.push(self.verdict(&original, &compiled, &names, case)?);
-        }
+        let verdicts = egraft::output::with_folder(|folder| {
+            Ok(Ready::new(self.through, &compiled, folder).and_then(|ready| {
+                cases.into_iter().map(|case| self.verdict(&original, &ready, &names, case)).collect()
+            }))
+        });
+        let verdicts: Vec<Verdict> = verdicts??;
         let good = verdicts.iter().all(|verdict| verdict.outputs.iter().all(Comparison::is_good));
         if self.common.json {
             let verdict = |verdict: &Verdict| {
@@ -171,14 +165,11 @@ impl Verify {
     fn verdict(
         &self,
         original: &Source,
-        compiled: &Compiled,
+        ready: &Ready,
         names: &Names,
         case: Case,
     ) -> Result<Verdict, Failure> {
-        let found = match self.through {
-            Through::Jit => compiled.run(&case.inputs, self.common.threads())?,
-            Through::Exe => self.run_executable(compiled, &case.inputs, names)?,
-        };
+        let found = ready.run(&case.inputs, names, self.common.threads())?;
         let is_known = !self.per_node && case.expected.iter().any(Option::is_some);
         let (with, expected) = match self.against {
             None if is_known => ("the data", case.expected),
@@ -196,58 +187,6 @@ impl Verify {
             .filter_map(|((name, found), expected)| Some(compare(name, found, expected.as_ref()?, tolerance)))
             .collect();
         Ok(Verdict { case: case.name, with, outputs })
-    }
-
-    /// Runs the model as a program of its own, with files for inputs and outputs.
-    fn run_executable(
-        &self,
-        compiled: &Compiled,
-        inputs: &[Tensor],
-        names: &Names,
-    ) -> Result<Vec<Tensor>, Failure> {
-        let run = |folder: &Path| -> Result<Result<Vec<Tensor>, Failure>, Error> {
-            let program = folder.join("model");
-            compiled.write_executable(&program)?;
-            Ok(self.run_program(&program, folder, inputs, names))
-        };
-        egraft::output::with_folder(run)?
-    }
-
-    fn run_program(
-        &self,
-        program: &Path,
-        folder: &Path,
-        inputs: &[Tensor],
-        names: &Names,
-    ) -> Result<Vec<Tensor>, Failure> {
-        let memory = || {
-            let message = "there is not enough memory for the inputs";
-            Failure::bad_input("egraft::runtime::out_of_memory", message, "give smaller inputs")
-        };
-        let tensors: Vec<runner::tensor::Tensor> =
-            inputs.iter().map(tensors::to_file).collect::<Option<_>>().ok_or_else(memory)?;
-        let named: Vec<(&str, &runner::tensor::Tensor)> =
-            names.inputs.iter().map(String::as_str).zip(&tensors).collect();
-        let (given, made) = (folder.join("in.safetensors"), folder.join("out.safetensors"));
-        files::write_all(&given, &named)?;
-        let mut command = Command::new(program);
-        command.arg("--inputs").arg(&given).arg("--outputs").arg(&made);
-        command.arg("--threads").arg(self.common.threads().to_string());
-        let done = command.output().map_err(|source| Error::Read { path: program.to_owned(), source })?;
-        if !done.status.success() {
-            let output = String::from_utf8_lossy(&done.stderr).into_owned();
-            let status = done.status.to_string();
-            return Err(Error::Tool { program: "the compiled model", status, output }.into());
-        }
-        let outputs = files::read_all(&made)?;
-        let find = |name: &String| {
-            let found = outputs.iter().find(|(known, _)| known == name);
-            found.map(|(_, tensor)| tensors::from_file(tensor)).ok_or_else(|| {
-                let message = format!("the compiled model gave no output `{name}`");
-                Failure::bad_input("egraft::cli::bug", message, "please report this with the model")
-            })
-        };
-        names.outputs.iter().map(find).collect()
     }
 }
 

@@ -98,7 +98,7 @@ impl Emitter<'_, '_> {
     }
 
     fn symbol_depth(&self, symbol: &Symbol) -> Result<usize, EmitError> {
-        match self.scope.locals.get(symbol) {
+        match self.scope.index(symbol) {
             Some(Local::Scalar { dtype: DType::I64, depth, .. }) => Ok(*depth),
             // It changes wherever it is set.
             Some(Local::Variable { dtype: DType::I64, .. }) => Ok(self.scope.depth),
@@ -141,7 +141,7 @@ impl Emitter<'_, '_> {
 
     fn atom(&mut self, atom: &Atom) -> Result<clif::Value, EmitError> {
         Ok(match atom {
-            Atom::Symbol(symbol) => match self.scope.locals.get(symbol) {
+            Atom::Symbol(symbol) => match self.scope.index(symbol) {
                 Some(Local::Scalar { dtype: DType::I64, value: Value::Uniform(value), .. }) => *value,
                 Some(Local::Variable { dtype: DType::I64, slots, .. }) => {
                     let slot = slots[0];

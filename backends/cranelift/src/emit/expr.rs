@@ -324,7 +324,7 @@ impl Emitter<'_, '_> {
     }
 
     fn variable(&mut self, name: &Symbol, dtype: DType) -> Result<Value, EmitError> {
-        let (bound, value) = match self.scope.locals.get(name).cloned() {
+        let (bound, value) = match self.scope.scalar(name).or_else(|| self.scope.locals.get(name)).cloned() {
             Some(Local::Scalar { dtype, value, .. }) => (dtype, value),
             Some(Local::Variable { dtype, slots, lanes }) => {
                 let values: Vec<clif::Value> = slots.into_iter().map(|slot| self.b.use_var(slot)).collect();

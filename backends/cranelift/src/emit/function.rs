@@ -91,6 +91,28 @@ pub(crate) struct Memo {
     pub(crate) loads: HashMap<*const ExprKind, bool>,
 }
 
+/// The place of a scalar among the names in scope: `%n` is another thing than the size or axis `n`.
+fn scalar_name(name: &Symbol) -> Symbol {
+    Symbol::new(format!("let {name}"))
+}
+
+impl Scope {
+    /// What a name in index arithmetic stands for: a size or an axis, or else a scalar.
+    pub(crate) fn index(&self, name: &Symbol) -> Option<&Local> {
+        self.locals.get(name).or_else(|| self.scalar(name))
+    }
+
+    /// What a bound scalar stands for.
+    pub(crate) fn scalar(&self, name: &Symbol) -> Option<&Local> {
+        self.locals.get(&scalar_name(name))
+    }
+
+    /// Binds a scalar.
+    pub(crate) fn bind(&mut self, name: &Symbol, local: Local) {
+        self.locals.insert(scalar_name(name), local);
+    }
+}
+
 /// A function under construction.
 pub(crate) struct Emitter<'f, 'm> {
     pub(crate) module: &'f mut Module<'m>,
@@ -205,7 +227,7 @@ impl<'m> Emitter<'_, 'm> {
         }
     }
 
-    /// Binds a scalar at this depth.
+    /// Binds a size or an axis at this depth, or what a frame holds.
     pub(crate) fn bind_scalar(&mut self, name: Symbol, dtype: DType, value: Value) {
         let depth = self.scope.depth;
         self.scope.locals.insert(name, Local::Scalar { dtype, value, depth });

@@ -200,7 +200,7 @@ impl Check<'_> {
             // A scalar from outside the loop carries a value between iterations.
             Stmt::Set { name, value } => variables.contains(name) && self.good(value),
             Stmt::Store { value, .. } => self.good(value),
-            Stmt::Alloc { .. } | Stmt::Gemm(_) => false,
+            Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => false,
         }
     }
 

@@ -9,6 +9,7 @@ mod int;
 mod lanes;
 mod math;
 mod parallel;
+mod sort;
 mod stmt;
 mod value;
 

@@ -45,7 +45,8 @@ impl Emitter<'_, '_> {
             Stmt::Let { name, value } => {
                 let bound = self.evaluate(value)?;
                 let bound = self.as_bound(name, value.dtype(), bound);
-                self.bind_scalar(name.clone(), value.dtype(), bound);
+                let depth = self.scope.depth;
+                self.scope.bind(name, Local::Scalar { dtype: value.dtype(), value: bound, depth });
                 Ok(())
             }
             Stmt::Var { name, init } => {
@@ -64,13 +65,12 @@ impl Emitter<'_, '_> {
                     slot
                 });
                 let slots = slots.collect();
-                self.scope.locals.insert(name.clone(), Local::Variable { dtype, slots, lanes });
+                self.scope.bind(name, Local::Variable { dtype, slots, lanes });
                 Ok(())
             }
             Stmt::Set { name, value } => {
                 let next = self.evaluate(value)?;
-                let Some(Local::Variable { dtype, slots, lanes }) = self.scope.locals.get(name).cloned()
-                else {
+                let Some(Local::Variable { dtype, slots, lanes }) = self.scope.scalar(name).cloned() else {
                     return Err(self.unbound("variable", name));
                 };
                 if dtype != value.dtype() {
@@ -89,6 +89,7 @@ impl Emitter<'_, '_> {
             }
             Stmt::Alloc { name, dtype, shape } => self.alloc(name, *dtype, shape),
             Stmt::Gemm(gemm) => self.gemm(gemm),
+            Stmt::Sort(sort) => self.sort(sort),
         }
     }
 

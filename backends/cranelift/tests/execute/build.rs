@@ -37,6 +37,7 @@ pub(crate) fn kernel(name: &str, sizes: &[&str], params: Vec<Param>, body: Vec<S
         name: sym(name),
         kind: KernelKind::Fused,
         sizes: sizes.iter().map(|s| sym(s)).collect(),
+        given: vec![],
         params,
         body: Body::Loops(body),
     }

@@ -588,3 +588,26 @@ fn scalars_in_index_arithmetic() {
         check(&kernel, &[n], &inputs);
     }
 }
+
+/// Sizes and axes are not scalars: `%n` is another thing than `n`.
+#[test]
+fn scalars_with_the_names_of_sizes_and_axes() {
+    for (_, kind) in KINDS {
+        let body = vec![
+            bind("n", load("x", F32, vec![at("0")])),
+            variable("i", var("n", F32) + var("n", F32)),
+            for_each(
+                "i",
+                dim("n"),
+                kind,
+                vec![
+                    bind("q", load("x", F32, vec![at("i")]) + var("i", F32)),
+                    store("y", vec![at("i")], var("q", F32) + var("n", F32)),
+                ],
+            ),
+        ];
+        let kernel =
+            kernel("names", &["n"], vec![read("x", F32, &[dim("n")]), write("y", F32, &[dim("n")])], body);
+        check(&kernel, &[37], &[values(F32, 37, 1), values(F32, 37, 2)]);
+    }
+}

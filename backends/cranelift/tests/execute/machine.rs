@@ -7,7 +7,7 @@ use cranelift::{Image, Target, emit};
 use ir::dtype::DType;
 use ir::program::Program;
 use ir::scalar::{Binary, Scalar, Unary};
-use ir::service::{GEMM_F32_FIELDS, Service};
+use ir::service::{GEMM_F32_FIELDS, SORT_FIELDS, Service};
 use memmap2::{Mmap, MmapMut};
 
 type KernelFn = unsafe extern "C" fn(*const c_void, *const *mut u8, *const i64);
@@ -116,6 +116,7 @@ fn address(service: Service) -> usize {
     match service {
         Service::ParallelFor => parallel_for as *const () as usize,
         Service::GemmF32 => gemm_f32 as *const () as usize,
+        Service::Sort => sort as *const () as usize,
         Service::Unary(f, dtype) => unary!(
             f, dtype,
             Exp Log Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf
@@ -210,6 +211,67 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
                     col,
                     cols,
                 );
+            }
+        }
+    }
+}
+
+/// By counting, for each element, those that come before it.
+extern "C" fn sort(_: *const c_void, call: *const [i64; SORT_FIELDS.len()]) {
+    // SAFETY: the kernel passes the structure that the field names describe.
+    let call = unsafe { *call };
+    let field = |name: &str| call[SORT_FIELDS.iter().position(|field| *field == name).expect("a field")];
+    let [outer, n, inner, bytes] = ["outer", "n", "inner", "bytes"].map(field);
+    let rows = outer * inner;
+    assert_eq!(field("tasks"), rows.min(64));
+    if field("tasks") * n > 0 {
+        // SAFETY: the scratch memory has this room.
+        unsafe { *(field("scratch") as *mut i64).offset((2 * field("tasks") * n - 1) as isize) = -1 };
+    }
+    let bits = |name: &str, at: i64| {
+        let mut bits = [0; 8];
+        // SAFETY: the array is as large as the sizes say.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                ((field(name)) + bytes * at) as *const u8,
+                bits.as_mut_ptr(),
+                bytes as usize,
+            );
+        }
+        u64::from_le_bytes(bits)
+    };
+    let number = |bits: u64| match (field("class"), bytes, field("infinity")) {
+        (0, ..) => bits as f64,
+        (1, ..) => ((bits << (64 - 8 * bytes)) as i64 >> (64 - 8 * bytes)) as f64,
+        (_, 2, 0x7c00) => Scalar::from_bits(DType::F16, bits).to_f64(),
+        (_, 2, 0x7f80) => Scalar::from_bits(DType::BF16, bits).to_f64(),
+        (_, 4, 0x7f80_0000) => f64::from(f32::from_bits(bits as u32)),
+        (_, 8, 0x7ff0_0000_0000_0000) => f64::from_bits(bits),
+        other => panic!("no such keys: {other:?}"),
+    };
+    for row in 0..rows {
+        let place = |len: i64, at: i64| (row / inner * len + at) * inner + row % inner;
+        let key = |at: i64| number(bits("keys", place(n, at)));
+        for (name, len, width) in
+            [("values", field("values_len"), bytes), ("positions", field("positions_len"), 8)]
+        {
+            let put = |at: i64, value: u64| {
+                let to = (field(name) + width * place(len, at)) as *mut u8;
+                // SAFETY: the array is as large as the sizes say.
+                unsafe { std::ptr::copy_nonoverlapping(value.to_le_bytes().as_ptr(), to, width as usize) };
+            };
+            (n..len).for_each(|at| put(at, 0));
+            for from in 0..n {
+                let before = |other: &i64| {
+                    let (a, b) = (key(*other), key(from));
+                    let order = a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+                    let order = if field("descending") == 1 { order.reverse() } else { order };
+                    order.is_lt() || order.is_eq() && *other < from
+                };
+                let to = (0..n).filter(before).count() as i64;
+                if to < len {
+                    put(to, if name == "values" { bits("keys", place(n, from)) } else { from as u64 });
+                }
             }
         }
     }

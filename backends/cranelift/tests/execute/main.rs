@@ -8,4 +8,5 @@ mod loops;
 mod machine;
 mod object;
 mod refused;
+mod sort;
 mod walk;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
-use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, Sort, Stmt};
 use ir::scalar::{self, Binary, Scalar, Unary};
 
 use crate::build::program;
@@ -71,13 +71,17 @@ struct Array {
 
 #[derive(Default)]
 struct Walker {
+    /// Sizes and axes.
+    indices: BTreeMap<Symbol, i64>,
     scalars: BTreeMap<Symbol, Scalar>,
     arrays: BTreeMap<Symbol, Array>,
 }
 
 impl Walker {
     fn index(&self, dim: &Dim) -> i64 {
-        dim.eval(&|symbol| self.scalars.get(symbol).map(|value| value.to_i64())).expect("a bound index")
+        let scalar = |symbol: &Symbol| self.scalars.get(symbol).map(|value| value.to_i64());
+        dim.eval(&|symbol| self.indices.get(symbol).copied().or_else(|| scalar(symbol)))
+            .expect("a bound index")
     }
 
     fn place(&self, array: &Symbol, at: &[Expr]) -> usize {
@@ -111,7 +115,7 @@ impl Walker {
             match stmt {
                 Stmt::For { axis, extent, body, .. } => {
                     for i in 0..self.index(extent) {
-                        self.scalars.insert(axis.clone(), Scalar::from_i64(DType::I64, i));
+                        self.indices.insert(axis.clone(), i);
                         self.block(body);
                     }
                 }
@@ -134,6 +138,7 @@ impl Walker {
                     self.arrays.insert(name.clone(), Array { shape: shape.clone(), elements });
                 }
                 Stmt::Gemm(gemm) => self.gemm(gemm),
+                Stmt::Sort(sort) => self.sort(sort),
             }
         }
     }
@@ -143,10 +148,10 @@ impl Walker {
         for i in 0..m {
             for j in 0..n {
                 let mut sum = Scalar::f32(0.0);
-                self.scalars.insert(gemm.row.0.clone(), Scalar::from_i64(DType::I64, i));
-                self.scalars.insert(gemm.col.0.clone(), Scalar::from_i64(DType::I64, j));
+                self.indices.insert(gemm.row.0.clone(), i);
+                self.indices.insert(gemm.col.0.clone(), j);
                 for l in 0..k {
-                    self.scalars.insert(gemm.depth.0.clone(), Scalar::from_i64(DType::I64, l));
+                    self.indices.insert(gemm.depth.0.clone(), l);
                     sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
                 }
                 self.scalars.insert(gemm.acc.clone(), sum);
@@ -156,11 +161,45 @@ impl Walker {
     }
 }
 
+impl Walker {
+    /// By insertion: what stands behind an equal element stays behind it.
+    fn sort(&mut self, sort: &Sort) {
+        let keys = &self.arrays[&sort.keys];
+        let n = keys.shape[sort.axis];
+        let inner: i64 = keys.shape[sort.axis + 1..].iter().product();
+        let rows = keys.shape[..sort.axis].iter().product::<i64>() * inner;
+        let keys = keys.elements.clone();
+        for row in 0..rows {
+            let place = |len: i64, at: i64| ((row / inner * len + at) * inner + row % inner) as usize;
+            let mut order: Vec<i64> = Vec::new();
+            for next in 0..n {
+                let before = order.iter().position(|&at| {
+                    let order = keys[place(n, next)].order(keys[place(n, at)]);
+                    if sort.descending { order.is_gt() } else { order.is_lt() }
+                });
+                order.insert(before.unwrap_or(order.len()), next);
+            }
+            for name in sort.results() {
+                let array = self.arrays.get_mut(name).expect("an array");
+                let len = array.shape[sort.axis];
+                for at in 0..len {
+                    let old = &mut array.elements[place(len, at)];
+                    *old = match order.get(at as usize) {
+                        None => Scalar::from_bits(old.dtype(), 0),
+                        Some(&from) if sort.values.as_ref() == Some(name) => keys[place(n, from)],
+                        Some(&from) => Scalar::from_i64(DType::I64, from),
+                    };
+                }
+            }
+        }
+    }
+}
+
 /// What the written parameters hold afterwards.
 fn walk(kernel: &Kernel, sizes: &[i64], buffers: &[Vec<Scalar>]) -> Vec<Vec<Scalar>> {
     let mut walker = Walker::default();
     for (name, size) in kernel.sizes.iter().zip(sizes) {
-        walker.scalars.insert(name.clone(), Scalar::from_i64(DType::I64, *size));
+        walker.indices.insert(name.clone(), *size);
     }
     for (param, elements) in kernel.params.iter().zip(buffers) {
         let shape: Vec<i64> = param.ty.shape.iter().map(|dim| walker.index(dim)).collect();

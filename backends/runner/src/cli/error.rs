@@ -149,6 +149,9 @@ impl CliError {
             CliError::Run(RunError::Memory(_) | RunError::TooLarge { .. }) => {
                 "give smaller inputs".to_owned()
             }
+            CliError::Run(RunError::Measured { .. } | RunError::Requirement { .. }) => {
+                "the values of the inputs decide sizes; give others".to_owned()
+            }
             CliError::Run(_) if self.exit_code() == BUG => {
                 "this is a bug; please report it with the model".to_owned()
             }
@@ -176,6 +179,10 @@ impl CliError {
         match self {
             CliError::Run(
                 RunError::Layout { .. }
+                | RunError::Room { .. }
+                | RunError::DynamicOutput { .. }
+                | RunError::FixedOutput { .. }
+                | RunError::NotRun { .. }
                 | RunError::Unbound
                 | RunError::Bytes { .. }
                 | RunError::Null { .. }

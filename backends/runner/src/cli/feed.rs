@@ -122,9 +122,9 @@ pub(super) fn complete(
     Ok(inputs)
 }
 
-/// The value of each symbol: by the inputs, else by `--dim`, else 1.
+/// The value of each symbol that inputs decide: by the inputs, else by `--dim`, else 1.
 fn symbols(entry: &Entry, options: &Options, given: &[Option<Tensor>]) -> Result<Vec<i64>, CliError> {
-    let mut values = vec![None; entry.symbols.len()];
+    let mut values = vec![None; entry.input_symbols().len()];
     for (port, tensor) in entry.inputs.iter().zip(given) {
         let Some(tensor) = tensor else { continue };
         for (size, &dim) in port.dims.iter().zip(tensor.signed_dims()) {
@@ -136,8 +136,8 @@ fn symbols(entry: &Entry, options: &Options, given: &[Option<Tensor>]) -> Result
         }
     }
     for (name, value) in &options.dims {
-        let Some(symbol) = entry.symbols.iter().position(|known| known == name) else {
-            let known = list(entry.symbols.iter().map(String::as_str));
+        let Some(symbol) = entry.input_symbols().iter().position(|known| known == name) else {
+            let known = list(entry.input_symbols().iter().map(String::as_str));
             return Err(CliError::Dim { name: name.clone(), known });
         };
         match values[symbol].replace(*value) {

@@ -51,6 +51,9 @@ pub(super) fn print(model: &Model, json: bool, out: &mut dyn Write) -> io::Resul
                 writeln!(out, "  {kind} {}: {}[{}]", port.name, port.dtype, shape(entry, port).join(", "))?;
             }
         }
+        if !entry.decided_symbols().is_empty() {
+            writeln!(out, "  decided while it runs: {}", entry.decided_symbols().join(", "))?;
+        }
     }
     match &meta {
         Value::String(text) => writeln!(out, "{text}"),
@@ -70,7 +73,7 @@ fn entry_json(entry: &Entry) -> Value {
             .collect()
     };
     json!({
-        "name": entry.name, "symbols": entry.symbols,
+        "name": entry.name, "symbols": entry.input_symbols(), "decided_symbols": entry.decided_symbols(),
         "inputs": ports(&entry.inputs), "outputs": ports(&entry.outputs),
     })
 }

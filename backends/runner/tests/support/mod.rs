@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use runner::tensor::Tensor;
-use runtime::plan::{Arg, Bind, Buffer, Entry, KernelSlot, Port, Space, Step};
+use runtime::plan::{Arg, Bind, Buffer, Call, Entry, KernelSlot, Port, Space, Step};
 use runtime::{DType, Model, Plan, Services, Size, Weights};
 
 fn symbol() -> Size {
@@ -20,10 +20,11 @@ fn port(name: &str, dtype: DType, dims: Vec<Size>) -> Port {
     Port { name: name.into(), dtype, dims }
 }
 
-/// Three entries:
+/// Four entries:
 /// `classify(x: f32[n, 3]) -> (p: f32[n, 3])`: `p = 2x`;
 /// `pair(a: f32[n], b: i64[n + 1]) -> (sum: f32[n], any: bool[1])`: `sum_i = a_i + b_i`, `any = n > 0`;
-/// `count(x: f32[1]) -> (total: f32[1])`: `total += x` over all calls of a session.
+/// `count(x: f32[1]) -> (total: f32[1])`: `total += x` over all calls of a session;
+/// `positive(x: f32[n]) -> (y: f32[k], any: bool[1])`: the positive elements of `x`, which are 2 at most.
 pub(crate) fn model() -> Arc<Model> {
     let bind = Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0 };
     let entry = |name: &str| Entry { name: name.into(), arena_bytes: Size::Const(0), ..Entry::default() };
@@ -32,7 +33,11 @@ pub(crate) fn model() -> Arc<Model> {
         inputs: vec![port("x", DType::F32, vec![symbol(), Size::Const(3)])],
         outputs: vec![port("p", DType::F32, vec![symbol(), Size::Const(3)])],
         binds: vec![bind],
-        steps: vec![Step { kernel: 0, args: vec![Arg::Input(0), Arg::Output(0)], sizes: vec![symbol()] }],
+        steps: vec![Step::Call(Call {
+            kernel: 0,
+            args: vec![Arg::Input(0), Arg::Output(0)],
+            sizes: vec![symbol()],
+        })],
         ..entry("classify")
     };
     let pair = Entry {
@@ -43,33 +48,61 @@ pub(crate) fn model() -> Arc<Model> {
             port("any", DType::Bool, vec![Size::Const(1)]),
         ],
         binds: vec![bind],
-        steps: vec![Step {
+        steps: vec![Step::Call(Call {
             kernel: 1,
             args: vec![Arg::Input(0), Arg::Input(1), Arg::Output(0), Arg::Output(1)],
             sizes: vec![symbol()],
-        }],
+        })],
         ..entry("pair")
     };
     let count = Entry {
         inputs: vec![port("x", DType::F32, vec![Size::Const(1)])],
         outputs: vec![port("total", DType::F32, vec![Size::Const(1)])],
         buffers: vec![Buffer { offset: Size::Const(0), bytes: Size::Const(4), space: Space::State }],
-        steps: vec![Step {
+        steps: vec![Step::Call(Call {
             kernel: 2,
             args: vec![Arg::Input(0), Arg::Buffer(0), Arg::Output(0)],
             sizes: vec![],
-        }],
+        })],
         ..entry("count")
+    };
+    let k = || Size::Symbol(1);
+    let bytes = || Size::Mul(Box::new(k()), Box::new(Size::Const(4)));
+    let positive = Entry {
+        symbols: vec!["n".into(), "k".into()],
+        inputs: vec![port("x", DType::F32, vec![symbol()])],
+        outputs: vec![port("y", DType::F32, vec![k()]), port("any", DType::Bool, vec![Size::Const(1)])],
+        binds: vec![bind],
+        arena_bytes: plus(Size::Mul(Box::new(symbol()), Box::new(Size::Const(4))), 64),
+        buffers: vec![
+            Buffer { offset: Size::Const(0), bytes: Size::Const(8), space: Space::Arena },
+            Buffer { offset: Size::Const(64), bytes: bytes(), space: Space::Arena },
+        ],
+        steps: vec![
+            Step::Call(Call {
+                kernel: 3,
+                args: vec![Arg::Input(0), Arg::Buffer(0), Arg::Buffer(1), Arg::Output(1)],
+                sizes: vec![symbol()],
+            }),
+            Step::Measure {
+                symbol: 1,
+                source: Arg::Buffer(0),
+                bound: Some(Size::Const(2)),
+                what: "the size `k` of node `/Compress`".into(),
+            },
+            Step::Copy { from: Arg::Buffer(1), to: Arg::Output(0), bytes: bytes(), at: None },
+        ],
+        ..entry("positive")
     };
     let kernel = |name: &str| KernelSlot { name: name.into(), offset: 0 };
     let plan = Plan {
-        entries: vec![classify, pair, count],
+        entries: vec![classify, pair, count, positive],
         weights: Vec::new(),
-        kernels: vec![kernel("double"), kernel("add"), kernel("count")],
+        kernels: vec![kernel("double"), kernel("add"), kernel("count"), kernel("positive")],
     };
     let meta = r#"{"model": "test"}"#.to_owned();
     // SAFETY: each function uses the buffers and sizes that the steps above give it, within their bounds.
-    unsafe { Model::from_functions(plan, vec![double, add, total], Weights::none(), meta) }
+    unsafe { Model::from_functions(plan, vec![double, add, total, positives], Weights::none(), meta) }
         .expect("the plan is valid")
 }
 
@@ -102,6 +135,22 @@ unsafe extern "C" fn total(_: *const Services, args: *const *mut u8, _: *const i
             ((*args).cast::<f32>(), (*args.add(1)).cast::<f32>(), (*args.add(2)).cast::<f32>());
         *state += *x;
         *total = *state;
+    }
+}
+
+unsafe extern "C" fn positives(_: *const Services, args: *const *mut u8, sizes: *const i64) {
+    // SAFETY: `sizes[0]` floats, one integer, room for as many floats, one byte.
+    unsafe {
+        let (x, count, y) =
+            ((*args).cast::<f32>(), (*args.add(1)).cast::<i64>(), (*args.add(2)).cast::<f32>());
+        *count = 0;
+        for i in 0..*sizes as usize {
+            if *x.add(i) > 0.0 {
+                *y.add(*count as usize) = *x.add(i);
+                *count += 1;
+            }
+        }
+        **args.add(3) = u8::from(*count > 0);
     }
 }
 

@@ -60,6 +60,9 @@ const FUNCTIONS: &[Function] = functions! {
     "int" output_dtype ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
     "Number of axes of an output."
     "size_t" output_rank ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "1 if the sizes of an output are decided while the model runs, else 0. The session has the memory of such\n   \
+     an output: it is not set, and its shape and data can be asked for after a run."
+    "int" output_is_dynamic ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
     "Makes a session: one entry with its memory and its own threads; 0 threads takes one per processor.\n   \
      One thread at a time may use a session; sessions of one model may run at the same time."
     "int" session_new ["$_model* model", "size_t entry", "int threads", "$_session** out"]
@@ -71,14 +74,21 @@ const FUNCTIONS: &[Function] = functions! {
         "const int64_t* dims", "const void* data"] => "session, index, dtype, rank, dims, data";
     "Fixes all sizes, once every input is set, so that the shapes of outputs can be asked for."
     "int" session_bind ["$_session* session"] => "session";
-    "Shape of an output of a bound session. *rank is always set; dims only if rank_capacity suffices."
+    "Shape of an output of a bound session; if it is decided while the model runs, that of the last run.\n   \
+     *rank is always set; dims only if rank_capacity suffices."
     "int" session_output_shape ["$_session* session", "size_t index", "size_t rank_capacity", "size_t* rank",
         "int64_t* dims"] => "session, index, rank_capacity, rank, dims";
     "Sets an output: room for the whole tensor, row-major, apart from all other tensors. Written by each\n   \
-     run until it is replaced."
+     run until it is replaced. Not for outputs whose sizes are decided while the model runs."
     "int" session_set_output ["$_session* session", "size_t index", "void* data", "size_t bytes"]
         => "session, index, data, bytes";
-    "Runs. Binds first if sizes have changed; all inputs and outputs must be set. Allocates nothing if not."
+    "Data of an output whose sizes were decided by the last run: row-major, aligned to 64 bytes, and its\n   \
+     length. It stays the session's, and is valid until the next run, or bind, or input of other sizes."
+    "int" session_output_data ["$_session* session", "size_t index", "const void** data", "size_t* bytes"]
+        => "session, index, data, bytes";
+    "Runs. Binds first if sizes have changed; all inputs and outputs must be set, but for outputs whose sizes\n   \
+     are decided while the model runs. If sizes have not changed, only what is too small for sizes of that\n   \
+     kind is allocated."
     "int" session_run ["$_session* session"] => "session";
     "Makes the state that is kept between runs zero, as in a new session."
     "int" session_reset_state ["$_session* session"] => "session";

@@ -65,7 +65,7 @@ fn one_symbol_on_two_axes() {
 fn negative_and_huge_outputs() {
     let mut entry = entry();
     entry.outputs = vec![port("z", vec![add(symbol(0), (-4).into())])];
-    let error = bind::dims(&entry, &entry.outputs[0], &[3, 0]).unwrap_err();
+    let error = bind::dims(&entry, &entry.outputs[0], &[3, 0], &mut Vec::new()).unwrap_err();
     assert_eq!(error.to_string(), "`z`, axis 0: the size `n + -4` is -1; it must not be negative");
     let bytes = |dims: &[i64]| bind::tensor_bytes(crate::DType::F32, dims, || "output `z`".into());
     assert_eq!(bytes(&[]), Ok(4));

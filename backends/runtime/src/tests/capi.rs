@@ -5,7 +5,7 @@ use std::{
     ptr::{null, null_mut},
 };
 
-use super::{SCALE, bytes_of, model, plan};
+use super::{SCALE, bytes_of, dynamic, model, plan};
 use crate::{
     AlignedBytes, CodePart, WeightsPart,
     capi::*,
@@ -96,6 +96,56 @@ fn a_session_runs_in_place_and_outlives_its_model() {
         egraft_session_free(session);
         egraft_session_free(null_mut());
     }
+}
+
+#[test]
+fn outputs_as_large_as_the_run_decides_are_the_sessions() {
+    let run = Status::Run as c_int;
+    let (x, mut z) = ([1.0_f32, -2.0, 3.0, 4.0], [0.0_f32; 4]);
+    // SAFETY: pointers are valid, or null to see that refused, and the buffers have the sizes that are set.
+    unsafe {
+        let model = Box::into_raw(Box::new(CModel::new(dynamic::model(dynamic::measured::entry()))));
+        let is_dynamic = |index| egraft_output_is_dynamic(model, 0, index);
+        assert_eq!((is_dynamic(0), is_dynamic(1), is_dynamic(2)), (1, 0, 0));
+        assert_eq!(last_error(), "there is no output 2; there are 2");
+        let mut session = null_mut();
+        assert_eq!(egraft_session_new(model, 0, 1, &mut session), 0);
+        let set = |n: i64| egraft_session_set_input(session, 0, F32, 1, &n, x.as_ptr().cast());
+        let shape = |index| {
+            let (mut rank, mut dims) = (9, [-1]);
+            (egraft_session_output_shape(session, index, 1, &mut rank, dims.as_mut_ptr()), rank, dims[0])
+        };
+        let data = |index| {
+            let (mut data, mut bytes) = (null(), 9);
+            let status = egraft_session_output_data(session, index, &mut data, &mut bytes);
+            let floats = if status == 0 { bytes / 4 } else { 0 };
+            assert_eq!(data.is_null(), status != 0);
+            (status, (0..floats).map(|i| *data.cast::<f32>().add(i)).collect::<Vec<_>>())
+        };
+        assert_eq!(set(4), 0);
+        assert_eq!(egraft_session_bind(session), 0);
+        assert_eq!((shape(0), shape(1)), ((run, 1, -1), (0, 1, 4)));
+        assert_eq!(data(0), (run, vec![]));
+        assert!(last_error().ends_with("and it has not run [egraft::runtime::not_run]"), "{}", last_error());
+        assert_eq!(egraft_session_set_output(session, 0, z.as_mut_ptr().cast(), 16), run);
+        assert!(last_error().ends_with("[egraft::runtime::dynamic_output]"), "{}", last_error());
+        assert_eq!(egraft_session_set_output(session, 1, z.as_mut_ptr().cast(), 16), 0);
+        assert_eq!(egraft_session_run(session), 0, "{}", last_error());
+        assert_eq!((shape(0), data(0)), ((0, 1, 3), (0, vec![1.0, 3.0, 4.0])));
+        assert_eq!((data(1).0, data(2).0), (run, Status::Argument as c_int));
+        assert_eq!(set(2), 0);
+        assert_eq!((shape(0), data(0)), ((run, 1, -1), (run, vec![])), "other sizes, not bound yet");
+        assert_eq!(egraft_session_run(session), 0, "{}", last_error());
+        assert_eq!((shape(0), data(0)), ((0, 1, 1), (0, vec![1.0])));
+        assert_eq!(set(0), 0);
+        assert_eq!(egraft_session_run(session), 0, "{}", last_error());
+        assert_eq!((shape(0), data(0)), ((0, 1, 0), (0, vec![])));
+        let status = egraft_session_output_data(session, 0, null_mut(), null_mut());
+        assert_eq!(status, Status::Argument as c_int);
+        egraft_session_free(session);
+        egraft_model_close(model);
+    }
+    assert_eq!(z, [1.0, -2.0, 3.0, 4.0]);
 }
 
 #[test]
@@ -223,13 +273,13 @@ fn code_in_the_program_runs_in_place() {
 #[test]
 fn header_and_stubs_name_every_function() {
     let (header, stubs) = (c_header("mlp"), c_stubs("mlp"));
-    assert!(header.contains("#define MLP_ABI_VERSION 1\n"));
+    assert!(header.contains("#define MLP_ABI_VERSION 2\n"));
     assert!(header.contains("  MLP_BOOL = 13\n};"));
     assert!(header.contains("\nint mlp_model_open(const char* sidecar_dir, mlp_model** out);\n"));
     assert!(header.contains("\nuint32_t mlp_abi_version(void);\n"));
     assert!(!header.contains('$') && !stubs.contains('$'));
     // Every function of the source is in the header and behind a stub, and nothing else is.
-    let source = include_str!("../capi.rs");
+    let source = [include_str!("../capi.rs"), include_str!("../capi/session.rs")].concat();
     let mut names: Vec<&str> = source
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter_map(|word| word.strip_prefix("egraft_"))
@@ -237,7 +287,7 @@ fn header_and_stubs_name_every_function() {
         .collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 22);
+    assert_eq!(names.len(), 24);
     for name in &names {
         assert!(header.contains(&format!(" mlp_{name}(")), "{name}");
         assert!(stubs.contains(&format!(" egraft_{name}(")), "{name}");

@@ -120,13 +120,13 @@ fn forged(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 fn other_versions_and_machines_are_told_apart() {
     assert_eq!(
         message(&forged(|bytes| bytes[8] = 9)),
-        "the model has format version 9, this runtime reads version 1; compile it again with this version of egraft"
+        "the model has format version 9, this runtime reads version 2; compile it again with this version of egraft"
     );
     let load = |bytes: &[u8]| Model::from_container(bytes, None).err().unwrap();
     let abi = load(&forged(|bytes| bytes[12] = 7));
     assert_eq!(
         (abi.code(), &abi),
-        ("egraft::runtime::abi_version", &LoadError::Abi { found: 7, expected: 1 })
+        ("egraft::runtime::abi_version", &LoadError::Abi { found: 7, expected: 2 })
     );
     let plan = plan();
     let with = |arch, features| {
@@ -263,12 +263,12 @@ pub(crate) const DOUBLE: &[u8] = &[
 /// A plan with [`DOUBLE`] as its kernel, behind 16 bytes of nothing.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn double() -> (Plan, Vec<u8>) {
-    use crate::plan::{Arg, Entry, KernelSlot, Step};
+    use crate::plan::{Arg, Entry, KernelSlot};
     let entry = Entry {
         name: "double".into(),
         inputs: vec![super::port("x", vec![1.into()])],
         outputs: vec![super::port("y", vec![1.into()])],
-        steps: vec![Step { kernel: 0, args: vec![Arg::Input(0), Arg::Output(0)], sizes: vec![] }],
+        steps: vec![super::call(0, vec![Arg::Input(0), Arg::Output(0)], vec![])],
         ..Entry::default()
     };
     let kernels = vec![KernelSlot { name: "double".into(), offset: 16 }];

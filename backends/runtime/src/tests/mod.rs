@@ -4,6 +4,7 @@ mod allocations;
 mod bind;
 mod capi;
 mod container;
+pub(crate) mod dynamic;
 mod plan;
 mod services;
 mod session;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use crate::{
     Model, Plan, Pool, Session, Size, Weights,
-    plan::{Arg, Bind, Buffer, DType, Entry, KernelSlot, Port, Space, Step, WeightSlot},
+    plan::{Arg, Bind, Buffer, Call, DType, Entry, KernelSlot, Port, Space, Step, WeightSlot},
     services::{KernelFn, ParallelBody, Services},
 };
 
@@ -31,6 +32,10 @@ pub(crate) fn mul(a: Size, b: Size) -> Size {
 
 pub(crate) fn div(a: Size, b: Size) -> Size {
     Size::FloorDiv(Box::new(a), Box::new(b))
+}
+
+pub(crate) fn call(kernel: u32, args: Vec<Arg>, sizes: Vec<Size>) -> Step {
+    Step::Call(Call { kernel, args, sizes })
 }
 
 pub(crate) fn port(name: &str, dims: Vec<Size>) -> Port {
@@ -77,9 +82,10 @@ pub(crate) fn plan() -> Plan {
             Buffer { offset: 0.into(), bytes: 16.into(), space: Space::State },
         ],
         steps: vec![
-            Step { kernel: 0, args: vec![Arg::Input(0), Arg::Weight(0), Arg::Buffer(0)], sizes: vec![n()] },
-            Step { kernel: 1, args: vec![Arg::Buffer(0), Arg::Buffer(1), Arg::Output(0)], sizes: vec![n()] },
+            call(0, vec![Arg::Input(0), Arg::Weight(0), Arg::Buffer(0)], vec![n()]),
+            call(1, vec![Arg::Buffer(0), Arg::Buffer(1), Arg::Output(0)], vec![n()]),
         ],
+        ..Entry::default()
     };
     let pair = Entry {
         name: "pair".into(),
@@ -87,11 +93,7 @@ pub(crate) fn plan() -> Plan {
         inputs: vec![port("a", vec![n()]), port("b", vec![n(), 1.into()])],
         outputs: vec![port("y", vec![n()])],
         binds: vec![bind],
-        steps: vec![Step {
-            kernel: 2,
-            args: vec![Arg::Input(0), Arg::Input(1), Arg::Output(0)],
-            sizes: vec![n()],
-        }],
+        steps: vec![call(2, vec![Arg::Input(0), Arg::Input(1), Arg::Output(0)], vec![n()])],
         ..Entry::default()
     };
     let sum = Entry {
@@ -102,8 +104,8 @@ pub(crate) fn plan() -> Plan {
         binds: vec![bind],
         buffers: vec![Buffer { offset: 0.into(), bytes: mul(n(), 4.into()), space: Space::State }],
         steps: vec![
-            Step { kernel: 2, args: vec![Arg::Input(0), Arg::Buffer(0), Arg::Buffer(0)], sizes: vec![n()] },
-            Step { kernel: 3, args: vec![Arg::Buffer(0), Arg::Output(0)], sizes: vec![n()] },
+            call(2, vec![Arg::Input(0), Arg::Buffer(0), Arg::Buffer(0)], vec![n()]),
+            call(3, vec![Arg::Buffer(0), Arg::Output(0)], vec![n()]),
         ],
         ..Entry::default()
     };

@@ -1,10 +1,18 @@
 //! Plans: bytes there and back, damaged bytes, contradictions.
 
-use super::{Numbers, add, plan, symbol};
+use super::{Numbers, add, dynamic, plan, symbol};
 use crate::{
     Plan, PlanError, Size,
-    plan::{Arg, Bind, DType, MAX_DEPTH},
+    plan::{Arg, Bind, Call, DType, Entry, MAX_DEPTH, MAX_NESTING, Relation, Space, Step},
 };
+
+/// A plan with every kind of step and of memory.
+fn every_step() -> Plan {
+    let mut plan = plan();
+    plan.entries.extend(dynamic::entries());
+    plan.kernels = dynamic::plan_of(Entry::default()).kernels;
+    plan
+}
 
 #[test]
 fn round_trip() {
@@ -14,6 +22,7 @@ fn round_trip() {
         Box::new(Size::FloorDiv(Box::new(i64::MAX.into()), Box::new(symbol(0)))),
     );
     assert_eq!(Plan::decode(&plan.encode()), Ok(plan));
+    assert_eq!(Plan::decode(&every_step().encode()), Ok(every_step()));
     assert_eq!(Plan::decode(&Plan::default().encode()), Ok(Plan::default()));
 }
 
@@ -28,7 +37,7 @@ fn every_dtype_has_its_code() {
 
 #[test]
 fn truncated_anywhere_is_an_error() {
-    let bytes = plan().encode();
+    let bytes = every_step().encode();
     for len in 0..bytes.len() {
         let error = Plan::decode(&bytes[..len]).unwrap_err();
         assert!(matches!(error, PlanError::Truncated { .. }), "{len}: {error}");
@@ -39,7 +48,7 @@ fn truncated_anywhere_is_an_error() {
 
 #[test]
 fn mutated_bytes_never_panic_and_what_is_read_is_valid() {
-    let bytes = plan().encode();
+    let bytes = every_step().encode();
     let mut numbers = Numbers::new();
     let mut refused = 0;
     for round in 0..20_000 {
@@ -60,6 +69,29 @@ fn mutated_bytes_never_panic_and_what_is_read_is_valid() {
 }
 
 #[test]
+fn deep_steps_are_refused_not_recursed_into() {
+    let nested = |levels: u32| {
+        let cond = Arg::Input(0);
+        let mut plan = plan();
+        plan.entries[0].steps =
+            (0..levels).fold(Vec::new(), |steps, _| vec![Step::If { cond, then: vec![], otherwise: steps }]);
+        plan
+    };
+    // The innermost list is one level more.
+    let deepest = nested(MAX_NESTING - 1);
+    let mut bytes = deepest.encode();
+    assert_eq!(Plan::decode(&bytes), Ok(deepest));
+    let deep = nested(MAX_NESTING);
+    assert_eq!(deep.validate(), Err(PlanError::Nesting { limit: MAX_NESTING }));
+    assert_eq!(Plan::decode(&deep.encode()), Err(PlanError::Nesting { limit: MAX_NESTING }));
+    // A hundred thousand conditions in the first branch of each other.
+    let one = [6, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    let at = bytes.windows(6).position(|window| *window == one[..6]).unwrap();
+    bytes.splice(at..at, one.repeat(100_000));
+    assert_eq!(Plan::decode(&bytes), Err(PlanError::Nesting { limit: MAX_NESTING }));
+}
+
+#[test]
 fn deep_sizes_are_refused_not_recursed_into() {
     let mut plan = plan();
     plan.entries[0].arena_bytes = (0..MAX_DEPTH).fold(symbol(0), |size, _| add(size, 1.into()));
@@ -72,6 +104,14 @@ fn deep_sizes_are_refused_not_recursed_into() {
     assert_eq!(Plan::decode(&bytes), Err(PlanError::Depth { limit: MAX_DEPTH }));
 }
 
+/// A call of the first entry.
+fn call_of(plan: &mut Plan, step: usize) -> &mut Call {
+    match &mut plan.entries[0].steps[step] {
+        Step::Call(call) => call,
+        other => panic!("{other:?} is no call"),
+    }
+}
+
 #[test]
 fn contradictions_are_named() {
     let message = |change: &dyn Fn(&mut Plan)| {
@@ -81,20 +121,17 @@ fn contradictions_are_named() {
     };
     type Change<'a> = &'a dyn Fn(&mut Plan);
     let cases: &[(Change<'_>, &str)] = &[
-        (&|plan| plan.entries[0].steps[1].kernel = 4, "entry `run`, step 1: kernel 4 does not exist"),
-        (
-            &|plan| plan.entries[0].steps[0].args[1] = Arg::Weight(1),
-            "entry `run`, step 0: Weight(1) does not exist",
-        ),
-        (
-            &|plan| plan.entries[0].steps[0].sizes[0] = symbol(1),
-            "entry `run`, step 0: symbol 1 does not exist",
-        ),
+        (&|plan| call_of(plan, 1).kernel = 4, "entry `run`, step 1: kernel 4 does not exist"),
+        (&|plan| call_of(plan, 0).args[1] = Arg::Weight(1), "entry `run`, step 0: Weight(1) does not exist"),
+        (&|plan| call_of(plan, 0).sizes[0] = symbol(1), "entry `run`, step 0: symbol 1 does not exist"),
         (
             &|plan| plan.entries[0].inputs[0].dims[1] = symbol(7),
             "entry `run`, port `x`: symbol 7 does not exist",
         ),
-        (&|plan| plan.entries[0].binds.clear(), "entry `run`, symbols: `n` is never bound"),
+        (
+            &|plan| plan.entries[0].binds.clear(),
+            "entry `run`, port `x`: `n` is decided later than this must be known",
+        ),
         (&|plan| plan.entries[0].binds[0].axis = 2, "entry `run`, bind 0: axis 2 does not exist"),
         (&|plan| plan.entries[0].binds[0].input = 1, "entry `run`, bind 0: input 1 does not exist"),
         (&|plan| plan.entries[0].binds[0].scale = 0, "entry `run`, bind 0: the scale is 0"),
@@ -119,4 +156,98 @@ fn contradictions_are_named() {
     let mut plan = plan();
     (plan.weights[0].offset, plan.weights[0].bytes) = (u64::MAX - 63, 64);
     assert_eq!(plan.validate().unwrap_err().to_string(), "weight `scale`: its end overflows");
+}
+
+#[test]
+fn steps_that_may_not_be_are_named() {
+    let message = |entry: fn() -> Entry, change: &dyn Fn(&mut Entry)| {
+        let mut entry = entry();
+        change(&mut entry);
+        dynamic::plan_of(entry).validate().unwrap_err().to_string()
+    };
+    let measure = |symbol| Step::Measure { symbol, source: Arg::Input(1), bound: None, what: String::new() };
+    let copy = |from, to| Step::Copy { from, to, bytes: 8.into(), at: None };
+    type Change<'a> = &'a dyn Fn(&mut Entry);
+    // Symbols: `n` by inputs, `r` and `m` by `host`. Buffers: one of `host`, one in the arena.
+    let cases: &[(Change<'_>, &str)] = &[
+        (
+            &|entry| entry.host.push(Step::Reserve(Arg::Output(0))),
+            "host step 4: it is neither a call nor does it decide or require sizes",
+        ),
+        (&|entry| entry.host.push(measure(3)), "host step 4: symbol 3 does not exist"),
+        (&|entry| entry.host.push(measure(0)), "host step 4: `n` is decided by inputs"),
+        (&|entry| entry.steps.push(measure(0)), "step 2: `n` is decided by inputs"),
+        (&|entry| entry.steps.push(measure(1)), "step 2: `r` is decided by `host`"),
+        (
+            &|entry| entry.host.push(Step::Set(vec![(1, 1.into()), (2, 1.into()), (1, 1.into())])),
+            "host step 4: symbol 1 is decided twice",
+        ),
+        (
+            &|entry| {
+                entry.host.insert(
+                    0,
+                    Step::Measure { symbol: 1, source: Arg::Buffer(1), bound: None, what: String::new() },
+                );
+            },
+            "host step 0: Buffer(1) is not there yet",
+        ),
+        (
+            &|entry| {
+                entry.host[0] = Step::Call(Call { kernel: 0, args: vec![Arg::Output(0)], sizes: vec![] });
+            },
+            "host step 0: Output(0) is not there yet",
+        ),
+        (&|entry| entry.host_bytes = symbol(1), "host memory: `r` is decided later than this must be known"),
+        (
+            &|entry| entry.buffers[0].bytes = symbol(2),
+            "buffer 0: `m` is decided later than this must be known",
+        ),
+        (
+            &|entry| {
+                entry.host.truncate(1);
+                entry.steps.push(Step::Set(vec![(1, 1.into()), (2, 1.into())]));
+            },
+            "arena: `m` is decided later than this must be known",
+        ),
+        (&|entry| entry.symbols.push("k".into()), "symbols: `k` is never decided"),
+        (&|entry| entry.binds[0].symbol = 1, "bind 0: symbol 1 comes after those that inputs decide"),
+        (&|entry| entry.buffers[1].space = Space::Grow(2), "buffer 1: growing memory 2 of 2"),
+        (&|entry| entry.steps.push(Step::Reserve(Arg::Buffer(1))), "step 2: Buffer(1) does not grow"),
+        (&|entry| entry.steps.push(Step::Reserve(Arg::Input(0))), "step 2: Input(0) does not grow"),
+        (
+            &|entry| entry.steps.push(copy(Arg::Buffer(1), Arg::Input(0))),
+            "step 2: Input(0) is not written to",
+        ),
+        (
+            &|entry| entry.steps.push(copy(Arg::Output(0), Arg::Output(0))),
+            "step 2: Output(0) lies in the memory that grows for Output(0)",
+        ),
+        (
+            &|entry| {
+                entry.steps.push(Step::If {
+                    cond: Arg::Input(0),
+                    then: vec![copy(Arg::Input(0), Arg::Output(0))],
+                    otherwise: vec![copy(Arg::Input(2), Arg::Output(0))],
+                });
+            },
+            "step 4: Input(2) does not exist",
+        ),
+        (
+            &|entry| {
+                let (left, right) = (symbol(0), symbol(9));
+                let relation = Relation::Equal;
+                entry.steps.push(Step::Require { left, relation, right, what: String::new() });
+            },
+            "step 2: symbol 9 does not exist",
+        ),
+    ];
+    for (change, expected) in cases {
+        let expected = format!("entry `repeat`, {expected}");
+        assert_eq!(message(dynamic::host::entry, change), expected);
+    }
+    let looped = message(dynamic::flow::triangle, &|entry| match &mut entry.steps[1] {
+        Step::Loop { trips, .. } => *trips = Some(1),
+        other => panic!("{other:?} is no loop"),
+    });
+    assert_eq!(looped, "entry `triangle`, step 1: symbol 1 is decided twice");
 }

@@ -9,7 +9,10 @@ use crate::{
     Pool, SERVICES, Services,
     gemm::{Epilogue, GemmF32},
     services::ParallelBody,
+    sort::SortRows,
 };
+
+use super::allocations;
 
 /// The address that stands at `8 i` for the service of this name.
 fn load(services: &Services, name: &str) -> *const () {
@@ -22,11 +25,11 @@ fn load(services: &Services, name: &str) -> *const () {
 
 #[test]
 fn names_are_unique_and_in_the_order_of_the_abi() {
-    assert_eq!(SERVICES.len(), 38);
-    assert_eq!(SERVICES[..4], ["parallel_for", "gemm_f32", "exp_f64", "log_f64"]);
-    assert_eq!(SERVICES[16..18], ["erf_f64", "exp_f32"]);
+    assert_eq!(SERVICES.len(), 39);
+    assert_eq!(SERVICES[..5], ["parallel_for", "gemm_f32", "sort", "exp_f64", "log_f64"]);
+    assert_eq!(SERVICES[17..19], ["erf_f64", "exp_f32"]);
     assert_eq!(
-        SERVICES[31..],
+        SERVICES[32..],
         ["erf_f32", "pow_f64", "pow_f32", "fmod_f64", "fmod_f32", "f16_to_f32", "f32_to_f16"]
     );
     for (i, name) in SERVICES.iter().enumerate() {
@@ -153,4 +156,36 @@ fn a_product_leaves_through_its_epilogue() {
         gemm(&services, &call);
     }
     assert_eq!(c, [19.0, 22.0, 43.0, 50.0]);
+}
+
+#[test]
+fn a_sort_leaves_its_keys_and_allocates_nothing() {
+    let keys = [2.0_f64, -1.0, f64::NAN, 7.0];
+    let (mut values, mut positions, mut scratch) = ([0.0_f64; 3], [0_i64; 4], [[0_i64; 2]; 4]);
+    let call = SortRows {
+        outer: 1,
+        n: 4,
+        inner: 1,
+        keys: keys.as_ptr().cast(),
+        bytes: 8,
+        class: 2,
+        infinity: f64::INFINITY.to_bits().cast_signed(),
+        descending: 0,
+        values: values.as_mut_ptr().cast(),
+        values_len: 3,
+        positions: positions.as_mut_ptr(),
+        positions_len: 4,
+        scratch: scratch.as_mut_ptr(),
+        tasks: 1,
+    };
+    let services = Services::new(Pool::new(2));
+    let before = allocations::count();
+    // SAFETY: the signature is that of the service; the arrays are as `call` says.
+    unsafe {
+        let sort: unsafe extern "C" fn(*const Services, *const SortRows) = transmute(load(&services, "sort"));
+        sort(&services, &call);
+    }
+    assert_eq!(allocations::count(), before);
+    assert_eq!((values, positions), ([-1.0, 2.0, 7.0], [1, 0, 3, 2]));
+    assert_eq!(keys[..2], [2.0, -1.0]);
 }

@@ -12,7 +12,7 @@ use ir::types::strides;
 use ir::{DType, Dim, TensorType};
 
 use super::access::{Arrays, accesses};
-use super::{is_independent, lay_out, weights_behind};
+use super::{is_independent, keeps_scalars, lay_out, weights_behind};
 use crate::lower::{Names, add_scratch, substitute_block};
 
 /// The kernel's body with matrix products as statements.
@@ -86,7 +86,7 @@ impl Product {
         let ExprKind::Fma(a, b, sum) = value.kind() else { return None };
         let is_acc = matches!(sum.kind(), ExprKind::Var { name, .. } if name == acc);
         let zero = Expr::number(DType::F32, 0.0);
-        if name != acc || !is_acc || *init != zero || !is_independent(rest) || has_loops(rest) {
+        if name != acc || !is_acc || *init != zero || !keeps_scalars(rest) || has_loops(rest) {
             return None;
         }
         let mut ranges = ranges.clone();
@@ -182,7 +182,7 @@ fn chain(stmt: &Stmt) -> Chain {
     let mut axes = Vec::new();
     let mut block = std::slice::from_ref(stmt);
     while let [Stmt::For { axis, extent, kind: LoopKind::Serial, body }] = block
-        && is_independent(body)
+        && is_independent(axis, body)
     {
         axes.push((axis.clone(), extent.clone()));
         block = body;

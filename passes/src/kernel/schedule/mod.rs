@@ -10,9 +10,11 @@ mod gemm;
 mod parallelize;
 mod vectorize;
 
+use std::collections::BTreeSet;
+
 use ir::kernel::{Body, Stmt};
 use ir::program::{Arg, Layout, PackedWeight, Program};
-use ir::{At, Symbol};
+use ir::{At, Dim, Symbol};
 
 use crate::error::PassError;
 use crate::lower::{Names, drop_unused_weights};
@@ -42,9 +44,14 @@ impl ProgramPass for Schedule {
     }
 }
 
-/// The loop axes that are spread over nothing yet and whose iterations don't depend on each other: no scalar from
-/// outside is changed in the body.
-fn is_independent(body: &[Stmt]) -> bool {
+/// Do the iterations of a loop over `axis` with this body not depend on each other? No scalar from outside is changed
+/// in the body, and an array from outside that is written has an axis along which each iteration keeps to itself.
+fn is_independent(axis: &Symbol, body: &[Stmt]) -> bool {
+    keeps_scalars(body) && writes_apart(axis, body)
+}
+
+/// Is no scalar from outside changed in the body?
+fn keeps_scalars(body: &[Stmt]) -> bool {
     fn sets(block: &[Stmt], bound: &mut Vec<Symbol>) -> bool {
         let depth = bound.len();
         let mut found = false;
@@ -64,12 +71,44 @@ fn is_independent(body: &[Stmt]) -> bool {
     !sets(body, &mut Vec::new())
 }
 
+/// Is there, for each array from outside that the body writes, a place in the index where every access to it has just
+/// the axis?
+fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
+    let (mut own, mut written, mut sorts) = (BTreeSet::new(), BTreeSet::new(), false);
+    for stmt in body {
+        stmt.walk(&mut |stmt| match stmt {
+            Stmt::Alloc { name, .. } => {
+                own.insert(name);
+            }
+            Stmt::Store { target, .. } => {
+                written.insert(target);
+            }
+            Stmt::Sort(_) => sorts = true,
+            _ => {}
+        });
+    }
+    let accesses = access::accesses(body);
+    let apart = |array: &Symbol| {
+        let mut places: Option<BTreeSet<usize>> = None;
+        for access in accesses.iter().filter(|access| access.array == array) {
+            let here = |at: &usize| access.at[*at].as_index().and_then(Dim::as_symbol) == Some(axis);
+            let here = (0..access.at.len()).filter(here);
+            places = Some(match places {
+                None => here.collect(),
+                Some(before) => here.filter(|at| before.contains(at)).collect(),
+            });
+        }
+        places.is_some_and(|places| !places.is_empty())
+    };
+    !sorts && written.difference(&own).all(|array| apart(array))
+}
+
 /// The weight behind a parameter at every step of the kernel, if it is one everywhere, as it is stored now.
 fn weights_behind(program: &Program, kernel: usize, param: &Symbol) -> Option<Vec<usize>> {
     let position = program.kernels[kernel].params.iter().position(|p| p.name == *param)?;
-    let steps = program.entries.iter().flat_map(|entry| &entry.steps).filter(|step| step.kernel == kernel);
-    steps
-        .map(|step| match step.args[position] {
+    let calls = program.entries.iter().flat_map(|entry| entry.calls()).filter(|call| call.kernel == kernel);
+    calls
+        .map(|call| match call.args[position] {
             Arg::Weight(weight) => Some(weight),
             _ => None,
         })
@@ -85,24 +124,25 @@ fn lay_out(program: &mut Program, kernel: usize, param: &Symbol, layout: &dyn Fn
         .position(|p| p.name == *param)
         .expect("bug: the parameter was just looked up");
     let mut ty = None;
-    for entry in 0..program.entries.len() {
-        for step in 0..program.entries[entry].steps.len() {
-            let Arg::Weight(old) = program.entries[entry].steps[step].args[position] else { continue };
-            if program.entries[entry].steps[step].kernel != kernel {
-                continue;
-            }
-            let source = &program.weights[old];
+    let weights = &mut program.weights;
+    for entry in &mut program.entries {
+        entry.for_each_call_mut(&mut |call| {
+            let Some(Arg::Weight(old)) = call.args.get(position).copied().filter(|_| call.kernel == kernel)
+            else {
+                return;
+            };
+            let source = &weights[old];
             let new = PackedWeight { layout: layout(source), ..source.clone() };
-            let there = program.weights.iter().position(|w| w.weight == new.weight && w.layout == new.layout);
+            let there = weights.iter().position(|w| w.weight == new.weight && w.layout == new.layout);
             let at = there.unwrap_or_else(|| {
-                let mut names = Names::of(program.weights.iter().map(|w| w.name.name()));
+                let mut names = Names::of(weights.iter().map(|w| w.name.name()));
                 let name = names.fresh(&format!("{}.packed", new.name), "w");
-                program.weights.push(PackedWeight { name: Symbol::new(name), ..new });
-                program.weights.len() - 1
+                weights.push(PackedWeight { name: Symbol::new(name), ..new });
+                weights.len() - 1
             });
-            ty = Some(program.weights[at].ty());
-            program.entries[entry].steps[step].args[position] = Arg::Weight(at);
-        }
+            ty = Some(weights[at].ty());
+            call.args[position] = Arg::Weight(at);
+        });
     }
     if let Some(ty) = ty {
         program.kernels[kernel].params[position].ty = ty;

@@ -37,7 +37,7 @@ fn spread(stmt: Stmt) -> Stmt {
     let Stmt::For { axis, extent, kind, body } = stmt else { return stmt };
     let each = estimate(&block_operations(&body));
     let total = each.saturating_mul(estimate(&extent));
-    if total < SERIAL_WORK || !is_independent(&body) || packs(&body) {
+    if total < SERIAL_WORK || !is_independent(&axis, &body) || packs(&body) {
         return Stmt::For { axis, extent, kind, body };
     }
     match kind {
@@ -67,7 +67,7 @@ fn with_next(axis: Symbol, extent: Dim, body: Vec<Stmt>) -> (Symbol, Dim, Vec<St
     let [Stmt::For { axis: next, extent: size, kind: LoopKind::Serial, body: inner }] = &body[..] else {
         return (axis, extent, body);
     };
-    if !is_independent(inner) || size.mentions(&axis) {
+    if !is_independent(next, inner) || size.mentions(&axis) {
         return (axis, extent, body);
     }
     let both = Symbol::new(format!("{axis}{next}"));

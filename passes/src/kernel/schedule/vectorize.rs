@@ -28,7 +28,7 @@ fn nests(program: &mut Program, kernel: usize, block: Vec<Stmt>, ranges: &Ranges
     let mut out = Vec::with_capacity(block.len());
     for stmt in block {
         out.push(match stmt {
-            Stmt::For { axis, extent, kind: LoopKind::Serial, body } if is_independent(&body) => {
+            Stmt::For { axis, extent, kind: LoopKind::Serial, body } if is_independent(&axis, &body) => {
                 nest(program, kernel, axis, extent, body, ranges)
             }
             other => other,
@@ -50,7 +50,9 @@ fn nest(
     let mut body = body;
     loop {
         match &body[..] {
-            [Stmt::For { axis, extent, kind: LoopKind::Serial, body: inner }] if is_independent(inner) => {
+            [Stmt::For { axis, extent, kind: LoopKind::Serial, body: inner }]
+                if is_independent(axis, inner) =>
+            {
                 axes.push((axis.clone(), extent.clone()));
                 body = inner.clone();
             }
@@ -62,8 +64,8 @@ fn nest(
         ranges.enter(axis.clone(), extent.clone());
     }
     let leaf = body.iter().all(|stmt| match stmt {
-        Stmt::For { body, .. } => !is_independent(body),
-        Stmt::Gemm(_) | Stmt::Alloc { .. } => false,
+        Stmt::For { axis, body, .. } => !is_independent(axis, body),
+        Stmt::Gemm(_) | Stmt::Sort(_) | Stmt::Alloc { .. } => false,
         _ => true,
     });
     if !leaf {
@@ -199,7 +201,7 @@ fn has_lanes(body: &[Stmt]) -> bool {
     let mut branches = false;
     for stmt in body {
         stmt.walk(&mut |stmt| {
-            branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_))
+            branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_))
         });
     }
     wide && !branches

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::dim::Symbol;
+use ir::dim::{Condition, Symbol};
 use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, KernelKind, Param, Stage};
-use ir::program::{Arg, Buffer, Entry, Space, Step};
-use ir::{Dim, Origin, TensorType};
+use ir::program::{Arg, Buffer, Call, Space, Step};
+use ir::{DType, Dim, Origin, TensorType};
 
-use super::flat::{Flat, FlatStage, all_ranges, indices, load_dtype, position};
+use super::flat::{Flat, Whole, all_ranges, indices, load_dtype, position};
 use super::group::Group;
 use crate::kernel::classify;
 use crate::lower::Names;
@@ -17,58 +17,109 @@ use crate::lower::to_stages::sizes_of;
 /// At most so many ops make up a kernel's name.
 const NAME_OPS: usize = 4;
 
-/// The entry with one step for each group. Kernels are added to `kernels`, with names of their own.
+/// One call for each group. Kernels are added to `kernels`, with names of their own, buffers to `buffers`.
 pub(super) fn emit(
     flat: &Flat,
     groups: &[Group],
-    old: Entry,
+    symbols: &BTreeSet<Symbol>,
+    buffers: &mut Vec<Buffer>,
     kernels: &mut Vec<Kernel>,
     names: &mut Names,
-) -> Entry {
-    let symbols: BTreeSet<Symbol> = old.symbols().into_iter().collect();
-    let mut entry = Entry { buffers: Vec::new(), steps: Vec::new(), arena: None, ..old };
+) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(groups.len());
     let mut places: BTreeMap<Symbol, Arg> = flat.externals.clone();
     for group in groups {
+        if let [at] = group.stages[..]
+            && let Some(whole) = &flat.stages[at].whole
+        {
+            let name = names.fresh(&name_of(flat, group), "k");
+            let args = whole_args(flat, whole, buffers, &mut places);
+            let (sizes, origin) = (whole.sizes.clone(), flat.stages[at].origin.clone());
+            steps.push(Step::Call(Call { kernel: kernels.len(), args, sizes, origin }));
+            kernels.push(Kernel { name: Symbol::new(name), ..whole.kernel.clone() });
+            continue;
+        }
         let members: BTreeSet<usize> = group.stages.iter().copied().collect();
         let outer = |at: usize| {
-            let FlatStage { stage, dest, .. } = &flat.stages[at];
-            matches!(dest, Some(Arg::Output(_)))
+            let stage = &flat.stages[at].stage;
+            flat.kept.contains_key(&stage.name)
                 || flat.users(&stage.name).iter().any(|user| !members.contains(user))
         };
         let written: Vec<usize> = group.stages.iter().copied().filter(|&at| outer(at)).collect();
         for &at in &written {
-            let FlatStage { stage, dest, .. } = &flat.stages[at];
-            let place = match dest {
-                Some(Arg::Output(i)) => Arg::Output(*i),
-                _ => {
-                    let name = Symbol::new(format!("b{}", entry.buffers.len()));
-                    let ty = TensorType::new(stage.body.dtype(), flat.shapes[&stage.name].clone());
-                    entry.buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
-                    Arg::Buffer(entry.buffers.len() - 1)
-                }
-            };
+            let stage = &flat.stages[at].stage;
+            let place = place(flat, buffers, &stage.name, stage.body.dtype());
             places.insert(stage.name.clone(), place);
         }
         let made = Made::new(flat, group, &written);
         let args = made.arrays.iter().map(|name| places[name]).collect();
         let origin = group.stages.iter().fold(Origin::none(), |o, &at| o.join(&flat.stages[at].origin));
         let name = names.fresh(&name_of(flat, group), "k");
-        let sizes = sizes_of(&made.params, &made.stages, &symbols);
-        entry.steps.push(Step {
+        let kind = kind_of(flat, group, &made.stages);
+        let body = Body::Stages(made.stages);
+        let sizes = sizes_of(&made.params, &body, &[], symbols);
+        let given = flat.given.iter().filter(|condition| speaks_of(condition, &sizes));
+        let given: BTreeSet<Condition> = given.cloned().collect();
+        steps.push(Step::Call(Call {
             kernel: kernels.len(),
             args,
             sizes: sizes.iter().map(Dim::from).collect(),
             origin,
-        });
+        }));
         kernels.push(Kernel {
             name: Symbol::new(name),
-            kind: kind_of(flat, group, &made.stages),
+            kind,
             sizes,
+            given: given.into_iter().collect(),
             params: made.params,
-            body: Body::Stages(made.stages),
+            body,
         });
     }
-    entry
+    steps
+}
+
+/// Does it speak of these sizes only?
+fn speaks_of(condition: &Condition, sizes: &[Symbol]) -> bool {
+    let mut known = true;
+    condition.for_each_symbol(&mut |symbol| known &= sizes.contains(symbol));
+    known
+}
+
+/// Where an array goes that is computed here: where others need it, or a new buffer.
+fn place(flat: &Flat, buffers: &mut Vec<Buffer>, name: &Symbol, dtype: DType) -> Arg {
+    match flat.kept.get(name) {
+        Some(&place) => place,
+        None => buffer(buffers, TensorType::new(dtype, flat.shapes[name].clone())),
+    }
+}
+
+fn buffer(buffers: &mut Vec<Buffer>, ty: TensorType) -> Arg {
+    let name = Symbol::new(format!("b{}", buffers.len()));
+    buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
+    Arg::Buffer(buffers.len() - 1)
+}
+
+/// What a kernel that stays as it is gets for its parameters.
+fn whole_args(
+    flat: &Flat,
+    whole: &Whole,
+    buffers: &mut Vec<Buffer>,
+    places: &mut BTreeMap<Symbol, Arg>,
+) -> Vec<Arg> {
+    let sizes: BTreeMap<&Symbol, &Dim> = whole.kernel.sizes.iter().zip(&whole.sizes).collect();
+    let mut args = Vec::with_capacity(whole.arrays.len());
+    for (param, array) in whole.kernel.params.iter().zip(&whole.arrays) {
+        args.push(match (array, param.access) {
+            (Some(array), Access::Write) => {
+                let place = place(flat, buffers, array, param.ty.dtype);
+                places.insert(array.clone(), place);
+                place
+            }
+            (Some(array), _) => places[array],
+            (None, _) => buffer(buffers, param.ty.substitute(&|s| sizes.get(s).map(|&size| size.clone()))),
+        });
+    }
+    args
 }
 
 /// The ops of a group, those that only move elements left out if there are others.

@@ -1,29 +1,47 @@
-//! A whole entry as one list of stages, with names that are unique in it.
+//! Calls that follow each other as one list of stages, with names that are unique in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::dim::{Ranges, Symbol};
-use ir::kernel::{Body, Expr, ExprKind, Fold, KernelKind, Stage};
-use ir::program::{Arg, Entry, Program};
+use ir::dim::{Condition, Ranges, Symbol};
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, KernelKind, Param, Stage};
+use ir::program::{Arg, Call, Entry, Program};
 use ir::types::{reindex, strides};
-use ir::{Dim, Origin};
+use ir::{Dim, Origin, Scalar};
 
 /// One array of the entry.
 #[derive(Debug, Clone)]
 pub(super) struct FlatStage {
     /// What is computed; axes of extent 1 are gone.
     pub(super) stage: Stage,
-    /// Where it must be stored, if the entry says so: an output, or a buffer that others may read.
-    pub(super) dest: Option<Arg>,
     /// The nodes of the model that it computes.
     pub(super) origin: Origin,
     /// The ops that it computes, for the kernel's name.
     pub(super) ops: Vec<String>,
     /// What the kernel was that it comes from.
     pub(super) kind: KernelKind,
+    /// The kernel that stands here instead; the stage is of no meaning then.
+    pub(super) whole: Option<Whole>,
 }
 
-/// An entry, laid open.
+/// A kernel that stays as it is: one in the loop form.
+#[derive(Debug, Clone)]
+pub(super) struct Whole {
+    pub(super) kernel: Kernel,
+    /// What it is called with for its sizes.
+    pub(super) sizes: Vec<Dim>,
+    /// The array behind each parameter; none behind scratch memory.
+    pub(super) arrays: Vec<Option<Symbol>>,
+}
+
+impl Whole {
+    /// The arrays that it accesses in this way.
+    pub(super) fn arrays(&self, access: Access) -> impl Iterator<Item = &Symbol> {
+        let params = self.kernel.params.iter().zip(&self.arrays);
+        params.filter(move |(param, _)| param.access == access).filter_map(|(_, array)| array.as_ref())
+    }
+}
+
+/// Calls, laid open.
 #[derive(Debug, Default)]
 pub(super) struct Flat {
     /// The stages, operands first. One that was removed keeps its place until [`Flat::compact`].
@@ -36,33 +54,41 @@ pub(super) struct Flat {
     users: BTreeMap<Symbol, BTreeSet<usize>>,
     /// The shape of every array that a load may name: inputs, weights and stages.
     pub(super) shapes: BTreeMap<Symbol, Vec<Dim>>,
-    /// What the arrays are that no stage computes: inputs and weights.
+    /// What the arrays are that nothing here computes: inputs, weights, and what other steps wrote.
     pub(super) externals: BTreeMap<Symbol, Arg>,
+    /// The arrays that must be stored because others need them, each with its place: outputs, and buffers that steps
+    /// elsewhere use.
+    pub(super) kept: BTreeMap<Symbol, Arg>,
+    /// What holds for the sizes whenever these calls run.
+    pub(super) given: Vec<Condition>,
 }
 
 impl Flat {
-    /// Opens the kernels of `entry`.
-    pub(super) fn open(program: &Program, entry: &Entry) -> Flat {
+    /// Opens these calls of `entry`, which follow each other. What is in `kept` is used elsewhere, too.
+    pub(super) fn open(program: &Program, entry: &Entry, calls: &[Call], kept: &BTreeSet<Arg>) -> Flat {
         let mut flat = Flat::default();
         let mut axes = 0;
-        for step in &entry.steps {
-            let kernel = &program.kernels[step.kernel];
-            let Body::Stages(stages) = &kernel.body else { unreachable!("bug: checked by the pass") };
-            let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&step.sizes).collect();
+        for call in calls {
+            let kernel = &program.kernels[call.kernel];
+            let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
+            let in_entry = |symbol: &Symbol| sizes.get(symbol).map(|&size| size.clone());
+            flat.given.extend(kernel.given.iter().map(|condition| condition.substitute(&in_entry)));
+            let Body::Stages(stages) = &kernel.body else {
+                flat.open_whole(program, entry, call, kept);
+                continue;
+            };
             let mut names: BTreeMap<Symbol, Symbol> = BTreeMap::new();
-            for (param, &arg) in kernel.params.iter().zip(&step.args) {
+            for (param, &arg) in kernel.params.iter().zip(&call.args) {
                 let name = global(arg);
-                if matches!(arg, Arg::Input(_) | Arg::Weight(_)) {
-                    flat.shapes.insert(name.clone(), program.arg_type(entry, arg).shape);
-                    flat.externals.insert(name.clone(), arg);
-                }
+                flat.note_external(program, entry, param, arg);
                 names.insert(param.name.clone(), name);
             }
             for stage in stages {
                 let fresh = Symbol::new(format!("s{}", flat.stages.len()));
                 let name = names.entry(stage.name.clone()).or_insert(fresh).clone();
-                let dest =
-                    kernel.params.iter().position(|param| param.name == stage.name).map(|at| step.args[at]);
+                if let Some(at) = kernel.params.iter().position(|param| param.name == stage.name) {
+                    flat.note_kept(&name, call.args[at], kept);
+                }
                 let mut stage = open_stage(stage, &name, &names, &sizes, &mut axes);
                 for param in &kernel.params {
                     let seen: Vec<Dim> = param
@@ -74,10 +100,50 @@ impl Flat {
                     flat.see_as_stored(&mut stage, &names[&param.name], &seen);
                 }
                 let ops = vec![base_name(kernel.name.name())];
-                flat.push(FlatStage { stage, dest, origin: step.origin.clone(), ops, kind: kernel.kind });
+                let origin = call.origin.clone();
+                flat.push(FlatStage { stage, origin, ops, kind: kernel.kind, whole: None });
             }
         }
         flat
+    }
+
+    /// What is read and not computed here comes from elsewhere.
+    fn note_external(&mut self, program: &Program, entry: &Entry, param: &Param, arg: Arg) {
+        let name = global(arg);
+        if param.access == Access::Read && self.find(&name).is_none() {
+            self.shapes.insert(name.clone(), program.arg_type(entry, arg).shape);
+            self.externals.insert(name, arg);
+        }
+    }
+
+    /// Adds a kernel that stays as it is.
+    fn open_whole(&mut self, program: &Program, entry: &Entry, call: &Call, kept: &BTreeSet<Arg>) {
+        let kernel = &program.kernels[call.kernel];
+        let mut arrays = Vec::with_capacity(call.args.len());
+        for (param, &arg) in kernel.params.iter().zip(&call.args) {
+            let name = global(arg);
+            self.note_external(program, entry, param, arg);
+            if param.access == Access::Write {
+                self.shapes.insert(name.clone(), program.arg_type(entry, arg).shape);
+                self.note_kept(&name, arg, kept);
+                self.by_name.insert(name.clone(), self.stages.len());
+            }
+            arrays.push((param.access != Access::Scratch).then_some(name));
+        }
+        let name = Symbol::new(format!("s{}", self.stages.len()));
+        self.push(FlatStage {
+            stage: Stage { name, axes: vec![], body: Expr::constant(Scalar::bool(true)) },
+            origin: call.origin.clone(),
+            ops: vec![base_name(kernel.name.name())],
+            kind: kernel.kind,
+            whole: Some(Whole { kernel: kernel.clone(), sizes: call.sizes.clone(), arrays }),
+        });
+    }
+
+    fn note_kept(&mut self, name: &Symbol, arg: Arg, kept: &BTreeSet<Arg>) {
+        if kept.contains(&arg) {
+            self.kept.insert(name.clone(), arg);
+        }
     }
 
     /// Adds a stage without its axes of extent 1.
@@ -96,14 +162,30 @@ impl Flat {
         self.note_loads(at);
     }
 
+    /// The arrays that `at` reads.
+    pub(super) fn reads(&self, at: usize) -> BTreeSet<Symbol> {
+        match &self.stages[at].whole {
+            Some(whole) => whole.arrays(Access::Read).cloned().collect(),
+            None => loaded(&self.stages[at].stage.body),
+        }
+    }
+
+    /// The arrays that `at` computes.
+    fn computes(&self, at: usize) -> Vec<Symbol> {
+        match &self.stages[at].whole {
+            Some(whole) => whole.arrays(Access::Write).cloned().collect(),
+            None => vec![self.stages[at].stage.name.clone()],
+        }
+    }
+
     fn note_loads(&mut self, at: usize) {
-        for source in loaded(&self.stages[at].stage.body) {
+        for source in self.reads(at) {
             self.users.entry(source).or_default().insert(at);
         }
     }
 
     fn forget_loads(&mut self, at: usize) {
-        for source in loaded(&self.stages[at].stage.body) {
+        for source in self.reads(at) {
             if let Some(users) = self.users.get_mut(&source) {
                 users.remove(&at);
             }
@@ -138,12 +220,13 @@ impl Flat {
         let mut gone = std::mem::take(&mut self.gone).into_iter();
         self.stages.retain(|_| !gone.next().expect("one for each stage"));
         self.gone = vec![false; self.stages.len()];
-        self.by_name = self.stages.iter().enumerate().map(|(i, s)| (s.stage.name.clone(), i)).collect();
+        self.by_name =
+            (0..self.stages.len()).flat_map(|i| self.computes(i).into_iter().map(move |n| (n, i))).collect();
         self.users.clear();
         (0..self.stages.len()).for_each(|at| self.note_loads(at));
     }
 
-    /// The stage of that name, if a stage computes it.
+    /// Where the array is computed, if it is here.
     pub(super) fn find(&self, name: &Symbol) -> Option<usize> {
         self.by_name.get(name).copied()
     }
@@ -162,17 +245,19 @@ impl Flat {
     /// Loads of stages, with the indices of axes of extent 1 left out.
     fn squeeze_loads(&self, body: &Expr) -> Expr {
         body.replace_loads(&mut |source, at| {
-            let dtype = self.stages[self.find(source)?].stage.body.dtype();
+            let FlatStage { stage, whole: None, .. } = &self.stages[self.find(source)?] else { return None };
+            let dtype = stage.body.dtype();
             let shape = &self.shapes[source];
             let at = at.iter().zip(shape).filter(|(_, size)| !size.is(1)).map(|(i, _)| i.clone());
             Some(Expr::load(source.clone(), dtype, at.collect::<Vec<_>>()))
         })
     }
 
-    /// The sizes of an array as loads index it: for stages, without axes of extent 1.
+    /// The sizes of an array as loads index it: for what stages compute, without axes of extent 1.
     pub(super) fn load_shape(&self, source: &Symbol) -> Vec<Dim> {
         let shape = &self.shapes[source];
-        if self.externals.contains_key(source) {
+        let whole = self.find(source).is_some_and(|at| self.stages[at].whole.is_some());
+        if whole || self.externals.contains_key(source) {
             shape.clone()
         } else {
             shape.iter().filter(|size| !size.is(1)).cloned().collect()
@@ -190,7 +275,7 @@ impl Flat {
 
     /// The array that stage `at` is a view of, if it can be replaced by it.
     fn view_of(&self, at: usize) -> Option<Symbol> {
-        let FlatStage { stage, dest, .. } = &self.stages[at];
+        let FlatStage { stage, .. } = &self.stages[at];
         let ExprKind::Load { source, at: index, .. } = stage.body.kind() else { return None };
         let ranges = ranges_of(&stage.axes);
         let from = position(&indices(index)?, &self.load_shape(source)).simplify(&ranges);
@@ -201,14 +286,12 @@ impl Flat {
         if from != to || !same_size {
             return None;
         }
-        // An output must be written: it takes the place of the array that it views, if that has none yet.
-        match dest {
-            Some(Arg::Output(_)) => {
-                let behind = &self.stages[self.find(source)?];
-                (!matches!(behind.dest, Some(Arg::Output(_)))).then(|| source.clone())
-            }
-            _ => Some(source.clone()),
+        // What must be stored takes the place of the array that it views, if that has none yet.
+        if self.kept.contains_key(&stage.name) {
+            self.find(source)?;
+            return (!self.kept.contains_key(source)).then(|| source.clone());
         }
+        Some(source.clone())
     }
 
     fn replace_view(&mut self, at: usize, source: &Symbol) {
@@ -216,14 +299,18 @@ impl Flat {
         if let Some(behind) = self.find(source) {
             let behind = &mut self.stages[behind];
             behind.origin = behind.origin.join(&view.origin);
-            if matches!(view.dest, Some(Arg::Output(_))) {
-                behind.dest = view.dest;
+            if let Some(place) = self.kept.remove(&view.stage.name) {
+                self.kept.insert(source.clone(), place);
             }
         }
         let from: Vec<Dim> = view.stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
         let to = self.load_shape(source);
         let dtype = view.stage.body.dtype();
         for user in self.users(&view.stage.name) {
+            if self.stages[user].whole.is_some() {
+                self.read_instead(user, &view, source);
+                continue;
+            }
             let stage = &self.stages[user].stage;
             let ranges = all_ranges(stage);
             let body = stage.body.replace_loads(&mut |name, index| {
@@ -240,7 +327,18 @@ impl Flat {
         }
     }
 
-    /// The stages that load `name`, in order.
+    /// Lets a kernel that stays as it is read `source` instead of a view of it: the elements lie in memory as they did.
+    fn read_instead(&mut self, user: usize, view: &FlatStage, source: &Symbol) {
+        self.forget_loads(user);
+        let FlatStage { whole: Some(whole), origin, .. } = &mut self.stages[user] else { return };
+        *origin = view.origin.join(origin);
+        for array in whole.arrays.iter_mut().flatten().filter(|array| **array == view.stage.name) {
+            *array = source.clone();
+        }
+        self.note_loads(user);
+    }
+
+    /// The stages and kernels that load `name`, in order.
     pub(super) fn users(&self, name: &Symbol) -> Vec<usize> {
         self.users.get(name).map_or_else(Vec::new, |users| users.iter().copied().collect())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ir::Dim;
 use ir::kernel::{ExprKind, Stage};
 
-use super::flat::{Flat, indices, loaded};
+use super::flat::{Flat, indices};
 use crate::kernel::{has_fold, is_contraction};
 
 /// A group without a common axis runs in one thread; it may have at most so many elements.
@@ -25,10 +25,8 @@ pub(super) struct Group {
 
 /// The groups, in an order in which they can run.
 pub(super) fn group(flat: &Flat) -> Vec<Group> {
-    let producers: Vec<BTreeSet<usize>> = flat
-        .stages
-        .iter()
-        .map(|s| loaded(&s.stage.body).iter().filter_map(|name| flat.find(name)).collect())
+    let producers: Vec<BTreeSet<usize>> = (0..flat.stages.len())
+        .map(|at| flat.reads(at).iter().filter_map(|name| flat.find(name)).collect())
         .collect();
     let mut groups: Vec<Group> = Vec::new();
     let mut of: Vec<usize> = Vec::with_capacity(flat.stages.len());
@@ -67,7 +65,8 @@ fn has_contraction(flat: &Flat, group: &Group) -> bool {
 /// The prefix that the group would have with stage `at`; `None` if it should not join.
 fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
     let stage = &flat.stages[at].stage;
-    if is_contraction(stage) {
+    let stays = |at: usize| flat.stages[at].whole.is_some();
+    if stays(at) || group.stages.iter().any(|&member| stays(member)) || is_contraction(stage) {
         return None;
     }
     let mut prefix = group.prefix.min(stage.axes.len());

@@ -7,7 +7,6 @@
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
-use ir::program::Arg;
 use ir::scalar::{Binary, Unary};
 
 use super::flat::{Flat, indices, ranges_of};
@@ -33,7 +32,7 @@ pub(super) fn inline(flat: &mut Flat) {
 struct Site {
     /// The loading stage.
     user: usize,
-    /// The index; `None` if it depends on data.
+    /// The index; `None` if it depends on data, or if it is no expression that loads.
     at: Option<Vec<Dim>>,
     /// How often the place is evaluated.
     times: Dim,
@@ -42,7 +41,7 @@ struct Site {
 fn should_inline(flat: &Flat, at: usize) -> bool {
     let producer = &flat.stages[at];
     let Stage { name, axes, body } = &producer.stage;
-    if matches!(producer.dest, Some(Arg::Output(_))) || has_fold(body) {
+    if flat.kept.contains_key(name) || has_fold(body) {
         return false;
     }
     let sites = sites(flat, name);
@@ -119,6 +118,10 @@ fn is_windowed(stage: &Stage) -> bool {
 fn sites(flat: &Flat, name: &Symbol) -> Vec<Site> {
     let mut sites = Vec::new();
     for user in flat.users(name) {
+        if flat.stages[user].whole.is_some() {
+            sites.push(Site { user, at: None, times: Dim::constant(1) });
+            continue;
+        }
         let stage = &flat.stages[user].stage;
         let times: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
         find_sites(&stage.body, name, user, &times, &mut sites);

@@ -1,6 +1,6 @@
 //! Fuses kernels in the stage form.
 //!
-//! All kernels are first laid open as one list of stages (`flat`). Then
+//! Kernels that follow each other are first laid open as one list of stages (`flat`). Then
 //! - an array that is another one in a different shape becomes a view of it, and moves no data (`flat`);
 //! - an array computed element by element is put into the expressions that load it, where that repeats no work
 //!   (`inline`);
@@ -9,6 +9,8 @@
 //!   that it normalises (`group`);
 //! - groups become kernels again, in canonical names, so that equal ones are equal (`emit`).
 //!
+//! A kernel in the loop form stays as it is, and what it reads and writes stays in memory.
+//!
 //! All of it keeps every bit: expressions are moved, never regrouped.
 
 mod emit;
@@ -16,9 +18,11 @@ mod flat;
 mod group;
 mod inline;
 
-use ir::kernel::Body;
-use ir::program::Program;
-use ir::{At, Origin};
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::kernel::Kernel;
+use ir::program::{Arg, Call, Entry, Program, Step};
+use ir::{At, Symbol};
 
 use crate::error::PassError;
 use crate::lower::Names;
@@ -33,23 +37,120 @@ impl ProgramPass for Fuse {
     }
 
     fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
-        if program.kernels.iter().any(|kernel| matches!(kernel.body, Body::Loops(_))) {
-            let error =
-                PassError::WrongNoun { pass: "fuse", wants: "kernels in the stage form", found: "loops" };
-            return Err(At { node: None, origin: Origin::none(), error });
-        }
         let before = program.clone();
         let entries = std::mem::take(&mut program.entries);
-        let (mut kernels, mut names) = (Vec::new(), Names::default());
-        for entry in entries {
-            let mut flat = flat::Flat::open(program, &entry);
-            flat.resolve_views();
-            inline::inline(&mut flat);
-            let groups = group::group(&flat);
-            program.entries.push(emit::emit(&flat, &groups, entry, &mut kernels, &mut names));
-        }
+        let mut fusion = Fusion { program, kernels: Vec::new(), names: Names::default() };
+        let entries = entries.into_iter().map(|entry| fusion.entry(entry)).collect();
+        let kernels = fusion.kernels;
         program.kernels = kernels;
+        program.entries = entries;
         crate::lower::drop_unused_weights(program);
         Ok(Changed(*program != before))
     }
+}
+
+/// Kernels that follow each other in one list of steps become fewer. What stands between them keeps its place.
+struct Fusion<'a> {
+    program: &'a Program,
+    kernels: Vec<Kernel>,
+    names: Names,
+}
+
+impl Fusion<'_> {
+    fn entry(&mut self, mut entry: Entry) -> Entry {
+        let mut uses: BTreeMap<Arg, usize> = BTreeMap::new();
+        for list in [&entry.host, &entry.steps] {
+            Step::walk(list, &mut |step| {
+                step.args().into_iter().for_each(|arg| *uses.entry(arg).or_insert(0) += 1)
+            });
+        }
+        let symbols: BTreeSet<Symbol> = entry.all_symbols().into_iter().collect();
+        let (host, steps) = (std::mem::take(&mut entry.host), std::mem::take(&mut entry.steps));
+        entry.host = host.into_iter().map(|step| self.keep(step)).collect();
+        entry.steps = self.list(steps, &mut entry, &uses, &symbols);
+        drop_unused_buffers(&mut entry);
+        Entry { arena: None, ..entry }
+    }
+
+    fn list(
+        &mut self,
+        steps: Vec<Step>,
+        entry: &mut Entry,
+        uses: &BTreeMap<Arg, usize>,
+        symbols: &BTreeSet<Symbol>,
+    ) -> Vec<Step> {
+        let (mut all, mut run) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Call(call) => run.push(call),
+                mut step => {
+                    all.extend(self.fuse(std::mem::take(&mut run), entry, uses, symbols));
+                    for block in step.blocks_mut() {
+                        *block = self.list(std::mem::take(block), entry, uses, symbols);
+                    }
+                    all.push(step);
+                }
+            }
+        }
+        all.extend(self.fuse(run, entry, uses, symbols));
+        all
+    }
+
+    /// Calls that follow each other.
+    fn fuse(
+        &mut self,
+        calls: Vec<Call>,
+        entry: &mut Entry,
+        uses: &BTreeMap<Arg, usize>,
+        symbols: &BTreeSet<Symbol>,
+    ) -> Vec<Step> {
+        let mut here: BTreeMap<Arg, usize> = BTreeMap::new();
+        calls.iter().flat_map(|call| &call.args).for_each(|arg| *here.entry(*arg).or_insert(0) += 1);
+        let kept: BTreeSet<Arg> = here
+            .into_iter()
+            .filter(|(arg, count)| matches!(arg, Arg::Output(_)) || uses[arg] > *count)
+            .map(|(arg, _)| arg)
+            .collect();
+        let mut flat = flat::Flat::open(self.program, entry, &calls, &kept);
+        flat.resolve_views();
+        inline::inline(&mut flat);
+        let groups = group::group(&flat);
+        emit::emit(&flat, &groups, symbols, &mut entry.buffers, &mut self.kernels, &mut self.names)
+    }
+
+    /// A step as it is.
+    fn keep(&mut self, mut step: Step) -> Step {
+        if let Step::Call(call) = &mut step {
+            let mut kernel = self.program.kernels[call.kernel].clone();
+            kernel.name = Symbol::new(self.names.fresh(kernel.name.name(), "k"));
+            call.kernel = self.kernels.len();
+            self.kernels.push(kernel);
+        }
+        step
+    }
+}
+
+/// Removes the buffers that no step uses, and numbers the rest.
+fn drop_unused_buffers(entry: &mut Entry) {
+    let mut used = BTreeSet::new();
+    for list in [&entry.host, &entry.steps] {
+        Step::walk(list, &mut |step| {
+            used.extend(
+                step.args().iter().filter_map(|arg| if let Arg::Buffer(i) = arg { Some(*i) } else { None }),
+            );
+        });
+    }
+    let place: BTreeMap<usize, usize> = used.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+    let old = std::mem::take(&mut entry.buffers);
+    for (at, mut buffer) in old.into_iter().enumerate().filter(|(at, _)| used.contains(at)) {
+        buffer.name = Symbol::new(format!("b{}", place[&at]));
+        entry.buffers.push(buffer);
+    }
+    let mut renumber = |arg: &mut Arg| {
+        if let Arg::Buffer(i) = arg {
+            *i = place[i];
+        }
+    };
+    Step::walk_args_mut(&mut entry.host, &mut renumber);
+    Step::walk_args_mut(&mut entry.steps, &mut renumber);
 }

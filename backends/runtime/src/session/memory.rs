@@ -1,0 +1,351 @@
+//! What arguments lead to: the session's memory and the caller's, and where each buffer lies.
+//!
+//! A buffer whose place depends on nothing that steps decide gets it once, checked against its memory.
+//! All others, and what grows, are looked up at each use: nothing is used beyond the memory there is.
+
+use crate::{
+    bind,
+    error::RunError,
+    memory::{ALIGN, AlignedBytes, dangling},
+    model::Model,
+    plan::{Arg, Entry, Phase, Space},
+};
+
+/// Bytes that may be used: `room` of them start at `start`.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: *mut u8,
+    pub(super) room: usize,
+}
+
+/// An output: its sizes as far as they are known, and its bytes.
+pub(super) struct Output {
+    /// Whether its sizes are decided while the model runs.
+    pub(super) dynamic: bool,
+    pub(super) dims: Vec<i64>,
+    pub(super) bytes: usize,
+    /// Where the caller wants it; set by each run. Not used by dynamic ones.
+    pub(super) given: Span,
+    /// The bytes of a dynamic one.
+    pub(super) grown: AlignedBytes,
+}
+
+/// State buffers and whether they hold anything.
+#[derive(Default)]
+pub(super) struct State {
+    bytes: AlignedBytes,
+    /// First byte and length of each buffer.
+    places: Vec<(i64, i64)>,
+    /// Whether a run has seen it since it was zero.
+    used: bool,
+}
+
+/// The values of symbols and all memory.
+pub(super) struct Memory {
+    pub(super) symbols: Vec<i64>,
+    /// When each symbol is known.
+    pub(super) phases: Vec<Phase>,
+    /// Set by each run.
+    pub(super) inputs: Vec<Span>,
+    pub(super) outputs: Vec<Output>,
+    weights: Vec<Span>,
+    /// First byte and length of each buffer that has a place once and for all.
+    places: Vec<Option<(i64, i64)>>,
+    arena: AlignedBytes,
+    /// Bytes of the arena that this layout uses.
+    arena_bytes: usize,
+    host: AlignedBytes,
+    pub(super) state: State,
+    /// Growing memory, by its number.
+    grown: Vec<AlignedBytes>,
+}
+
+impl Span {
+    /// For tensors without a pointer.
+    pub(super) fn without_pointer(room: usize) -> Span {
+        Span { start: dangling().as_ptr(), room }
+    }
+}
+
+impl Memory {
+    pub(super) fn new(model: &Model, entry: &Entry) -> Memory {
+        let output = |index| Output {
+            dynamic: entry.is_dynamic(index),
+            dims: Vec::with_capacity(entry.outputs[index].dims.len()),
+            bytes: 0,
+            given: Span::without_pointer(0),
+            grown: AlignedBytes::default(),
+        };
+        // Kernels read weights through these pointers and never write.
+        let weight = |slot: &crate::plan::WeightSlot| Span {
+            start: model.weights()[slot.offset as usize..].as_ptr().cast_mut(),
+            room: slot.bytes as usize,
+        };
+        let numbers = entry.buffers.iter().filter_map(|buffer| match buffer.space {
+            Space::Grow(number) => Some(number as usize + 1),
+            _ => None,
+        });
+        Memory {
+            symbols: vec![0; entry.symbols.len()],
+            phases: entry.phases(),
+            inputs: vec![Span::without_pointer(0); entry.inputs.len()],
+            outputs: (0..entry.outputs.len()).map(output).collect(),
+            weights: model.plan().weights.iter().map(weight).collect(),
+            places: vec![None; entry.buffers.len()],
+            arena: AlignedBytes::default(),
+            arena_bytes: 0,
+            host: AlignedBytes::default(),
+            state: State::default(),
+            grown: (0..numbers.max().unwrap_or(0)).map(|_| AlignedBytes::default()).collect(),
+        }
+    }
+
+    /// Bytes there are, apart from the caller's and the weights.
+    pub(super) fn bytes(&self) -> usize {
+        let grown = self.grown.iter().chain(self.outputs.iter().map(|output| &output.grown));
+        let lasting = self.arena.len() + self.host.len() + self.state.bytes.len();
+        lasting + grown.map(|bytes| bytes.len()).sum::<usize>()
+    }
+
+    /// Fixes what the sizes of the inputs decide, and lays out what `host` uses.
+    pub(super) fn bind(&mut self, entry: &Entry, dims: &[&[i64]]) -> Result<(), RunError> {
+        self.symbols = bind::symbols(entry, dims)?;
+        for ((port, dims), input) in entry.inputs.iter().zip(dims).zip(&mut self.inputs) {
+            let bytes = bind::tensor_bytes(port.dtype, dims, || format!("input `{}`", port.name))?;
+            *input = Span::without_pointer(bytes);
+        }
+        for index in 0..self.outputs.len() {
+            if !self.outputs[index].dynamic {
+                self.size_output(entry, index)?;
+            }
+        }
+        let what = "the memory of sizes";
+        let bytes = bind::eval_count(entry, &entry.host_bytes, &self.symbols, || what.to_owned())?;
+        self.place_all(entry, |space| (space == Space::Host).then_some(bytes))?;
+        Ok(self.host.reserve(memory_size(bytes, what)?, what)?)
+    }
+
+    /// Lays out arena and state. All that inputs and `host` decide must be known.
+    pub(super) fn lay_out(&mut self, entry: &Entry) -> Result<(), RunError> {
+        let what = "the arena";
+        let bytes = bind::eval_count(entry, &entry.arena_bytes, &self.symbols, || what.to_owned())?;
+        self.place_all(entry, |space| match space {
+            Space::Arena => Some(bytes),
+            Space::State => Some(i64::MAX),
+            Space::Host | Space::Grow(_) => None,
+        })?;
+        self.state.lay_out(entry, &self.places)?;
+        self.arena_bytes = memory_size(bytes, what)?;
+        Ok(self.arena.reserve(self.arena_bytes, what)?)
+    }
+
+    /// Places the buffers of the spaces of which `limit` knows the length, if steps do not move them.
+    fn place_all(&mut self, entry: &Entry, limit: impl Fn(Space) -> Option<i64>) -> Result<(), RunError> {
+        for (number, buffer) in entry.buffers.iter().enumerate() {
+            let Some(limit) = limit(buffer.space) else { continue };
+            let phase = buffer.offset.phase(&self.phases).max(buffer.bytes.phase(&self.phases));
+            if phase == Phase::Steps {
+                continue;
+            }
+            let (offset, bytes) = self.place(entry, number)?;
+            if offset + bytes > limit {
+                let space = if buffer.space == Space::Host { "a host memory" } else { "an arena" };
+                let why = format!("it ends at byte {} of {space} of {limit}", offset + bytes);
+                return Err(RunError::Layout { buffer: number, why });
+            }
+            self.places[number] = Some((offset, bytes));
+        }
+        Ok(())
+    }
+
+    /// First byte and length of a buffer as sizes are now. Their sum is an `i64`.
+    fn place(&self, entry: &Entry, number: usize) -> Result<(i64, i64), RunError> {
+        let offset = self.offset(entry, number)?;
+        let bytes = self.buffer_bytes(entry, number)?;
+        let too_large = || RunError::TooLarge { what: format!("buffer {number}") };
+        offset.checked_add(bytes).ok_or_else(too_large)?;
+        Ok((offset, bytes))
+    }
+
+    fn offset(&self, entry: &Entry, number: usize) -> Result<i64, RunError> {
+        let what = || format!("buffer {number}");
+        let offset = bind::eval_count(entry, &entry.buffers[number].offset, &self.symbols, what)?;
+        if offset % ALIGN as i64 != 0 {
+            let why = format!("its offset {offset} is not a multiple of {ALIGN}");
+            return Err(RunError::Layout { buffer: number, why });
+        }
+        Ok(offset)
+    }
+
+    fn buffer_bytes(&self, entry: &Entry, number: usize) -> Result<i64, RunError> {
+        bind::eval_count(entry, &entry.buffers[number].bytes, &self.symbols, || format!("buffer {number}"))
+    }
+
+    /// Whether the argument leads to the same bytes, or to the same port, all the time.
+    pub(super) fn is_fixed(&self, arg: Arg) -> bool {
+        match arg {
+            Arg::Input(_) | Arg::Weight(_) => true,
+            Arg::Output(index) => !self.outputs[index as usize].dynamic,
+            Arg::Buffer(index) => self.places[index as usize].is_some(),
+        }
+    }
+
+    /// The bytes that an argument leads to now. Those of a buffer that has no place once and for all end
+    /// with their memory.
+    pub(super) fn span(&self, entry: &Entry, arg: Arg) -> Result<Span, RunError> {
+        let all = |bytes: &AlignedBytes| Span { start: bytes.start(), room: bytes.len() };
+        let (index, memory) = match arg {
+            Arg::Input(index) => return Ok(self.inputs[index as usize]),
+            Arg::Weight(index) => return Ok(self.weights[index as usize]),
+            Arg::Output(index) => {
+                let output = &self.outputs[index as usize];
+                return Ok(if output.dynamic { all(&output.grown) } else { output.given });
+            }
+            Arg::Buffer(index) => {
+                let memory = match entry.buffers[index as usize].space {
+                    Space::Arena => Span { start: self.arena.start(), room: self.arena_bytes },
+                    Space::State => all(&self.state.bytes),
+                    Space::Host => all(&self.host),
+                    Space::Grow(number) => all(&self.grown[number as usize]),
+                };
+                (index as usize, memory)
+            }
+        };
+        let (offset, room) = match self.places[index] {
+            Some((offset, bytes)) => (offset as usize, bytes as usize),
+            None => {
+                let before = fits(entry, arg, self.offset(entry, index)?, memory)?;
+                (before, memory.room - before)
+            }
+        };
+        // It lies in its memory: checked here, or when it got its place.
+        Ok(Span { start: memory.start.wrapping_add(offset), room })
+    }
+
+    /// The pointer that a kernel gets for an argument, whose type must fit the memory there is.
+    pub(super) fn pointer(&mut self, entry: &Entry, arg: Arg) -> Result<*mut u8, RunError> {
+        let span = self.span(entry, arg)?;
+        if !self.is_fixed(arg) {
+            fits(entry, arg, self.typed_bytes(entry, arg)?, span)?;
+        }
+        Ok(span.start)
+    }
+
+    /// Makes room for what grows, as its type says now. What it held is lost.
+    pub(super) fn reserve(&mut self, entry: &Entry, arg: Arg) -> Result<(), RunError> {
+        let bytes = self.typed_bytes(entry, arg)?;
+        self.make_room(entry, arg, bytes, false)
+    }
+
+    /// Bytes of a buffer or of a dynamic output, as its type says now.
+    fn typed_bytes(&mut self, entry: &Entry, arg: Arg) -> Result<i64, RunError> {
+        match arg {
+            Arg::Buffer(index) => self.buffer_bytes(entry, index as usize),
+            Arg::Output(index) if self.outputs[index as usize].dynamic => {
+                self.size_output(entry, index as usize)?;
+                Ok(self.outputs[index as usize].bytes as i64)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Makes room for `bytes` bytes of an argument if it grows.
+    pub(super) fn make_room(
+        &mut self,
+        entry: &Entry,
+        arg: Arg,
+        bytes: i64,
+        keep: bool,
+    ) -> Result<(), RunError> {
+        let (memory, offset, what) = match arg {
+            Arg::Output(index) if self.outputs[index as usize].dynamic => {
+                (&mut self.outputs[index as usize].grown, 0, "an output")
+            }
+            Arg::Buffer(index) => match entry.buffers[index as usize].space {
+                Space::Grow(number) => {
+                    let offset = self.offset(entry, index as usize)?;
+                    (&mut self.grown[number as usize], offset, "a growing buffer")
+                }
+                _ => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        let end =
+            offset.checked_add(bytes).ok_or_else(|| RunError::TooLarge { what: describe(entry, arg) })?;
+        let end = memory_size(end, what)?;
+        let made = if keep { memory.extend(end, what) } else { memory.reserve(end, what) };
+        Ok(made?)
+    }
+
+    /// The sizes of dynamic outputs, once all is decided.
+    pub(super) fn finish_outputs(&mut self, entry: &Entry) -> Result<(), RunError> {
+        for index in 0..self.outputs.len() {
+            if self.outputs[index].dynamic {
+                self.pointer(entry, Arg::Output(index as u32))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size_output(&mut self, entry: &Entry, index: usize) -> Result<(), RunError> {
+        let (port, output) = (&entry.outputs[index], &mut self.outputs[index]);
+        bind::dims(entry, port, &self.symbols, &mut output.dims)?;
+        output.bytes = bind::tensor_bytes(port.dtype, &output.dims, || format!("output `{}`", port.name))?;
+        Ok(())
+    }
+}
+
+impl State {
+    /// A run may change it from now on.
+    pub(super) fn begin(&mut self) {
+        self.used = !self.bytes.is_empty();
+    }
+
+    /// Makes it zero.
+    pub(super) fn reset(&mut self) {
+        self.bytes.fill(0);
+        self.used = false;
+    }
+
+    /// Makes room for the state buffers of `entry`; what is there stays as it is.
+    fn lay_out(&mut self, entry: &Entry, places: &[Option<(i64, i64)>]) -> Result<(), RunError> {
+        let state = entry.buffers.iter().zip(places).filter(|(buffer, _)| buffer.space == Space::State);
+        let state = state.filter_map(|(_, place)| *place);
+        if state.clone().eq(self.places.iter().copied()) {
+            return Ok(());
+        }
+        if self.used {
+            return Err(RunError::State);
+        }
+        let places: Vec<(i64, i64)> = state.collect();
+        let end = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
+        *self = State {
+            bytes: AlignedBytes::zeroed(memory_size(end, "the state")?, "the state")?,
+            places,
+            used: false,
+        };
+        Ok(())
+    }
+}
+
+/// `bytes`, if an argument that leads to `span` may use that many.
+pub(super) fn fits(entry: &Entry, arg: Arg, bytes: i64, span: Span) -> Result<usize, RunError> {
+    match usize::try_from(bytes) {
+        Ok(bytes) if bytes <= span.room => Ok(bytes),
+        _ => Err(RunError::Room { what: describe(entry, arg), needed: bytes, room: span.room }),
+    }
+}
+
+/// What an argument is called.
+pub(super) fn describe(entry: &Entry, arg: Arg) -> String {
+    match arg {
+        Arg::Input(index) => format!("input `{}`", entry.inputs[index as usize].name),
+        Arg::Output(index) => format!("output `{}`", entry.outputs[index as usize].name),
+        Arg::Weight(index) => format!("weight {index}"),
+        Arg::Buffer(index) => format!("buffer {index}"),
+    }
+}
+
+fn memory_size(bytes: i64, what: &str) -> Result<usize, RunError> {
+    usize::try_from(bytes).map_err(|_| RunError::TooLarge { what: what.to_owned() })
+}

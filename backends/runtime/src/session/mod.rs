@@ -1,0 +1,298 @@
+//! A session: one entry of a model with its memory, its state and its arguments, ready to run.
+//!
+//! Promises
+//! - `run` of a bound session allocates nothing, except growing memory that is too small;
+//! - binding again with the same sizes does nothing, with others reuses the arena where it is large enough;
+//!   so does a run whose values decide other sizes;
+//! - state is zero at first and kept from run to run until it is reset;
+//! - after a run that failed, the next one is as if it had not been; only state may be half changed.
+//!
+//! A session belongs to one thread at a time; several sessions of one model run at once. Deliberately
+//! absent: queues, batching, and any copy of inputs or outputs in [`Session::run`].
+
+use std::sync::Arc;
+
+use crate::{
+    error::RunError,
+    model::Model,
+    plan::{Entry, Phase, Port, Step},
+    pool::Pool,
+    services::Services,
+};
+
+mod exec;
+mod memory;
+mod table;
+mod tensors;
+
+use exec::Run;
+use memory::{Memory, Output, Span};
+use table::Table;
+
+/// One entry of a model, ready to be bound and run.
+pub struct Session {
+    model: Arc<Model>,
+    entry: usize,
+    services: Services,
+    /// Whether all below is right for `input_dims`.
+    bound: bool,
+    /// Whether arena, state and `steps` are right for the symbols in `layout`.
+    laid_out: bool,
+    /// Whether dynamic outputs hold what the last run gave.
+    ran: bool,
+    input_dims: Vec<Vec<i64>>,
+    layout: Vec<i64>,
+    memory: Memory,
+    host: Table,
+    steps: Table,
+    /// Room for the longest [`Step::Set`].
+    values: Vec<i64>,
+}
+
+// SAFETY: the pointers lead into the session's own memory and the model's, or are set by each run.
+unsafe impl Send for Session {}
+
+impl Session {
+    /// A session of the entry with this number, whose loops run on `pool`.
+    ///
+    /// # Errors
+    /// There is no such entry.
+    pub fn new(model: Arc<Model>, entry: usize, pool: Arc<Pool>) -> Result<Session, RunError> {
+        let entries = &model.plan().entries;
+        let count = entries.len();
+        let plan = entries.get(entry).ok_or(RunError::Entry { index: entry, count })?;
+        let mut longest = 0;
+        for step in plan.host.iter().chain(&plan.steps) {
+            step.each(&mut |step| {
+                if let Step::Set(values) = step {
+                    longest = longest.max(values.len());
+                }
+            });
+        }
+        Ok(Session {
+            memory: Memory::new(&model, plan),
+            layout: Vec::with_capacity(plan.symbols.len()),
+            model,
+            entry,
+            services: Services::new(pool),
+            bound: false,
+            laid_out: false,
+            ran: false,
+            input_dims: Vec::new(),
+            host: Table::default(),
+            steps: Table::default(),
+            values: Vec::with_capacity(longest),
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The entry: names, types and symbolic sizes of inputs and outputs.
+    pub fn entry(&self) -> &Entry {
+        &self.model.plan().entries[self.entry]
+    }
+
+    /// Fixes the sizes of the inputs, in their order; lays out the arena and the arguments of every step,
+    /// as far as they do not depend on what the model decides when it runs.
+    ///
+    /// # Errors
+    /// The sizes contradict the model or each other, are too large, or there is not enough memory. The
+    /// session is then unbound.
+    pub fn bind<D: AsRef<[i64]>>(&mut self, dims: &[D]) -> Result<(), RunError> {
+        if self.bound && dims.len() == self.input_dims.len() {
+            let mut both = dims.iter().zip(&self.input_dims);
+            if both.all(|(new, old)| new.as_ref() == old.as_slice()) {
+                return Ok(());
+            }
+        }
+        (self.bound, self.laid_out, self.ran) = (false, false, false);
+        let dims: Vec<&[i64]> = dims.iter().map(AsRef::as_ref).collect();
+        let entry = &self.model.plan().entries[self.entry];
+        self.memory.bind(entry, &dims)?;
+        self.host.resolve(&self.model, entry, &entry.host, &self.memory, Phase::Bind)?;
+        if entry.host.is_empty() {
+            self.lay_out()?;
+        }
+        self.input_dims = dims.iter().map(|dims| dims.to_vec()).collect();
+        self.bound = true;
+        Ok(())
+    }
+
+    /// Lays out arena, state and the arguments of `steps` for the symbols as they are.
+    fn lay_out(&mut self) -> Result<(), RunError> {
+        self.laid_out = false;
+        let entry = &self.model.plan().entries[self.entry];
+        self.memory.lay_out(entry)?;
+        self.steps.resolve(&self.model, entry, &entry.steps, &self.memory, Phase::Host)?;
+        self.layout.clear();
+        self.layout.extend_from_slice(&self.memory.symbols);
+        self.laid_out = true;
+        Ok(())
+    }
+
+    /// Whether the sizes of the inputs are fixed.
+    pub fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    /// The sizes of an output of a bound session. If they are decided while the model runs: those of the
+    /// last run.
+    ///
+    /// # Errors
+    /// The session is not bound, has not run, or there is no such output.
+    pub fn output_shape(&self, index: usize) -> Result<&[i64], RunError> {
+        self.output(index).map(|output| output.dims.as_slice())
+    }
+
+    /// Bytes of an output of a bound session.
+    ///
+    /// # Errors
+    /// As [`Session::output_shape`].
+    pub fn output_bytes(&self, index: usize) -> Result<usize, RunError> {
+        self.output(index).map(|output| output.bytes)
+    }
+
+    /// The elements of an output whose sizes are decided while the model runs, row-major, aligned to 64
+    /// bytes: what the last run gave, until the next run or bind.
+    ///
+    /// # Errors
+    /// As [`Session::output_shape`]; and the output is one of the others, which the caller has.
+    pub fn output_data(&self, index: usize) -> Result<&[u8], RunError> {
+        let output = self.output(index)?;
+        if !output.dynamic {
+            return Err(RunError::FixedOutput { name: self.entry().outputs[index].name.clone() });
+        }
+        // A run succeeds only if all its bytes are there.
+        Ok(&output.grown[..output.bytes])
+    }
+
+    fn output(&self, index: usize) -> Result<&Output, RunError> {
+        self.require_bound()?;
+        let outputs = &self.memory.outputs;
+        let (expected, found) = (outputs.len(), index.saturating_add(1));
+        let output = outputs.get(index).ok_or(RunError::Count { what: "outputs", expected, found })?;
+        if output.dynamic && !self.ran {
+            return Err(RunError::NotRun { name: self.entry().outputs[index].name.clone() });
+        }
+        Ok(output)
+    }
+
+    /// Bytes of an input of a bound session.
+    ///
+    /// # Errors
+    /// The session is not bound, or there is no such input.
+    pub fn input_bytes(&self, index: usize) -> Result<usize, RunError> {
+        self.require_bound()?;
+        let inputs = &self.memory.inputs;
+        let (expected, found) = (inputs.len(), index.saturating_add(1));
+        let input = inputs.get(index).ok_or(RunError::Count { what: "inputs", expected, found })?;
+        Ok(input.room)
+    }
+
+    /// Bytes of the session's memory as it is now: arena, state, and what has grown.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    fn require_bound(&self) -> Result<(), RunError> {
+        if self.bound { Ok(()) } else { Err(RunError::Unbound) }
+    }
+
+    /// Runs the bound session: reads `inputs`, writes `outputs`, in the order of the entry, in place.
+    /// Pointers of tensors without elements may be null; those of outputs whose sizes are decided while
+    /// the model runs ([`Entry::is_dynamic`]) must be: [`Session::output_data`] has them afterwards.
+    /// Allocates nothing, except growing memory that is too small.
+    ///
+    /// # Errors
+    /// The session is not bound; pointers are missing, null or not aligned to their element. Nothing is
+    /// read or written then. Or sizes that are decided while the model runs are wrong, or too large for the
+    /// memory there is; outputs may be written in part then.
+    ///
+    /// # Safety
+    /// Each pointer that is not null leads to the [`Session::input_bytes`] or [`Session::output_bytes`] of
+    /// its tensor; inputs are initialised, a `bool` is 0 or 1; no output overlaps another tensor; nobody
+    /// else writes any of it, or reads an output, during the call.
+    pub unsafe fn run(&mut self, inputs: &[*const u8], outputs: &[*mut u8]) -> Result<(), RunError> {
+        self.require_bound()?;
+        self.set_pointers(inputs, outputs)?;
+        self.ran = false;
+        let known = self.entry().input_symbols().len();
+        self.memory.symbols[known..].fill(0);
+        if !self.entry().host.is_empty() {
+            // SAFETY: as the caller vouches.
+            unsafe { self.run_steps(Phase::Host) }?;
+            if !self.laid_out || self.layout != self.memory.symbols {
+                self.lay_out()?;
+            }
+        }
+        self.memory.state.begin();
+        // SAFETY: as the caller vouches.
+        unsafe { self.run_steps(Phase::Steps) }?;
+        self.memory.finish_outputs(&self.model.plan().entries[self.entry])?;
+        self.ran = true;
+        Ok(())
+    }
+
+    /// Runs `host` or `steps`.
+    ///
+    /// # Safety
+    /// As [`Session::run`], whose pointers are set.
+    unsafe fn run_steps(&mut self, phase: Phase) -> Result<(), RunError> {
+        let entry = &self.model.plan().entries[self.entry];
+        let (steps, table) = match phase {
+            Phase::Host => (&entry.host, &mut self.host),
+            Phase::Bind | Phase::Steps => (&entry.steps, &mut self.steps),
+        };
+        let (model, services) = (&*self.model, &self.services);
+        let (memory, values) = (&mut self.memory, &mut self.values);
+        // SAFETY: as the caller vouches.
+        unsafe { Run { model, entry, services, memory, table, values }.all(steps) }
+    }
+
+    /// Checks the pointers of a run and keeps them for it.
+    fn set_pointers(&mut self, inputs: &[*const u8], outputs: &[*mut u8]) -> Result<(), RunError> {
+        let entry = &self.model.plan().entries[self.entry];
+        let memory = &mut self.memory;
+        let count = |what, expected: usize, found: usize| match expected == found {
+            true => Ok(()),
+            false => Err(RunError::Count { what, expected, found }),
+        };
+        count("inputs", memory.inputs.len(), inputs.len())?;
+        count("outputs", memory.outputs.len(), outputs.len())?;
+        for ((port, input), pointer) in entry.inputs.iter().zip(&mut memory.inputs).zip(inputs) {
+            // Kernels read inputs through it and never write.
+            *input = given("input", port, input.room, pointer.cast_mut())?;
+        }
+        for ((port, output), pointer) in entry.outputs.iter().zip(&mut memory.outputs).zip(outputs) {
+            if !output.dynamic {
+                output.given = given("output", port, output.bytes, *pointer)?;
+            } else if !pointer.is_null() {
+                return Err(RunError::DynamicOutput { name: port.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the state zero, as in a new session.
+    pub fn reset_state(&mut self) {
+        self.memory.state.reset();
+    }
+}
+
+/// What the caller gives for a port.
+fn given(what: &'static str, port: &Port, bytes: usize, start: *mut u8) -> Result<Span, RunError> {
+    if bytes == 0 {
+        return Ok(Span::without_pointer(0));
+    }
+    if start.is_null() {
+        return Err(RunError::Null { what, name: port.name.clone() });
+    }
+    let align = port.dtype.bytes();
+    if !start.addr().is_multiple_of(align) {
+        return Err(RunError::Misaligned { what, name: port.name.clone(), align });
+    }
+    Ok(Span { start, room: bytes })
+}

@@ -1,0 +1,650 @@
+//! Control flow: `If`, `Loop` and `Scan`, whose bodies are graphs of their own.
+//!
+//! A branch whose condition is known is opened where it stands. Where the sides of another one differ in rank or type,
+//! what follows cannot have one type: the side with which the rest of the graph makes sense is taken, and that the
+//! model takes it is checked when it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::build::Build;
+use ir::graph::{Graph, Value};
+use ir::op::OpError;
+use ir::origin::Place;
+use ir::{DType, Dim, Scalar, Symbol, Tensor};
+use onnx_protobuf::{GraphProto, NodeProto};
+use ops::flow::as_size::{as_size, check_size};
+use ops::flow::r#if::{Body, branch};
+use ops::flow::r#loop::{Repeat, repeat};
+use ops::math::cast::convert;
+use ops::math::max::MAX;
+use ops::onnx::ImportError;
+use ops::shape::reshape::{reshape, reshape_checked};
+use ops::shape::size::size;
+use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS, slice_axis};
+use ops::shape::transpose::transpose;
+
+use crate::error::ImportProblem;
+use crate::excerpt::Excerpt;
+use crate::frame::Frame;
+use crate::metadata;
+use crate::nodes::{Added, Binding, Importer, Scope};
+use crate::structure::{self, Structure};
+
+/// Bodies inside bodies inside bodies, at most so deep.
+const MAX_DEPTH: usize = 32;
+
+/// More iterations than this are no limit: exporters write the largest integer.
+const ENDLESS: i64 = 1 << 62;
+
+impl<'a> Importer<'a> {
+    /// Reports an error of an op that a node becomes.
+    fn report_op(&mut self, place: &Place, error: impl Into<ImportError>) {
+        let opset = self.scope().opsets.get("").copied().unwrap_or(0);
+        let (error, excerpt) = (Box::new(error.into()), Box::<Excerpt>::default());
+        self.report(place, ImportProblem::Node { opset, error, excerpt });
+    }
+
+    /// `Some` of a result; an error is reported.
+    fn made<T>(&mut self, place: &Place, result: Result<T, OpError>) -> Option<T> {
+        result.map_err(|error| self.report_op(place, error)).ok()
+    }
+
+    fn unsupported(&mut self, place: &Place, what: &str, help: &str) {
+        let error = ImportError::Unsupported { what: what.to_owned(), help: help.to_owned() };
+        self.report_op(place, error);
+    }
+
+    fn graph_attribute(&mut self, node: &'a NodeProto, name: &str, place: &Place) -> Option<&'a GraphProto> {
+        let found = node.attribute.iter().find(|attribute| attribute.name == name);
+        match found.and_then(|attribute| attribute.g.as_ref()) {
+            Some(graph) => Some(graph),
+            None => {
+                let why = "is no graph, and must be one";
+                self.report(place, ImportProblem::Attribute { name: name.to_owned(), why });
+                None
+            }
+        }
+    }
+
+    /// The names of a body, its nodes in order.
+    fn body_structure(&mut self, graph: &'a GraphProto, place: &Place) -> Option<Structure> {
+        if self.frames.len() > MAX_DEPTH || self.scopes.len() > 4 * MAX_DEPTH {
+            self.unsupported(
+                place,
+                "control flow nested this deep",
+                "simplify the model before exporting it",
+            );
+            return None;
+        }
+        let scopes = self.scopes.clone();
+        let outer = move |name: &str| {
+            let mut visible = true;
+            scopes.iter().rev().any(|scope| {
+                let found = visible && scope.values.contains_key(name);
+                visible &= scope.inherits;
+                found
+            })
+        };
+        let structure = structure::check_nested(graph, &format!("{}/", place.name), &outer);
+        let fatal = structure.is_fatal;
+        let (mut structure, problems) = (Structure { problems: Vec::new(), ..structure }, structure.problems);
+        structure.is_fatal = fatal;
+        self.problems.extend(problems);
+        (!fatal).then_some(structure)
+    }
+
+    /// Opens a scope for a graph inside the current one, with its constants.
+    fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
+        let outer = self.scope();
+        let scope = Scope {
+            values: BTreeMap::new(),
+            opsets: outer.opsets,
+            arguments: outer.arguments.clone(),
+            function: outer.function.clone(),
+            call: Place { name: place.name.clone(), ..outer.call.clone() },
+            frame: self.frames.len() - 1,
+            inherits: true,
+        };
+        self.scopes.push(scope);
+        for tensor in &graph.initializer {
+            let binding = match crate::weight(&tensor.name, tensor.clone(), self.files) {
+                Ok(weight) => Binding::Value(self.build().weight(weight)),
+                Err(error) => {
+                    let name = tensor.name.clone();
+                    self.report(place, ImportProblem::Tensor { name, error });
+                    Binding::Poisoned
+                }
+            };
+            self.bind(&tensor.name, binding);
+        }
+        for sparse in &graph.sparse_initializer {
+            self.report(place, ImportProblem::Sparse { name: sparse.values.name.clone() });
+            self.bind(&sparse.values.name, Binding::Poisoned);
+        }
+    }
+
+    /// What the outputs of the graph that was entered last stand for; leaves it.
+    fn leave(&mut self, graph: &'a GraphProto) -> Vec<Binding> {
+        let outputs = graph.output.iter().map(|output| self.binding(&output.name)).collect();
+        self.scopes.pop();
+        outputs
+    }
+
+    /// Adds the nodes of a graph to the current one. Gives what its outputs stand for.
+    fn inline(&mut self, graph: &'a GraphProto, place: &Place) -> Option<Vec<Binding>> {
+        let structure = self.body_structure(graph, place)?;
+        self.enter(graph, place);
+        self.add_nodes(&graph.node, &structure.order);
+        Some(self.leave(graph))
+    }
+
+    /// A body as a graph of its own. `inputs` gives names to what it takes besides captures. Gives the frame and the
+    /// outputs, or nothing if something was reported.
+    fn body(
+        &mut self,
+        graph: &'a GraphProto,
+        place: &Place,
+        inputs: impl FnOnce(&mut Importer<'a>),
+    ) -> Option<(Frame, Vec<Value>)> {
+        let structure = self.body_structure(graph, place)?;
+        let name = if graph.name.is_empty() { "body" } else { &graph.name };
+        let frame = self.frame().body(name);
+        self.frames.push(frame);
+        self.enter(graph, place);
+        let before = self.problems.len();
+        inputs(self);
+        self.add_nodes(&graph.node, &structure.order);
+        let outputs = self.leave(graph);
+        let values: Option<Vec<Value>> = outputs
+            .into_iter()
+            .map(|binding| if let Binding::Value(value) = binding { Some(value) } else { None })
+            .collect();
+        let frame = self.frames.pop().expect("it was pushed above");
+        if values.is_none() && self.problems.len() == before {
+            self.unsupported(
+                place,
+                "a body that gives no tensor",
+                "export the model without sequences in it",
+            );
+        }
+        values.map(|values| (frame, values)).filter(|_| self.problems.len() == before)
+    }
+
+    fn bind_all(&mut self, node: &'a NodeProto, bindings: Vec<Binding>) {
+        for (output, binding) in node.output.iter().zip(bindings) {
+            self.bind(output, binding);
+        }
+    }
+
+    fn condition(&mut self, value: Value, place: &Place) -> Option<Value> {
+        let ty = self.graph().ty(value).clone();
+        if ty.dtype != DType::Bool || !ty.elements().is(1) {
+            let found = ty.dtype;
+            self.report_op(place, OpError::DType { operand: "cond", expected: "one bool", found });
+            return None;
+        }
+        let scalar = reshape(self.build(), value, vec![]);
+        self.made(place, scalar)
+    }
+
+    fn known(&self, value: Value) -> Option<Dim> {
+        let frame = self.frame();
+        frame.known.borrow_mut().of(frame.build.graph(), value)?.into_iter().next()
+    }
+
+    pub(crate) fn add_if(&mut self, node: &'a NodeProto, place: &Place) -> Added {
+        self.try_if(node, place).unwrap_or(Added::Failed)
+    }
+
+    fn try_if(&mut self, node: &'a NodeProto, place: &Place) -> Option<Added> {
+        let cond = self.operands(node, place)?.first().copied().flatten();
+        let Some(cond) = cond else {
+            self.report_op(place, ImportError::MissingInput { index: 0 });
+            return None;
+        };
+        let then = self.graph_attribute(node, "then_branch", place)?;
+        let otherwise = self.graph_attribute(node, "else_branch", place)?;
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        if let Some(holds) = self.known(cond).and_then(|cond| cond.as_const()) {
+            let results = self.inline(if holds != 0 { then } else { otherwise }, place)?;
+            self.bind_all(node, results);
+            return Some(Added::Done);
+        }
+        let cond = self.condition(cond, place)?;
+        let state = self.state();
+        let sides = [then, otherwise].map(|graph| self.body(graph, place, |_| {}));
+        let [Some(then), Some(otherwise)] = sides else {
+            // One side may be what never happens.
+            let problems = self.undo(state.clone());
+            if then.node.iter().chain(&otherwise.node).any(|node| self.is_unknown(node)) {
+                self.problems.extend(problems);
+                return None;
+            }
+            self.undo(state);
+            return Some(Added::Diverges);
+        };
+        let types = |(frame, values): &(Frame, Vec<Value>)| -> Vec<(DType, usize)> {
+            let of = |value: &Value| (frame.build.ty(*value).dtype, frame.build.ty(*value).rank());
+            values.iter().map(of).collect()
+        };
+        if types(&then) != types(&otherwise) {
+            self.undo(state);
+            return Some(Added::Diverges);
+        }
+        let [then, otherwise] = [then, otherwise].map(|(frame, values)| {
+            let finished = frame.finish(values, self.frame_mut());
+            self.made(place, finished).map(|(graph, captures)| Body { graph, captures })
+        });
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        let results = branch(self.build(), cond, then?, otherwise?, "if");
+        let results = self.made(place, results)?;
+        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
+        Some(Added::Done)
+    }
+
+    /// Is it an op that there is not?
+    fn is_unknown(&self, node: &NodeProto) -> bool {
+        let domain = metadata::domain(&node.domain);
+        let is_flow = domain.is_empty() && ["If", "Loop", "Scan"].contains(&node.op_type.as_str());
+        let opset = self.scope().opsets.get(domain).copied().unwrap_or(0);
+        let found = ops::onnx::find_import(domain, &node.op_type, opset);
+        !is_flow
+            && !crate::sequences::is_sequence_op(&node.op_type)
+            && self.functions.called_by(node).is_none()
+            && !matches!(found, ops::onnx::Found::Import(_))
+    }
+
+    /// Goes on with the side of a branch with which the rest makes sense: the first of `rest` is the branch.
+    pub(crate) fn choose(&mut self, nodes: &'a [NodeProto], rest: &[usize], place: &Place) {
+        let node = &nodes[rest[0]];
+        let state = self.state();
+        let mut first_problems = Vec::new();
+        // Mostly the general case is what stands under `else`.
+        for (name, holds) in [("else_branch", 0), ("then_branch", 1)] {
+            let before = self.problems.len();
+            if self.take(node, name, holds, place).is_some() {
+                self.add_nodes(nodes, &rest[1..]);
+            } else {
+                self.poison(node);
+            }
+            if self.problems.len() == before {
+                return;
+            }
+            let problems = self.undo(state.clone());
+            if first_problems.is_empty() {
+                first_problems = problems;
+            }
+        }
+        self.problems.extend(first_problems);
+        self.unsupported(
+            place,
+            "a branch whose sides give results of different ranks or types",
+            "with neither side the rest of the model makes sense; fix the sizes that it depends on with --dim",
+        );
+        self.poison(node);
+    }
+
+    fn take(&mut self, node: &'a NodeProto, side: &str, holds: i64, place: &Place) -> Option<()> {
+        let cond = self.operands(node, place)?.first().copied().flatten()?;
+        let graph = self.graph_attribute(node, side, place)?;
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        let checked = (|b: &mut Build| {
+            let cond = reshape(b, cond, vec![])?;
+            let cond = convert(b, cond, DType::I64)?;
+            check_size(b, cond, "taken", holds.into())
+        })(self.build());
+        self.made(place, checked)?;
+        let results = self.inline(graph, place)?;
+        self.bind_all(node, results);
+        Some(())
+    }
+
+    pub(crate) fn add_loop(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
+        let inputs = self.operands(node, place)?;
+        let graph = self.graph_attribute(node, "body", place)?;
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        let count = match inputs.first().copied().flatten() {
+            None => None,
+            Some(count) => {
+                let count = self.trip_count(count);
+                Some(self.made(place, count)?).filter(|count| count.as_const().is_none_or(|n| n < ENDLESS))
+            }
+        };
+        let cond = match inputs.get(1).copied().flatten() {
+            None => None,
+            Some(cond) => Some(self.condition(cond, place)?),
+        };
+        let given: Option<Vec<Value>> = inputs.iter().skip(2).copied().collect();
+        let Some(given) = given else {
+            self.report_op(place, ImportError::MissingInput { index: 2 });
+            return None;
+        };
+        if graph.input.len() != given.len() + 2 || graph.output.len() <= given.len() {
+            self.unsupported(
+                place,
+                "a body with another number of inputs or outputs than the loop",
+                "repair the model",
+            );
+            return None;
+        }
+        let names: Vec<&'a str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+        let first = cond.map(|cond| self.known(cond));
+        let parts = LoopParts {
+            graph,
+            given: &given,
+            index_name: Some(names[0]),
+            cond_name: Some(names[1]),
+            names: &names[2..],
+            elements: &[],
+        };
+        let made = self.loop_body(&parts, place, true)?;
+        let LoopBody { graph: body, captures, index, changing, given, ends } = made;
+        // A condition that always holds is none.
+        let known_first = first.flatten().and_then(|first| first.as_const());
+        let cond = match (cond, ends, known_first) {
+            (None, false, _) | (Some(_), false, Some(1)) => None,
+            (Some(cond), ..) => Some(cond),
+            (None, true, _) => Some(self.build().constant(&Tensor::scalar(Scalar::bool(true)))),
+        };
+        let body = if cond.is_some() { body } else { without_condition(body) };
+        if cond.is_none() && count.is_none() {
+            self.unsupported(place, "a loop that nothing ends", "give it a trip count or a condition");
+            return None;
+        }
+        let carried = given.len();
+        let repeated = Repeat { body, index, count, cond, carried: given, captures, changing };
+        let results = repeat(self.build(), repeated, "loop");
+        let results = self.made(place, results)?;
+        debug_assert!(results.len() >= carried, "bug: a loop without its values");
+        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
+        Some(())
+    }
+
+    /// A trip count as a size: known, or what is computed.
+    fn trip_count(&mut self, count: Value) -> Result<Dim, OpError> {
+        if let Some(known) = self.known(count) {
+            return Ok(match known.as_const() {
+                Some(count) => Dim::constant(count.max(0)),
+                None => known,
+            });
+        }
+        let b = self.build();
+        let count = reshape(b, count, vec![])?;
+        let count = convert(b, count, DType::I64)?;
+        let zero = b.scalar(DType::I64, 0.0);
+        let count = b.op(&MAX, &[count, zero])?;
+        as_size(b, count, "count", None)
+    }
+
+    /// The body of a loop: imported again until the sizes of what it carries are those that it gives.
+    fn loop_body(&mut self, parts: &LoopParts<'a, '_>, place: &Place, has_cond: bool) -> Option<LoopBody> {
+        let mut given = parts.given.to_vec();
+        let mut changing: BTreeMap<(usize, usize), Symbol> = BTreeMap::new();
+        let first = usize::from(has_cond);
+        loop {
+            let index = self.build().fresh_symbol("index");
+            let types: Vec<ir::TensorType> = given
+                .iter()
+                .map(|value| self.graph().ty(*value).clone())
+                .enumerate()
+                .map(|(i, ty)| {
+                    let size = |(axis, dim): (usize, Dim)| changing.get(&(i, axis)).map_or(dim, Dim::from);
+                    ty.with_shape(ty.shape.iter().cloned().enumerate().map(size).collect::<Vec<_>>())
+                })
+                .collect();
+            let fixed: BTreeSet<Symbol> = changing.values().cloned().chain([index.clone()]).collect();
+            let problems = self.problems.len();
+            let mut carried = Vec::new();
+            let body = self.body(parts.graph, place, |importer| {
+                importer.frame_mut().fixed.extend(fixed);
+                carried = importer.loop_inputs(parts, &types, &index);
+            });
+            let Some((mut frame, outputs)) = body else {
+                debug_assert!(self.problems.len() > problems, "bug: a body is refused without a reason");
+                return None;
+            };
+            let mut again = false;
+            for (i, &input) in carried.iter().enumerate() {
+                let (now, next) = (frame.build.ty(input).clone(), frame.build.ty(outputs[first + i]).clone());
+                if now.dtype != next.dtype || now.rank() != next.rank() {
+                    let error = if now.dtype == next.dtype {
+                        OpError::Rank { operand: "carried", expected: now.rank(), found: next.rank() }
+                    } else {
+                        OpError::DTypes { left: now.dtype, right: next.dtype }
+                    };
+                    self.report_op(place, error);
+                    return None;
+                }
+                for axis in 0..now.rank() {
+                    if now.shape[axis] != next.shape[axis] && !changing.contains_key(&(i, axis)) {
+                        let symbol = self.build().fresh_symbol("carried");
+                        changing.insert((i, axis), symbol);
+                        again = true;
+                    }
+                }
+            }
+            if again {
+                continue;
+            }
+            // What the body wants of sizes holds for what is carried in, too.
+            for (i, &input) in carried.iter().enumerate() {
+                let (wanted, ty) = (frame.build.ty(input).clone(), self.graph().ty(given[i]).clone());
+                let fits = (0..ty.rank())
+                    .all(|axis| ty.shape[axis] == wanted.shape[axis] || changing.contains_key(&(i, axis)));
+                if !fits {
+                    let shape = (0..ty.rank()).map(|axis| {
+                        let keep = changing.contains_key(&(i, axis));
+                        if keep { ty.shape[axis].clone() } else { wanted.shape[axis].clone() }
+                    });
+                    let shape = shape.collect();
+                    let seen = reshape_checked(self.build(), given[i], shape);
+                    given[i] = self.made(place, seen)?;
+                }
+            }
+            let ends = has_cond && {
+                let known = frame.known.borrow_mut().of(frame.build.graph(), outputs[0]);
+                known.and_then(|cond| cond.first().and_then(Dim::as_const)) != Some(1)
+            };
+            let mut outputs = outputs;
+            if has_cond {
+                let scalar = reshape(&mut frame.build, outputs[0], vec![]);
+                outputs[0] = self.made(place, scalar)?;
+            }
+            let finished = frame.finish(outputs, self.frame_mut());
+            let (graph, captures) = self.made(place, finished)?;
+            let mut symbols: Vec<Symbol> = changing.into_values().collect();
+            symbols.dedup();
+            return Some(LoopBody { graph, captures, index, changing: symbols, given, ends });
+        }
+    }
+
+    /// Names what a loop's body takes. Gives the inputs for what it carries.
+    fn loop_inputs(
+        &mut self,
+        parts: &LoopParts<'a, '_>,
+        types: &[ir::TensorType],
+        index: &Symbol,
+    ) -> Vec<Value> {
+        let mut carried = Vec::new();
+        for (&name, ty) in parts.names.iter().zip(types) {
+            let value = self.frame_mut().input(ty.clone());
+            self.bind(name, Binding::Value(value));
+            carried.push(value);
+        }
+        if let Some(name) = parts.index_name {
+            let rank = parts.graph.input.first().map_or(0, crate::types::declared_rank);
+            let number = size(self.build(), DType::I64, &Dim::from(index))
+                .and_then(|number| reshape(self.build(), number, vec![Dim::constant(1); rank]));
+            let binding = number.map_or(Binding::Poisoned, Binding::Value);
+            self.bind(name, binding);
+        }
+        if let Some(name) = parts.cond_name {
+            // It runs, so it holds.
+            let holds = self.build().constant(&Tensor::scalar(Scalar::bool(true)));
+            self.bind(name, Binding::Value(holds));
+        }
+        for element in parts.elements {
+            let binding = self.binding(element.source);
+            let Binding::Value(source) = binding else {
+                self.bind(element.name, Binding::Poisoned);
+                continue;
+            };
+            let value = element.take(self.build(), source, index);
+            let binding = value.map_or(Binding::Poisoned, Binding::Value);
+            self.bind(element.name, binding);
+        }
+        carried
+    }
+
+    pub(crate) fn add_scan(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
+        let opset = self.opset(node, place)?;
+        if opset < 9 {
+            self.unsupported(place, "Scan of opset 8", "export the model with opset 9 or later");
+            return None;
+        }
+        let inputs: Option<Vec<Value>> = self.operands(node, place)?.into_iter().collect();
+        let Some(inputs) = inputs else {
+            self.report_op(place, ImportError::MissingInput { index: 0 });
+            return None;
+        };
+        let graph = self.graph_attribute(node, "body", place)?;
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        let ints = |name: &str| {
+            node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.clone()).unwrap_or_default()
+        };
+        let scanned = node.attribute.iter().find(|a| a.name == "num_scan_inputs").map_or(0, |a| a.i);
+        let fits = usize::try_from(scanned).ok().filter(|&n| n > 0 && n <= inputs.len());
+        let carried = fits.map(|scanned| inputs.len() - scanned);
+        let Some(carried) = carried.filter(|&n| graph.input.len() == inputs.len() && graph.output.len() >= n)
+        else {
+            self.unsupported(
+                place,
+                "a body with another number of inputs or outputs than the scan",
+                "repair the model",
+            );
+            return None;
+        };
+        let (axes, backwards) = (ints("scan_input_axes"), ints("scan_input_directions"));
+        let mut count: Option<Dim> = None;
+        let mut elements = Vec::new();
+        for (i, &source) in inputs[carried..].iter().enumerate() {
+            let ty = self.graph().ty(source).clone();
+            let axis = ir::op::normalize_axis(axes.get(i).copied().unwrap_or(0), ty.rank());
+            let axis = self.made(place, axis)?;
+            let extent = ty.shape[axis].clone();
+            if let Some(count) = count.as_ref().filter(|count| **count != extent) {
+                let (left, right) = (count.clone(), extent);
+                self.report_op(place, OpError::Size { what: "axes that are scanned together", left, right });
+                return None;
+            }
+            count = Some(extent.clone());
+            let (name, source) = (graph.input[carried + i].name.as_str(), node.input[carried + i].as_str());
+            elements.push(Element {
+                name,
+                source,
+                axis,
+                count: extent,
+                backwards: backwards.get(i) == Some(&1),
+            });
+        }
+        let names: Vec<&'a str> = graph.input[..carried].iter().map(|input| input.name.as_str()).collect();
+        let parts = LoopParts {
+            graph,
+            given: &inputs[..carried],
+            index_name: None,
+            cond_name: None,
+            names: &names,
+            elements: &elements,
+        };
+        let LoopBody { graph: body, captures, index, changing, given, .. } =
+            self.loop_body(&parts, place, false)?;
+        let repeated = Repeat { body, index, count, cond: None, carried: given, captures, changing };
+        let results = repeat(self.build(), repeated, "scan");
+        let mut results = self.made(place, results)?;
+        let (out_axes, out_backwards) = (ints("scan_output_axes"), ints("scan_output_directions"));
+        for (i, stack) in results[carried..].iter_mut().enumerate() {
+            let turned = turned(
+                self.build(),
+                *stack,
+                out_axes.get(i).copied().unwrap_or(0),
+                out_backwards.get(i) == Some(&1),
+            );
+            *stack = self.made(place, turned)?;
+        }
+        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
+        Some(())
+    }
+}
+
+/// A loop as its node describes it.
+struct LoopParts<'a, 'p> {
+    graph: &'a GraphProto,
+    /// What it carries first.
+    given: &'p [Value],
+    index_name: Option<&'a str>,
+    cond_name: Option<&'a str>,
+    /// The names of what it carries.
+    names: &'p [&'a str],
+    elements: &'p [Element<'a>],
+}
+
+/// The body of a loop, and what belongs to it.
+struct LoopBody {
+    graph: Graph,
+    captures: Vec<Value>,
+    index: Symbol,
+    changing: Vec<Symbol>,
+    given: Vec<Value>,
+    /// May its condition end it?
+    ends: bool,
+}
+
+/// What a scan takes one element of in each iteration.
+struct Element<'a> {
+    name: &'a str,
+    source: &'a str,
+    axis: usize,
+    count: Dim,
+    backwards: bool,
+}
+
+impl Element<'_> {
+    fn take(&self, b: &mut Build, source: Value, index: &Symbol) -> Result<Value, OpError> {
+        let at = match self.backwards {
+            true => self.count.clone() - Dim::constant(1) - Dim::from(index),
+            false => Dim::from(index),
+        };
+        let element = slice_axis(b, source, self.axis, at, Dim::constant(1))?;
+        let mut shape = b.ty(element).shape.clone();
+        shape.remove(self.axis);
+        reshape(b, element, shape)
+    }
+}
+
+/// The body without its first output.
+fn without_condition(mut body: Graph) -> Graph {
+    let outputs: Vec<(String, Value)> =
+        body.outputs().into_iter().skip(1).enumerate().map(|(i, value)| (format!("y{i}"), value)).collect();
+    body.set_outputs(outputs);
+    let needed = body.needed(body.roots());
+    body.retain(|id| needed.contains(&id));
+    body
+}
+
+/// A stack with its first axis at `axis`, maybe backwards.
+fn turned(b: &mut Build, stack: Value, axis: i64, backwards: bool) -> Result<Value, OpError> {
+    let ty = b.ty(stack).clone();
+    let mut stack = stack;
+    if backwards {
+        let mut starts = vec![Dim::constant(0); ty.rank()];
+        starts[0] = ty.shape[0].clone() - Dim::constant(1);
+        let mut steps = vec![1; ty.rank()];
+        steps[0] = -1;
+        stack =
+            b.op_with(&SLICE, &[stack], [STARTS.is(starts), SIZES.is(ty.shape.clone()), STEPS.is(steps)])?;
+    }
+    let axis = ir::op::normalize_axis(axis, ty.rank())?;
+    let mut perm: Vec<i64> = (1..ty.rank() as i64).collect();
+    perm.insert(axis, 0);
+    transpose(b, stack, perm)
+}

@@ -1,0 +1,10 @@
+//! Ops whose elements depend on how others are ordered: sorts, prefixes, and those that close gaps.
+//!
+//! What they do is stated as loops: no expression says what one element is.
+
+pub mod cumprod;
+pub mod cumsum;
+pub mod nonzero;
+pub mod prefix;
+pub mod topk;
+pub mod unique;

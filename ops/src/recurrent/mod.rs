@@ -1,0 +1,365 @@
+//! Recurrent layers of ONNX: each becomes a loop over time whose body is one cell.
+//!
+//! `X: [T, batch, input]` (`layout = 1`: `[batch, T, input]`), `W: [directions, gates·H, input]`,
+//! `R: [directions, gates·H, H]`, `B: [directions, 2·gates·H]`. What depends on `X` alone is one matrix product before
+//! the loop. Source: ONNX LSTM, GRU and RNN, opset 22.
+
+pub mod gru;
+pub mod lstm;
+pub mod rnn;
+
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::{OpDef, OpError};
+use ir::{Dim, Symbol};
+
+use crate::flow::r#loop::{Repeat, repeat};
+use crate::linalg::matmul::MATMUL;
+use crate::math::add::ADD;
+use crate::math::clip::CLIP;
+use crate::math::mul::MUL;
+use crate::math::relu::RELU;
+use crate::math::sigmoid::SIGMOID;
+use crate::math::softplus::SOFTPLUS;
+use crate::math::softsign::SOFTSIGN;
+use crate::math::tanh::TANH;
+use crate::math::{elu, hard_sigmoid, leaky_relu, thresholded_relu};
+use crate::onnx::{ImportError, NodeView};
+use crate::shape::broadcast::broadcast;
+use crate::shape::concat::{self, CONCAT};
+use crate::shape::reshape::reshape;
+use crate::shape::slice::{SIZES, SLICE, STARTS, STEPS, slice_axis};
+use crate::shape::transpose::transpose;
+
+/// An activation of a cell.
+#[derive(Debug, Clone)]
+struct Activation {
+    name: String,
+    alpha: Option<f64>,
+    beta: Option<f64>,
+}
+
+impl Activation {
+    fn apply(&self, b: &mut Build, x: Value) -> Result<Value, OpError> {
+        let dtype = b.ty(x).dtype;
+        let (alpha, beta) = (|default| self.alpha.unwrap_or(default), |default| self.beta.unwrap_or(default));
+        let mut scaled = |f: Option<&'static OpDef>, outer: f64, inner: f64, shift: f64| {
+            let mut y = x;
+            for (op, value) in [(&MUL, inner), (&ADD, shift)] {
+                let value = b.scalar(dtype, value);
+                y = b.op(op, &[y, value])?;
+            }
+            let Some(f) = f else { return Ok(y) };
+            let y = b.op(f, &[y])?;
+            let outer = b.scalar(dtype, outer);
+            b.op(&MUL, &[y, outer])
+        };
+        match self.name.as_str() {
+            "relu" => b.op(&RELU, &[x]),
+            "tanh" => b.op(&TANH, &[x]),
+            "sigmoid" => b.op(&SIGMOID, &[x]),
+            "softsign" => b.op(&SOFTSIGN, &[x]),
+            "softplus" => b.op(&SOFTPLUS, &[x]),
+            "affine" => scaled(None, 1.0, alpha(1.0), beta(0.0)),
+            "scaledtanh" => scaled(Some(&TANH), alpha(1.0), beta(1.0), 0.0),
+            "leakyrelu" => b.op_with(&leaky_relu::LEAKY_RELU, &[x], [leaky_relu::ALPHA.is(alpha(0.01))]),
+            "thresholdedrelu" => {
+                b.op_with(&thresholded_relu::THRESHOLDED_RELU, &[x], [thresholded_relu::ALPHA.is(alpha(1.0))])
+            }
+            "elu" => b.op_with(&elu::ELU, &[x], [elu::ALPHA.is(alpha(1.0))]),
+            _ => {
+                let attrs = [hard_sigmoid::ALPHA.is(alpha(0.2)), hard_sigmoid::BETA.is(beta(0.5))];
+                b.op_with(&hard_sigmoid::HARD_SIGMOID, &[x], attrs)
+            }
+        }
+    }
+}
+
+/// The names that ONNX gives to activations, in small letters; the numbers say whether they take alpha and beta.
+const ACTIVATIONS: [(&str, bool, bool); 11] = [
+    ("relu", false, false),
+    ("tanh", false, false),
+    ("sigmoid", false, false),
+    ("affine", true, true),
+    ("leakyrelu", true, false),
+    ("thresholdedrelu", true, false),
+    ("scaledtanh", true, true),
+    ("hardsigmoid", true, true),
+    ("elu", true, false),
+    ("softsign", false, false),
+    ("softplus", false, false),
+];
+
+/// The activations of all directions, in order.
+fn activations(
+    node: &NodeView,
+    defaults: &[&str],
+    directions: usize,
+) -> Result<Vec<Activation>, ImportError> {
+    let names: Vec<String> = match node.strs("activations")? {
+        Some(names) => names.iter().map(|name| name.to_lowercase()).collect(),
+        None => defaults
+            .iter()
+            .cycle()
+            .take(defaults.len() * directions)
+            .map(|name| name.to_lowercase())
+            .collect(),
+    };
+    if names.len() != defaults.len() * directions {
+        let why = format!("{} are needed", defaults.len() * directions);
+        return Err(ImportError::Attribute { name: "activations".to_owned(), why });
+    }
+    let mut alphas = node.floats("activation_alpha")?.unwrap_or_default().into_iter();
+    let mut betas = node.floats("activation_beta")?.unwrap_or_default().into_iter();
+    let mut all = Vec::new();
+    for name in names {
+        let known = ACTIVATIONS.iter().find(|(known, ..)| *known == name);
+        let Some((_, alpha, beta)) = known else {
+            return Err(ImportError::value("activations", name, "those of the ONNX specification"));
+        };
+        let alpha = if *alpha { alphas.next() } else { None };
+        all.push(Activation { name, alpha, beta: if *beta { betas.next() } else { None } });
+    }
+    Ok(all)
+}
+
+/// What a layer is, whatever its cell.
+struct Layer {
+    hidden: Dim,
+    directions: usize,
+    /// Does direction `i` run from the end?
+    backwards: Vec<bool>,
+    activations: Vec<Activation>,
+    clip: Option<f64>,
+    /// `[T, batch, input]`.
+    x: Value,
+    batch_first: bool,
+}
+
+/// One step of a cell: what it sees of the input, and its states.
+struct Step<'a> {
+    /// `X·Wᵀ` and the biases that were added to it: `[batch, gates·H]`.
+    input: Value,
+    /// `[batch, H]` each, the hidden one first.
+    states: Vec<Value>,
+    /// What else it captures, in the order in which it was given.
+    extra: Vec<Value>,
+    activations: &'a [Activation],
+    clip: Option<f64>,
+    hidden: Dim,
+}
+
+impl Step<'_> {
+    /// Gate number `index` of `gates`.
+    fn gate(&self, b: &mut Build, gates: Value, index: i64) -> Result<Value, OpError> {
+        slice_axis(b, gates, 1, self.hidden.clone() * index.into(), self.hidden.clone())
+    }
+
+    /// Activation number `index` of `x`, which is clipped first.
+    fn activate(&self, b: &mut Build, index: usize, x: Value) -> Result<Value, OpError> {
+        let x = match self.clip {
+            None => x,
+            Some(limit) => {
+                let dtype = b.ty(x).dtype;
+                let (low, high) = (b.scalar(dtype, -limit), b.scalar(dtype, limit));
+                b.op(&CLIP, &[x, low, high])?
+            }
+        };
+        self.activations[index].apply(b, x)
+    }
+}
+
+/// The next states.
+type Cell<'c> = dyn Fn(&mut Build, &Step) -> Result<Vec<Value>, OpError> + 'c;
+
+impl Layer {
+    fn of(node: &NodeView, b: &mut Build, defaults: &[&str]) -> Result<Layer, ImportError> {
+        let direction = node.str_or("direction", "forward")?;
+        let backwards = match direction {
+            "forward" => vec![false],
+            "reverse" => vec![true],
+            "bidirectional" => vec![false, true],
+            other => return Err(ImportError::value("direction", other, "forward, reverse, bidirectional")),
+        };
+        let batch_first = node.flag("layout", false)?;
+        let x = node.input(0)?;
+        let found = b.ty(x).rank();
+        if found != 3 {
+            return Err(OpError::Rank { operand: "X", expected: 3, found }.into());
+        }
+        let x = if batch_first { transpose(b, x, vec![1, 0, 2])? } else { x };
+        let recurrence = node.ty(b, 2)?;
+        if recurrence.rank() != 3 {
+            return Err(OpError::Rank { operand: "R", expected: 3, found: recurrence.rank() }.into());
+        }
+        node.ignore(&["hidden_size"]);
+        if node.optional_input(4).is_some() && !all_are(node, b, 4, &b.ty(x).shape[0].clone()) {
+            return Err(ImportError::Unsupported {
+                what: "sequences of different lengths".to_owned(),
+                help: "export the layer without `sequence_lens`, or with the length of the whole sequence"
+                    .to_owned(),
+            });
+        }
+        let activations = activations(node, defaults, backwards.len())?;
+        let clip = node.float("clip")?;
+        let hidden = recurrence.shape[2].clone();
+        Ok(Layer { hidden, directions: backwards.len(), backwards, activations, clip, x, batch_first })
+    }
+
+    /// A weight of one direction: without the first axis.
+    fn part(&self, b: &mut Build, weight: Value, direction: usize) -> Result<Value, OpError> {
+        let part = slice_axis(b, weight, 0, direction.into(), Dim::constant(1))?;
+        let shape = b.ty(part).shape[1..].to_vec();
+        reshape(b, part, shape)
+    }
+
+    /// The first value of a state in one direction: `[batch, H]`, zero if none is given.
+    fn state(&self, b: &mut Build, given: Option<Value>, direction: usize) -> Result<Value, OpError> {
+        let batch = b.ty(self.x).shape[1].clone();
+        let shape = vec![batch.clone(), self.hidden.clone()];
+        let Some(given) = given else {
+            let zero = b.scalar(b.ty(self.x).dtype, 0.0);
+            return broadcast(b, zero, shape);
+        };
+        let given = if self.batch_first { transpose(b, given, vec![1, 0, 2])? } else { given };
+        let part = self.part(b, given, direction)?;
+        let found = b.ty(part).shape.clone();
+        match found.iter().zip(&shape).find(|(left, right)| left != right) {
+            None => Ok(part),
+            Some((left, right)) => {
+                let (left, right) = (left.clone(), right.clone());
+                Err(OpError::Size { what: "size of a first state", left, right })
+            }
+        }
+    }
+
+    /// Runs the cell over time in every direction. `W`, biases for the input, `R` and what else the cell captures come
+    /// for each direction, as do its first states. Results as ONNX has them: all hidden states, then the last of
+    /// each state.
+    fn run(&self, b: &mut Build, parts: Vec<Direction>, cell: &Cell<'_>) -> Result<Vec<Value>, OpError> {
+        let count = parts[0].states.len();
+        let per_direction = self.activations.len() / self.directions;
+        let (mut stacks, mut lasts) = (Vec::new(), vec![Vec::new(); count]);
+        for (direction, part) in parts.into_iter().enumerate() {
+            let activations = &self.activations[direction * per_direction..][..per_direction];
+            let results = self.direction(b, part, self.backwards[direction], activations, cell)?;
+            for (last, result) in lasts.iter_mut().zip(&results) {
+                let mut shape = b.ty(*result).shape.clone();
+                shape.insert(0, Dim::constant(1));
+                last.push(reshape(b, *result, shape)?);
+            }
+            let stack = results[count];
+            let mut shape = b.ty(stack).shape.clone();
+            shape.insert(1, Dim::constant(1));
+            stacks.push(reshape(b, stack, shape)?);
+        }
+        let mut joined = |parts: &[Value], axis: i64| match parts {
+            [part] => Ok(*part),
+            parts => b.op_with(&CONCAT, parts, [concat::AXIS.is(axis)]),
+        };
+        let mut results = vec![joined(&stacks, 1)?];
+        for last in &lasts {
+            results.push(joined(last, 0)?);
+        }
+        if self.batch_first {
+            results[0] = transpose(b, results[0], vec![2, 0, 1, 3])?;
+            for last in &mut results[1..] {
+                *last = transpose(b, *last, vec![1, 0, 2])?;
+            }
+        }
+        Ok(results)
+    }
+
+    fn direction(
+        &self,
+        b: &mut Build,
+        part: Direction,
+        backwards: bool,
+        activations: &[Activation],
+        cell: &Cell<'_>,
+    ) -> Result<Vec<Value>, OpError> {
+        let steps = b.ty(self.x).shape[0].clone();
+        let weight = transpose(b, part.weight, vec![1, 0])?;
+        let mut input = b.op(&MATMUL, &[self.x, weight])?;
+        if let Some(bias) = part.bias {
+            input = b.op(&ADD, &[input, bias])?;
+        }
+        let recurrence = transpose(b, part.recurrence, vec![1, 0])?;
+        let extra: Vec<Value> = [recurrence].into_iter().chain(part.extra).collect();
+        let index = b.fresh_symbol("step");
+        let mut body = Build::new("cell");
+        body.set_origin(b.origin().clone());
+        let mut take = |value: Value| {
+            let name = format!("in{}", body.graph().inputs().len());
+            body.input(&name, b.ty(value).clone())
+        };
+        let states: Vec<Value> = part.states.iter().map(|&state| take(state)).collect();
+        let inputs = take(input);
+        let inside: Vec<Value> = extra.iter().map(|&value| take(value)).collect();
+        let at = at(&steps, &index, backwards);
+        let now = slice_axis(&mut body, inputs, 0, at, Dim::constant(1))?;
+        let shape = body.ty(now).shape[1..].to_vec();
+        let now = reshape(&mut body, now, shape)?;
+        let step = Step {
+            input: now,
+            states,
+            extra: inside,
+            activations,
+            clip: self.clip,
+            hidden: self.hidden.clone(),
+        };
+        let mut outputs = cell(&mut body, &step)?;
+        outputs.push(outputs[0]);
+        let body = body.finish(outputs);
+        let captures: Vec<Value> = [input].into_iter().chain(extra).collect();
+        let count = Some(steps.clone());
+        let parts =
+            Repeat { body, index, count, cond: None, carried: part.states, captures, changing: vec![] };
+        let mut results = repeat(b, parts, "step")?;
+        if backwards {
+            let last = results.last_mut().expect("a loop with a stack has a result");
+            let ty = b.ty(*last).clone();
+            let mut starts = vec![Dim::constant(0); 3];
+            starts[0] = steps - Dim::constant(1);
+            let attrs = [STARTS.is(starts), SIZES.is(ty.shape), STEPS.is(vec![-1, 1, 1])];
+            *last = b.op_with(&SLICE, &[*last], attrs)?;
+        }
+        Ok(results)
+    }
+}
+
+/// The parameters of one direction.
+struct Direction {
+    /// `[gates·H, input]`.
+    weight: Value,
+    /// Added to the input's part of the gates.
+    bias: Option<Value>,
+    /// `[gates·H, H]`.
+    recurrence: Value,
+    /// What else the cell captures, after the transposed recurrence.
+    extra: Vec<Value>,
+    /// The first states.
+    states: Vec<Value>,
+}
+
+fn at(steps: &Dim, index: &Symbol, backwards: bool) -> Dim {
+    if backwards { steps.clone() - Dim::constant(1) - Dim::from(index) } else { Dim::from(index) }
+}
+
+/// Are all elements of input `index` known to be `size`?
+fn all_are(node: &NodeView, b: &Build, index: usize, size: &Dim) -> bool {
+    node.known(b, index).is_some_and(|known| known.iter().all(|one| one == size))
+}
+
+/// The two halves of a bias, for the input and for the recurrence: `[gates·H]` each.
+fn halves(b: &mut Build, bias: Value) -> Result<(Value, Value), OpError> {
+    let half = b.ty(bias).shape[0].floor_div(&Dim::constant(2));
+    let first = slice_axis(b, bias, 0, Dim::constant(0), half.clone())?;
+    Ok((first, slice_axis(b, bias, 0, half.clone(), half)?))
+}
+
+/// `1 − x`.
+fn complement(b: &mut Build, x: Value) -> Result<Value, OpError> {
+    let one = b.scalar(b.ty(x).dtype, 1.0);
+    b.op(&crate::math::sub::SUB, &[one, x])
+}

@@ -1,0 +1,39 @@
+//! ONNX RNN as a loop: `h' = f(X·Wᵀ + h·Rᵀ + b)`. Source: ONNX RNN, opset 22.
+
+use ir::build::Build;
+use ir::graph::Value;
+use ir::op::OpError;
+
+use super::{Direction, Layer, Step, halves};
+use crate::linalg::matmul::MATMUL;
+use crate::math::add::ADD;
+use crate::onnx::{Import, ImportError, NodeView, by};
+
+/// The ONNX ops that become it.
+pub static ONNX: &[Import] = &[by("RNN", import)];
+
+fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let layer = Layer::of(node, b, &["Tanh"])?;
+    let mut parts = Vec::new();
+    for direction in 0..layer.directions {
+        let weight = layer.part(b, node.input(1)?, direction)?;
+        let recurrence = layer.part(b, node.input(2)?, direction)?;
+        let bias = match node.optional_input(3) {
+            None => None,
+            Some(bias) => {
+                let bias = layer.part(b, bias, direction)?;
+                let (input, own) = halves(b, bias)?;
+                Some(b.op(&ADD, &[input, own])?)
+            }
+        };
+        let states = vec![layer.state(b, node.optional_input(5), direction)?];
+        parts.push(Direction { weight, bias, recurrence, extra: vec![], states });
+    }
+    Ok(layer.run(b, parts, &cell)?)
+}
+
+fn cell(b: &mut Build, step: &Step) -> Result<Vec<Value>, OpError> {
+    let own = b.op(&MATMUL, &[step.states[0], step.extra[0]])?;
+    let sum = b.op(&ADD, &[step.input, own])?;
+    Ok(vec![step.activate(b, 0, sum)?])
+}

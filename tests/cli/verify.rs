@@ -1,0 +1,77 @@
+//! `egraft verify`: in which order it works, through what it runs a model, and which data it understands.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use harness::program::Done;
+use harness::root;
+
+use crate::{folder, say};
+
+/// `egraft verify` of a golden case with its tensors; `{C}` is its folder.
+fn golden(case: &str, options: &str) -> Done {
+    let case = root().join("tests/golden").join(case);
+    let line = format!("verify {{C}}/model.onnx --data {{C}}/tensors.safetensors {options}");
+    say(Path::new(""), &line.replace("{C}", &case.display().to_string()))
+}
+
+/// A model that does not compile, and data that can't be read: it is the model that is complained about. So the
+/// compiler has ended before the first byte of the data is looked at.
+#[test]
+fn the_model_is_compiled_before_the_data_are_read() {
+    let folder = folder();
+    let text = "graph @sum(%x: f32[n + m]) -> f32[n + m] {\n  %0 = exp %x : f32[n + m]\n  return %0\n}\n";
+    fs::write(folder.path().join("sum.ir"), text).expect("the folder is writable");
+    fs::write(folder.path().join("bad.npz"), "no archive").expect("the folder is writable");
+    for data in ["bad.npz", "gone.safetensors"] {
+        for through in ["jit", "exe", "lib"] {
+            let line = format!("verify {{D}}/sum.ir --data {{D}}/{data} --through {through}");
+            let done = say(folder.path(), &line).exits(1);
+            assert!(done.err.contains("egraft::cli::unsolvable_size"), "{done}");
+            assert!(!done.err.contains(data), "{done}");
+        }
+    }
+    // With a model that compiles, it is the data.
+    say(folder.path(), "verify {M} --data {D}/bad.npz").refused("egraft::runner::npz", &["bad.npz"]);
+}
+
+#[test]
+fn every_way_to_run_a_model_gives_the_same() {
+    let has_cc = Command::new("cc").arg("--version").output().is_ok();
+    for through in ["jit", "exe", "lib"] {
+        if through == "lib" && !has_cc {
+            continue;
+        }
+        for threads in [1, 3] {
+            let options = format!("--through {through} --threads {threads} --no-fallback --json");
+            let report = golden("attention/rpc_layer_dynamic", &options).succeeds().json();
+            assert_eq!(report["ok"], true, "{report}");
+            // The set at other sizes, too: one library serves both.
+            let names: Vec<&str> = report["cases"]
+                .as_array()
+                .expect("cases")
+                .iter()
+                .filter_map(|c| c["name"].as_str())
+                .collect();
+            assert_eq!(names, ["in.*", "in2.*"], "{through}");
+        }
+    }
+}
+
+/// What a library refuses, it says in its own words.
+#[test]
+fn a_library_says_what_it_refuses() {
+    if Command::new("cc").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = folder();
+    let image = ir::Tensor::from_f32(&[1, 2, 2], &[0.0; 4]);
+    let image = egraft::tensors::to_file(&image).expect("it is small");
+    let data = folder.path().join("small.safetensors");
+    runner::files::write_all(&data, &[("image", &image)]).expect("the folder is writable");
+    for (through, code) in [("jit", "egraft::runtime::rank"), ("lib", "egraft::cli::library")] {
+        let line = format!("verify {{M}} --data {{D}}/small.safetensors --through {through}");
+        say(folder.path(), &line).refused(code, &["rank", "3"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The golden cases: models of the papers and of exporters, with inputs and the outputs that they must give.
+//!
+//! A case is a folder `golden/FAMILY/CASE` with `model.onnx`, `tensors.safetensors` (`in.NAME` and `out.NAME`; `in2.` and
+//! `out2.` for the same model at other sizes) and `case.json` (the order of inputs and outputs, and the tolerance).
+//! Folders are found, not listed. Each model runs in this process, unfused and fused, with one thread and with two, and
+//! unfused as an executable. Those that can't pass yet are in `golden/pending.tsv`, and nothing else may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use egraft::{Compiled, Options, tensors};
+use harness::{Tolerance, program, root};
+use ir::Tensor;
+use runner::files;
+use serde_json::Value;
+
+struct Case {
+    /// `FAMILY/CASE`.
+    name: String,
+    folder: PathBuf,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    tolerance: Tolerance,
+}
+
+/// Inputs and outputs of one run.
+struct Set {
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+impl Case {
+    fn read(name: String, folder: PathBuf) -> Case {
+        let text = fs::read_to_string(folder.join("case.json")).expect("a case has a case.json");
+        let meta: Value = serde_json::from_str(&text).expect("it is JSON");
+        let names = |key: &str| -> Vec<String> {
+            let names = meta[key].as_array().expect("a list of names");
+            names.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+        };
+        let number = |key: &str| meta["tolerance"][key].as_f64().expect("a tolerance is a number");
+        let tolerance = Tolerance { atol: number("atol"), rtol: number("rtol") };
+        Case { name, folder, inputs: names("onnx_inputs"), outputs: names("onnx_outputs"), tolerance }
+    }
+
+    /// The sets of tensors, at least one.
+    fn sets(&self) -> Result<Vec<Set>, String> {
+        let all = files::read_all(&self.folder.join("tensors.safetensors")).map_err(|e| e.to_string())?;
+        let all: BTreeMap<&str, &runner::tensor::Tensor> =
+            all.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let find = |prefix: &str, names: &[String]| -> Option<Vec<Tensor>> {
+            let tensor = |name: &String| all.get(format!("{prefix}{name}").as_str()).copied();
+            names.iter().map(|name| tensor(name).map(tensors::from_file)).collect()
+        };
+        let set = |input: &str, output: &str| {
+            Some(Set { inputs: find(input, &self.inputs)?, outputs: find(output, &self.outputs)? })
+        };
+        let first = set("in.", "out.").ok_or("its tensors are incomplete")?;
+        Ok([first].into_iter().chain(set("in2.", "out2.")).collect())
+    }
+
+    fn check(&self, set: &Set, found: &[Tensor], how: &str) -> Result<(), String> {
+        if found.len() != set.outputs.len() {
+            return Err(format!("{how}: {} outputs", found.len()));
+        }
+        for (name, (expected, found)) in self.outputs.iter().zip(set.outputs.iter().zip(found)) {
+            self.tolerance.check(expected, found).map_err(|why| format!("{how}: `{name}`: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// Compiles and runs it in every way.
+    fn run(&self) -> Result<(), String> {
+        let sets = self.sets()?;
+        for level in [0, 2] {
+            let compiled = self.compile(level)?;
+            let model = compiled.model().map_err(|error| error.to_string())?;
+            for set in &sets {
+                for threads in [1, 2] {
+                    let found = egraft::run(model.clone(), &set.inputs, threads)
+                        .map_err(|error| error.to_string())?;
+                    self.check(set, &found, &format!("-O{level}, {threads} threads"))?;
+                }
+            }
+            if level == 0 {
+                self.run_executable(&compiled, &sets)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compile(&self, level: u8) -> Result<Compiled, String> {
+        let path = self.folder.join("model.onnx");
+        let options = Options { level: Some(level), ..Options::default() };
+        egraft::load(&path, &options)
+            .and_then(|source| egraft::compile(source, &options, &mut ()))
+            .map_err(|error| error.to_string().replace(&format!("{}: ", path.display()), ""))
+    }
+
+    fn run_executable(&self, compiled: &Compiled, sets: &[Set]) -> Result<(), String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let [model, given, made] =
+            ["model", "in.safetensors", "out.safetensors"].map(|file| folder.path().join(file));
+        compiled.write_executable(&model).map_err(|e| e.to_string())?;
+        for set in sets {
+            let inputs: Option<Vec<_>> = set.inputs.iter().map(tensors::to_file).collect();
+            let inputs = inputs.ok_or("no memory")?;
+            let named: Vec<_> = self.inputs.iter().map(String::as_str).zip(&inputs).collect();
+            files::write_all(&given, &named).map_err(|e| e.to_string())?;
+            let mut command = Command::new(&model);
+            command.arg("--inputs").arg(&given).arg("--outputs").arg(&made).args(["--threads", "2"]);
+            let done = program::run(&mut command);
+            if done.code != Some(0) {
+                return Err(format!("executable: {done}"));
+            }
+            let all = files::read_all(&made).map_err(|e| e.to_string())?;
+            let find = |name: &String| {
+                let found = all.iter().find(|(known, _)| known == name);
+                found.map(|(_, tensor)| tensors::from_file(tensor)).ok_or(format!("no output `{name}`"))
+            };
+            let found = self.outputs.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+            self.check(set, &found, "executable")?;
+        }
+        Ok(())
+    }
+}
+
+/// The folders in a folder, in order.
+fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).expect("a folder that can be read");
+    let paths = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
+    let named = |path: PathBuf| (path.file_name().expect("a name").to_string_lossy().into_owned(), path);
+    let all: BTreeMap<String, PathBuf> = paths.map(named).collect();
+    all.into_iter().collect()
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (family, folder) in folders(&root().join("tests/golden")) {
+        for (case, folder) in folders(&folder) {
+            cases.push(Case::read(format!("{family}/{case}"), folder));
+        }
+    }
+    cases
+}
+
+/// The names in `pending.tsv`; each line is a name, a tab, and the reason.
+fn pending() -> BTreeSet<String> {
+    let text =
+        fs::read_to_string(root().join("tests/golden/pending.tsv")).expect("the list of pending cases");
+    let name = |line: &str| {
+        let (name, reason) = line.split_once('\t').unwrap_or_else(|| panic!("`{line}` gives no reason"));
+        assert!(!reason.trim().is_empty(), "`{line}` gives no reason");
+        name.to_owned()
+    };
+    text.lines().map(name).collect()
+}
+
+#[test]
+fn golden_cases_give_their_outputs() {
+    let cases = cases();
+    assert!(cases.len() > 100, "only {} cases are found", cases.len());
+    let next = AtomicUsize::new(0);
+    let failures: Mutex<BTreeMap<&str, String>> = Mutex::default();
+    std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        for _ in 0..workers.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // A panic is a failure of its case; the others are still looked at.
+                    let done = catch_unwind(AssertUnwindSafe(|| case.run()));
+                    if let Err(why) = done.unwrap_or_else(|_| Err("the compiler panics".to_owned())) {
+                        failures
+                            .lock()
+                            .expect("no thread panics while it holds this")
+                            .insert(&case.name, why);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("all threads have ended");
+    let pending = pending();
+    let first_line = |why: &str| why.lines().next().unwrap_or_default().to_owned();
+    let news: Vec<String> = failures
+        .iter()
+        .filter(|(name, _)| !pending.contains(**name))
+        .map(|(name, why)| format!("{name}\t{}", first_line(why)))
+        .collect();
+    let done: Vec<&String> = pending.iter().filter(|name| !failures.contains_key(name.as_str())).collect();
+    assert!(
+        news.is_empty() && done.is_empty(),
+        "tests/golden/pending.tsv is not what fails.\n\nThese fail and are not in it:\n{}\n\nThese are in it and pass \
+         (or are gone): take them out.\n{}",
+        news.join("\n"),
+        done.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("\n")
+    );
+}
