@@ -2,10 +2,10 @@
 //!
 //! A case is a folder `golden/FAMILY/CASE` with `model.onnx`, `tensors.safetensors` (`in.NAME` and `out.NAME`; `in2.` and
 //! `out2.` for the same model at other sizes) and `case.json` (the order of inputs and outputs, and the tolerance).
-//! Folders are found, not listed. Each model runs in this process, unfused and fused, with one thread and with two, and
-//! unfused as an executable. Those that can't pass yet are in `golden/pending.tsv`, and nothing else may be.
+//! Folders are found, not listed. Each model runs in this process, unfused and fused, and unfused as an executable,
+//! with one thread and with two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -111,19 +111,21 @@ impl Case {
             let inputs = inputs.ok_or("no memory")?;
             let named: Vec<_> = self.inputs.iter().map(String::as_str).zip(&inputs).collect();
             files::write_all(&given, &named).map_err(|e| e.to_string())?;
-            let mut command = Command::new(&model);
-            command.arg("--inputs").arg(&given).arg("--outputs").arg(&made).args(["--threads", "2"]);
-            let done = program::run(&mut command);
-            if done.code != Some(0) {
-                return Err(format!("executable: {done}"));
+            for threads in ["1", "2"] {
+                let mut command = Command::new(&model);
+                command.arg("--inputs").arg(&given).arg("--outputs").arg(&made).args(["--threads", threads]);
+                let done = program::run(&mut command);
+                if done.code != Some(0) {
+                    return Err(format!("executable: {done}"));
+                }
+                let all = files::read_all(&made).map_err(|e| e.to_string())?;
+                let find = |name: &String| {
+                    let found = all.iter().find(|(known, _)| known == name);
+                    found.map(|(_, tensor)| tensors::from_file(tensor)).ok_or(format!("no output `{name}`"))
+                };
+                let found = self.outputs.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+                self.check(set, &found, &format!("executable, {threads} threads"))?;
             }
-            let all = files::read_all(&made).map_err(|e| e.to_string())?;
-            let find = |name: &String| {
-                let found = all.iter().find(|(known, _)| known == name);
-                found.map(|(_, tensor)| tensors::from_file(tensor)).ok_or(format!("no output `{name}`"))
-            };
-            let found = self.outputs.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-            self.check(set, &found, "executable")?;
         }
         Ok(())
     }
@@ -146,18 +148,6 @@ fn cases() -> Vec<Case> {
         }
     }
     cases
-}
-
-/// The names in `pending.tsv`; each line is a name, a tab, and the reason.
-fn pending() -> BTreeSet<String> {
-    let text =
-        fs::read_to_string(root().join("tests/golden/pending.tsv")).expect("the list of pending cases");
-    let name = |line: &str| {
-        let (name, reason) = line.split_once('\t').unwrap_or_else(|| panic!("`{line}` gives no reason"));
-        assert!(!reason.trim().is_empty(), "`{line}` gives no reason");
-        name.to_owned()
-    };
-    text.lines().map(name).collect()
 }
 
 #[test]
@@ -184,19 +174,8 @@ fn golden_cases_give_their_outputs() {
         }
     });
     let failures = failures.into_inner().expect("all threads have ended");
-    let pending = pending();
     let first_line = |why: &str| why.lines().next().unwrap_or_default().to_owned();
-    let news: Vec<String> = failures
-        .iter()
-        .filter(|(name, _)| !pending.contains(**name))
-        .map(|(name, why)| format!("{name}\t{}", first_line(why)))
-        .collect();
-    let done: Vec<&String> = pending.iter().filter(|name| !failures.contains_key(name.as_str())).collect();
-    assert!(
-        news.is_empty() && done.is_empty(),
-        "tests/golden/pending.tsv is not what fails.\n\nThese fail and are not in it:\n{}\n\nThese are in it and pass \
-         (or are gone): take them out.\n{}",
-        news.join("\n"),
-        done.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("\n")
-    );
+    let all: Vec<String> =
+        failures.iter().map(|(name, why)| format!("{name}: {}", first_line(why))).collect();
+    assert!(all.is_empty(), "{} of {} cases fail:\n{}", all.len(), cases.len(), all.join("\n"));
 }

@@ -13,7 +13,7 @@ use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, Tensor, TensorType};
 
-use crate::flow::as_size::as_size;
+use crate::flow::as_size::{as_size, check_size};
 use crate::math::add::ADD;
 use crate::math::cast::convert;
 use crate::math::elementwise::wrapped;
@@ -23,6 +23,7 @@ use crate::math::r#where::WHERE;
 use crate::onnx::{ImportError, NodeView};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_prod::REDUCE_PROD;
+use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::reference;
 use crate::shape::iota::iota;
 use crate::shape::reshape::{reshape, reshape_checked};
@@ -168,8 +169,12 @@ fn around(b: &mut Build, axis: Value, shape: &[Dim], wanted: &str) -> Result<Vec
     let axis = b.op(&WHERE, &[negative, from_end, axis])?;
     let each = iota(b, shape.len().into(), DType::I64)?;
     let extents = sizes(b, shape, &TensorType::new(DType::I64, [Dim::from(shape.len())]))?;
+    let named = b.op(&EQ, &[each, axis])?;
+    let found = convert(b, named, DType::I64)?;
+    let found = reduce(b, &REDUCE_SUM, found, &[0], false)?;
+    check_size(b, found, "axis", Dim::constant(1))?;
     let mut parts = Vec::new();
-    for here in [b.op(&LT, &[each, axis])?, b.op(&EQ, &[each, axis])?, b.op(&LT, &[axis, each])?] {
+    for here in [b.op(&LT, &[each, axis])?, named, b.op(&LT, &[axis, each])?] {
         let extents = b.op(&WHERE, &[here, extents, one])?;
         let product = reduce(b, &REDUCE_PROD, extents, &[0], false)?;
         parts.push(as_size(b, product, wanted, None)?);

@@ -9,12 +9,16 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
-use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::flow::as_size::{as_size, check_size};
 use crate::math::elementwise::broadcast_sizes;
+use crate::math::eq::EQ;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
 use crate::shape::reshape::reshape;
+use crate::shape::size::size;
 
 /// Stretched as in numpy.
 pub static BROADCAST: OpDef = OpDef::new("broadcast", &["x"], &Broadcast).attrs(&[SHAPE.spec()]);
@@ -77,11 +81,36 @@ pub fn broadcast(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpEr
 /// In ONNX, sizes 1 in `shape` stretch, too.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
-    let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
-    let both = ir::types::broadcast(&b.ty(x).shape, &shape);
+    let from = b.ty(x).shape.clone();
+    let shape = match node.is_raw(b, 1) {
+        true => stretched(node, b, &from)?,
+        false => node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?,
+    };
+    let both = ir::types::broadcast(&from, &shape);
     let shape =
         both.map_err(|(left, right)| OpError::Size { what: "operand does not broadcast", left, right })?;
     Ok(vec![broadcast(b, x, shape)?])
+}
+
+/// The sizes that numbers which are known only when the model runs stretch an operand to: where it is not 1 there, they
+/// must be that size or 1.
+fn stretched(node: &NodeView, b: &mut Build, from: &[Dim]) -> Result<Vec<Dim>, ImportError> {
+    let given = node.elements(b, 1, "shape")?;
+    let one = b.scalar(DType::I64, 1.0);
+    let skip = given.len().saturating_sub(from.len());
+    let mut shape = Vec::with_capacity(given.len());
+    for (axis, value) in given.into_iter().enumerate() {
+        match axis.checked_sub(skip).and_then(|axis| from.get(axis)).filter(|own| !own.is(1)) {
+            None => shape.push(as_size(b, value, node.op_type, None)?),
+            Some(own) => {
+                let (kept, is_one) = (size(b, DType::I64, own)?, b.op(&EQ, &[value, one])?);
+                let value = b.op(&WHERE, &[is_one, kept, value])?;
+                check_size(b, value, node.op_type, own.clone())?;
+                shape.push(own.clone());
+            }
+        }
+    }
+    Ok(shape)
 }
 
 /// Each axis repeated: a new axis in front of it, stretched, then both as one.

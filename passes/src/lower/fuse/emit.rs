@@ -17,27 +17,33 @@ use crate::lower::to_stages::sizes_of;
 /// At most so many ops make up a kernel's name.
 const NAME_OPS: usize = 4;
 
-/// One call for each group. Kernels are added to `kernels`, with names of their own, buffers to `buffers`.
-pub(super) fn emit(
-    flat: &Flat,
-    groups: &[Group],
-    symbols: &BTreeSet<Symbol>,
-    buffers: &mut Vec<Buffer>,
-    kernels: &mut Vec<Kernel>,
-    names: &mut Names,
-) -> Vec<Step> {
-    let mut steps = Vec::with_capacity(groups.len());
-    let mut places: BTreeMap<Symbol, Arg> = flat.externals.clone();
-    for group in groups {
+/// What calls and kernels are added to.
+pub(super) struct Emit<'a> {
+    /// Every size that has a value somewhere in the entry.
+    pub(super) symbols: &'a BTreeSet<Symbol>,
+    /// Where new buffers live.
+    pub(super) space: Space,
+    pub(super) buffers: &'a mut Vec<Buffer>,
+    pub(super) kernels: &'a mut Vec<Kernel>,
+    pub(super) names: &'a mut Names,
+}
+
+impl Emit<'_> {
+    /// One call for each group, of a kernel with a name of its own.
+    pub(super) fn calls(&mut self, flat: &Flat, groups: &[Group]) -> Vec<Step> {
+        let mut places: BTreeMap<Symbol, Arg> = flat.externals.clone();
+        groups.iter().map(|group| Step::Call(self.call(flat, group, &mut places))).collect()
+    }
+
+    fn call(&mut self, flat: &Flat, group: &Group, places: &mut BTreeMap<Symbol, Arg>) -> Call {
         if let [at] = group.stages[..]
             && let Some(whole) = &flat.stages[at].whole
         {
-            let name = names.fresh(&name_of(flat, group), "k");
-            let args = whole_args(flat, whole, buffers, &mut places);
+            let name = self.names.fresh(&name_of(flat, group), "k");
+            let args = self.whole_args(flat, whole, places);
             let (sizes, origin) = (whole.sizes.clone(), flat.stages[at].origin.clone());
-            steps.push(Step::Call(Call { kernel: kernels.len(), args, sizes, origin }));
-            kernels.push(Kernel { name: Symbol::new(name), ..whole.kernel.clone() });
-            continue;
+            self.kernels.push(Kernel { name: Symbol::new(name), ..whole.kernel.clone() });
+            return Call { kernel: self.kernels.len() - 1, args, sizes, origin };
         }
         let members: BTreeSet<usize> = group.stages.iter().copied().collect();
         let outer = |at: usize| {
@@ -48,25 +54,20 @@ pub(super) fn emit(
         let written: Vec<usize> = group.stages.iter().copied().filter(|&at| outer(at)).collect();
         for &at in &written {
             let stage = &flat.stages[at].stage;
-            let place = place(flat, buffers, &stage.name, stage.body.dtype());
+            let place = self.place(flat, &stage.name, stage.body.dtype());
             places.insert(stage.name.clone(), place);
         }
         let made = Made::new(flat, group, &written);
         let args = made.arrays.iter().map(|name| places[name]).collect();
         let origin = group.stages.iter().fold(Origin::none(), |o, &at| o.join(&flat.stages[at].origin));
-        let name = names.fresh(&name_of(flat, group), "k");
+        let name = self.names.fresh(&name_of(flat, group), "k");
         let kind = kind_of(flat, group, &made.stages);
         let body = Body::Stages(made.stages);
-        let sizes = sizes_of(&made.params, &body, &[], symbols);
+        let sizes = sizes_of(&made.params, &body, &[], self.symbols);
         let given = flat.given.iter().filter(|condition| speaks_of(condition, &sizes));
         let given: BTreeSet<Condition> = given.cloned().collect();
-        steps.push(Step::Call(Call {
-            kernel: kernels.len(),
-            args,
-            sizes: sizes.iter().map(Dim::from).collect(),
-            origin,
-        }));
-        kernels.push(Kernel {
+        let call_sizes = sizes.iter().map(Dim::from).collect();
+        self.kernels.push(Kernel {
             name: Symbol::new(name),
             kind,
             sizes,
@@ -74,8 +75,40 @@ pub(super) fn emit(
             params: made.params,
             body,
         });
+        Call { kernel: self.kernels.len() - 1, args, sizes: call_sizes, origin }
     }
-    steps
+
+    /// Where an array goes that is computed here: where others need it, or a new buffer.
+    fn place(&mut self, flat: &Flat, name: &Symbol, dtype: DType) -> Arg {
+        match flat.kept.get(name) {
+            Some(&place) => place,
+            None => self.buffer(TensorType::new(dtype, flat.shapes[name].clone())),
+        }
+    }
+
+    fn buffer(&mut self, ty: TensorType) -> Arg {
+        let name = Symbol::new(format!("b{}", self.buffers.len()));
+        self.buffers.push(Buffer { name, ty, space: self.space, offset: None });
+        Arg::Buffer(self.buffers.len() - 1)
+    }
+
+    /// What a kernel that stays as it is gets for its parameters.
+    fn whole_args(&mut self, flat: &Flat, whole: &Whole, places: &mut BTreeMap<Symbol, Arg>) -> Vec<Arg> {
+        let sizes: BTreeMap<&Symbol, &Dim> = whole.kernel.sizes.iter().zip(&whole.sizes).collect();
+        let mut args = Vec::with_capacity(whole.arrays.len());
+        for (param, array) in whole.kernel.params.iter().zip(&whole.arrays) {
+            args.push(match (array, param.access) {
+                (Some(array), Access::Write) => {
+                    let place = self.place(flat, array, param.ty.dtype);
+                    places.insert(array.clone(), place);
+                    place
+                }
+                (Some(array), _) => places[array],
+                (None, _) => self.buffer(param.ty.substitute(&|s| sizes.get(s).map(|&size| size.clone()))),
+            });
+        }
+        args
+    }
 }
 
 /// Does it speak of these sizes only?
@@ -83,43 +116,6 @@ fn speaks_of(condition: &Condition, sizes: &[Symbol]) -> bool {
     let mut known = true;
     condition.for_each_symbol(&mut |symbol| known &= sizes.contains(symbol));
     known
-}
-
-/// Where an array goes that is computed here: where others need it, or a new buffer.
-fn place(flat: &Flat, buffers: &mut Vec<Buffer>, name: &Symbol, dtype: DType) -> Arg {
-    match flat.kept.get(name) {
-        Some(&place) => place,
-        None => buffer(buffers, TensorType::new(dtype, flat.shapes[name].clone())),
-    }
-}
-
-fn buffer(buffers: &mut Vec<Buffer>, ty: TensorType) -> Arg {
-    let name = Symbol::new(format!("b{}", buffers.len()));
-    buffers.push(Buffer { name, ty, space: Space::Arena, offset: None });
-    Arg::Buffer(buffers.len() - 1)
-}
-
-/// What a kernel that stays as it is gets for its parameters.
-fn whole_args(
-    flat: &Flat,
-    whole: &Whole,
-    buffers: &mut Vec<Buffer>,
-    places: &mut BTreeMap<Symbol, Arg>,
-) -> Vec<Arg> {
-    let sizes: BTreeMap<&Symbol, &Dim> = whole.kernel.sizes.iter().zip(&whole.sizes).collect();
-    let mut args = Vec::with_capacity(whole.arrays.len());
-    for (param, array) in whole.kernel.params.iter().zip(&whole.arrays) {
-        args.push(match (array, param.access) {
-            (Some(array), Access::Write) => {
-                let place = place(flat, buffers, array, param.ty.dtype);
-                places.insert(array.clone(), place);
-                place
-            }
-            (Some(array), _) => places[array],
-            (None, _) => buffer(buffers, param.ty.substitute(&|s| sizes.get(s).map(|&size| size.clone()))),
-        });
-    }
-    args
 }
 
 /// The ops of a group, those that only move elements left out if there are others.

@@ -21,7 +21,7 @@ mod inline;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::kernel::Kernel;
-use ir::program::{Arg, Call, Entry, Program, Step};
+use ir::program::{Arg, Call, Entry, Program, Space, Step};
 use ir::{At, Symbol};
 
 use crate::error::PassError;
@@ -66,8 +66,8 @@ impl Fusion<'_> {
         }
         let symbols: BTreeSet<Symbol> = entry.all_symbols().into_iter().collect();
         let (host, steps) = (std::mem::take(&mut entry.host), std::mem::take(&mut entry.steps));
-        entry.host = host.into_iter().map(|step| self.keep(step)).collect();
-        entry.steps = self.list(steps, &mut entry, &uses, &symbols);
+        entry.host = self.list(host, Space::Host, &mut entry, &uses, &symbols);
+        entry.steps = self.list(steps, Space::Arena, &mut entry, &uses, &symbols);
         drop_unused_buffers(&mut entry);
         Entry { arena: None, ..entry }
     }
@@ -75,6 +75,7 @@ impl Fusion<'_> {
     fn list(
         &mut self,
         steps: Vec<Step>,
+        space: Space,
         entry: &mut Entry,
         uses: &BTreeMap<Arg, usize>,
         symbols: &BTreeSet<Symbol>,
@@ -84,15 +85,15 @@ impl Fusion<'_> {
             match step {
                 Step::Call(call) => run.push(call),
                 mut step => {
-                    all.extend(self.fuse(std::mem::take(&mut run), entry, uses, symbols));
+                    all.extend(self.fuse(std::mem::take(&mut run), space, entry, uses, symbols));
                     for block in step.blocks_mut() {
-                        *block = self.list(std::mem::take(block), entry, uses, symbols);
+                        *block = self.list(std::mem::take(block), space, entry, uses, symbols);
                     }
                     all.push(step);
                 }
             }
         }
-        all.extend(self.fuse(run, entry, uses, symbols));
+        all.extend(self.fuse(run, space, entry, uses, symbols));
         all
     }
 
@@ -100,6 +101,7 @@ impl Fusion<'_> {
     fn fuse(
         &mut self,
         calls: Vec<Call>,
+        space: Space,
         entry: &mut Entry,
         uses: &BTreeMap<Arg, usize>,
         symbols: &BTreeSet<Symbol>,
@@ -115,18 +117,14 @@ impl Fusion<'_> {
         flat.resolve_views();
         inline::inline(&mut flat);
         let groups = group::group(&flat);
-        emit::emit(&flat, &groups, symbols, &mut entry.buffers, &mut self.kernels, &mut self.names)
-    }
-
-    /// A step as it is.
-    fn keep(&mut self, mut step: Step) -> Step {
-        if let Step::Call(call) = &mut step {
-            let mut kernel = self.program.kernels[call.kernel].clone();
-            kernel.name = Symbol::new(self.names.fresh(kernel.name.name(), "k"));
-            call.kernel = self.kernels.len();
-            self.kernels.push(kernel);
-        }
-        step
+        let mut made = emit::Emit {
+            symbols,
+            space,
+            buffers: &mut entry.buffers,
+            kernels: &mut self.kernels,
+            names: &mut self.names,
+        };
+        made.calls(&flat, &groups)
     }
 }
 
