@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ir::Weight;
-use ir::graph::Kind;
 use ir::text::weights::{WeightFile, WeightSource, is_stored, write_weights};
 use ir::weight::{Bytes, Hash};
 use passes::pipeline::State;
@@ -48,14 +47,13 @@ impl WeightSource for Beside {
 /// The weights of a model that its text does not hold, by what they hold.
 pub(crate) fn stored(state: &State) -> BTreeMap<Hash, Weight> {
     let all: Vec<Weight> = match state {
-        State::Graph(graph) => graph
-            .order()
-            .into_iter()
-            .filter_map(|id| match &graph.node(id).kind {
-                Kind::Weight(weight) => Some(weight.clone()),
-                _ => None,
-            })
-            .collect(),
+        State::Graph(graph) => {
+            let mut all = Vec::new();
+            graph.walk(&mut |graph| {
+                all.extend(graph.order().into_iter().filter_map(|id| graph.node(id).weight().cloned()));
+            });
+            all
+        }
         State::Program(program) => program.weights.iter().map(|packed| packed.weight.clone()).collect(),
     };
     all.into_iter().filter(is_stored).map(|weight| (weight.hash(), weight)).collect()

@@ -372,6 +372,20 @@ impl Attrs {
         Ok(Attrs(each.collect::<Result<_, OpError>>()?))
     }
 
+    /// The nested graphs, also those in lists.
+    pub fn graphs(&self) -> Vec<&Graph> {
+        fn each<'a>(attr: &'a Attr, found: &mut Vec<&'a Graph>) {
+            match attr {
+                Attr::Graph(graph) => found.push(graph),
+                Attr::List(items) => items.iter().for_each(|item| each(item, found)),
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        self.0.iter().for_each(|(_, attr)| each(attr, &mut found));
+        found
+    }
+
     /// Every nested graph changed by `change`; says whether one was.
     ///
     /// # Errors

@@ -427,21 +427,13 @@ fn extremum(a: &Dim, b: &Dim, largest: bool) -> Dim {
     }
     members.sort();
     members.dedup();
-    // Members that differ by a constant: only one of them counts.
-    let mut kept: Vec<Dim> = Vec::new();
-    for member in members {
-        let rival = kept.iter().position(|k| (member.clone() - k.clone()).as_const().is_some());
-        match rival {
-            Some(at) => {
-                let gap = (member.clone() - kept[at].clone()).as_const().unwrap_or(0);
-                if (gap > 0) == largest {
-                    kept[at] = member;
-                }
-            }
-            None => kept.push(member),
-        }
-    }
-    kept.sort();
+    // A member that another one exceeds term by term does not count.
+    let exceeds = |a: &Dim, b: &Dim| {
+        let gap = if largest { a.clone() - b.clone() } else { b.clone() - a.clone() };
+        ranges::termwise_nonnegative(&gap)
+    };
+    let is_exceeded = |member: &Dim| members.iter().any(|other| other != member && exceeds(other, member));
+    let kept: Vec<Dim> = members.iter().filter(|member| !is_exceeded(member)).cloned().collect();
     match kept.as_slice() {
         [one] => one.clone(),
         _ => Dim::from_atom(if largest { Atom::Max(kept) } else { Atom::Min(kept) }),

@@ -458,6 +458,16 @@ impl Graph {
         }
     }
 
+    /// Calls `visit` with this graph and with those nested in it, in the order of the text.
+    pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Graph)) {
+        visit(self);
+        for id in self.order() {
+            if let Some((_, attrs)) = self.node(id).op() {
+                attrs.graphs().into_iter().for_each(|graph| graph.walk(visit));
+            }
+        }
+    }
+
     /// Every graph in the attributes of its nodes changed by `change`, which must keep the types of inputs and
     /// outputs; says whether one was.
     ///

@@ -112,13 +112,15 @@ impl Contents {
             .map(|(name, value)| port(name, graph.ty(value)))
             .collect();
         self.entries.push((graph.name().to_owned(), inputs, outputs));
-        for id in graph.order() {
-            match &graph.node(id).kind {
-                Kind::Input(_) => {}
-                Kind::Weight(weight) => self.add_weight(weight),
-                Kind::Op { def, .. } => *self.ops.entry(def.name).or_insert(0) += 1,
+        graph.walk(&mut |graph| {
+            for id in graph.order() {
+                match &graph.node(id).kind {
+                    Kind::Input(_) => {}
+                    Kind::Weight(weight) => self.add_weight(weight),
+                    Kind::Op { def, .. } => *self.ops.entry(def.name).or_insert(0) += 1,
+                }
             }
-        }
+        });
     }
 
     fn add_program(&mut self, program: &Program) {

@@ -211,7 +211,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 /// No coefficient is negative and every atom is a nonnegative number.
-fn termwise_nonnegative(dim: &Dim) -> bool {
+pub(super) fn termwise_nonnegative(dim: &Dim) -> bool {
     dim.terms().all(|(monomial, c)| {
         c >= 0
             && monomial.iter().all(|atom| match atom {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! file    = { weights } graph ;
-//! weights = "weights" "@" name ":" type "=" ( "splat" element | "[" elements "]" | "data" hash ) [ from ] ;
+//! weights = "weights" "@" name ":" type "=" ( "splat" element | "[" elements "]" | "data" hash )
+//!           [ "named" string ] [ from ] ;
 //! graph   = "graph" "@" name "(" [ input { "," input } ] ")" "->" types "{" { weights | node } return "}" ;
 //! input   = "%" name ":" type [ from ] ;
 //! node    = results "=" op [ operand { "," operand } ] [ attrs ] [ ":" types ] [ from ] ;
@@ -14,7 +15,7 @@
 //! from    = "from" place { "," place } ;          place = string [ "(" string { "," string } ")" ] ;
 //! ```
 //!
-//! Types that are left out, or `?`, are inferred. Stated ones are taken as they are: [`crate::verify`] compares.
+//! A weight that is called `c0`, `c1`, … and not said to be named has no name. Types that are left out, or `?`, are inferred. Stated ones are taken as they are: [`crate::verify`] compares.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,7 @@ use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
 use crate::text::lex::{Kind, Sigil};
-use crate::text::print_graph::SPLAT;
+use crate::text::print_graph::{SPLAT, implied_name};
 use crate::text::weights::WeightSource;
 use crate::types::TensorType;
 use crate::weight::{Hash, Weight};
@@ -393,6 +394,8 @@ fn weight_line(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<WeightLine> {
     let span = cursor.since(start);
     let read = cursor.expect(":").and_then(|()| contents(cursor, &name, cx.weights));
     let weight = read.inspect_err(|error| cursor.poison(Sigil('@', &name).to_string(), error))?;
+    let given = if cursor.eat_word("named") { cursor.string()? } else { implied_name(&name).to_owned() };
+    let weight = if weight.name() == given { weight } else { weight.renamed(given) };
     Ok((name, weight, origin(cursor)?, span))
 }
 

@@ -50,6 +50,12 @@ pub(super) fn commas<T>(
     Ok(())
 }
 
+/// The name of a weight that a graph's text calls so: `c0`, `c1`, … are those without one.
+pub(super) fn implied_name(shown: &str) -> &str {
+    let number = shown.strip_prefix('c').unwrap_or("");
+    if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) { "" } else { shown }
+}
+
 /// What the values of one graph are called.
 struct Names {
     weights: BTreeMap<NodeId, String>,
@@ -109,8 +115,12 @@ fn graph(f: &mut fmt::Formatter<'_>, graph: &Graph, level: usize, nested: bool) 
             let node = graph.node(id);
             if let Kind::Weight(w) = &node.kind {
                 indent(f, level)?;
-                write!(f, "weights {} : ", Sigil('@', &names.weights[&id]))?;
+                let shown = &names.weights[&id];
+                write!(f, "weights {} : ", Sigil('@', shown))?;
                 weight(f, w)?;
+                if w.name() != implied_name(shown) {
+                    write!(f, " named {}", Quoted(w.name()))?;
+                }
                 origin(f, &node.origin)?;
                 f.write_char('\n')?;
             }

@@ -403,8 +403,12 @@ fn buffers_lie_apart(entry: &Entry, report: &mut Vec<ProgramViolation>) {
             let (left, right) = (&entry.buffers[a], &entry.buffers[b]);
             let (Some(x), Some(y)) = (&left.offset, &right.offset) else { continue };
             // They overlap for certain if each begins before the other ends.
-            let before =
-                |start: &Dim, end: Dim| ranges.is_nonnegative(&(end - start.clone() - Dim::constant(1)));
+            let before = |start: &Dim, end: Dim| {
+                let gap = end - start.clone() - Dim::constant(1);
+                // A proof takes time; where they lie apart for some sizes, there is none.
+                let fails = |size: i64| gap.eval(&|_| Some(size)).is_some_and(|gap| gap < 0);
+                ![1, 3].into_iter().any(fails) && ranges.is_nonnegative(&gap)
+            };
             if before(x, y.clone() + right.ty.bytes()) && before(y, x.clone() + left.ty.bytes()) {
                 let (left, right) = (left.name.to_string(), right.name.to_string());
                 report.push(ProgramViolation::Overlap { left, right });

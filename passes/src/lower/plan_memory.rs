@@ -6,7 +6,8 @@
 
 mod reserve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ir::dim::Ranges;
 use ir::kernel::Kernel;
@@ -233,14 +234,21 @@ fn share_slots(entry: &mut Entry, buffers: &BTreeMap<usize, (Life, Dim)>) -> Dim
         free_after: usize,
         buffers: Vec<usize>,
     }
-    let ranges = Ranges::new();
+    // Many buffers have equal sizes, and proofs about them take time.
+    let (ranges, proved) = (Ranges::new(), RefCell::new(HashMap::new()));
+    let at_least = |a: &Dim, b: &Dim| {
+        let difference = a.clone() - b.clone();
+        *proved
+            .borrow_mut()
+            .entry(difference)
+            .or_insert_with_key(|difference| ranges.is_nonnegative(difference))
+    };
     let mut slots: Vec<Slot> = Vec::new();
     let mut order: Vec<(usize, &(Life, Dim))> = buffers.iter().map(|(&b, of)| (b, of)).collect();
     order.sort_by_key(|(buffer, (life, _))| (life.first, *buffer));
     for (buffer, (life, bytes)) in order {
         let size = padded(bytes);
         let free: Vec<usize> = (0..slots.len()).filter(|&s| slots[s].free_after < life.first).collect();
-        let at_least = |a: &Dim, b: &Dim| ranges.is_nonnegative(&(a.clone() - b.clone()));
         // One that is large enough, or else one that is known to be smaller, or else any.
         let chosen = free
             .iter()

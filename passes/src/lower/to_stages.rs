@@ -186,7 +186,8 @@ impl<'a, 's> Lowering<'a, 's> {
         if self.problems.is_empty() {
             self.copy_outputs();
         }
-        self.shared.entry.steps = std::mem::take(&mut self.steps);
+        self.shared.entry.steps =
+            with_requirements_first(&self.shared.entry, std::mem::take(&mut self.steps));
     }
 
     fn node(&mut self, id: NodeId) {
@@ -387,6 +388,22 @@ impl<'a, 's> Lowering<'a, 's> {
             self.push("copy", made, vec![], origin);
         }
     }
+}
+
+/// The steps of an entry, with what is required of sizes that are known from the start before all others: between
+/// calls, it would keep them from being fused.
+fn with_requirements_first(entry: &Entry, steps: Vec<Step>) -> Vec<Step> {
+    let mut known: BTreeSet<Symbol> = entry.symbols().into_iter().collect();
+    Step::walk(&entry.host, &mut |step| known.extend(step.decides().into_iter().cloned()));
+    let is_early = |step: &Step| {
+        let Step::Require(require) = step else { return false };
+        let mut early = true;
+        require.condition.for_each_symbol(&mut |symbol| early &= known.contains(symbol));
+        early
+    };
+    let (mut early, rest): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(is_early);
+    early.extend(rest);
+    early
 }
 
 /// Removes the weights that no step uses, and renumbers the rest.
