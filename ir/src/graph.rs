@@ -7,7 +7,7 @@
 //! Promises
 //! - every node has its result types from the moment it exists;
 //! - an id stays valid until its node is removed (a later node may then get the same id);
-//! - walks start at the outputs and follow operands in order, so equal graphs print equally.
+//! - walks start at the roots and follow operands in order, so equal graphs print equally.
 //!
 //! Deliberately absent: names of ops, and any notion of execution order beyond "operands first".
 
@@ -204,13 +204,13 @@ impl Graph {
         needs
     }
 
-    /// The nodes that the graph is for: those of its outputs, and those that compare sizes when it runs.
+    /// The nodes that the graph is for: those that compare sizes when it runs, and those of its outputs.
     pub fn roots(&self) -> Vec<NodeId> {
         let checks = self.wires.node_indices().map(NodeId).filter(|&id| match self.flow(id) {
             Some(Flow::Size { name, size, .. }) => size.as_symbol() != Some(&name),
             _ => false,
         });
-        self.outputs.iter().map(|output| output.value.node).chain(checks).collect()
+        checks.chain(self.outputs.iter().map(|output| output.value.node)).collect()
     }
 
     /// `roots` and all that they need.
@@ -226,8 +226,8 @@ impl Graph {
         needed
     }
 
-    /// Every node, operands before users: first what the outputs reach (postorder, operands left to right), then
-    /// the inputs and dead nodes that they don't, in order of creation.
+    /// Every node, operands before users: first what the roots reach (postorder, operands left to right), then the
+    /// inputs and dead nodes that they don't, in order of creation.
     ///
     /// In a graph with a cycle, each node still comes once.
     pub fn order(&self) -> Vec<NodeId> {
@@ -235,7 +235,7 @@ impl Graph {
         let mut seen = BTreeSet::new();
         let mut order = Vec::with_capacity(self.wires.node_count());
         let rest = self.wires.node_indices().map(NodeId);
-        let roots = self.outputs.iter().map(|output| output.value.node).chain(rest);
+        let roots = self.roots().into_iter().chain(rest);
         for root in roots.collect::<Vec<_>>() {
             // (node, its operands, how many of them are done): an explicit stack, for graphs thousands deep.
             let mut stack = vec![];

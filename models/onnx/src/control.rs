@@ -101,7 +101,8 @@ impl<'a> Importer<'a> {
             opsets: outer.opsets,
             arguments: outer.arguments.clone(),
             function: outer.function.clone(),
-            call: Place { name: place.name.clone(), ..outer.call.clone() },
+            call: outer.call.clone(),
+            body: Some(place.name.clone()),
             frame: self.frames.len() - 1,
             inherits: true,
         };

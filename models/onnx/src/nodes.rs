@@ -51,6 +51,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) function: Option<String>,
     /// The call, for what the body's nodes don't say themselves.
     pub(crate) call: Place,
+    /// The node whose body this is.
+    pub(crate) body: Option<String>,
     /// The graph in the making that its values belong to, by position.
     pub(crate) frame: usize,
     /// Do the names of the scope around it hold here, too?
@@ -111,6 +113,7 @@ impl<'a> Importer<'a> {
             arguments: None,
             function: None,
             call: Place::default(),
+            body: None,
             frame: 0,
             inherits: false,
         };
@@ -229,12 +232,14 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The origin of a node: in a function, below the call.
+    /// The origin of a node: in a function, below the call; in a body, below the node that holds it, unless it has a
+    /// name of its own.
     fn place(&self, node: &NodeProto, index: usize) -> Place {
         let mut place = metadata::place(node, index);
-        let call = &self.scope().call;
-        if !call.name.is_empty() {
-            place.name = format!("{}/{}", call.name, place.name);
+        let Scope { call, body, .. } = self.scope();
+        let above = if node.name.is_empty() { body.as_ref().unwrap_or(&call.name) } else { &call.name };
+        if !above.is_empty() {
+            place.name = format!("{above}/{}", place.name);
         }
         if place.module.is_empty() {
             place.module.clone_from(&call.module);
@@ -549,6 +554,7 @@ impl<'a> Importer<'a> {
             arguments: Some(arguments),
             function: Some(name),
             call: place.clone(),
+            body: None,
             frame: self.frames.len() - 1,
             inherits: false,
         });

@@ -365,12 +365,9 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
             (0..count).map(part).collect()
         }
     };
-    let total: Dim = parts.iter().cloned().sum();
-    if let (Some(left), Some(right)) = (total.as_const(), size.as_const())
-        && left != right
-    {
-        let (left, right) = (left.into(), right.into());
-        return Err(OpError::Size { what: "sum of the parts of a split", left, right }.into());
+    let left: Dim = parts.iter().cloned().sum();
+    if left != size && !node.is_lenient() {
+        return Err(OpError::Size { what: "sum of the parts of a split", left, right: size }.into());
     }
     let mut start = Dim::constant(0);
     let mut results = Vec::new();

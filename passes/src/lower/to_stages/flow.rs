@@ -57,7 +57,7 @@ impl Lowering<'_, '_> {
             let origin = self.origin(id);
             self.set(
                 &[(decided, Dim::from(&symbol))],
-                "a size that is computed fits where it is used",
+                "sizes agree where they must",
                 &origin,
             );
         }
