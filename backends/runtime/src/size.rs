@@ -134,6 +134,21 @@ impl From<i64> for Size {
     }
 }
 
+/// What a negative term takes away.
+fn negated(size: &Size) -> Option<Size> {
+    match size {
+        Size::Const(value) if *value < 0 => value.checked_neg().map(Size::Const),
+        Size::Mul(factor, rest) => match **factor {
+            Size::Const(-1) if !matches!(**rest, Size::Add(..)) => Some((**rest).clone()),
+            Size::Const(value) if value < 0 => {
+                Some(Size::Mul(Box::new(Size::Const(value.checked_neg()?)), rest.clone()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 struct Printed<'a> {
     size: &'a Size,
     names: &'a [String],
@@ -152,7 +167,10 @@ impl<'a> fmt::Display for Printed<'a> {
                 Some(name) => f.write_str(name),
                 None => write!(f, "?{symbol}"),
             },
-            Size::Add(a, b) => write!(f, "{} + {}", of(a), of(b)),
+            Size::Add(a, b) => match negated(b) {
+                Some(less) => write!(f, "{} - {}", of(a), Printed { size: &less, names: self.names }),
+                None => write!(f, "{} + {}", of(a), of(b)),
+            },
             Size::Mul(a, b) => {
                 factor(f, a)?;
                 f.write_str("*")?;

@@ -66,7 +66,7 @@ fn negative_and_huge_outputs() {
     let mut entry = entry();
     entry.outputs = vec![port("z", vec![add(symbol(0), (-4).into())])];
     let error = bind::dims(&entry, &entry.outputs[0], &[3, 0], &mut Vec::new()).unwrap_err();
-    assert_eq!(error.to_string(), "`z`, axis 0: the size `n + -4` is -1; it must not be negative");
+    assert_eq!(error.to_string(), "`z`, axis 0: the size `n - 4` is -1; it must not be negative");
     let bytes = |dims: &[i64]| bind::tensor_bytes(crate::DType::F32, dims, || "output `z`".into());
     assert_eq!(bytes(&[]), Ok(4));
     assert_eq!(bytes(&[1 << 40, 1 << 40, 0]), Ok(0));

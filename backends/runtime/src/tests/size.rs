@@ -34,6 +34,10 @@ fn text() {
     let cases = [
         (add(mul(2.into(), n()), 1.into()), "2*n + 1"),
         (mul(add(n(), 1.into()), 4.into()), "(n + 1)*4"),
+        (add(n(), (-1).into()), "n - 1"),
+        (add(8.into(), mul((-2).into(), n())), "8 - 2*n"),
+        (add(8.into(), mul((-1).into(), n())), "8 - n"),
+        (add(8.into(), mul((-1).into(), add(n(), 1.into()))), "8 - 1*(n + 1)"),
         (div(add(n(), 3.into()), mul(2.into(), n())), "floor((n + 3) / (2*n))"),
         (Size::Min(Box::new(n()), Box::new(8.into())), "min(n, 8)"),
         (Size::Max(Box::new(add(n(), 1.into())), Box::new(symbol(5))), "max(n + 1, ?5)"),

@@ -55,11 +55,7 @@ impl Lowering<'_, '_> {
         self.steps.push(Step::Measure(Measure { symbol: symbol.clone(), source, bound, origin }));
         if !free {
             let origin = self.origin(id);
-            self.set(
-                &[(decided, Dim::from(&symbol))],
-                "sizes agree where they must",
-                &origin,
-            );
+            self.set(&[(decided, Dim::from(&symbol))], "sizes agree where they must", &origin);
         }
     }
 

@@ -104,7 +104,7 @@ fn a_session_survives_all_of_it() {
 #[test]
 fn sizes_that_are_set_are_sizes() {
     let less = Step::Set(vec![(0, add(symbol(0), (-4).into()))]);
-    assert_eq!(message(vec![less], 1), "`n`: the size `n + -4` is -3; it must not be negative");
+    assert_eq!(message(vec![less], 1), "`n`: the size `n - 4` is -3; it must not be negative");
     let square = Step::Set(vec![(0, mul(symbol(0), symbol(0)))]);
     assert_eq!(message(vec![square], 1 << 40), "`n`: the size `n*n` is too large");
     let equal = |right: Size| Step::Require {
