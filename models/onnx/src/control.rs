@@ -33,6 +33,9 @@ use crate::structure::{self, Structure};
 /// Bodies inside bodies inside bodies, at most so deep.
 const MAX_DEPTH: usize = 32;
 
+/// So often the importer tries how to go on behind a branch; a model that needs more attempts is refused.
+const MAX_ATTEMPTS: usize = 64;
+
 /// More iterations than this are no limit: exporters write the largest integer.
 const ENDLESS: i64 = 1 << 62;
 
@@ -262,6 +265,10 @@ impl<'a> Importer<'a> {
         let mut first_problems = Vec::new();
         // Mostly the general case is what stands under `else`.
         for (name, holds) in [("else_branch", 0), ("then_branch", 1)] {
+            if self.attempts == MAX_ATTEMPTS {
+                break;
+            }
+            self.attempts += 1;
             let before = self.problems.len();
             if self.take(node, name, holds, place).is_some() {
                 self.add_nodes(nodes, &rest[1..]);

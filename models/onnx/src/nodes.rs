@@ -71,6 +71,8 @@ pub(crate) struct Importer<'a> {
     pub(crate) unified: Vec<Unified>,
     /// Domains without a version, reported already.
     pub(crate) no_opset: BTreeSet<String>,
+    /// How often it was tried how to go on behind a branch.
+    pub(crate) attempts: usize,
 }
 
 /// What became of a node.
@@ -125,6 +127,7 @@ impl<'a> Importer<'a> {
             problems: Vec::new(),
             unified: Vec::new(),
             no_opset: BTreeSet::new(),
+            attempts: 0,
         }
     }
 
