@@ -6,7 +6,7 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
 
-use super::{Direction, Layer, Step, complement, halves};
+use super::{Direction, Layer, Step, complement};
 use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
 use crate::math::mul::MUL;
@@ -23,14 +23,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     for direction in 0..layer.directions {
         let weight = layer.part(b, node.input(1)?, direction)?;
         let recurrence = layer.part(b, node.input(2)?, direction)?;
-        let bias = match node.optional_input(3) {
-            None => None,
-            Some(bias) => {
-                let bias = layer.part(b, bias, direction)?;
-                let (input, own) = halves(b, bias)?;
-                Some(b.op(&ADD, &[input, own])?)
-            }
-        };
+        let bias = layer.bias(b, node.optional_input(3), direction)?;
         let states = [5, 6].map(|index| layer.state(b, node.optional_input(index), direction));
         let states = states.into_iter().collect::<Result<_, _>>()?;
         let mut extra = Vec::new();

@@ -213,6 +213,14 @@ impl Layer {
         reshape(b, part, shape)
     }
 
+    /// The bias of one direction, where that of the input and that of the recurrence are added alike.
+    fn bias(&self, b: &mut Build, given: Option<Value>, direction: usize) -> Result<Option<Value>, OpError> {
+        let Some(given) = given else { return Ok(None) };
+        let bias = self.part(b, given, direction)?;
+        let (input, own) = halves(b, bias)?;
+        b.op(&ADD, &[input, own]).map(Some)
+    }
+
     /// The first value of a state in one direction: `[batch, H]`, zero if none is given.
     fn state(&self, b: &mut Build, given: Option<Value>, direction: usize) -> Result<Value, OpError> {
         let batch = b.ty(self.x).shape[1].clone();

@@ -4,7 +4,7 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
 
-use super::{Direction, Layer, Step, halves};
+use super::{Direction, Layer, Step};
 use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
@@ -18,14 +18,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     for direction in 0..layer.directions {
         let weight = layer.part(b, node.input(1)?, direction)?;
         let recurrence = layer.part(b, node.input(2)?, direction)?;
-        let bias = match node.optional_input(3) {
-            None => None,
-            Some(bias) => {
-                let bias = layer.part(b, bias, direction)?;
-                let (input, own) = halves(b, bias)?;
-                Some(b.op(&ADD, &[input, own])?)
-            }
-        };
+        let bias = layer.bias(b, node.optional_input(3), direction)?;
         let states = vec![layer.state(b, node.optional_input(5), direction)?];
         parts.push(Direction { weight, bias, recurrence, extra: vec![], states });
     }
