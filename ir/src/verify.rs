@@ -5,6 +5,7 @@
 mod graph;
 mod guard;
 mod kernel;
+mod places;
 mod program;
 mod refute;
 mod sizes;

@@ -12,7 +12,7 @@
 //!
 //! An index that depends on data is taken as it is: the op that makes it clamps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
@@ -124,6 +124,14 @@ pub enum KernelViolation {
         /// What it is.
         found: String,
     },
+    /// A written parameter that no statement writes.
+    #[error("`{kernel}`: nothing writes `%{param}`")]
+    Unwritten {
+        /// The kernel.
+        kernel: String,
+        /// The parameter.
+        param: String,
+    },
     /// Something that this form does not have.
     #[error("`{kernel}`: {what}")]
     Form {
@@ -158,7 +166,10 @@ pub fn verify_kernel(kernel: &Kernel) -> Vec<KernelViolation> {
             }
             check.each_is_filled(stages);
         }
-        Body::Loops(body) => check.block(body),
+        Body::Loops(body) => {
+            check.block(body);
+            check.each_is_written(body);
+        }
     }
     check.report
 }
@@ -534,6 +545,26 @@ impl Check<'_> {
             if stages != 1 {
                 let (kernel, param) = (self.name(), param.name.to_string());
                 self.report.push(KernelViolation::Filled { kernel, param, stages });
+            }
+        }
+    }
+
+    /// A written parameter that no statement writes would be a result of nothing.
+    fn each_is_written(&mut self, body: &[Stmt]) {
+        let mut written = BTreeSet::new();
+        for stmt in body {
+            stmt.walk(&mut |stmt| match stmt {
+                Stmt::Store { target, .. } => {
+                    written.insert(target.clone());
+                }
+                Stmt::Sort(sort) => written.extend(sort.values.iter().chain(&sort.positions).cloned()),
+                _ => {}
+            });
+        }
+        for param in self.kernel.params.iter().filter(|param| param.access == Access::Write) {
+            if !written.contains(&param.name) {
+                let (kernel, param) = (self.name(), param.name.to_string());
+                self.report.push(KernelViolation::Unwritten { kernel, param });
             }
         }
     }

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dim::{Dim, Ranges, Symbol};
+use crate::dim::{Dim, Symbol};
 use crate::kernel::Access;
 use crate::program::{Arg, Call, Entry, Layout, Program, Space, Step};
 use crate::verify::kernel::{KernelViolation, verify_kernel};
@@ -192,8 +192,7 @@ pub fn verify_program(program: &Program) -> Vec<ProgramViolation> {
         }
         written_before_read(program, entry, &steps, &mut report);
         outputs_are_written(program, entry, &steps, &mut report);
-        buffers_have_places(entry, &mut report);
-        buffers_lie_apart(entry, &mut report);
+        super::places::buffers_have_places(entry, &mut report);
         super::sizes::sizes_are_decided(program, entry, &mut report);
     }
     report
@@ -308,19 +307,6 @@ fn outputs_are_written(
     }
 }
 
-fn buffers_have_places(entry: &Entry, report: &mut Vec<ProgramViolation>) {
-    let Some(arena) = &entry.arena else { return };
-    for buffer in entry.buffers.iter().filter(|buffer| buffer.space == Space::Arena) {
-        let beyond = |offset: &Dim| {
-            let excess = offset.clone() + buffer.ty.bytes() - arena.clone();
-            Ranges::new().is_nonnegative(&(excess - Dim::constant(1)))
-        };
-        if buffer.offset.as_ref().is_none_or(beyond) {
-            report.push(ProgramViolation::NoPlace { buffer: buffer.name.to_string() });
-        }
-    }
-}
-
 fn arguments_fit(
     program: &Program,
     entry: &Entry,
@@ -379,39 +365,6 @@ fn written_before_read(
                     report.push(ProgramViolation::WritesInput { step: at, kernel: "copy".to_owned() });
                 }
                 _ => {}
-            }
-        }
-    }
-}
-
-fn buffers_lie_apart(entry: &Entry, report: &mut Vec<ProgramViolation>) {
-    if entry.arena.is_none() {
-        return;
-    }
-    let lives = entry.lives();
-    let ranges = Ranges::new();
-    let lives: Vec<(usize, (usize, usize))> = lives
-        .into_iter()
-        .filter(|(buffer, _)| entry.buffers[*buffer].space == Space::Arena)
-        .map(|(buffer, life)| (buffer, (life.first, life.last)))
-        .collect();
-    for (i, &(a, (a_first, a_last))) in lives.iter().enumerate() {
-        for &(b, (b_first, b_last)) in &lives[i + 1..] {
-            if a_first > b_last || b_first > a_last {
-                continue;
-            }
-            let (left, right) = (&entry.buffers[a], &entry.buffers[b]);
-            let (Some(x), Some(y)) = (&left.offset, &right.offset) else { continue };
-            // They overlap for certain if each begins before the other ends.
-            let before = |start: &Dim, end: Dim| {
-                let gap = end - start.clone() - Dim::constant(1);
-                // A proof takes time; where they lie apart for some sizes, there is none.
-                let fails = |size: i64| gap.eval(&|_| Some(size)).is_some_and(|gap| gap < 0);
-                ![1, 3].into_iter().any(fails) && ranges.is_nonnegative(&gap)
-            };
-            if before(x, y.clone() + right.ty.bytes()) && before(y, x.clone() + left.ty.bytes()) {
-                let (left, right) = (left.name.to_string(), right.name.to_string());
-                report.push(ProgramViolation::Overlap { left, right });
             }
         }
     }

@@ -371,10 +371,7 @@ impl<'a> Importer<'a> {
     /// A trip count as a size: known, or what is computed.
     fn trip_count(&mut self, count: Value) -> Result<Dim, OpError> {
         if let Some(known) = self.known(count) {
-            return Ok(match known.as_const() {
-                Some(count) => Dim::constant(count.max(0)),
-                None => known,
-            });
+            return Ok(Dim::larger(&known, &Dim::constant(0)));
         }
         let b = self.build();
         let count = reshape(b, count, vec![])?;
