@@ -692,7 +692,7 @@ fn rotations_take_rows_of_the_caches() {
     assert!(error.to_string().contains("2 against 4"), "{error}");
 }
 
-/// Scales and sizes, tables for axes of known size, and copies for those of unknown size.
+/// Scales and sizes; tables, and copies for axes of unknown size that are enlarged without interpolation.
 #[test]
 fn images_are_resized() {
     let resize = |sizes: [&str; 2], scales: &[f32], attrs: &[(&str, NodeAttr)]| {
@@ -707,14 +707,108 @@ fn images_are_resized() {
     }
     let linear = [("mode", str("linear")), ("coordinate_transformation_mode", str("align_corners"))];
     assert_eq!(resize(["n", "3"], &[1.0, 5.0 / 3.0], &linear).1, [0.0, 0.5, 1.0, 1.5, 2.0]);
-    let mut m = Model::new(13);
-    let (x, scales) = (m.input(DType::F32, &["n", "w"]), m.floats(&[1.0, 2.0]));
-    let error = m.convert("Resize", &[x, None, scales], &linear).unwrap_err();
-    assert!(error.to_string().contains("--dim"), "{error}");
+    assert_eq!(resize(["n", "w"], &[1.0, 1.5], &linear).0, "f32[n, floor(3*w, 2)]");
     let mut old = Model::new(7);
     let x = old.input(DType::F32, &["1", "3"]);
     let y = old.add("Upsample", &[x], &[("scales", NodeAttr::Floats(vec![1.0, 2.0]))]);
     assert_eq!(old.eval(y, &[counting(&[1, 3])]).to_f64(), doubled);
+}
+
+/// Where the size of the image, or what it becomes, is known only when the model runs, nothing changes.
+#[test]
+fn images_of_unknown_size_are_resized_as_those_of_known_size() {
+    let resize = |size: &str, computed: bool, by: &str, attrs: &[(&str, NodeAttr)]| {
+        let mut m = Model::new(19);
+        let x = m.input(DType::F32, &["1", size]);
+        let (given, inputs) = match by {
+            "scales" => {
+                let scales = Tensor::from_f32(&[2], &[1.0, 0.6]);
+                let given = if computed { m.input(DType::F32, &["2"]) } else { m.floats(&[1.0, 0.6]) };
+                (scales, [x, None, given, None])
+            }
+            _ => {
+                let sizes = Tensor::from_i64(&[2], &[1, 8]);
+                let given = if computed { m.input(DType::I64, &["2"]) } else { m.ints(&[1, 8]) };
+                (sizes, [x, None, None, given])
+            }
+        };
+        let y = m.add("Resize", &inputs, attrs);
+        let inputs = [counting(&[1, 5]), given];
+        m.eval(y, if computed { &inputs } else { &inputs[..1] }).to_f64()
+    };
+    for mode in ["nearest", "linear", "cubic"] {
+        for place in
+            ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+        {
+            for antialias in [0, 1] {
+                let attrs = [
+                    ("mode", str(mode)),
+                    ("coordinate_transformation_mode", str(place)),
+                    ("antialias", int(antialias)),
+                ];
+                for by in ["scales", "sizes"] {
+                    let known = resize("5", false, by, &attrs);
+                    assert_eq!(known.len(), if by == "scales" { 3 } else { 8 });
+                    for (size, computed) in [("w", false), ("5", true), ("w", true)] {
+                        let found = resize(size, computed, by, &attrs);
+                        assert_eq!(found, known, "{mode} {place} {antialias} {by} {size} {computed}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that are read when the model runs may be negative, and mean what known ones mean.
+#[test]
+fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
+    let both = |op: &str, numbers: &[&[i64]]| {
+        let run = |computed: bool| {
+            let mut m = Model::new(18);
+            let x = m.input(DType::F32, &["2", "n"]);
+            let mut inputs = vec![x];
+            let mut given = vec![counting(&[2, 4])];
+            for numbers in numbers {
+                inputs.push(if computed {
+                    given.push(Tensor::from_i64(&[numbers.len()], numbers));
+                    m.input(DType::I64, &[&numbers.len().to_string()])
+                } else {
+                    m.ints(numbers)
+                });
+            }
+            if op == "Pad" {
+                inputs.insert(2, None);
+            }
+            let y = m.add(op, &inputs, &[]);
+            let y = m.eval(y, &given);
+            (y.shape().to_vec(), y.to_f64())
+        };
+        assert_eq!(run(true), run(false), "{op} {numbers:?}");
+    };
+    for [start, end, step] in [[0, 4, 1], [1, 9, 2], [-1, -9, -1], [3, 0, -2], [-3, -1, 1], [2, 2, 3]] {
+        both("Slice", &[&[start], &[end], &[1], &[step]]);
+        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]]);
+    }
+    for (pads, axes) in [([1, 2], 1), ([-1, 2], -1), ([0, -3], 1), ([1, -1], 0)] {
+        both("Pad", &[&pads, &[axes]]);
+    }
+}
+
+#[test]
+fn axes_of_size_1_come_and_go_at_run_time() {
+    let shape = |op: &str, from: &[usize], axes: &[i64]| {
+        let mut m = Model::new(13);
+        let sizes: Vec<String> = (0..from.len()).map(|axis| format!("n{axis}")).collect();
+        let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
+        let (x, given) = (m.input(DType::F32, &sizes), m.input(DType::I64, &[&axes.len().to_string()]));
+        let y = m.add(op, &[x, given], &[]);
+        m.eval(y, &[counting(from), Tensor::from_i64(&[axes.len()], axes)]).shape().to_vec()
+    };
+    assert_eq!(shape("Squeeze", &[1, 3, 1, 2], &[0]), [3, 1, 2]);
+    assert_eq!(shape("Squeeze", &[1, 3, 1, 2], &[-2, 0]), [3, 2]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[0]), [1, 3, 2]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[-1, 1]), [3, 1, 2, 1]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[3, 0, 1]), [1, 1, 3, 1, 2]);
 }
 
 #[test]
