@@ -885,6 +885,120 @@ fn losses_leave_out_what_is_ignored() {
     assert_eq!(m.eval(y, &[counting(&[3, 2])]).to_f64(), [-1.5]);
 }
 
+/// A layer over sequences of different lengths gives what it gives for each of them alone, and zeros behind.
+#[test]
+fn a_recurrent_layer_keeps_to_the_lengths_of_sequences() {
+    for (op, gates, direction) in [
+        ("RNN", 1, "reverse"),
+        ("GRU", 3, "bidirectional"),
+        ("LSTM", 4, "forward"),
+        ("LSTM", 4, "bidirectional"),
+    ] {
+        let directions = if direction == "bidirectional" { 2 } else { 1 };
+        let numbers = |shape: &[usize], seed: usize| {
+            let mut at = seed;
+            Tensor::from_fn(DType::F32, shape, |_| {
+                at = (at * 7 + 3) % 101;
+                Scalar::f32(at as f32 / 50.0 - 1.0)
+            })
+        };
+        let x = numbers(&[4, 2, 3], 1);
+        let run = |x: &Tensor, lengths: Option<&[i64]>| -> Vec<Tensor> {
+            let mut m = Model::new(14);
+            let batch = x.shape()[1].to_string();
+            let input = m.input(DType::F32, &["t", &batch, "3"]);
+            let (w, r) = (numbers(&[directions, gates * 2, 3], 5), numbers(&[directions, gates * 2, 2], 9));
+            let (w, r) = (Some(m.b.constant(&w)), Some(m.b.constant(&r)));
+            let mut inputs = vec![input, w, r, None];
+            let mut given = vec![x.clone()];
+            if let Some(lengths) = lengths {
+                inputs.push(m.input(DType::I64, &[&batch]));
+                given.push(Tensor::from_i64(&[lengths.len()], lengths));
+            }
+            let attrs = [("direction", str(direction)), ("hidden_size", int(2))];
+            let results = m.convert_to(op, &inputs, &attrs, &[true, true]).expect("it is supported");
+            let graph = m.b.finish(results);
+            ir::graph::eval(&graph, &given).unwrap_or_else(|at| panic!("{}", at.error))
+        };
+        let lengths = [2, 4];
+        let found = run(&x, Some(&lengths));
+        for (member, &length) in lengths.iter().enumerate() {
+            let length = length as usize;
+            let alone = Tensor::from_fn(DType::F32, &[length, 1, 3], |at| x.at(&[at[0], member, at[2]]));
+            let expected = run(&alone, None);
+            for direction in 0..directions {
+                for unit in 0..2 {
+                    for t in 0..4 {
+                        let there = found[0].at(&[t, direction, member, unit]).to_f64();
+                        let wanted = match t < length {
+                            true => expected[0].at(&[t, direction, 0, unit]).to_f64(),
+                            false => 0.0,
+                        };
+                        assert_eq!(there, wanted, "{op} {direction} {member} {t}");
+                    }
+                    for (last, wanted) in found[1..].iter().zip(&expected[1..]) {
+                        let there = last.at(&[direction, member, unit]);
+                        assert_eq!(there, wanted.at(&[direction, 0, unit]), "{op} {direction} {member}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_are_reversed_up_to_their_lengths() {
+    let mut m = Model::new(10);
+    let (x, lengths) = (m.input(DType::F32, &["b", "t"]), m.input(DType::I64, &["b"]));
+    let y = m.add("ReverseSequence", &[x, lengths], &[("batch_axis", int(0)), ("time_axis", int(1))]);
+    let y = m.eval(y, &[counting(&[2, 4]), Tensor::from_i64(&[2], &[3, 1])]);
+    assert_eq!(y.to_f64(), [2.0, 1.0, 0.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+}
+
+#[test]
+fn caches_are_written_from_a_place_on() {
+    let scatter = |mode: &str, places: &[i64]| {
+        let mut m = Model::new(24);
+        let (cache, new) = (m.input(DType::F32, &["b", "s", "1"]), m.input(DType::F32, &["b", "2", "1"]));
+        let first = m.input(DType::I64, &["b"]);
+        let y = m.add("TensorScatter", &[cache, new, first], &[("mode", str(mode))]);
+        let cache = Tensor::splat(Scalar::f32(9.0), &[2, 3, 1]);
+        m.eval(y, &[cache, counting(&[2, 2, 1]), Tensor::from_i64(&[2], places)]).to_f64()
+    };
+    assert_eq!(scatter("linear", &[0, 1]), [0.0, 1.0, 9.0, 9.0, 2.0, 3.0]);
+    assert_eq!(scatter("circular", &[2, 4]), [1.0, 9.0, 0.0, 9.0, 2.0, 3.0]);
+}
+
+#[test]
+fn images_are_cropped_and_padded_around_their_centre() {
+    let centred = |from: &str, to: &[i64]| {
+        let mut m = Model::new(18);
+        let (x, shape) = (m.input(DType::F32, &[from]), m.ints(to));
+        let y = m.add("CenterCropPad", &[x, shape], &[]);
+        m.eval(y, &[counting(&[4])]).to_f64()
+    };
+    for from in ["4", "n"] {
+        assert_eq!(centred(from, &[1]), [1.0]);
+        assert_eq!(centred(from, &[2]), [1.0, 2.0]);
+        assert_eq!(centred(from, &[7]), [0.0, 0.0, 1.0, 2.0, 3.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn windows_are_periodic_or_symmetric() {
+    let window = |op: &str, size: i64, periodic: i64| {
+        let mut m = Model::new(17);
+        let length = m.input(DType::I64, &[]);
+        let y = m.add(op, &[length], &[("periodic", int(periodic)), ("output_datatype", int(11))]);
+        let y = m.eval(y, &[Tensor::from_i64(&[], &[size])]).to_f64();
+        y.into_iter().map(|y| (y * 1e6).round() / 1e6).collect::<Vec<_>>()
+    };
+    assert_eq!(window("HannWindow", 4, 1), [0.0, 0.5, 1.0, 0.5]);
+    assert_eq!(window("HannWindow", 5, 0), [0.0, 0.5, 1.0, 0.5, 0.0]);
+    assert_eq!(window("HammingWindow", 2, 1), [0.086957, 1.0]);
+    assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
+}
+
 #[test]
 fn element_types_that_we_lack_are_named() {
     let mut m = Model::new(19);

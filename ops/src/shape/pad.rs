@@ -2,7 +2,7 @@
 //!
 //! Shapes: `value` is one element of the type of `x`; axis `i` grows by `low[i] + high[i]`. A negative amount
 //! cuts off. Errors: [`OpError::DTypes`], [`OpError::Rank`], [`OpError::Attribute`]. Source: ONNX Pad, opset
-//! 25.
+//! 25; CenterCropPad, opset 18.
 
 use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
@@ -28,7 +28,8 @@ use crate::shape::run_time;
 pub static PAD: OpDef = OpDef::new("pad", &["x", "value"], &Pad).attrs(&[LOW.spec(), HIGH.spec()]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("Pad", import_attributes), since("Pad", 11, import_inputs)];
+pub static ONNX: &[Import] =
+    &[by("Pad", import_attributes), since("Pad", 11, import_inputs), by("CenterCropPad", import_centered)];
 
 /// How much is added before the first element, for each axis.
 pub const LOW: Key<Vec<Dim>> = key("low");
@@ -155,6 +156,29 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
 
 fn count_error(pads: usize, axes: usize) -> ImportError {
     ImportError::Attribute { name: "pads".to_owned(), why: format!("{pads} amounts for {axes} axes") }
+}
+
+/// Zeros around `x`, or less of it, so that its axes have given sizes; what is odd falls to the end.
+fn import_centered(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let ty = b.ty(x).clone();
+    let wanted = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    let axes = node.ints("axes")?.unwrap_or_else(|| (0..ty.rank() as i64).collect());
+    if wanted.len() != axes.len() {
+        let why = format!("{} axes, and `shape` has {} sizes", axes.len(), wanted.len());
+        return Err(ImportError::Attribute { name: "axes".to_owned(), why });
+    }
+    let mut low = vec![Dim::constant(0); ty.rank()];
+    let mut high = low.clone();
+    let half = |amount: Dim| Dim::larger(&amount, &Dim::constant(0)).floor_div(&Dim::constant(2));
+    for (size, axis) in wanted.into_iter().zip(axes) {
+        let axis = normalize_axis(axis, ty.rank())?;
+        let more = size - ty.shape[axis].clone();
+        low[axis] = half(more.clone()) - half(-more.clone());
+        high[axis] = more - low[axis].clone();
+    }
+    let nothing = b.scalar(ty.dtype, 0.0);
+    Ok(vec![b.op_with(&PAD, &[x, nothing], [LOW.is(low), HIGH.is(high)])?])
 }
 
 /// ONNX lists all amounts before, then all amounts after.
