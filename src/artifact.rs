@@ -126,12 +126,18 @@ impl Compiled {
     ) -> Result<Written, Error> {
         output::check(out)?;
         let name = c_name(out);
+        let header_path = out.with_file_name(format!("{name}.h"));
+        if header_path == out {
+            return Err(Error::SameFile {
+                path: out.to_owned(),
+                what: "the name of the artifact's C header",
+            });
+        }
         let sidecar = self.sidecar(out)?;
         let embedded = self.embedded(&sidecar)?;
         let contents = self.contents(CodePart::External(&self.image.code), &sidecar, &embedded);
         let symbols = cranelift::ModelSymbols { prefix: name.clone() };
         let object = cranelift::object(&self.image, &symbols, &contents.borrowed().to_bytes())?;
-        let header_path = out.with_file_name(format!("{name}.h"));
         let (header, ()) =
             Pending::create(&header_path, false, |file| file.write_all(c_header(&name).as_bytes()))?;
         let artifact = artifact(&name, &object)?;

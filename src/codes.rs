@@ -91,6 +91,11 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code("egraft::cli::read", "The system refuses to read a file.", "Check the path and its permissions."),
     code(
+        "egraft::cli::same_file",
+        "What is written would replace the model that it is made of, or a file that belongs to it.",
+        "Give another name with `-o`.",
+    ),
+    code(
         "egraft::cli::settings",
         "`--set` configures built-in models, and the model is a file.",
         "Leave it out.",

@@ -196,6 +196,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// What is written would replace what it is made of, or a part of itself.
+    #[error("{} is {what}; nothing is written", path.display())]
+    SameFile {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// A folder for dumps holds something else.
     #[error("{} holds `{file}`, which is no dump; nothing is written there", folder.display())]
     NotADump {
@@ -275,6 +283,7 @@ impl Error {
             Error::Write { .. } => "egraft::cli::write",
             Error::NoFolder { .. } => "egraft::cli::no_folder",
             Error::IsFolder { .. } => "egraft::cli::output_folder",
+            Error::SameFile { .. } => "egraft::cli::same_file",
             Error::NotADump { .. } => "egraft::cli::not_a_dump",
             Error::NoTool { .. } => "egraft::cli::no_tool",
             Error::Tool { .. } => "egraft::cli::tool",
@@ -307,6 +316,7 @@ impl Error {
             Error::Write { .. } => "check that the folder is writable and has room",
             Error::NoFolder { .. } => "create the folder first",
             Error::IsFolder { .. } => "give the name of a file",
+            Error::SameFile { .. } => "give another name",
             Error::NotADump { .. } => "give a new or empty folder, or that of a former dump",
             Error::NoTool { .. } => {
                 "libraries are linked by the system's C compiler: install one (gcc or clang), or compile to an executable, \

@@ -40,6 +40,19 @@ pub fn check(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether `path` is another file than `source`, that it is made of.
+///
+/// # Errors
+/// [`Error::SameFile`].
+pub fn check_other(path: &Path, source: &Path) -> Result<(), Error> {
+    match (path.canonicalize(), source.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => {
+            Err(Error::SameFile { path: path.to_owned(), what: "the model itself" })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The folder that a file lies in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {

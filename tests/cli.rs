@@ -208,6 +208,29 @@ fn outputs_that_cannot_be_written_leave_nothing() {
     say(folder.path(), "compile {M} -o /proc/model").refused("egraft::cli::write", &["/proc/model"]);
 }
 
+#[test]
+fn a_model_is_not_replaced_by_what_is_made_of_it() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::copy(digits(), at("m.onnx")).expect("writable");
+    say(folder.path(), "opt {D}/m.onnx -o {D}/m.ir").exits(0);
+    let before = [fs::read(at("m.onnx")).expect("it is there"), fs::read(at("m.ir")).expect("it is there")];
+    let files = names(folder.path());
+    for line in [
+        "compile {D}/m.onnx -o {D}/m.onnx",
+        "compile {D}/m.onnx -o {D}/./m.onnx --emit lib",
+        "compile {D}/m.ir -o {D}/m.ir --emit ir",
+        "opt {D}/m.ir -o {D}/m.ir",
+        // The header of this library would have its name.
+        "compile {D}/m.onnx -o {D}/m.h --emit lib",
+    ] {
+        say(folder.path(), line).refused("egraft::cli::same_file", &[]);
+        assert_eq!(names(folder.path()), files, "{line}");
+    }
+    let after = [fs::read(at("m.onnx")).expect("it is there"), fs::read(at("m.ir")).expect("it is there")];
+    assert!(before == after);
+}
+
 #[cfg(unix)]
 #[test]
 fn outputs_are_replaced_as_a_whole() {

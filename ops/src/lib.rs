@@ -174,9 +174,12 @@ pub static IMPORTS: &[&[Import]] = &[
     recurrent::rnn::ONNX,
     reduce::cross_entropy::ONNX,
     shape::constant::ONNX,
+    shape::cosine_window::ONNX,
     shape::grid_sample::ONNX,
     shape::one_hot::ONNX,
     shape::resize::ONNX,
+    shape::reverse_sequence::ONNX,
+    shape::tensor_scatter::ONNX,
 ];
 
 /// The op called `name`.

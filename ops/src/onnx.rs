@@ -409,6 +409,8 @@ impl<'a> NodeView<'a> {
         if let Some(known) = self.known(b, index) {
             return Ok(Some(known));
         }
+        // Sizes are integers, whatever type they come in.
+        let value = if b.ty(value).dtype.is_float() { convert(b, value, DType::I64)? } else { value };
         let mut known = self.known.borrow_mut();
         let pinned = known.pin(b, value, self.op_type)?.ok_or(ImportError::RunTimeValue { index, input })?;
         known.of(b.graph(), pinned).map(Some).ok_or(ImportError::RunTimeValue { index, input })

@@ -692,7 +692,7 @@ fn rotations_take_rows_of_the_caches() {
     assert!(error.to_string().contains("2 against 4"), "{error}");
 }
 
-/// Scales and sizes, tables for axes of known size, and copies for those of unknown size.
+/// Scales and sizes; tables, and copies for axes of unknown size that are enlarged without interpolation.
 #[test]
 fn images_are_resized() {
     let resize = |sizes: [&str; 2], scales: &[f32], attrs: &[(&str, NodeAttr)]| {
@@ -707,14 +707,108 @@ fn images_are_resized() {
     }
     let linear = [("mode", str("linear")), ("coordinate_transformation_mode", str("align_corners"))];
     assert_eq!(resize(["n", "3"], &[1.0, 5.0 / 3.0], &linear).1, [0.0, 0.5, 1.0, 1.5, 2.0]);
-    let mut m = Model::new(13);
-    let (x, scales) = (m.input(DType::F32, &["n", "w"]), m.floats(&[1.0, 2.0]));
-    let error = m.convert("Resize", &[x, None, scales], &linear).unwrap_err();
-    assert!(error.to_string().contains("--dim"), "{error}");
+    assert_eq!(resize(["n", "w"], &[1.0, 1.5], &linear).0, "f32[n, floor(3*w, 2)]");
     let mut old = Model::new(7);
     let x = old.input(DType::F32, &["1", "3"]);
     let y = old.add("Upsample", &[x], &[("scales", NodeAttr::Floats(vec![1.0, 2.0]))]);
     assert_eq!(old.eval(y, &[counting(&[1, 3])]).to_f64(), doubled);
+}
+
+/// Where the size of the image, or what it becomes, is known only when the model runs, nothing changes.
+#[test]
+fn images_of_unknown_size_are_resized_as_those_of_known_size() {
+    let resize = |size: &str, computed: bool, by: &str, attrs: &[(&str, NodeAttr)]| {
+        let mut m = Model::new(19);
+        let x = m.input(DType::F32, &["1", size]);
+        let (given, inputs) = match by {
+            "scales" => {
+                let scales = Tensor::from_f32(&[2], &[1.0, 0.6]);
+                let given = if computed { m.input(DType::F32, &["2"]) } else { m.floats(&[1.0, 0.6]) };
+                (scales, [x, None, given, None])
+            }
+            _ => {
+                let sizes = Tensor::from_i64(&[2], &[1, 8]);
+                let given = if computed { m.input(DType::I64, &["2"]) } else { m.ints(&[1, 8]) };
+                (sizes, [x, None, None, given])
+            }
+        };
+        let y = m.add("Resize", &inputs, attrs);
+        let inputs = [counting(&[1, 5]), given];
+        m.eval(y, if computed { &inputs } else { &inputs[..1] }).to_f64()
+    };
+    for mode in ["nearest", "linear", "cubic"] {
+        for place in
+            ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+        {
+            for antialias in [0, 1] {
+                let attrs = [
+                    ("mode", str(mode)),
+                    ("coordinate_transformation_mode", str(place)),
+                    ("antialias", int(antialias)),
+                ];
+                for by in ["scales", "sizes"] {
+                    let known = resize("5", false, by, &attrs);
+                    assert_eq!(known.len(), if by == "scales" { 3 } else { 8 });
+                    for (size, computed) in [("w", false), ("5", true), ("w", true)] {
+                        let found = resize(size, computed, by, &attrs);
+                        assert_eq!(found, known, "{mode} {place} {antialias} {by} {size} {computed}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that are read when the model runs may be negative, and mean what known ones mean.
+#[test]
+fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
+    let both = |op: &str, numbers: &[&[i64]]| {
+        let run = |computed: bool| {
+            let mut m = Model::new(18);
+            let x = m.input(DType::F32, &["2", "n"]);
+            let mut inputs = vec![x];
+            let mut given = vec![counting(&[2, 4])];
+            for numbers in numbers {
+                inputs.push(if computed {
+                    given.push(Tensor::from_i64(&[numbers.len()], numbers));
+                    m.input(DType::I64, &[&numbers.len().to_string()])
+                } else {
+                    m.ints(numbers)
+                });
+            }
+            if op == "Pad" {
+                inputs.insert(2, None);
+            }
+            let y = m.add(op, &inputs, &[]);
+            let y = m.eval(y, &given);
+            (y.shape().to_vec(), y.to_f64())
+        };
+        assert_eq!(run(true), run(false), "{op} {numbers:?}");
+    };
+    for [start, end, step] in [[0, 4, 1], [1, 9, 2], [-1, -9, -1], [3, 0, -2], [-3, -1, 1], [2, 2, 3]] {
+        both("Slice", &[&[start], &[end], &[1], &[step]]);
+        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]]);
+    }
+    for (pads, axes) in [([1, 2], 1), ([-1, 2], -1), ([0, -3], 1), ([1, -1], 0)] {
+        both("Pad", &[&pads, &[axes]]);
+    }
+}
+
+#[test]
+fn axes_of_size_1_come_and_go_at_run_time() {
+    let shape = |op: &str, from: &[usize], axes: &[i64]| {
+        let mut m = Model::new(13);
+        let sizes: Vec<String> = (0..from.len()).map(|axis| format!("n{axis}")).collect();
+        let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
+        let (x, given) = (m.input(DType::F32, &sizes), m.input(DType::I64, &[&axes.len().to_string()]));
+        let y = m.add(op, &[x, given], &[]);
+        m.eval(y, &[counting(from), Tensor::from_i64(&[axes.len()], axes)]).shape().to_vec()
+    };
+    assert_eq!(shape("Squeeze", &[1, 3, 1, 2], &[0]), [3, 1, 2]);
+    assert_eq!(shape("Squeeze", &[1, 3, 1, 2], &[-2, 0]), [3, 2]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[0]), [1, 3, 2]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[-1, 1]), [3, 1, 2, 1]);
+    assert_eq!(shape("Unsqueeze", &[3, 2], &[3, 0, 1]), [1, 1, 3, 1, 2]);
 }
 
 #[test]
@@ -789,6 +883,120 @@ fn losses_leave_out_what_is_ignored() {
     let attrs = [("ignore_index", int(-5)), ("reduction", str("mean"))];
     let y = m.add("NegativeLogLikelihoodLoss", &[x, target], &attrs);
     assert_eq!(m.eval(y, &[counting(&[3, 2])]).to_f64(), [-1.5]);
+}
+
+/// A layer over sequences of different lengths gives what it gives for each of them alone, and zeros behind.
+#[test]
+fn a_recurrent_layer_keeps_to_the_lengths_of_sequences() {
+    for (op, gates, direction) in [
+        ("RNN", 1, "reverse"),
+        ("GRU", 3, "bidirectional"),
+        ("LSTM", 4, "forward"),
+        ("LSTM", 4, "bidirectional"),
+    ] {
+        let directions = if direction == "bidirectional" { 2 } else { 1 };
+        let numbers = |shape: &[usize], seed: usize| {
+            let mut at = seed;
+            Tensor::from_fn(DType::F32, shape, |_| {
+                at = (at * 7 + 3) % 101;
+                Scalar::f32(at as f32 / 50.0 - 1.0)
+            })
+        };
+        let x = numbers(&[4, 2, 3], 1);
+        let run = |x: &Tensor, lengths: Option<&[i64]>| -> Vec<Tensor> {
+            let mut m = Model::new(14);
+            let batch = x.shape()[1].to_string();
+            let input = m.input(DType::F32, &["t", &batch, "3"]);
+            let (w, r) = (numbers(&[directions, gates * 2, 3], 5), numbers(&[directions, gates * 2, 2], 9));
+            let (w, r) = (Some(m.b.constant(&w)), Some(m.b.constant(&r)));
+            let mut inputs = vec![input, w, r, None];
+            let mut given = vec![x.clone()];
+            if let Some(lengths) = lengths {
+                inputs.push(m.input(DType::I64, &[&batch]));
+                given.push(Tensor::from_i64(&[lengths.len()], lengths));
+            }
+            let attrs = [("direction", str(direction)), ("hidden_size", int(2))];
+            let results = m.convert_to(op, &inputs, &attrs, &[true, true]).expect("it is supported");
+            let graph = m.b.finish(results);
+            ir::graph::eval(&graph, &given).unwrap_or_else(|at| panic!("{}", at.error))
+        };
+        let lengths = [2, 4];
+        let found = run(&x, Some(&lengths));
+        for (member, &length) in lengths.iter().enumerate() {
+            let length = length as usize;
+            let alone = Tensor::from_fn(DType::F32, &[length, 1, 3], |at| x.at(&[at[0], member, at[2]]));
+            let expected = run(&alone, None);
+            for direction in 0..directions {
+                for unit in 0..2 {
+                    for t in 0..4 {
+                        let there = found[0].at(&[t, direction, member, unit]).to_f64();
+                        let wanted = match t < length {
+                            true => expected[0].at(&[t, direction, 0, unit]).to_f64(),
+                            false => 0.0,
+                        };
+                        assert_eq!(there, wanted, "{op} {direction} {member} {t}");
+                    }
+                    for (last, wanted) in found[1..].iter().zip(&expected[1..]) {
+                        let there = last.at(&[direction, member, unit]);
+                        assert_eq!(there, wanted.at(&[direction, 0, unit]), "{op} {direction} {member}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_are_reversed_up_to_their_lengths() {
+    let mut m = Model::new(10);
+    let (x, lengths) = (m.input(DType::F32, &["b", "t"]), m.input(DType::I64, &["b"]));
+    let y = m.add("ReverseSequence", &[x, lengths], &[("batch_axis", int(0)), ("time_axis", int(1))]);
+    let y = m.eval(y, &[counting(&[2, 4]), Tensor::from_i64(&[2], &[3, 1])]);
+    assert_eq!(y.to_f64(), [2.0, 1.0, 0.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+}
+
+#[test]
+fn caches_are_written_from_a_place_on() {
+    let scatter = |mode: &str, places: &[i64]| {
+        let mut m = Model::new(24);
+        let (cache, new) = (m.input(DType::F32, &["b", "s", "1"]), m.input(DType::F32, &["b", "2", "1"]));
+        let first = m.input(DType::I64, &["b"]);
+        let y = m.add("TensorScatter", &[cache, new, first], &[("mode", str(mode))]);
+        let cache = Tensor::splat(Scalar::f32(9.0), &[2, 3, 1]);
+        m.eval(y, &[cache, counting(&[2, 2, 1]), Tensor::from_i64(&[2], places)]).to_f64()
+    };
+    assert_eq!(scatter("linear", &[0, 1]), [0.0, 1.0, 9.0, 9.0, 2.0, 3.0]);
+    assert_eq!(scatter("circular", &[2, 4]), [1.0, 9.0, 0.0, 9.0, 2.0, 3.0]);
+}
+
+#[test]
+fn images_are_cropped_and_padded_around_their_centre() {
+    let centred = |from: &str, to: &[i64]| {
+        let mut m = Model::new(18);
+        let (x, shape) = (m.input(DType::F32, &[from]), m.ints(to));
+        let y = m.add("CenterCropPad", &[x, shape], &[]);
+        m.eval(y, &[counting(&[4])]).to_f64()
+    };
+    for from in ["4", "n"] {
+        assert_eq!(centred(from, &[1]), [1.0]);
+        assert_eq!(centred(from, &[2]), [1.0, 2.0]);
+        assert_eq!(centred(from, &[7]), [0.0, 0.0, 1.0, 2.0, 3.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn windows_are_periodic_or_symmetric() {
+    let window = |op: &str, size: i64, periodic: i64| {
+        let mut m = Model::new(17);
+        let length = m.input(DType::I64, &[]);
+        let y = m.add(op, &[length], &[("periodic", int(periodic)), ("output_datatype", int(11))]);
+        let y = m.eval(y, &[Tensor::from_i64(&[], &[size])]).to_f64();
+        y.into_iter().map(|y| (y * 1e6).round() / 1e6).collect::<Vec<_>>()
+    };
+    assert_eq!(window("HannWindow", 4, 1), [0.0, 0.5, 1.0, 0.5]);
+    assert_eq!(window("HannWindow", 5, 0), [0.0, 0.5, 1.0, 0.5, 0.0]);
+    assert_eq!(window("HammingWindow", 2, 1), [0.086957, 1.0]);
+    assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
 }
 
 #[test]

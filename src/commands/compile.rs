@@ -79,6 +79,7 @@ impl Compile {
         }
         if !to_stdout {
             output::check(&self.output)?;
+            output::check_other(&self.output, &self.model)?;
         }
         let (options, source) = self.common.load(&self.model)?;
         let mut watch = Watch::with_dump(self.dump.as_deref(), &source, &options)?;

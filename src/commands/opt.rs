@@ -49,6 +49,7 @@ impl Opt {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         if let Some(path) = &self.output {
             output::check(path)?;
+            output::check_other(path, &self.model)?;
         }
         let named = self.passes.iter().chain(&self.start_from).chain(&self.stop_after);
         let after = self.print_after.iter().filter(|name| *name != "all");

@@ -6,6 +6,7 @@ use crate::dtype::DType;
 use crate::kernel::expr::{Expr, Reduce};
 use crate::kernel::stmt::{LoopKind, Stmt};
 use crate::kernel::{KernelKind, Stage};
+use crate::scalar::Scalar;
 use crate::types::TensorType;
 
 /// How the results of an op come to be.
@@ -59,9 +60,13 @@ impl<'a> Lower<'a> {
         Symbol::new(format!("y{index}"))
     }
 
-    /// The element of operand `index` at `at`.
+    /// The element of operand `index` at `at`. If it is known to be empty, nothing comes here, and it is any number.
     pub fn load(&self, index: usize, at: impl IntoIterator<Item = Expr>) -> Expr {
-        Expr::load(Lower::operand_name(index), self.operands[index].dtype, at)
+        let TensorType { dtype, shape } = self.operands[index];
+        if shape.iter().any(|size| size.is(0)) {
+            return Expr::constant(Scalar::from_i64(*dtype, 0));
+        }
+        Expr::load(Lower::operand_name(index), *dtype, at)
     }
 
     /// The element of operand `index` that broadcasts to `at`, an index of the result.

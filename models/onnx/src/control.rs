@@ -11,7 +11,7 @@ use ir::graph::{Graph, Value};
 use ir::op::OpError;
 use ir::origin::Place;
 use ir::{DType, Dim, Scalar, Symbol, Tensor};
-use onnx_protobuf::{GraphProto, NodeProto};
+use onnx_protobuf::{GraphProto, NodeProto, ValueInfoProto};
 use ops::flow::as_size::{as_size, check_size};
 use ops::flow::r#if::{Body, branch};
 use ops::flow::r#loop::{Repeat, repeat};
@@ -29,6 +29,7 @@ use crate::frame::Frame;
 use crate::metadata;
 use crate::nodes::{Added, Binding, Importer, Scope};
 use crate::structure::{self, Structure};
+use crate::types::declared_numbers;
 
 /// Bodies inside bodies inside bodies, at most so deep.
 const MAX_DEPTH: usize = 32;
@@ -451,6 +452,13 @@ impl<'a> Importer<'a> {
                 known.and_then(|cond| cond.first().and_then(Dim::as_const)) != Some(1)
             };
             let mut outputs = outputs;
+            let changing_sizes: BTreeSet<Symbol> =
+                changing.values().cloned().chain([index.clone()]).collect();
+            let infos = &parts.graph.output[first + given.len()..];
+            for (output, info) in outputs[first + given.len()..].iter_mut().zip(infos) {
+                let seen = as_declared(&mut frame.build, *output, info, &changing_sizes);
+                *output = self.made(place, seen)?;
+            }
             if has_cond {
                 let scalar = reshape(&mut frame.build, outputs[0], vec![]);
                 outputs[0] = self.made(place, scalar)?;
@@ -624,6 +632,34 @@ impl Element<'_> {
         shape.remove(self.axis);
         reshape(b, element, shape)
     }
+}
+
+/// An element of a stack. Where it follows from the sizes alone that each iteration may give another shape, the model
+/// can know better: a number that it declares is taken, and checked when it runs.
+fn as_declared(
+    b: &mut Build,
+    element: Value,
+    info: &ValueInfoProto,
+    changing: &BTreeSet<Symbol>,
+) -> Result<Value, OpError> {
+    let shape = b.ty(element).shape.clone();
+    let decided = b.graph().deciders();
+    let varies = |size: &Dim| {
+        let mut varies = false;
+        size.for_each_symbol(&mut |symbol| {
+            varies |= changing.contains(symbol) || decided.contains_key(symbol)
+        });
+        varies
+    };
+    let Some(declared) = declared_numbers(info).filter(|declared| declared.len() == shape.len()) else {
+        return Ok(element);
+    };
+    let seen = shape.iter().zip(declared);
+    let seen = seen.map(|(size, declared)| match declared {
+        Some(number) if varies(size) => number.into(),
+        _ => size.clone(),
+    });
+    reshape_checked(b, element, seen.collect())
 }
 
 /// The body without its first output.

@@ -106,6 +106,16 @@ pub(crate) fn declared_rank(info: &ValueInfoProto) -> usize {
     }
 }
 
+/// For each axis the size that is stated as a number; `None` without a shape.
+pub(crate) fn declared_numbers(info: &ValueInfoProto) -> Option<Vec<Option<i64>>> {
+    let TypeValue::TensorType(tensor) = info.type_.as_ref()?.value.as_ref()? else { return None };
+    let number = |declared: Declared| match declared {
+        Declared::Number(size) => Some(size),
+        _ => None,
+    };
+    Some(declared(tensor.shape.as_ref()?).ok()?.into_iter().map(number).collect())
+}
+
 fn declared(shape: &TensorShapeProto) -> Result<Vec<Declared>, TypeError> {
     let dim = |(axis, dim): (usize, &onnx_protobuf::tensor_shape_proto::Dimension)| match &dim.value {
         Some(DimValue::DimValue(size)) if *size < 0 => Err(TypeError::NegativeDim { axis, size: *size }),

@@ -368,3 +368,57 @@ fn versions_are_stated() {
     proto.opset_import = vec![opset("com.example", 1)];
     assert_eq!(codes(&refused(&proto)), ["egraft::onnx::opset"]);
 }
+
+/// `y = y + x[i : i + 1]` has a size that follows from `i`; that it is 1 is what the body declares.
+#[test]
+fn elements_of_stacks_have_the_sizes_that_are_declared() {
+    let int = |name: &str, sizes: &[&str]| {
+        let mut info = value(name, sizes);
+        let ty = info.type_.as_mut().and_then(|ty| ty.value.as_mut());
+        let Some(type_proto::Value::TensorType(tensor)) = ty else { panic!("it is a tensor") };
+        tensor.elem_type = 7;
+        info
+    };
+    let axes = TensorProto { data_type: 7, int64_data: vec![0], ..weight("axes", &[1], &[]) };
+    let one = TensorProto { data_type: 7, int64_data: vec![1], ..weight("one", &[], &[]) };
+    let body = |declared: &str| GraphProto {
+        name: "body".to_owned(),
+        input: vec![int("i", &[]), untyped("c"), value("y", &["1"])],
+        node: vec![
+            node("end", "Add", &["i", "one"], &["next"]),
+            node("from", "Unsqueeze", &["i", "axes"], &["start"]),
+            node("to", "Unsqueeze", &["next", "axes"], &["stop"]),
+            node("part", "Slice", &["x", "start", "stop"], &["part_out"]),
+            node("sum", "Add", &["y", "part_out"], &["y_next"]),
+            node("copy", "Identity", &["y_next"], &["element"]),
+            node("keep", "Identity", &["c"], &["c_next"]),
+        ],
+        output: vec![untyped("c_next"), untyped("y_next"), value("element", &[declared])],
+        initializer: vec![axes.clone(), one.clone()],
+        ..GraphProto::default()
+    };
+    let with = |declared: &str| {
+        let mut each = node("loop", "Loop", &["count", "", "first"], &["last", "all"]);
+        each.attribute = vec![onnx_protobuf::AttributeProto {
+            name: "body".to_owned(),
+            g: Some(body(declared)).into(),
+            ..onnx_protobuf::AttributeProto::default()
+        }];
+        model(
+            vec![value("x", &["5"]), value("first", &["1"]), int("count", &[])],
+            vec![each],
+            &["last", "all"],
+        )
+    };
+    let loaded = load(&with("1")).expect("the element has a size");
+    let graph = &loaded.graph;
+    let inputs = [Tensor::from_f32(&[5], &[1.0, 2.0, 3.0, 4.0, 5.0]), Tensor::from_f32(&[1], &[0.5])];
+    let run = |count: i64| {
+        let inputs = [&inputs[..], &[Tensor::from_i64(&[], &[count])]].concat();
+        ir::graph::eval(graph, &inputs)
+    };
+    let results = run(3).unwrap_or_else(|at| panic!("{}", at.error));
+    assert_eq!(results[1].to_f64(), [1.5, 3.5, 6.5]);
+    assert!(run(7).is_err(), "the sixth part is empty");
+    assert_eq!(codes(&refused(&with("k"))), ["egraft::op::size"]);
+}

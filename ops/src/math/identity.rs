@@ -4,10 +4,15 @@
 
 use ir::build::Build;
 use ir::graph::Value;
-use ir::{Scalar, Tensor};
+use ir::{DType, Dim, Scalar, Tensor};
 
+use crate::flow::as_size::check_size;
+use crate::math::and::AND;
+use crate::math::cast::convert;
+use crate::math::ne::NE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::broadcast::{BROADCAST, SHAPE};
+use crate::shape::reshape::reshape;
 
 /// The ONNX ops that become nothing.
 pub static ONNX: &[Import] = &[by("Identity", import), by("Dropout", import_dropout)];
@@ -16,17 +21,34 @@ fn import(node: &NodeView, _: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![node.input(0)?])
 }
 
-/// Dropout keeps everything at inference; its mask is all true.
+/// Dropout keeps everything at inference; its mask is all true. That it is inference is checked when the model runs, if
+/// it is not known.
 fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     node.ignore(&["seed", "ratio"]);
-    if node.optional_input(2).is_some() {
-        let training = node.constant(b, 2);
-        let training = training.ok_or(ImportError::RunTimeValue { index: 2, input: "training_mode" })?;
-        if training.values().any(Scalar::to_bool) {
-            return Err(ImportError::Unsupported {
-                what: "dropout in training mode".to_owned(),
-                help: "export the model in inference mode".to_owned(),
-            });
+    if let Some(training) = node.optional_input(2) {
+        // Without a ratio, it is a half.
+        let ratio = node.optional_input(1);
+        let drops_nothing = |known: &Tensor| !known.values().any(Scalar::to_bool);
+        match (node.constant(b, 2), ratio.and_then(|_| node.constant(b, 1))) {
+            (Some(training), _) if drops_nothing(&training) => {}
+            (_, Some(ratio)) if drops_nothing(&ratio) => {}
+            (None, _) => {
+                let mut drops = reshape(b, training, vec![])?;
+                if let Some(ratio) = ratio {
+                    let zero = b.scalar(b.ty(ratio).dtype, 0.0);
+                    let some = b.op(&NE, &[ratio, zero])?;
+                    let some = reshape(b, some, vec![])?;
+                    drops = b.op(&AND, &[drops, some])?;
+                }
+                let drops = convert(b, drops, DType::I64)?;
+                check_size(b, drops, "training_mode", Dim::constant(0))?;
+            }
+            (Some(_), _) => {
+                return Err(ImportError::Unsupported {
+                    what: "dropout in training mode".to_owned(),
+                    help: "export the model in inference mode".to_owned(),
+                });
+            }
         }
     }
     let x = node.input(0)?;

@@ -1,7 +1,7 @@
 //! `silu(x) = x · sigmoid(x)`, elementwise.
 //!
 //! Shapes: any float type; the result has the type of `x`. Errors: those of the ops that it stands for.
-//! Source: Elfwing, Uchibe, Doya 2017; ONNX Swish, opset 24.
+//! Source: Elfwing, Uchibe, Doya 2017; ONNX Swish, opset 24; SwiGLU, opset 28.
 
 use ir::OpDef;
 use ir::attr::Attrs;
@@ -18,13 +18,19 @@ use crate::onnx::{Import, ImportError, NodeView, by};
 pub static SILU: OpDef = OpDef::new("silu", &["x"], &Pointwise(expand));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("Swish", import)];
+pub static ONNX: &[Import] = &[by("Swish", import), by("SwiGLU", import_gated)];
 
 fn expand(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Value, OpError> {
     in_arithmetic(b, x, |b, x| {
         let gate = b.op(&SIGMOID, &[x[0]])?;
         b.op(&MUL, &[x[0], gate])
     })
+}
+
+/// SwiGLU is Swish of one operand, times another.
+fn import_gated(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let gate = import(node, b)?;
+    Ok(vec![b.op(&MUL, &[gate[0], node.input(1)?])?])
 }
 
 /// Swish is `x · sigmoid(α·x)`.

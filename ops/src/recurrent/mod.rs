@@ -2,7 +2,8 @@
 //!
 //! `X: [T, batch, input]` (`layout = 1`: `[batch, T, input]`), `W: [directions, gates·H, input]`,
 //! `R: [directions, gates·H, H]`, `B: [directions, 2·gates·H]`. What depends on `X` alone is one matrix product before
-//! the loop. Source: ONNX LSTM, GRU and RNN, opset 22.
+//! the loop. A sequence that is shorter than `T` keeps its states beyond its length, and gives zeros there; backwards, it
+//! starts at its own end. Source: ONNX LSTM, GRU and RNN, opset 22.
 
 pub mod gru;
 pub mod lstm;
@@ -11,23 +12,27 @@ pub mod rnn;
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::{OpDef, OpError};
-use ir::{Dim, Symbol};
+use ir::{DType, Dim, Symbol};
 
 use crate::flow::r#loop::{Repeat, repeat};
 use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
+use crate::math::cast::convert;
 use crate::math::clip::CLIP;
+use crate::math::lt::LT;
 use crate::math::mul::MUL;
 use crate::math::relu::RELU;
 use crate::math::sigmoid::SIGMOID;
 use crate::math::softplus::SOFTPLUS;
 use crate::math::softsign::SOFTSIGN;
 use crate::math::tanh::TANH;
+use crate::math::r#where::WHERE;
 use crate::math::{elu, hard_sigmoid, leaky_relu, thresholded_relu};
 use crate::onnx::{ImportError, NodeView};
 use crate::shape::broadcast::broadcast;
 use crate::shape::concat::{self, CONCAT};
 use crate::shape::reshape::reshape;
+use crate::shape::size::size;
 use crate::shape::slice::{SIZES, SLICE, STARTS, STEPS, slice_axis};
 use crate::shape::transpose::transpose;
 
@@ -134,6 +139,8 @@ struct Layer {
     /// `[T, batch, input]`.
     x: Value,
     batch_first: bool,
+    /// The length of each sequence, where that is not `T`: `i64[batch, 1]`.
+    lengths: Option<Value>,
 }
 
 /// One step of a cell: what it sees of the input, and its states.
@@ -193,17 +200,28 @@ impl Layer {
             return Err(OpError::Rank { operand: "R", expected: 3, found: recurrence.rank() }.into());
         }
         node.ignore(&["hidden_size"]);
-        if node.optional_input(4).is_some() && !all_are(node, b, 4, &b.ty(x).shape[0].clone()) {
-            return Err(ImportError::Unsupported {
-                what: "sequences of different lengths".to_owned(),
-                help: "export the layer without `sequence_lens`, or with the length of the whole sequence"
-                    .to_owned(),
-            });
-        }
+        let steps = b.ty(x).shape[0].clone();
+        let lengths = match node.optional_input(4).filter(|_| !all_are(node, b, 4, &steps)) {
+            None => None,
+            Some(lengths) => {
+                let column = vec![b.ty(x).shape[1].clone(), Dim::constant(1)];
+                let lengths = reshape(b, lengths, column)?;
+                Some(convert(b, lengths, DType::I64)?)
+            }
+        };
         let activations = activations(node, defaults, backwards.len())?;
         let clip = node.float("clip")?;
         let hidden = recurrence.shape[2].clone();
-        Ok(Layer { hidden, directions: backwards.len(), backwards, activations, clip, x, batch_first })
+        Ok(Layer {
+            hidden,
+            directions: backwards.len(),
+            backwards,
+            activations,
+            clip,
+            x,
+            batch_first,
+            lengths,
+        })
     }
 
     /// A weight of one direction: without the first axis.
@@ -302,15 +320,16 @@ impl Layer {
             body.input(&name, b.ty(value).clone())
         };
         let states: Vec<Value> = part.states.iter().map(|&state| take(state)).collect();
+        let lengths = self.lengths.map(&mut take);
         let inputs = take(input);
         let inside: Vec<Value> = extra.iter().map(|&value| take(value)).collect();
         let at = at(&steps, &index, backwards);
-        let now = slice_axis(&mut body, inputs, 0, at, Dim::constant(1))?;
+        let now = slice_axis(&mut body, inputs, 0, at.clone(), Dim::constant(1))?;
         let shape = body.ty(now).shape[1..].to_vec();
         let now = reshape(&mut body, now, shape)?;
         let step = Step {
             input: now,
-            states,
+            states: states.clone(),
             extra: inside,
             activations,
             clip: self.clip,
@@ -318,8 +337,16 @@ impl Layer {
         };
         let mut outputs = cell(&mut body, &step)?;
         outputs.push(outputs[0]);
+        if let Some(lengths) = lengths {
+            let at = size(&mut body, DType::I64, &at)?;
+            let is_inside = body.op(&LT, &[at, lengths])?;
+            let zero = body.scalar(body.ty(outputs[0]).dtype, 0.0);
+            for (output, beyond) in outputs.iter_mut().zip(states.into_iter().chain([zero])) {
+                *output = body.op(&WHERE, &[is_inside, *output, beyond])?;
+            }
+        }
         let body = body.finish(outputs);
-        let captures: Vec<Value> = [input].into_iter().chain(extra).collect();
+        let captures: Vec<Value> = self.lengths.into_iter().chain([input]).chain(extra).collect();
         let count = Some(steps.clone());
         let parts =
             Repeat { body, index, count, cond: None, carried: part.states, captures, changing: vec![] };

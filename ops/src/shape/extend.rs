@@ -14,7 +14,7 @@ use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::Import;
 use crate::reference;
-use crate::shape::pad::{HIGH, LOW, grown};
+use crate::shape::pad::{HIGH, LOW, enough_is_left, grown};
 
 /// `x` continued by its own elements.
 pub static EXTEND: OpDef =
@@ -51,7 +51,9 @@ impl Semantics for Extend {
             cx.operands[0].shape.iter().enumerate().filter(|(axis, _)| grows(&low[*axis], &high[*axis]));
         let not_empty = |size: &Dim| Condition::at_most(Dim::constant(1), size.clone());
         let what = "an axis that is continued has something to continue with";
-        axes.map(|(_, size)| Requirement { condition: not_empty(size), what }).collect()
+        let mut needed = enough_is_left(cx.operands[0], cx.attrs);
+        needed.extend(axes.map(|(_, size)| Requirement { condition: not_empty(size), what }));
+        needed
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {

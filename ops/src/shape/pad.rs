@@ -2,26 +2,34 @@
 //!
 //! Shapes: `value` is one element of the type of `x`; axis `i` grows by `low[i] + high[i]`. A negative amount
 //! cuts off. Errors: [`OpError::DTypes`], [`OpError::Rank`], [`OpError::Attribute`]. Source: ONNX Pad, opset
-//! 25.
+//! 25; CenterCropPad, opset 18.
 
-use ir::attr::{Key, key};
+use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
+use ir::dim::Condition;
 use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
-use ir::op::{Eval, Infer, OpError, Semantics, normalize_axis};
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::op::{Eval, Infer, OpError, Requirement, Semantics, normalize_axis};
+use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::flow::as_size::as_size;
+use crate::math::elementwise::is_nonnegative;
+use crate::math::max::MAX;
+use crate::math::neg::NEG;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::extend::{self, EXTEND};
 use crate::shape::reshape::reshape;
+use crate::shape::run_time;
 
 /// `x` with a value around it.
 pub static PAD: OpDef = OpDef::new("pad", &["x", "value"], &Pad).attrs(&[LOW.spec(), HIGH.spec()]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("Pad", import_attributes), since("Pad", 11, import_inputs)];
+pub static ONNX: &[Import] =
+    &[by("Pad", import_attributes), since("Pad", 11, import_inputs), by("CenterCropPad", import_centered)];
 
 /// How much is added before the first element, for each axis.
 pub const LOW: Key<Vec<Dim>> = key("low");
@@ -47,11 +55,25 @@ pub(crate) fn grown(x: &TensorType, low: &[Dim], high: &[Dim]) -> Result<TensorT
     Ok(x.with_shape(shape))
 }
 
+/// Where amounts may be negative, no more is cut off than there is.
+pub(crate) fn enough_is_left(x: &TensorType, attrs: &Attrs) -> Vec<Requirement> {
+    let (low, high) = (attrs.get(LOW), attrs.get(HIGH));
+    let grown = |axis: usize| low[axis].clone() + x.shape[axis].clone() + high[axis].clone();
+    let cut = (0..x.rank()).filter(|&axis| !(is_nonnegative(&low[axis]) && is_nonnegative(&high[axis])));
+    let what = "no more is cut off than there is";
+    cut.map(|axis| Requirement { condition: Condition::at_most(Dim::constant(0), grown(axis)), what })
+        .collect()
+}
+
 impl Semantics for Pad {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         cx.common_dtype()?;
         cx.want_rank(1, "value", 0)?;
         Ok(vec![grown(cx.operands[0], &cx.attrs.get(LOW), &cx.attrs.get(HIGH))?])
+    }
+
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        enough_is_left(cx.operands[0], cx.attrs)
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
@@ -89,9 +111,74 @@ fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
 }
 
 fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let axes_are_known = node.optional_input(3).is_none() || node.known(b, 3).is_some();
+    if !axes_are_known || node.is_raw(b, 1) {
+        return import_run_time(node, b);
+    }
     let pads = node.sizes(b, 1, "pads")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let axes = node.const_ints(b, 3, "axes")?;
     import(node, b, pads, node.optional_input(2), axes)
+}
+
+/// Amounts, which may be negative, and axes that are known only when the model runs.
+fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let rank = node.ty(b, 0)?.rank();
+    let amounts = node.elements(b, 1, "pads")?;
+    let zero = b.scalar(DType::I64, 0.0);
+    // An amount is the difference of two sizes.
+    let difference = |b: &mut Build, amount: Value| -> Result<Dim, OpError> {
+        let (more, negated) = (b.op(&MAX, &[amount, zero])?, b.op(&NEG, &[amount])?);
+        let less = b.op(&MAX, &[negated, zero])?;
+        Ok(as_size(b, more, "pad", None)? - as_size(b, less, "crop", None)?)
+    };
+    if node.optional_input(3).is_none() || node.known(b, 3).is_some() {
+        let axes = node.const_ints(b, 3, "axes")?;
+        let pads = amounts.into_iter().map(|amount| difference(b, amount)).collect::<Result<_, _>>()?;
+        return import(node, b, pads, node.optional_input(2), axes);
+    }
+    let axes = node.elements(b, 3, "axes")?;
+    if amounts.len() != 2 * axes.len() {
+        return Err(count_error(amounts.len(), axes.len()));
+    }
+    let mut pads = Vec::with_capacity(2 * rank);
+    for side in [&amounts[..axes.len()], &amounts[axes.len()..]] {
+        for axis in 0..rank {
+            let mut here = zero;
+            for (&amount, &named) in side.iter().zip(&axes) {
+                let named = run_time::is_axis(b, named, axis, rank)?;
+                here = b.op(&WHERE, &[named, amount, here])?;
+            }
+            pads.push(difference(b, here)?);
+        }
+    }
+    import(node, b, pads, node.optional_input(2), None)
+}
+
+fn count_error(pads: usize, axes: usize) -> ImportError {
+    ImportError::Attribute { name: "pads".to_owned(), why: format!("{pads} amounts for {axes} axes") }
+}
+
+/// Zeros around `x`, or less of it, so that its axes have given sizes; what is odd falls to the end.
+fn import_centered(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let ty = b.ty(x).clone();
+    let wanted = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    let axes = node.ints("axes")?.unwrap_or_else(|| (0..ty.rank() as i64).collect());
+    if wanted.len() != axes.len() {
+        let why = format!("{} axes, and `shape` has {} sizes", axes.len(), wanted.len());
+        return Err(ImportError::Attribute { name: "axes".to_owned(), why });
+    }
+    let mut low = vec![Dim::constant(0); ty.rank()];
+    let mut high = low.clone();
+    let half = |amount: Dim| Dim::larger(&amount, &Dim::constant(0)).floor_div(&Dim::constant(2));
+    for (size, axis) in wanted.into_iter().zip(axes) {
+        let axis = normalize_axis(axis, ty.rank())?;
+        let more = size - ty.shape[axis].clone();
+        low[axis] = half(more.clone()) - half(-more.clone());
+        high[axis] = more - low[axis].clone();
+    }
+    let nothing = b.scalar(ty.dtype, 0.0);
+    Ok(vec![b.op_with(&PAD, &[x, nothing], [LOW.is(low), HIGH.is(high)])?])
 }
 
 /// ONNX lists all amounts before, then all amounts after.
@@ -106,8 +193,7 @@ fn import(
     let ty = b.ty(x).clone();
     let axes = axes.unwrap_or_else(|| (0..ty.rank() as i64).collect());
     if pads.len() != 2 * axes.len() {
-        let why = format!("{} amounts for {} axes", pads.len(), axes.len());
-        return Err(ImportError::Attribute { name: "pads".to_owned(), why });
+        return Err(count_error(pads.len(), axes.len()));
     }
     let mut low = vec![Dim::constant(0); ty.rank()];
     let mut high = low.clone();

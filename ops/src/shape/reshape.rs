@@ -21,6 +21,7 @@ use crate::math::mul::MUL;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
+use crate::shape::run_time;
 use crate::shape::size::size;
 
 /// The same elements in another shape.
@@ -32,9 +33,15 @@ pub static ONNX: &[Import] = &[
     by("Reshape", import),
     by("Flatten", import_flatten),
     by("Squeeze", |node, b| import_squeeze(node.ints("axes")?, node, b)),
-    since("Squeeze", 13, |node, b| import_squeeze(node.const_ints(b, 1, "axes")?, node, b)),
+    since("Squeeze", 13, |node, b| match computed_axes(node, b) {
+        Some(axes) => squeeze_at_run_time(node, b, axes),
+        None => import_squeeze(node.const_ints(b, 1, "axes")?, node, b),
+    }),
     by("Unsqueeze", |node, b| import_unsqueeze(node.ints("axes")?, node, b)),
-    since("Unsqueeze", 13, |node, b| import_unsqueeze(node.const_ints(b, 1, "axes")?, node, b)),
+    since("Unsqueeze", 13, |node, b| match computed_axes(node, b) {
+        Some(axes) => unsqueeze_at_run_time(node, b, axes),
+        None => import_unsqueeze(node.const_ints(b, 1, "axes")?, node, b),
+    }),
 ];
 
 /// The sizes of the result.
@@ -219,6 +226,41 @@ fn import_squeeze(axes: Option<Vec<i64>>, node: &NodeView, b: &mut Build) -> Res
     let kept = shape.into_iter().enumerate().filter(|(axis, _)| !gone.contains(axis));
     let kept = kept.map(|(_, size)| size).collect();
     shaped(node, b, x, kept)
+}
+
+/// The input `axes`, if what is in it is known only when the model runs.
+fn computed_axes(node: &NodeView, b: &Build) -> Option<Value> {
+    node.optional_input(1).filter(|_| node.known(b, 1).is_none())
+}
+
+/// How many axes there are: the rank of the result depends on it.
+fn axis_count(b: &Build, axes: Value) -> Result<usize, ImportError> {
+    let count = b.ty(axes).elements().as_const().and_then(|count| usize::try_from(count).ok());
+    count.ok_or(ImportError::RunTimeValue { index: 1, input: "axes" })
+}
+
+/// That the axes that go have size 1 is checked with the number of elements.
+fn squeeze_at_run_time(node: &NodeView, b: &mut Build, axes: Value) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let count = axis_count(b, axes)?;
+    let kept = shape.len().checked_sub(count).ok_or_else(|| ImportError::Attribute {
+        name: "axes".to_owned(),
+        why: format!("{count} axes of {}", shape.len()),
+    })?;
+    let named = run_time::axes(b, axes, shape, false)?;
+    let shape = named.unnamed(b, kept, node.op_type)?;
+    Ok(vec![reshape_checked(b, x, shape)?])
+}
+
+/// Axes count in the result.
+fn unsqueeze_at_run_time(node: &NodeView, b: &mut Build, axes: Value) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let rank = shape.len() + axis_count(b, axes)?;
+    let named = run_time::axes(b, axes, vec![Dim::constant(1); rank], false)?;
+    let shape = named.filled(b, &shape, node.op_type)?;
+    Ok(vec![reshape_checked(b, x, shape)?])
 }
 
 /// Axes count in the result.

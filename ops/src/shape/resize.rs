@@ -1,31 +1,41 @@
 //! ONNX Resize and Upsample: an image at another size, one axis after the other.
 //!
 //! Along an axis, element `i` of the result is a weighted sum of elements around a position in `x`; positions and
-//! weights are tables that are made here, so the axis must have a known size. An axis of unknown size can be
-//! enlarged by a whole number without interpolation: there, elements are repeated.
+//! weights are tables. An axis of unknown size that is enlarged by a whole number without interpolation needs none:
+//! there, elements are repeated.
 //!
 //! Source: ONNX Resize, opset 19; Keys 1981 for `cubic`.
 
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::{OpError, normalize_axis};
-use ir::{DType, Dim, Scalar, Tensor};
+use ir::{DType, Dim};
 
+use crate::flow::as_size::as_size;
 use crate::math::add::ADD;
 use crate::math::cast::convert;
+use crate::math::div::DIV;
+use crate::math::floor::FLOOR;
+use crate::math::max::MAX;
+use crate::math::min::MIN;
 use crate::math::mul::MUL;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::reduce::along::reduce;
+use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::shape::broadcast::broadcast;
 use crate::shape::gather::{AXIS, GATHER};
-use crate::shape::interpolation::{Interpolation, Kind, Nearest, Place, Taps};
+use crate::shape::interpolation::{Interpolation, Kind, Nearest, Number, Place, Resized, Taps};
 use crate::shape::reshape::reshape;
+use crate::shape::size::size;
+use crate::shape::slice::slice_axis;
 
 /// The ONNX ops.
 pub static ONNX: &[Import] = &[
     by("Upsample", |node, b| {
         let scales = node.floats("scales")?;
-        let scales = node.required("scales", scales)?;
+        let scales =
+            node.required("scales", scales)?.into_iter().map(|scale| Number::known(b, scale)).collect();
         resize(node, b, &Sizes::Scales(scales), &before_11(node)?)
     }),
     since("Upsample", 9, import_10),
@@ -35,7 +45,7 @@ pub static ONNX: &[Import] = &[
 
 /// What the sizes of the result are given by, for each axis that is resized.
 enum Sizes {
-    Scales(Vec<f64>),
+    Scales(Vec<Number>),
     Sizes(Vec<Dim>),
 }
 
@@ -44,7 +54,7 @@ struct Options {
     interpolation: Interpolation,
     axes: Option<Vec<i64>>,
     /// Start and end of the part of the image that is taken, for each of the axes, in parts of it.
-    roi: Option<Vec<f64>>,
+    roi: Option<Vec<Number>>,
     outside: f64,
     aspect: &'static str,
 }
@@ -127,18 +137,28 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     resize(node, b, &sizes, &options)
 }
 
-/// The elements of input `index`, which must be known; `None` if it is left out or empty.
+/// The elements of input `index`; `None` if it is left out or empty.
 fn numbers(
     node: &NodeView,
-    b: &Build,
+    b: &mut Build,
     index: usize,
     input: &'static str,
-) -> Result<Option<Vec<f64>>, ImportError> {
-    if node.optional_input(index).is_none() {
-        return Ok(None);
-    }
-    let known = node.constant(b, index).ok_or(ImportError::RunTimeValue { index, input })?;
-    Ok(Some(known.to_f64()).filter(|numbers| !numbers.is_empty()))
+) -> Result<Option<Vec<Number>>, ImportError> {
+    let Some(value) = node.optional_input(index) else { return Ok(None) };
+    let numbers: Vec<Number> = match node.constant(b, index) {
+        Some(known) => known.to_f64().into_iter().map(|number| Number::known(b, number)).collect(),
+        None => {
+            let count = b.ty(value).elements();
+            let count = count.as_const().ok_or(ImportError::RunTimeValue { index, input })?;
+            let flat = reshape(b, value, vec![count.into()])?;
+            let mut number = |i: i64| {
+                let one = slice_axis(b, flat, 0, i.into(), Dim::constant(1))?;
+                Number::computed(b, one)
+            };
+            (0..count).map(&mut number).collect::<Result<_, OpError>>()?
+        }
+    };
+    Ok(Some(numbers).filter(|numbers| !numbers.is_empty()))
 }
 
 fn resize(
@@ -161,8 +181,8 @@ fn resize(
         let why = format!("{} axes are resized, and it is given for {count}", axes.len());
         return Err(ImportError::Attribute { name: name.to_owned(), why });
     }
-    let targets =
-        targets(&axes.iter().map(|&axis| ty.shape[axis].clone()).collect::<Vec<_>>(), sizes, options)?;
+    let from: Vec<Dim> = axes.iter().map(|&axis| ty.shape[axis].clone()).collect();
+    let targets = targets(b, &from, sizes, options)?;
     let is_nearest = matches!(options.interpolation.kind, Kind::Nearest(_));
     // Weights are no integers, and 16-bit floats would round after each axis.
     let dtype = match ty.dtype {
@@ -171,68 +191,98 @@ fn resize(
         _ => DType::F32,
     };
     let mut y = convert(b, x, dtype)?;
-    for (place, (&axis, target)) in axes.iter().zip(&targets).enumerate() {
-        let roi = options.roi.as_ref().map(|roi| [roi[place], roi[place + axes.len()]]);
-        let whole = roi.is_none_or(|roi| roi == [0.0, 1.0]);
-        if target.scale == 1.0 && target.size == ty.shape[axis] && whole {
+    for (place, (&axis, (to, scale))) in axes.iter().zip(targets).enumerate() {
+        let roi = match &options.roi {
+            Some(roi) => [roi[place], roi[place + axes.len()]],
+            None => [0.0, 1.0].map(|end| Number::known(b, end)),
+        };
+        let from = ty.shape[axis].clone();
+        let whole = roi.map(|end| end.known) == [Some(0.0), Some(1.0)];
+        if scale.known == Some(1.0) && to == from && whole {
             continue;
         }
-        y = along(b, y, axis, target, roi.unwrap_or([0.0, 1.0]), options)?;
+        y = along(b, y, axis, &Resized { from, to, scale, roi }, options)?;
     }
     Ok(vec![convert(b, y, ty.dtype)?])
 }
 
-/// The size of an axis of the result, and by how much it is larger.
-struct Target {
-    size: Dim,
-    scale: f64,
-}
-
-fn unknown(size: &Dim) -> ImportError {
-    ImportError::Unsupported {
-        what: format!("a resized axis of {size}"),
-        help: "fix the symbolic sizes of the image with --dim".to_owned(),
-    }
-}
-
-fn targets(from: &[Dim], sizes: &Sizes, options: &Options) -> Result<Vec<Target>, ImportError> {
-    let number = |size: &Dim| size.as_const().map(|size| size as f64).ok_or_else(|| unknown(size));
+/// The sizes of the result, and by how much they are larger.
+fn targets(
+    b: &mut Build,
+    from: &[Dim],
+    sizes: &Sizes,
+    options: &Options,
+) -> Result<Vec<(Dim, Number)>, OpError> {
     match sizes {
         Sizes::Scales(scales) => {
-            let target = |(from, &scale): (&Dim, &f64)| {
-                let size = match from.as_const() {
-                    _ if scale == 1.0 => from.clone(),
-                    // In `f32`, as ONNX infers it: 3 times 5/3 is 5.
-                    Some(from) => Dim::constant((from as f32 * scale as f32).floor() as i64),
-                    // See `repeated`.
-                    None if scale.fract() == 0.0 && scale > 0.0 => from.clone() * Dim::constant(scale as i64),
-                    None => return Err(unknown(from)),
-                };
-                Ok(Target { size, scale })
-            };
-            from.iter().zip(scales).map(target).collect()
-        }
-        Sizes::Sizes(sizes) if options.aspect == "stretch" => {
-            let target = |(from, size): (&Dim, &Dim)| {
-                let scale = match from == size {
-                    true => 1.0,
-                    false => number(size)? / number(from)?,
-                };
-                Ok(Target { size: size.clone(), scale })
-            };
-            from.iter().zip(sizes).map(target).collect()
+            from.iter().zip(scales).map(|(from, &scale)| Ok((scaled(b, from, scale)?, scale))).collect()
         }
         Sizes::Sizes(sizes) => {
-            let scales = from.iter().zip(sizes).map(|(from, size)| Ok(number(size)? / number(from)?));
-            let scales: Vec<f64> = scales.collect::<Result<_, ImportError>>()?;
-            let pick = if options.aspect == "not_larger" { f64::min } else { f64::max };
-            let scale = scales.into_iter().reduce(pick).unwrap_or(1.0);
-            let target = |from: &Dim| {
-                Ok(Target { size: Dim::constant((number(from)? * scale + 0.5).floor() as i64), scale })
+            let mut scales = Vec::with_capacity(sizes.len());
+            for (from, size) in from.iter().zip(sizes) {
+                scales.push(match from == size {
+                    true => Number::known(b, 1.0),
+                    false => ratio(b, size, from)?,
+                });
+            }
+            let pick = match options.aspect {
+                "stretch" => return Ok(sizes.iter().cloned().zip(scales).collect()),
+                "not_larger" => (f64::min as fn(f64, f64) -> f64, &MIN),
+                _ => (f64::max as fn(f64, f64) -> f64, &MAX),
             };
-            from.iter().map(target).collect()
+            let Some(mut scale) = scales.first().copied() else { return Ok(Vec::new()) };
+            for other in &scales[1..] {
+                let known = scale.known.zip(other.known).map(|(a, b)| pick.0(a, b));
+                scale = Number { value: b.op(pick.1, &[scale.value, other.value])?, known };
+            }
+            let half = Number::known(b, 0.5);
+            from.iter().map(|from| Ok((floored(b, from, scale, half)?, scale))).collect()
         }
     }
+}
+
+/// `a/b`.
+fn ratio(build: &mut Build, a: &Dim, b: &Dim) -> Result<Number, OpError> {
+    let (a, b) = (Number::size(build, a)?, Number::size(build, b)?);
+    Ok(Number {
+        value: build.op(&DIV, &[a.value, b.value])?,
+        known: a.known.zip(b.known).map(|(a, b)| a / b),
+    })
+}
+
+/// `⌊from·scale⌋`, in `f32`, as ONNX infers it: 3 times 5/3 is 5.
+fn scaled(b: &mut Build, from: &Dim, scale: Number) -> Result<Dim, OpError> {
+    // Multiples of 1/1024 are exact in `f32`.
+    let parts =
+        |scale: f64| (0..=10).map(|n| 1 << n).find(|&parts: &i64| (scale * parts as f64).fract() == 0.0);
+    match (from.as_const(), scale.known.map(|scale| (scale, parts(scale)))) {
+        (_, Some((1.0, _))) => Ok(from.clone()),
+        (Some(from), Some((scale, _))) => Ok(Dim::constant((from as f32 * scale as f32).floor() as i64)),
+        (None, Some((scale, Some(parts)))) if scale > 0.0 => {
+            let times = Dim::constant((scale * parts as f64) as i64);
+            Ok((from.clone() * times).floor_div(&parts.into()))
+        }
+        _ => {
+            let (from, scale) = (size(b, DType::F32, from)?, convert(b, scale.value, DType::F32)?);
+            let size = b.op(&MUL, &[from, scale])?;
+            let size = b.op(&FLOOR, &[size])?;
+            let size = convert(b, size, DType::I64)?;
+            as_size(b, size, "resized", None)
+        }
+    }
+}
+
+/// `⌊from·scale + more⌋`.
+fn floored(b: &mut Build, from: &Dim, scale: Number, more: Number) -> Result<Dim, OpError> {
+    let from = Number::size(b, from)?;
+    if let (Some(from), Some(scale), Some(more)) = (from.known, scale.known, more.known) {
+        return Ok(Dim::constant((from * scale + more).floor() as i64));
+    }
+    let size = b.op(&MUL, &[from.value, scale.value])?;
+    let size = b.op(&ADD, &[size, more.value])?;
+    let size = b.op(&FLOOR, &[size])?;
+    let size = convert(b, size, DType::I64)?;
+    as_size(b, size, "resized", None)
 }
 
 /// `x` resized along one axis.
@@ -240,66 +290,53 @@ fn along(
     b: &mut Build,
     x: Value,
     axis: usize,
-    target: &Target,
-    roi: [f64; 2],
+    resized: &Resized,
     options: &Options,
-) -> Result<Value, ImportError> {
+) -> Result<Value, OpError> {
     let ty = b.ty(x).clone();
-    let numbers = ty.shape[axis].as_const().zip(target.size.as_const());
-    let Some((from, to)) = numbers else {
-        return repeated(b, x, axis, target, options);
-    };
-    let Taps { positions, weights, outside } = options.interpolation.taps(from, to, target.scale, roi);
-    let mut column = vec![1; ty.rank()];
-    column[axis] = usize::try_from(to).map_err(|_| unknown(&target.size))?;
-    let mut sum: Option<Value> = None;
-    for (positions, weights) in positions.iter().zip(&weights) {
-        let index = b.constant(&Tensor::from_i64(&[positions.len()], positions));
-        let mut taken = b.op_with(&GATHER, &[x, index], [AXIS.is(axis as i64)])?;
-        if weights.iter().any(|&weight| weight != 1.0) {
-            let weights = table(b, ty.dtype, &column, axis, |i| weights[i]);
-            taken = b.op(&MUL, &[taken, weights])?;
-        }
-        sum = Some(match sum {
-            None => taken,
-            Some(sum) => b.op(&ADD, &[sum, taken])?,
-        });
+    if resized.from.as_const().is_none()
+        && let Some(times) = copies(resized, options)
+    {
+        return repeated(b, x, axis, times);
     }
-    let y = sum.ok_or_else(|| unknown(&target.size))?;
-    if !outside.contains(&true) {
-        return Ok(y);
+    let Taps { positions, weights, outside } = options.interpolation.taps(b, resized)?;
+    let mut y = b.op_with(&GATHER, &[x, positions], [AXIS.is(axis as i64)])?;
+    let behind = vec![Dim::constant(1); ty.rank() - axis - 1];
+    if let Some(weights) = weights {
+        let shape = [b.ty(weights).shape.clone(), behind.clone()].concat();
+        let weights = reshape(b, weights, shape)?;
+        let weights = convert(b, weights, ty.dtype)?;
+        y = b.op(&MUL, &[y, weights])?;
+        y = reduce(b, &REDUCE_SUM, y, &[axis as i64 + 1], false)?;
     }
-    let outside = table(b, DType::Bool, &column, axis, |i| f64::from(u8::from(outside[i])));
+    let Some(outside) = outside else { return Ok(y) };
+    let outside = reshape(b, outside, [vec![resized.to.clone()], behind].concat())?;
     let value = b.scalar(ty.dtype, options.outside);
-    Ok(b.op(&WHERE, &[outside, value, y])?)
+    b.op(&WHERE, &[outside, value, y])
 }
 
-fn table(b: &mut Build, dtype: DType, shape: &[usize], axis: usize, of: impl Fn(usize) -> f64) -> Value {
-    b.constant(&Tensor::from_fn(dtype, shape, |at| Scalar::from_f64(dtype, of(at[axis]))))
-}
-
-/// Each element of an axis a whole number of times, where that is what the nearest one means.
-fn repeated(
-    b: &mut Build,
-    x: Value,
-    axis: usize,
-    target: &Target,
-    options: &Options,
-) -> Result<Value, ImportError> {
-    let shape = b.ty(x).shape.clone();
+/// How often each element is repeated, where that is what the nearest one means.
+fn copies(resized: &Resized, options: &Options) -> Option<i64> {
     let copies = matches!(
         (&options.interpolation.kind, options.interpolation.place),
         (Kind::Nearest(Nearest::Floor), Place::Asymmetric)
             | (Kind::Nearest(Nearest::PreferFloor | Nearest::PreferCeil), Place::HalfPixel)
     );
-    if !copies || target.scale.fract() != 0.0 || target.scale < 1.0 {
-        return Err(unknown(&shape[axis]));
-    }
-    let times = Dim::constant(target.scale as i64);
+    resized
+        .scale
+        .known
+        .filter(|scale| copies && scale.fract() == 0.0 && *scale >= 1.0)
+        .map(|scale| scale as i64)
+}
+
+/// Each element of an axis so many times.
+fn repeated(b: &mut Build, x: Value, axis: usize, times: i64) -> Result<Value, OpError> {
+    let shape = b.ty(x).shape.clone();
+    let times = Dim::constant(times);
     let split = |times: Dim| [&shape[..=axis], &[times], &shape[axis + 1..]].concat();
     let column = reshape(b, x, split(Dim::constant(1)))?;
-    let wide = broadcast(b, column, split(times))?;
+    let wide = broadcast(b, column, split(times.clone()))?;
     let mut whole = shape.clone();
-    whole[axis] = target.size.clone();
-    reshape(b, wide, whole).map_err(|error: OpError| error.into())
+    whole[axis] = shape[axis].clone() * times;
+    reshape(b, wide, whole)
 }

@@ -62,6 +62,16 @@ pub fn axes(b: &mut Build, axes: Value, shape: Vec<Dim>, all_if_none: bool) -> R
     Ok(RunTimeAxes { named, shape })
 }
 
+/// Is `named`, an `i64` without axes, the axis `axis` of so many?
+///
+/// # Errors
+/// `named` has another type.
+pub fn is_axis(b: &mut Build, named: Value, axis: usize, rank: usize) -> Result<Value, OpError> {
+    let [here, from_end] = [axis as f64, axis as f64 - rank as f64].map(|axis| b.scalar(DType::I64, axis));
+    let (here, from_end) = (b.op(&EQ, &[named, here])?, b.op(&EQ, &[named, from_end])?);
+    b.op(&OR, &[here, from_end])
+}
+
 impl RunTimeAxes {
     /// `x` with two axes for each: those that are not named, with size 1 for those that are, at even positions; the
     /// other way round at odd ones. Gives also the shape with size 1 for each named axis.
@@ -92,29 +102,55 @@ impl RunTimeAxes {
     /// # Errors
     /// None that these ops give; the signature is that of every build step.
     pub fn unnamed(&self, b: &mut Build, count: usize, wanted: &str) -> Result<Vec<Dim>, OpError> {
+        let here = self.places(b, count)?;
+        let ty = ir::TensorType::new(DType::I64, [Dim::from(self.shape.len())]);
+        let extents = sizes(b, &self.shape, &ty)?;
+        let zero = b.scalar(DType::I64, 0.0);
+        let extents = b.op(&WHERE, &[here, extents, zero])?;
+        let found = reduce(b, &REDUCE_SUM, extents, &[1], false)?;
+        as_sizes(b, found, count, wanted)
+    }
+
+    /// The sizes of all axes, where named ones have size 1, and the others are `old`, in order.
+    ///
+    /// # Errors
+    /// None that these ops give; the signature is that of every build step.
+    pub fn filled(&self, b: &mut Build, old: &[Dim], wanted: &str) -> Result<Vec<Dim>, OpError> {
+        let here = self.places(b, old.len())?;
+        let ty = ir::TensorType::new(DType::I64, [Dim::from(old.len()), Dim::constant(1)]);
+        let extents = sizes(b, old, &ty)?;
+        let zero = b.scalar(DType::I64, 0.0);
+        let extents = b.op(&WHERE, &[here, extents, zero])?;
+        let found = reduce(b, &REDUCE_SUM, extents, &[0], false)?;
+        let ones = convert(b, self.named, DType::I64)?;
+        let found = b.op(&ADD, &[found, ones])?;
+        as_sizes(b, found, self.shape.len(), wanted)
+    }
+
+    /// Is an axis that is not named the one at a place among those? `bool[count, rank]`.
+    fn places(&self, b: &mut Build, count: usize) -> Result<Value, OpError> {
         let rank = self.shape.len();
         let kept = b.op(&NOT, &[self.named])?;
-        // The position of each among those that are kept: how many are kept before it.
+        // The place of each among those that are kept: how many are kept before it.
         let each = iota(b, rank.into(), DType::I64)?;
         let column = reshape(b, each, vec![rank.into(), Dim::constant(1)])?;
         let before = b.op(&LT, &[each, column])?;
         let before = b.op(&AND, &[before, kept])?;
         let before = convert(b, before, DType::I64)?;
-        let position = reduce(b, &REDUCE_SUM, before, &[1], false)?;
-        let wanted_at = iota(b, count.into(), DType::I64)?;
-        let wanted_at = reshape(b, wanted_at, vec![count.into(), Dim::constant(1)])?;
-        let here = b.op(&EQ, &[position, wanted_at])?;
-        let here = b.op(&AND, &[here, kept])?;
-        let ty = ir::TensorType::new(DType::I64, [Dim::from(rank)]);
-        let extents = sizes(b, &self.shape, &ty)?;
-        let zero = b.scalar(DType::I64, 0.0);
-        let extents = b.op(&WHERE, &[here, extents, zero])?;
-        let found = reduce(b, &REDUCE_SUM, extents, &[1], false)?;
-        let element = |i: usize| {
-            let one = slice_axis(b, found, 0, i.into(), Dim::constant(1))?;
-            let one = reshape(b, one, vec![])?;
-            as_size(b, one, wanted, None)
-        };
-        (0..count).map(element).collect()
+        let place = reduce(b, &REDUCE_SUM, before, &[1], false)?;
+        let wanted = iota(b, count.into(), DType::I64)?;
+        let wanted = reshape(b, wanted, vec![count.into(), Dim::constant(1)])?;
+        let here = b.op(&EQ, &[place, wanted])?;
+        b.op(&AND, &[here, kept])
     }
+}
+
+/// The elements of a vector as sizes.
+fn as_sizes(b: &mut Build, vector: Value, count: usize, wanted: &str) -> Result<Vec<Dim>, OpError> {
+    let element = |i: usize| {
+        let one = slice_axis(b, vector, 0, i.into(), Dim::constant(1))?;
+        let one = reshape(b, one, vec![])?;
+        as_size(b, one, wanted, None)
+    };
+    (0..count).map(element).collect()
 }

@@ -14,19 +14,24 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
-use crate::flow::as_size::as_size;
+use crate::flow::as_size::{as_size, check_size};
+use crate::math::abs::ABS;
 use crate::math::add::ADD;
+use crate::math::cast::convert;
 use crate::math::div::DIV;
 use crate::math::elementwise::is_nonnegative;
-use crate::math::eq::EQ;
 use crate::math::lt::LT;
 use crate::math::max::MAX;
 use crate::math::min::MIN;
-use crate::math::or::OR;
+use crate::math::mul::MUL;
+use crate::math::ne::NE;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
+use crate::shape::gather::{self, GATHER};
+use crate::shape::iota::iota;
+use crate::shape::run_time;
 use crate::shape::size::size;
 
 /// A part of `x`, maybe with steps.
@@ -186,9 +191,13 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
         Some(_) => node.elements(b, 3, "axes")?,
         None => (0..starts.len()).map(|axis| b.scalar(DType::I64, axis as f64)).collect(),
     };
-    let steps = match node.optional_input(4) {
-        None => vec![1; starts.len()],
-        Some(_) => node.const_ints(b, 4, "steps")?.unwrap_or_default(),
+    let steps: Vec<Step> = match (node.optional_input(4), node.known(b, 4)) {
+        (None, _) => vec![Step::Known(1); starts.len()],
+        (Some(_), Some(_)) => {
+            let steps = node.const_ints(b, 4, "steps")?.unwrap_or_default();
+            steps.into_iter().map(Step::Known).collect()
+        }
+        (Some(_), None) => node.elements(b, 4, "steps")?.into_iter().map(Step::Computed).collect(),
     };
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         let why = "starts, ends, axes and steps differ in number".to_owned();
@@ -198,79 +207,147 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
         || node.optional_input(3).is_none().then(|| (0..starts.len() as i64).collect::<Vec<_>>()),
         |axes| axes.iter().map(Dim::as_const).collect(),
     );
-    if fixed.is_none() && steps.iter().any(|&step| step != 1) {
-        return Err(ImportError::RunTimeValue { index: 3, input: "axes" });
-    }
     let mut all = (vec![Dim::constant(0); shape.len()], shape.clone(), vec![1; shape.len()]);
+    let mut stepped = Vec::new();
     for (axis, extent) in shape.iter().enumerate() {
         let named = |i: usize| match &fixed {
             Some(axes) => normalize_axis(axes[i], shape.len()).map(|named| named == axis),
             None => Ok(true),
         };
+        let mut taken: Option<Taken> = None;
         for i in 0..starts.len() {
             if !named(i)? {
                 continue;
             }
-            let (mut start, mut count) = computed_bounds(b, extent, starts[i], ends[i], steps[i])?;
-            if fixed.is_none() {
-                (start, count) =
-                    if_axis(b, axes[i], (axis, shape.len()), (start, count), (&all.0[axis], &all.1[axis]))?;
+            let now = Taken::of(b, extent, [starts[i], ends[i]], steps[i])?;
+            taken = Some(match &fixed {
+                Some(_) => now,
+                None => {
+                    let named = run_time::is_axis(b, axes[i], axis, shape.len())?;
+                    let before = match taken {
+                        Some(taken) => taken,
+                        None => Taken::whole(b, extent)?,
+                    };
+                    now.only_if(b, named, before)?
+                }
+            });
+        }
+        let Some(Taken { start, count, step }) = taken else { continue };
+        let count = as_size(b, count, node.op_type, Some(extent.clone()))?;
+        match step {
+            Step::Known(step) => {
+                let start = as_size(b, start, node.op_type, Some(extent.clone()))?;
+                (all.0[axis], all.1[axis], all.2[axis]) = (start, count, step);
             }
-            all.0[axis] = as_size(b, start, node.op_type, Some(extent.clone()))?;
-            all.1[axis] = as_size(b, count, node.op_type, Some(extent.clone()))?;
-            all.2[axis] = steps[i];
+            Step::Computed(step) => stepped.push((axis, start, count, step)),
         }
     }
     let (starts, sizes, steps) = all;
-    Ok(vec![b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?])
-}
-
-/// First index and number of indices of `start:end:step` on an axis of `extent`, computed.
-fn computed_bounds(
-    b: &mut Build,
-    extent: &Dim,
-    start: Value,
-    end: Value,
-    step: i64,
-) -> Result<(Value, Value), OpError> {
-    if step == 0 {
-        return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" });
+    let mut y = b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?;
+    for (axis, start, count, step) in stepped {
+        let counted = iota(b, count, DType::I64)?;
+        let offset = b.op(&MUL, &[counted, step])?;
+        let index = b.op(&ADD, &[offset, start])?;
+        y = b.op_with(&GATHER, &[y, index], [gather::AXIS.is(axis as i64)])?;
     }
-    let extent = size(b, DType::I64, extent)?;
-    let number = |b: &mut Build, value: i64| b.constant(&Tensor::scalar(Scalar::from_i64(DType::I64, value)));
-    let (zero, one) = (number(b, 0), number(b, 1));
-    let last = b.op(&SUB, &[extent, one])?;
-    // Going down, the place before the first element is an end.
-    let (low, high) = if step > 0 { (zero, extent) } else { (number(b, -1), last) };
-    let clamped = |b: &mut Build, bound: Value| -> Result<Value, OpError> {
-        let (negative, from_end) = (b.op(&LT, &[bound, zero])?, b.op(&ADD, &[bound, extent])?);
-        let bound = b.op(&WHERE, &[negative, from_end, bound])?;
-        let bound = b.op(&MAX, &[bound, low])?;
-        b.op(&MIN, &[bound, high])
-    };
-    let (start, end) = (clamped(b, start)?, clamped(b, end)?);
-    let distance = if step > 0 { b.op(&SUB, &[end, start])? } else { b.op(&SUB, &[start, end])? };
-    let distance = b.op(&MAX, &[distance, zero])?;
-    let (step, up) = (number(b, step.abs()), number(b, step.abs() - 1));
-    let distance = b.op(&ADD, &[distance, up])?;
-    let count = b.op(&DIV, &[distance, step])?;
-    let start = b.op(&MAX, &[start, zero])?;
-    Ok((start, count))
+    Ok(vec![y])
 }
 
-/// These bounds if `named` is `axis` (of so many), else those that hold already.
-fn if_axis(
-    b: &mut Build,
-    named: Value,
-    (axis, rank): (usize, usize),
-    (start, count): (Value, Value),
-    (old_start, old_count): (&Dim, &Dim),
-) -> Result<(Value, Value), OpError> {
-    let [here, from_end] = [axis as f64, axis as f64 - rank as f64].map(|axis| b.scalar(DType::I64, axis));
-    let (here, from_end) = (b.op(&EQ, &[named, here])?, b.op(&EQ, &[named, from_end])?);
-    let named = b.op(&OR, &[here, from_end])?;
-    let (old_start, old_count) = (size(b, DType::I64, old_start)?, size(b, DType::I64, old_count)?);
-    Ok((b.op(&WHERE, &[named, start, old_start])?, b.op(&WHERE, &[named, count, old_count])?))
+/// From one index to the next: a number, or computed.
+#[derive(Clone, Copy)]
+enum Step {
+    Known(i64),
+    Computed(Value),
+}
+
+impl Step {
+    fn value(self, b: &mut Build) -> Value {
+        match self {
+            Step::Known(step) => number(b, step),
+            Step::Computed(step) => step,
+        }
+    }
+
+    /// `up` if the step is positive, else `down`.
+    fn pick(self, b: &mut Build, up: Value, down: Value) -> Result<Value, OpError> {
+        match self {
+            Step::Known(step) => Ok(if step > 0 { up } else { down }),
+            Step::Computed(step) => {
+                let zero = number(b, 0);
+                let is_up = b.op(&LT, &[zero, step])?;
+                b.op(&WHERE, &[is_up, up, down])
+            }
+        }
+    }
+}
+
+fn number(b: &mut Build, value: i64) -> Value {
+    b.constant(&Tensor::scalar(Scalar::from_i64(DType::I64, value)))
+}
+
+/// What is taken of an axis, computed: the first index, and how many.
+struct Taken {
+    start: Value,
+    count: Value,
+    step: Step,
+}
+
+impl Taken {
+    /// All of it.
+    fn whole(b: &mut Build, extent: &Dim) -> Result<Taken, OpError> {
+        Ok(Taken { start: number(b, 0), count: size(b, DType::I64, extent)?, step: Step::Known(1) })
+    }
+
+    /// `start:end:step` of an axis of `extent`.
+    fn of(b: &mut Build, extent: &Dim, [start, end]: [Value; 2], step: Step) -> Result<Taken, OpError> {
+        match step {
+            Step::Known(0) => return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" }),
+            Step::Known(_) => {}
+            Step::Computed(step) => {
+                let zero = number(b, 0);
+                let moves = b.op(&NE, &[step, zero])?;
+                let moves = convert(b, moves, DType::I64)?;
+                check_size(b, moves, "step_is_not_0", Dim::constant(1))?;
+            }
+        }
+        let extent = size(b, DType::I64, extent)?;
+        let (zero, one) = (number(b, 0), number(b, 1));
+        let last = b.op(&SUB, &[extent, one])?;
+        // Going down, the place before the first element is an end.
+        let before = number(b, -1);
+        let (low, high) = (step.pick(b, zero, before)?, step.pick(b, extent, last)?);
+        let clamped = |b: &mut Build, bound: Value| -> Result<Value, OpError> {
+            let (negative, from_end) = (b.op(&LT, &[bound, zero])?, b.op(&ADD, &[bound, extent])?);
+            let bound = b.op(&WHERE, &[negative, from_end, bound])?;
+            let bound = b.op(&MAX, &[bound, low])?;
+            b.op(&MIN, &[bound, high])
+        };
+        let (start, end) = (clamped(b, start)?, clamped(b, end)?);
+        let (near, far) = (step.pick(b, start, end)?, step.pick(b, end, start)?);
+        let distance = b.op(&SUB, &[far, near])?;
+        let distance = b.op(&MAX, &[distance, zero])?;
+        let length = match step {
+            Step::Known(step) => number(b, step.abs()),
+            Step::Computed(step) => b.op(&ABS, &[step])?,
+        };
+        let up = b.op(&SUB, &[length, one])?;
+        let distance = b.op(&ADD, &[distance, up])?;
+        let count = b.op(&DIV, &[distance, length])?;
+        Ok(Taken { start: b.op(&MAX, &[start, zero])?, count, step })
+    }
+
+    /// This if `named` holds, else `other`.
+    fn only_if(self, b: &mut Build, named: Value, other: Taken) -> Result<Taken, OpError> {
+        let step = match (self.step, other.step) {
+            (Step::Known(one), Step::Known(another)) if one == another => self.step,
+            _ => {
+                let (step, other) = (self.step.value(b), other.step.value(b));
+                Step::Computed(b.op(&WHERE, &[named, step, other])?)
+            }
+        };
+        let start = b.op(&WHERE, &[named, self.start, other.start])?;
+        Ok(Taken { start, count: b.op(&WHERE, &[named, self.count, other.count])?, step })
+    }
 }
 
 /// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is.
