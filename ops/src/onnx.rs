@@ -11,20 +11,24 @@
 //!
 //! Deliberately absent: control flow (`If`, `Loop`, `Scan`) and sequences, which are the importer's.
 
+mod import;
+mod known;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use ir::build::Build;
-use ir::graph::{Graph, Kind, KnownSizes, SizeValues, Value};
-use ir::op::{Eval, MAX_SIZES, OpDef, OpError, Sizes};
-use ir::{DType, Dim, Scalar, Tensor, TensorType};
+use ir::graph::Value;
+use ir::op::OpError;
+use ir::{DType, Dim, Tensor, TensorType};
 
-use crate::flow::as_size::as_size;
 use crate::math::cast::convert;
-use crate::shape::reshape::reshape;
-use crate::shape::size::{size, sizes};
-use crate::shape::slice::slice_axis;
+use crate::shape::size::size;
+use known::scalars;
+
+pub use import::{Convert, Found, How, Import, by, find_import, same, since};
+pub use known::Known;
 
 /// Versions of the default domain that imports are written for.
 pub const OPSETS: RangeInclusive<i64> = 7..=28;
@@ -463,9 +467,7 @@ impl<'a> NodeView<'a> {
         let value = self.optional_input(index)?;
         match b.graph().node(value.node).weight() {
             Some(weight) => Some(weight.tensor()),
-            None => {
-                fold(b.graph(), value, &mut self.known.borrow_mut().sizes, &mut BTreeMap::new(), FOLD_DEPTH)
-            }
+            None => self.known.borrow_mut().constant(b.graph(), value),
         }
     }
 
@@ -478,258 +480,5 @@ impl<'a> NodeView<'a> {
     fn unread(&self) -> Option<&'a str> {
         let read = self.read.borrow();
         self.attributes.keys().map(String::as_str).find(|name| !read.contains(name))
-    }
-}
-
-/// What an importer knows about integers in a graph: sizes that follow from shapes, and those that nodes read when the
-/// model runs.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    sizes: KnownSizes,
-    /// Values whose elements were made sizes, and what to use for them.
-    pins: BTreeMap<Value, Value>,
-}
-
-impl Known {
-    /// Nothing yet.
-    pub fn new() -> Known {
-        Known::default()
-    }
-
-    /// The elements of `value`, row-major, if they are known as sizes.
-    pub fn of(&mut self, graph: &Graph, value: Value) -> Option<Vec<Dim>> {
-        let value = self.pins.get(&value).copied().unwrap_or(value);
-        self.sizes.of(graph, value)
-    }
-
-    /// The graph was changed: sizes must be looked up again.
-    pub fn forget(&mut self) {
-        self.sizes = KnownSizes::new();
-    }
-
-    /// What stands for values whose elements were made sizes.
-    pub fn pinned(&self) -> impl Iterator<Item = Value> {
-        self.pins.values().copied()
-    }
-
-    /// Would the elements be known as sizes if those of the operands were?
-    fn is_arithmetic(&mut self, graph: &Graph, value: Value) -> bool {
-        let Some((def, attrs)) = graph.node(value.node).op() else { return false };
-        if value.result != 0 || def.semantics.flow(attrs).is_some() {
-            return false;
-        }
-        let values = graph.operands(value.node);
-        let types: Vec<&TensorType> = values.iter().map(|&v| graph.ty(v)).collect();
-        let count = |ty: &TensorType| ty.elements().as_const().filter(|count| *count <= MAX_SIZES);
-        let operands: Option<Vec<_>> = values
-            .iter()
-            .zip(&types)
-            .enumerate()
-            .map(|(i, (&value, ty))| {
-                let stand_in = || {
-                    let count = count(ty).filter(|_| !ty.dtype.is_float())?;
-                    Some((0..count).map(|n| Dim::symbol(format!("?{i}.{n}"))).collect())
-                };
-                Some(self.of(graph, value).or_else(stand_in))
-            })
-            .collect();
-        let Some(operands) = operands else { return false };
-        let cx = Sizes { types: &types, operands: &operands, attrs, result: graph.ty(value) };
-        !values.is_empty() && def.semantics.sizes(&cx).is_some()
-    }
-
-    /// A value with the same elements, each of which is a size: where they follow from others by arithmetic on sizes,
-    /// those others are made sizes. `None` if their number is not known.
-    fn pin(&mut self, b: &mut Build, value: Value, wanted: &str) -> Result<Option<Value>, OpError> {
-        if let Some(&pinned) = self.pins.get(&value) {
-            return Ok(Some(pinned));
-        }
-        if self.sizes.of(b.graph(), value).is_some() {
-            return Ok(Some(value));
-        }
-        let ty = b.ty(value).clone();
-        let pinned = if self.is_arithmetic(b.graph(), value) {
-            let node = b.graph().node(value.node);
-            let (def, attrs) =
-                node.op().map(|(def, attrs)| (def, attrs.clone())).expect("arithmetic is an op");
-            let mut operands = Vec::new();
-            for operand in b.graph().operands(value.node) {
-                let small = b.ty(operand).elements().as_const().is_some_and(|n| n <= MAX_SIZES);
-                let pinned = if small && !b.ty(operand).dtype.is_float() {
-                    self.pin(b, operand, wanted)?
-                } else {
-                    None
-                };
-                operands.push(pinned.unwrap_or(operand));
-            }
-            let attrs = attrs.iter().map(|(name, attr)| (name, attr.clone())).collect::<Vec<_>>();
-            b.op_with(def, &operands, attrs)?
-        } else {
-            let Some(elements) = scalars(b, value)? else { return Ok(None) };
-            let mut parts = Vec::new();
-            for element in elements {
-                let size = as_size(b, element, wanted, None)?;
-                parts.push(size);
-            }
-            sizes(b, &parts, &ty)?
-        };
-        self.pins.insert(value, pinned);
-        Ok(Some(pinned))
-    }
-}
-
-/// The elements of `value`, an `i64` without axes for each; `None` if their number is not known to be small.
-fn scalars(b: &mut Build, value: Value) -> Result<Option<Vec<Value>>, OpError> {
-    let count = b.ty(value).elements().as_const().filter(|count| *count <= MAX_SIZES);
-    let Some(count) = count else { return Ok(None) };
-    let flat = reshape(b, value, vec![count.into()])?;
-    let flat = convert(b, flat, DType::I64)?;
-    let element = |i: i64| {
-        let one = slice_axis(b, flat, 0, i.into(), Dim::constant(1))?;
-        reshape(b, one, vec![])
-    };
-    Ok(Some((0..count).map(element).collect::<Result<_, _>>()?))
-}
-
-/// How many steps [`fold`] follows.
-const FOLD_DEPTH: usize = 64;
-
-/// The value of `value`, if it follows from small weights and known sizes.
-fn fold(
-    graph: &Graph,
-    value: Value,
-    sizes: &mut KnownSizes,
-    done: &mut BTreeMap<Value, Option<Tensor>>,
-    depth: usize,
-) -> Option<Tensor> {
-    if let Some(tensor) = done.get(&value) {
-        return tensor.clone();
-    }
-    let ty = graph.ty(value);
-    if depth == 0 || ty.elements().as_const().is_none_or(|elements| elements > MAX_SIZES) {
-        return None;
-    }
-    let mut known = || {
-        let known: Vec<i64> = sizes.of(graph, value)?.iter().map(Dim::as_const).collect::<Option<_>>()?;
-        let shape = ty.fixed_shape()?;
-        let mut numbers = known.into_iter();
-        Some(Tensor::from_fn(ty.dtype, &shape, |_| {
-            Scalar::from_i64(ty.dtype, numbers.next().expect("one for each element"))
-        }))
-    };
-    let tensor = known().or_else(|| match &graph.node(value.node).kind {
-        Kind::Input(_) => None,
-        Kind::Weight(weight) => Some(weight.tensor()),
-        Kind::Op { def, attrs } => {
-            let operands = graph.operands(value.node).into_iter();
-            let operands: Vec<Tensor> =
-                operands.map(|x| fold(graph, x, sizes, done, depth - 1)).collect::<Option<_>>()?;
-            let operands: Vec<&Tensor> = operands.iter().collect();
-            let results =
-                def.semantics.eval(&Eval { operands: &operands, attrs, sizes: &SizeValues::new() }).ok()?;
-            results.into_iter().nth(value.result)
-        }
-    });
-    done.insert(value, tensor.clone());
-    tensor
-}
-
-/// A conversion: the results of the node, at least as many as it has outputs with names.
-pub type Convert = fn(&NodeView, &mut Build) -> Result<Vec<Value>, ImportError>;
-
-/// How a node becomes ours.
-#[derive(Debug, Clone, Copy)]
-pub enum How {
-    /// The op with the same operands and no attributes.
-    Same(&'static OpDef),
-    /// By a function.
-    By(Convert),
-}
-
-/// An ONNX op from some version on.
-#[derive(Debug, Clone, Copy)]
-pub struct Import {
-    /// Its name.
-    pub op_type: &'static str,
-    /// Its domain; `""` for `ai.onnx`.
-    pub domain: &'static str,
-    /// The first version that this is for.
-    pub since: i64,
-    /// How it becomes ours.
-    pub how: How,
-}
-
-/// `op_type` is `op` with the same operands, at every version.
-pub const fn same(op_type: &'static str, op: &'static OpDef) -> Import {
-    Import { op_type, domain: "", since: 1, how: How::Same(op) }
-}
-
-/// `op_type` is what `convert` makes of it, at every version.
-pub const fn by(op_type: &'static str, convert: Convert) -> Import {
-    since(op_type, 1, convert)
-}
-
-/// `op_type` is what `convert` makes of it, from this version on.
-pub const fn since(op_type: &'static str, since: i64, convert: Convert) -> Import {
-    Import { op_type, domain: "", since, how: How::By(convert) }
-}
-
-impl Import {
-    /// The same in another domain.
-    pub const fn in_domain(self, domain: &'static str) -> Import {
-        Import { domain, ..self }
-    }
-
-    /// Adds the nodes that `node` becomes. There may be more results than it has outputs, never fewer named
-    /// ones.
-    ///
-    /// # Errors
-    /// Why the node can't be imported; also an attribute that nothing here reads.
-    pub fn convert(&self, node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-        let results = match self.how {
-            How::Same(op) => b.ops_with(op, &node.inputs()?, [])?,
-            How::By(convert) => convert(node, b)?,
-        };
-        if let Some(name) = node.unread() {
-            let why = format!("{} has no such attribute at version {}", node.op_type, node.opset);
-            return Err(ImportError::Attribute { name: name.to_owned(), why });
-        }
-        if let Some(index) = (results.len()..node.output_count()).find(|&index| node.output_used(index)) {
-            return Err(ImportError::Unsupported {
-                what: format!("output {index} of {}", node.op_type),
-                help: "export the model without it".to_owned(),
-            });
-        }
-        Ok(results)
-    }
-}
-
-/// What [`find_import`] finds.
-#[derive(Debug, Clone, Copy)]
-pub enum Found {
-    /// The import for this version.
-    Import(&'static Import),
-    /// No version of this op is known.
-    UnknownOp,
-    /// The op is known from this version on only.
-    UnknownVersion {
-        /// That version.
-        since: i64,
-    },
-}
-
-/// The import of `op_type` at version `opset` of `domain` (`""` for `ai.onnx`): the latest that is not newer.
-pub fn find_import(domain: &str, op_type: &str, opset: i64) -> Found {
-    let versions = || {
-        let entries = crate::ALL.iter().flat_map(|entry| entry.onnx);
-        let others = crate::IMPORTS.iter().copied().flatten();
-        entries.chain(others).filter(|import| import.op_type == op_type && import.domain == domain)
-    };
-    match versions().filter(|import| import.since <= opset).max_by_key(|import| import.since) {
-        Some(import) => Found::Import(import),
-        None => match versions().map(|import| import.since).min() {
-            Some(since) => Found::UnknownVersion { since },
-            None => Found::UnknownOp,
-        },
     }
 }
