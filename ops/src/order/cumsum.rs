@@ -1,7 +1,7 @@
 //! `cumsum(x)[…, i, …] = Σ x[…, j, …]` over `j ≤ i` along `axis`; `j < i` if `exclusive`, `j ≥ i` (`j > i`) if `reverse`.
 //!
 //! Shapes: any number type, at least one axis; the result has the type of `x`. 16-bit floats are summed in `f32`,
-//! integers wrap. Errors: [`OpError::Axis`](ir::OpError::Axis), [`OpError::DType`](ir::OpError::DType) for bool.
+//! integers wrap. Errors: [`OpError::Axis`](ir::op::OpError::Axis), [`OpError::DType`](ir::op::OpError::DType) for bool.
 //! Source: ONNX CumSum, opset 11.
 
 use ir::OpDef;
