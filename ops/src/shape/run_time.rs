@@ -8,7 +8,7 @@ use ir::graph::Value;
 use ir::op::OpError;
 use ir::{DType, Dim};
 
-use crate::flow::as_size::as_size;
+use crate::flow::as_size::{as_size, check_size};
 use crate::math::add::ADD;
 use crate::math::and::AND;
 use crate::math::cast::convert;
@@ -48,6 +48,10 @@ pub fn axes(b: &mut Build, axes: Value, shape: Vec<Dim>, all_if_none: bool) -> R
     let each = iota(b, rank.clone(), DType::I64)?;
     let each = reshape(b, each, vec![rank, Dim::constant(1)])?;
     let same = b.op(&EQ, &[each, axes])?;
+    // Each number names one axis, or there is none that it could name.
+    let found = convert(b, same, DType::I64)?;
+    let found = reduce(b, &REDUCE_SUM, found, &[0, 1], false)?;
+    check_size(b, found, "axes_in_range", count.clone())?;
     let mut named = reduce(b, &REDUCE_MAX, same, &[1], false)?;
     if all_if_none && count.as_const().is_none_or(|count| count == 0) {
         let count = size(b, DType::I64, &count)?;

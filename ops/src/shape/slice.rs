@@ -14,14 +14,17 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
-use crate::flow::as_size::as_size;
+use crate::flow::as_size::{as_size, check_size};
 use crate::math::add::ADD;
+use crate::math::and::AND;
+use crate::math::cast::convert;
 use crate::math::div::DIV;
 use crate::math::elementwise::is_nonnegative;
 use crate::math::eq::EQ;
 use crate::math::lt::LT;
 use crate::math::max::MAX;
 use crate::math::min::MIN;
+use crate::math::not::NOT;
 use crate::math::or::OR;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
@@ -201,6 +204,17 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
     if fixed.is_none() && steps.iter().any(|&step| step != 1) {
         return Err(ImportError::RunTimeValue { index: 3, input: "axes" });
     }
+    if fixed.is_none() {
+        for &axis in &axes {
+            let [low, high] =
+                [-(shape.len() as f64), shape.len() as f64].map(|end| b.scalar(DType::I64, end));
+            let (too_low, below) = (b.op(&LT, &[axis, low])?, b.op(&LT, &[axis, high])?);
+            let high_enough = b.op(&NOT, &[too_low])?;
+            let found = b.op(&AND, &[high_enough, below])?;
+            let found = convert(b, found, DType::I64)?;
+            check_size(b, found, "axes_in_range", Dim::constant(1))?;
+        }
+    }
     let mut all = (vec![Dim::constant(0); shape.len()], shape.clone(), vec![1; shape.len()]);
     for (axis, extent) in shape.iter().enumerate() {
         let named = |i: usize| match &fixed {
@@ -351,6 +365,7 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
     let axis = normalize_axis(node.int_or("axis", 0)?, b.ty(x).rank())?;
     let size = b.ty(x).shape[axis].clone();
     let count = node.int_or("num_outputs", node.output_count() as i64)?;
+    let is_given = parts.is_some();
     let parts = match parts {
         Some(parts) => parts,
         None => {
@@ -366,11 +381,14 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
         }
     };
     let total: Dim = parts.iter().cloned().sum();
-    if let (Some(left), Some(right)) = (total.as_const(), size.as_const())
-        && left != right
-    {
-        let (left, right) = (left.into(), right.into());
-        return Err(OpError::Size { what: "sum of the parts of a split", left, right }.into());
+    if is_given && total != size {
+        if total.as_const().is_some() {
+            return Err(
+                OpError::Size { what: "sum of the parts of a split", left: total, right: size }.into()
+            );
+        }
+        let total = crate::shape::size::size(b, DType::I64, &total)?;
+        check_size(b, total, "parts", size)?;
     }
     let mut start = Dim::constant(0);
     let mut results = Vec::new();

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ir::graph::{Kind, KnownSizes, SizeValues, Value};
-use ir::op::Eval;
+use ir::op::{Eval, Flow};
 use ir::scalar::Scalar;
 use ir::{At, Graph, NodeId, Tensor, Weight};
 
@@ -46,6 +46,16 @@ impl GraphPass for FoldConstants {
     }
 }
 
+/// Is it a comparison of sizes that may fail? It has to be there when the model runs, whatever is known of its result.
+fn is_open_check(graph: &Graph, id: NodeId) -> bool {
+    let Some(Flow::Size { name, size, .. }) = graph.flow(id) else { return false };
+    if size.as_symbol() == Some(&name) {
+        return false;
+    }
+    let compared = graph.operands(id).first().and_then(|value| graph.node(value.node).weight());
+    compared.is_none_or(|weight| size.as_const() != Some(weight.tensor().get(0).to_i64()))
+}
+
 /// A name that no weight has: `base`, or `base` with a number.
 fn own_name(base: &str, names: &mut BTreeSet<String>) -> String {
     let mut numbered = (1..).map(|n| format!("{base}.{n}"));
@@ -61,6 +71,9 @@ impl FoldConstants {
     fn fold(&self, graph: &Graph, id: NodeId) -> Result<Option<Vec<Tensor>>, At<PassError>> {
         let node = graph.node(id);
         let Kind::Op { def, attrs } = &node.kind else { return Ok(None) };
+        if is_open_check(graph, id) {
+            return Ok(None);
+        }
         if node.types.len() == 1 && node.types[0].dtype.is_int() {
             let value = Value::from(id);
             if let (Some(sizes), Some(shape)) =
