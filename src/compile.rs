@@ -220,7 +220,14 @@ impl Compiled {
 /// # Errors
 /// Inputs that don't fit.
 pub fn run(model: Arc<Model>, inputs: &[Tensor], threads: usize) -> Result<Vec<Tensor>, Error> {
-    let mut session = Session::new(model, 0, Pool::new(threads))?;
+    run_again(&mut Session::new(model, 0, Pool::new(threads))?, inputs)
+}
+
+/// Runs a session once more, maybe with inputs of other sizes.
+///
+/// # Errors
+/// Inputs that don't fit.
+pub fn run_again(session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let dims: Vec<Vec<i64>> =
         inputs.iter().map(|tensor| tensor.shape().iter().map(|&size| size as i64).collect()).collect();
     let views: Vec<TensorRef<'_>> = inputs

@@ -37,7 +37,9 @@ pub mod tensors;
 mod weights_file;
 
 pub use artifact::Written;
-pub use compile::{Compiled, EMIT, compile, compile_program, optimize, remaining, run, run_passes};
+pub use compile::{
+    Compiled, EMIT, compile, compile_program, optimize, remaining, run, run_again, run_passes,
+};
 pub use dump::Dump;
 pub use error::{Error, ErrorKind, TextProblem};
 pub use options::{Options, Recorded};

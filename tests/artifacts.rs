@@ -335,6 +335,12 @@ fn compilations_go_on_from_any_dump() {
             &["--mcpu", "portable"],
         );
     }
+    // Control flow, and sizes that values decide.
+    for case in ["loop_count_and_condition", "loop_nested", "if_nested", "if_in_loop", "unique_values"] {
+        texts += resumes(&root().join(format!("tests/data/onnx/valid/{case}/model.onnx")), &[]);
+    }
+    texts += resumes(&root().join("tests/data/onnx/valid/run_time_axes/model.onnx"), &["-O0"]);
+    texts += resumes(&root().join("tests/golden/moe/smoe_loop_dynamic/model.onnx"), &[]);
     println!("resumed from {texts} dumps");
 }
 

@@ -1,6 +1,9 @@
 //! What the test suites share: models as text, random inputs, comparing results, running on every backend.
 
+mod everywhere;
 pub mod program;
+
+pub use everywhere::Everywhere;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -210,25 +213,12 @@ pub fn sizes_of_round(round: usize) -> impl Fn(&Symbol) -> i64 {
     move |symbol| base + (symbol.name().len() as i64 % 2)
 }
 
-/// Runs a graph on every backend and compares with its evaluation: unfused and fused by walking, then native.
+/// Runs a graph on every backend and compares with its evaluation.
 ///
 /// # Panics
 /// If any two disagree.
 pub fn agree_everywhere(name: &str, graph: &Graph, inputs: &[Tensor]) {
-    let expected = reference::run_graph(graph, inputs).unwrap_or_else(|e| panic!("{name}: {e}\n{graph}"));
-    for level in [0, 2] {
-        let program = compile(graph, level);
-        let walked = reference::run_program(&program, 0, inputs)
-            .unwrap_or_else(|e| panic!("{name}: walking at -O{level}: {e}\n{program}"));
-        check_all(&expected, &walked)
-            .unwrap_or_else(|e| panic!("{name}: walked at -O{level}: {e}\n{program}"));
-        for threads in [1, 2] {
-            let native = run_native(&program, inputs, threads)
-                .unwrap_or_else(|e| panic!("{name}: native at -O{level}: {e}\n{program}"));
-            check_all(&expected, &native)
-                .unwrap_or_else(|e| panic!("{name}: native at -O{level}, {threads} threads: {e}\n{program}"));
-        }
-    }
+    Everywhere::new(name, graph).run(inputs);
 }
 
 /// The settings in a filetest's first lines: `; test: passes=a,b sizes=3`.

@@ -49,6 +49,24 @@ impl Ranges {
         self.is_empty || self.nonnegative(dim, 6)
     }
 
+    /// Is `dim` ≥ 0 where one of `facts` is? Sizes in front of it do not matter: of `k·(n − k)` it is `n − k`.
+    pub fn follows(&self, facts: &[Dim], dim: &Dim) -> bool {
+        if facts.iter().any(|fact| self.is_nonnegative(&(dim.clone() - fact.clone()))) {
+            return true;
+        }
+        if facts.is_empty() || dim.terms().count() < 2 {
+            return false;
+        }
+        let mut factors = BTreeSet::new();
+        dim.for_each_symbol(&mut |symbol| {
+            factors.insert(symbol.clone());
+        });
+        factors.iter().map(Dim::from).any(|factor| {
+            self.is_nonnegative(&factor)
+                && dim.exact_div(&factor).is_some_and(|other| self.follows(facts, &other))
+        })
+    }
+
     fn nonnegative(&self, dim: &Dim, depth: usize) -> bool {
         if self.obviously_nonnegative(dim) {
             return true;

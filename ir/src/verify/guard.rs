@@ -10,9 +10,7 @@ use crate::dim::{Dim, Ranges, Symbol};
 /// From `axis + r ≥ 0` follows `axis = t − r` for some `t` in `0..extent + r`, and from `r − axis ≥ 0`, that
 /// `axis = r − t` for some `t` in `0..r + 1`. Both are put in, also inside quotients, and the axis now stands for `t`.
 pub(super) fn nonnegative(ranges: &Ranges, facts: &[Dim], dim: &Dim, depth: usize) -> bool {
-    if ranges.is_nonnegative(dim)
-        || facts.iter().any(|fact| ranges.is_nonnegative(&(dim.clone() - fact.clone())))
-    {
+    if ranges.is_nonnegative(dim) || ranges.follows(facts, dim) {
         return true;
     }
     if depth == 0 {

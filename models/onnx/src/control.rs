@@ -1,6 +1,6 @@
 //! Control flow: `If`, `Loop` and `Scan`, whose bodies are graphs of their own.
 //!
-//! A branch whose condition is known is opened where it stands. Where the sides of another one differ in rank or type,
+//! A branch whose condition is known is opened where it stands. Where the sides of another one differ in rank,
 //! what follows cannot have one type: the side with which the rest of the graph makes sense is taken, and that the
 //! model takes it is checked when it runs.
 
@@ -10,7 +10,7 @@ use ir::build::Build;
 use ir::graph::{Graph, Value};
 use ir::op::OpError;
 use ir::origin::Place;
-use ir::{DType, Dim, Scalar, Symbol, Tensor};
+use ir::{At, DType, Dim, Scalar, Symbol, Tensor};
 use onnx_protobuf::{GraphProto, NodeProto, ValueInfoProto};
 use ops::flow::as_size::{as_size, check_size};
 use ops::flow::r#if::{Body, branch};
@@ -39,6 +39,15 @@ const MAX_ATTEMPTS: usize = 64;
 
 /// More iterations than this are no limit: exporters write the largest integer.
 const ENDLESS: i64 = 1 << 62;
+
+/// What is said of a branch with no side to go on with.
+const DIVERGES: &str = "a branch whose sides give results of different ranks";
+
+/// Is it that this is not supported?
+fn is_about(problem: &ImportProblem, subject: &str) -> bool {
+    let ImportProblem::Node { error, .. } = problem else { return false };
+    matches!(&**error, ImportError::Unsupported { what, .. } if what == subject)
+}
 
 impl<'a> Importer<'a> {
     /// Reports an error of an op that a node becomes.
@@ -151,12 +160,12 @@ impl<'a> Importer<'a> {
         place: &Place,
         inputs: impl FnOnce(&mut Importer<'a>),
     ) -> Option<(Frame, Vec<Value>)> {
+        let before = self.problems.len();
         let structure = self.body_structure(graph, place)?;
         let name = if graph.name.is_empty() { "body" } else { &graph.name };
         let frame = self.frame().body(name);
         self.frames.push(frame);
         self.enter(graph, place);
-        let before = self.problems.len();
         inputs(self);
         self.add_nodes(&graph.node, &structure.order);
         let outputs = self.leave(graph);
@@ -175,17 +184,23 @@ impl<'a> Importer<'a> {
         values.map(|values| (frame, values)).filter(|_| self.problems.len() == before)
     }
 
-    fn bind_all(&mut self, node: &'a NodeProto, bindings: Vec<Binding>) {
+    /// Binds the results of `node`. It may leave some out, and not ask for more than there are.
+    fn bind_all(&mut self, node: &'a NodeProto, place: &Place, bindings: Vec<Binding>) -> Option<()> {
+        if let Some(value) = node.output.get(bindings.len()) {
+            self.report(place, ImportProblem::NoOutput { value: value.clone() });
+            return None;
+        }
         for (output, binding) in node.output.iter().zip(bindings) {
             self.bind(output, binding);
         }
+        Some(())
     }
 
     fn condition(&mut self, value: Value, place: &Place) -> Option<Value> {
         let ty = self.graph().ty(value).clone();
-        if ty.dtype != DType::Bool || !ty.elements().is(1) {
+        if ty.dtype != DType::Bool {
             let found = ty.dtype;
-            self.report_op(place, OpError::DType { operand: "cond", expected: "one bool", found });
+            self.report_op(place, OpError::DType { operand: "cond", expected: "bool", found });
             return None;
         }
         let scalar = reshape(self.build(), value, vec![]);
@@ -209,10 +224,15 @@ impl<'a> Importer<'a> {
         };
         let then = self.graph_attribute(node, "then_branch", place)?;
         let otherwise = self.graph_attribute(node, "else_branch", place)?;
+        if then.output.len() != otherwise.output.len() {
+            let why = "gives another number of results than `then_branch`";
+            self.report(place, ImportProblem::Attribute { name: "else_branch".to_owned(), why });
+            return None;
+        }
         self.build().set_origin(ir::Origin::place(place.clone()));
         if let Some(holds) = self.known(cond).and_then(|cond| cond.as_const()) {
             let results = self.inline(if holds != 0 { then } else { otherwise }, place)?;
-            self.bind_all(node, results);
+            self.bind_all(node, place, results)?;
             return Some(Added::Done);
         }
         let cond = self.condition(cond, place)?;
@@ -232,7 +252,13 @@ impl<'a> Importer<'a> {
             let of = |value: &Value| (frame.build.ty(*value).dtype, frame.build.ty(*value).rank());
             values.iter().map(of).collect()
         };
-        if types(&then) != types(&otherwise) {
+        let (left, right) = (types(&then), types(&otherwise));
+        if let Some(((left, _), (right, _))) = left.iter().zip(&right).find(|(left, right)| left.0 != right.0)
+        {
+            self.report_op(place, OpError::DTypes { left: *left, right: *right });
+            return None;
+        }
+        if left != right {
             self.undo(state);
             return Some(Added::Diverges);
         }
@@ -243,7 +269,7 @@ impl<'a> Importer<'a> {
         self.build().set_origin(ir::Origin::place(place.clone()));
         let results = branch(self.build(), cond, then?, otherwise?, "if");
         let results = self.made(place, results)?;
-        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
+        self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())?;
         Some(Added::Done)
     }
 
@@ -259,38 +285,49 @@ impl<'a> Importer<'a> {
             && !matches!(found, ops::onnx::Found::Import(_))
     }
 
-    /// Goes on with the side of a branch with which the rest makes sense: the first of `rest` is the branch.
-    pub(crate) fn choose(&mut self, nodes: &'a [NodeProto], rest: &[usize], place: &Place) {
+    /// Goes on with the side of a branch with which the rest makes sense: the first of `rest` is the branch. Gives the
+    /// number of those before the first problem.
+    pub(crate) fn choose(&mut self, nodes: &'a [NodeProto], rest: &[usize], place: &Place) -> usize {
         let node = &nodes[rest[0]];
         let state = self.state();
-        let mut first_problems = Vec::new();
-        // Mostly the general case is what stands under `else`.
+        let attempt = self.attempt;
+        let mut failed: Option<(usize, Vec<At<ImportProblem>>)> = None;
+        // Mostly the general case is what stands under `else`. It is given up at its first problem.
         for (name, holds) in [("else_branch", 0), ("then_branch", 1)] {
             if self.attempts == MAX_ATTEMPTS {
                 break;
             }
             self.attempts += 1;
             let before = self.problems.len();
-            if self.take(node, name, holds, place).is_some() {
-                self.add_nodes(nodes, &rest[1..]);
+            let is_first = failed.is_none();
+            self.attempt = if is_first { Some(before) } else { attempt };
+            let taken = self.take(node, name, holds, place);
+            let good = if taken.is_some() {
+                1 + self.add_nodes(nodes, &rest[1..])
             } else {
                 self.poison(node);
-            }
+                0
+            };
+            self.attempt = attempt;
             if self.problems.len() == before {
-                return;
+                return good;
             }
             let problems = self.undo(state.clone());
-            if first_problems.is_empty() {
-                first_problems = problems;
+            // What goes wrong later tells more.
+            if failed.as_ref().is_none_or(|(best, _)| good > *best) {
+                failed = Some((good, problems));
             }
         }
-        self.problems.extend(first_problems);
-        self.unsupported(
-            place,
-            "a branch whose sides give results of different ranks or types",
-            "with neither side the rest of the model makes sense; fix the sizes that it depends on with --dim",
-        );
+        let (good, problems) = failed.unwrap_or_default();
+        // It is said once, of the last of several branches.
+        let is_said = problems.iter().any(|at| is_about(&at.error, DIVERGES));
+        self.problems.extend(problems);
+        if !is_said {
+            let help = "with neither side the rest of the model makes sense; fix the sizes that it depends on with --dim";
+            self.unsupported(place, DIVERGES, help);
+        }
         self.poison(node);
+        good
     }
 
     fn take(&mut self, node: &'a NodeProto, side: &str, holds: i64, place: &Place) -> Option<()> {
@@ -304,8 +341,7 @@ impl<'a> Importer<'a> {
         })(self.build());
         self.made(place, checked)?;
         let results = self.inline(graph, place)?;
-        self.bind_all(node, results);
-        Some(())
+        self.bind_all(node, place, results)
     }
 
     pub(crate) fn add_loop(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
@@ -329,11 +365,8 @@ impl<'a> Importer<'a> {
             return None;
         };
         if graph.input.len() != given.len() + 2 || graph.output.len() <= given.len() {
-            self.unsupported(
-                place,
-                "a body with another number of inputs or outputs than the loop",
-                "repair the model",
-            );
+            let why = "takes or gives another number of values than the loop asks for";
+            self.report(place, ImportProblem::Attribute { name: "body".to_owned(), why });
             return None;
         }
         let names: Vec<&'a str> = graph.input.iter().map(|input| input.name.as_str()).collect();
@@ -365,8 +398,7 @@ impl<'a> Importer<'a> {
         let results = repeat(self.build(), repeated, "loop");
         let results = self.made(place, results)?;
         debug_assert!(results.len() >= carried, "bug: a loop without its values");
-        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
-        Some(())
+        self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())
     }
 
     /// A trip count as a size: known, or what is computed.
@@ -527,16 +559,16 @@ impl<'a> Importer<'a> {
         };
         let scanned = node.attribute.iter().find(|a| a.name == "num_scan_inputs").map_or(0, |a| a.i);
         let fits = usize::try_from(scanned).ok().filter(|&n| n > 0 && n <= inputs.len());
-        let carried = fits.map(|scanned| inputs.len() - scanned);
-        let Some(carried) = carried.filter(|&n| graph.input.len() == inputs.len() && graph.output.len() >= n)
-        else {
-            self.unsupported(
-                place,
-                "a body with another number of inputs or outputs than the scan",
-                "repair the model",
-            );
+        let Some(carried) = fits.map(|scanned| inputs.len() - scanned) else {
+            let why = "is no number of the inputs";
+            self.report(place, ImportProblem::Attribute { name: "num_scan_inputs".to_owned(), why });
             return None;
         };
+        if graph.input.len() != inputs.len() || graph.output.len() < carried {
+            let why = "takes or gives another number of values than the scan asks for";
+            self.report(place, ImportProblem::Attribute { name: "body".to_owned(), why });
+            return None;
+        }
         let (axes, backwards) = (ints("scan_input_axes"), ints("scan_input_directions"));
         let mut count: Option<Dim> = None;
         let mut elements = Vec::new();
@@ -584,8 +616,7 @@ impl<'a> Importer<'a> {
             );
             *stack = self.made(place, turned)?;
         }
-        self.bind_all(node, results.into_iter().map(Binding::Value).collect());
-        Some(())
+        self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())
     }
 }
 

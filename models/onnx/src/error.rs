@@ -199,6 +199,15 @@ pub enum ImportProblem {
         /// The largest number allowed.
         limit: u64,
     },
+    /// Bodies in bodies, or branches after branches, that have to be tried more often than makes sense.
+    #[error(
+        "its control flow has to be tried in too many ways: more than {limit} nodes were looked at; simplify the \
+         model before compiling, or fix sizes with --dim"
+    )]
+    TooManyLookedAt {
+        /// The largest number allowed.
+        limit: u64,
+    },
     /// Functions that call functions, deeper than any exporter writes.
     #[error("function `{function}` calls functions more than {limit} deep")]
     CallDepth {
@@ -312,9 +321,9 @@ impl ImportProblem {
             ImportProblem::TooLarge { .. } => "egraft::onnx::too_large",
             ImportProblem::Recursion { .. } => "egraft::onnx::recursion",
             ImportProblem::FunctionTwice { .. } | ImportProblem::Call { .. } => "egraft::onnx::function",
-            ImportProblem::TooManyNodes { .. } | ImportProblem::CallDepth { .. } => {
-                "egraft::onnx::too_many_nodes"
-            }
+            ImportProblem::TooManyNodes { .. }
+            | ImportProblem::CallDepth { .. }
+            | ImportProblem::TooManyLookedAt { .. } => "egraft::onnx::too_many_nodes",
             ImportProblem::FunctionAttribute { .. } => "egraft::onnx::function_attribute",
             ImportProblem::Attribute { .. } => "egraft::onnx::attribute",
             ImportProblem::AttributeKind { .. } => "egraft::onnx::unsupported",

@@ -90,9 +90,10 @@ impl<'a> Functions<'a> {
         }
         let mut total: u64 = 0;
         for node in nodes {
-            let function = self.index(node);
-            let nodes = function.and_then(|index| known[index]).map_or(1, |opened: Opened| opened.nodes);
-            if let Some(index) = function.filter(|_| nodes > MAX_NODES) {
+            // All functions are known by now.
+            let opened = self.open_node(node, &mut Vec::new(), &mut known);
+            let nodes = opened.map_or(u64::MAX, |opened| opened.nodes);
+            if let Some(index) = self.index(node).filter(|_| nodes > MAX_NODES) {
                 let function = name(self.list[index].proto);
                 let error = ImportProblem::TooManyNodes { function, nodes, limit: MAX_NODES };
                 let place = Place { name: node.name.clone(), op: metadata::op(node), ..Place::default() };
@@ -130,10 +131,7 @@ impl<'a> Functions<'a> {
         callers.push(index);
         let mut opened = Opened { nodes: 0, depth: 1 };
         for node in &proto.node {
-            let inner = match self.index(node) {
-                Some(inner) => self.open(inner, callers, known)?,
-                None => Opened { nodes: 1, depth: 0 },
-            };
+            let inner = self.open_node(node, callers, known)?;
             opened.nodes = opened.nodes.saturating_add(inner.nodes);
             opened.depth = opened.depth.max(inner.depth + 1);
         }
@@ -142,6 +140,26 @@ impl<'a> Functions<'a> {
             return Err(too_deep());
         }
         known[index] = Some(opened);
+        Ok(opened)
+    }
+
+    /// The size of a node when all calls in it, and in the graphs that it holds, are opened.
+    fn open_node(
+        &self,
+        node: &NodeProto,
+        callers: &mut Vec<usize>,
+        known: &mut [Option<Opened>],
+    ) -> Result<Opened, ImportProblem> {
+        if let Some(index) = self.index(node) {
+            return self.open(index, callers, known);
+        }
+        let mut opened = Opened { nodes: 1, depth: 0 };
+        let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
+        for node in bodies.flat_map(|body| &body.node) {
+            let inner = self.open_node(node, callers, known)?;
+            opened.nodes = opened.nodes.saturating_add(inner.nodes);
+            opened.depth = opened.depth.max(inner.depth);
+        }
         Ok(opened)
     }
 }

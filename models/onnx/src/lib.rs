@@ -181,6 +181,10 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     let mut importer = Importer::new(build, values, &opsets, &functions, files);
     importer.problems = problems;
     importer.add_nodes(&graph.node, &structure.order);
+    if importer.is_exhausted() {
+        let error = ImportProblem::TooManyLookedAt { limit: nodes::MAX_LOOKED_AT };
+        return Err(ImportFailure::new(vec![nowhere(error)]));
+    }
     set_outputs(&mut importer, &graph.output);
     check_sizes(&mut importer);
     if !importer.problems.is_empty() {

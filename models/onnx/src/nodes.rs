@@ -59,6 +59,9 @@ pub(crate) struct Scope<'a> {
     pub(crate) inherits: bool,
 }
 
+/// Bodies are read again until their sizes are known, and one side of a branch after the other: so many nodes at most.
+pub(crate) const MAX_LOOKED_AT: u64 = 1 << 20;
+
 /// A graph in the making.
 pub(crate) struct Importer<'a> {
     /// The graph, then the bodies around the current node, each inside the one before.
@@ -73,6 +76,10 @@ pub(crate) struct Importer<'a> {
     pub(crate) no_opset: BTreeSet<String>,
     /// How often it was tried how to go on behind a branch.
     pub(crate) attempts: usize,
+    /// An attempt is made, which ends with the first problem: so many were there before.
+    pub(crate) attempt: Option<usize>,
+    /// Nodes that were looked at, those of attempts and repetitions included.
+    looked_at: u64,
 }
 
 /// What became of a node.
@@ -81,7 +88,7 @@ pub(crate) enum Added {
     Done,
     /// It was reported, or depends on what was.
     Failed,
-    /// It is a branch whose sides differ in rank or type: only one of them can go on.
+    /// It is a branch whose sides differ in rank: only one of them can go on.
     Diverges,
 }
 
@@ -128,6 +135,8 @@ impl<'a> Importer<'a> {
             unified: Vec::new(),
             no_opset: BTreeSet::new(),
             attempts: 0,
+            attempt: None,
+            looked_at: 0,
         }
     }
 
@@ -216,17 +225,34 @@ impl<'a> Importer<'a> {
         self.problems.push(At { node: None, origin: Origin::place(place.clone()), error });
     }
 
-    /// Adds `nodes` in this order.
-    pub(crate) fn add_nodes(&mut self, nodes: &'a [NodeProto], order: &[usize]) {
+    /// Adds `nodes` in this order. Gives the number of those before the first problem.
+    pub(crate) fn add_nodes(&mut self, nodes: &'a [NodeProto], order: &[usize]) -> usize {
+        let mut good = None;
         for (done, &index) in order.iter().enumerate() {
-            let node = &nodes[index];
+            let (node, before) = (&nodes[index], self.problems.len());
+            if self.attempt.is_some_and(|problems| before > problems) || self.is_exhausted() {
+                return good.unwrap_or(done);
+            }
+            self.looked_at += 1;
             let place = self.place(node, index);
             match self.add_node(node, &place) {
                 Added::Done => {}
                 Added::Failed => self.poison(node),
-                Added::Diverges => return self.choose(nodes, &order[done..], &place),
+                Added::Diverges => {
+                    let more = self.choose(nodes, &order[done..], &place);
+                    return good.unwrap_or(done + more);
+                }
+            }
+            if self.problems.len() > before {
+                good.get_or_insert(done);
             }
         }
+        good.unwrap_or(order.len())
+    }
+
+    /// Were too many nodes looked at? Then nothing more is.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.looked_at > MAX_LOOKED_AT
     }
 
     pub(crate) fn poison(&mut self, node: &'a NodeProto) {
@@ -371,8 +397,9 @@ impl<'a> Importer<'a> {
         self.build().set_origin(Origin::place(place.clone()));
         // Each round makes two sizes equal for good, and a node has only so many.
         let mut rounds = 0..MAX_ROUNDS;
+        let given = inputs;
         let mut lenient = false;
-        let mut inputs = inputs.to_vec();
+        let mut inputs = given.to_vec();
         let error = loop {
             let Frame { build, known, .. } = self.frames.last_mut().expect("the outermost graph stays");
             let view = NodeView::new(&node.op_type, opset, &attributes, known)
@@ -394,6 +421,8 @@ impl<'a> Importer<'a> {
                     let unified =
                         Unified { symbol, size, left: left.clone(), right: right.clone(), by: place.clone() };
                     self.substitute(unified)?;
+                    // What was only seen as alike before is gone, and may be alike now.
+                    (lenient, inputs) = (false, given.to_vec());
                 }
                 // What is left is to try again, and to check it when the model runs.
                 None if !lenient && !Condition::equal(left.clone(), right.clone()).is_refuted() => {

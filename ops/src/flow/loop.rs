@@ -95,10 +95,15 @@ impl Semantics for Loop {
         {
             return Err(OpError::Attribute { key: BODY.name, why: parts });
         }
-        let is_condition = |ty: &TensorType| ty.dtype == DType::Bool && ty.rank() == 0;
-        if cond == 1 && !(is_condition(cx.operands[0]) && is_condition(body.ty(outputs[0]))) {
-            let found = cx.operands[0].dtype;
-            return Err(OpError::DType { operand: "c", expected: "bool without axes", found });
+        if cond == 1 {
+            for (operand, ty) in [("c", cx.operands[0]), ("body", body.ty(outputs[0]))] {
+                if ty.dtype != DType::Bool {
+                    return Err(OpError::DType { operand, expected: "bool as a condition", found: ty.dtype });
+                }
+                if ty.rank() != 0 {
+                    return Err(OpError::Rank { operand, expected: 0, found: ty.rank() });
+                }
+            }
         }
         let sizes = cx.attrs.get(SIZES);
         let changing = &sizes[cond.min(sizes.len())..];

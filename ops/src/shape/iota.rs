@@ -11,7 +11,7 @@ use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
-use crate::flow::as_size::as_size;
+use crate::flow::as_size::{as_size, check_size};
 use crate::math::add::ADD;
 use crate::math::and::AND;
 use crate::math::cast::convert;
@@ -137,6 +137,11 @@ fn computed_count(node: &NodeView, b: &mut Build) -> Result<Dim, ImportError> {
         bounds.push(reshape(b, node.input(index)?, vec![])?);
     }
     let dtype = b.ty(bounds[0]).dtype;
+    // With a step of 0 it would never end.
+    let nowhere = b.scalar(dtype, 0.0);
+    let steps = b.op(&NE, &[bounds[2], nowhere])?;
+    let steps = convert(b, steps, DType::I64)?;
+    check_size(b, steps, "nonzero_delta", Dim::constant(1))?;
     let distance = b.op(&SUB, &[bounds[1], bounds[0]])?;
     let zero = b.scalar(DType::I64, 0.0);
     let count = if dtype.is_float() {

@@ -49,10 +49,10 @@ pub fn axes(b: &mut Build, axes: Value, shape: Vec<Dim>, all_if_none: bool) -> R
     let each = iota(b, rank.clone(), DType::I64)?;
     let each = reshape(b, each, vec![rank, Dim::constant(1)])?;
     let same = b.op(&EQ, &[each, axes])?;
-    // Each names one of those that there are.
+    // Each number names one axis, or there is none that it could name.
     let found = convert(b, same, DType::I64)?;
     let found = reduce(b, &REDUCE_SUM, found, &[0, 1], false)?;
-    check_size(b, found, "axes", count.clone())?;
+    check_size(b, found, "axes_in_range", count.clone())?;
     let mut named = reduce(b, &REDUCE_MAX, same, &[1], false)?;
     if all_if_none && count.as_const().is_none_or(|count| count == 0) {
         let count = size(b, DType::I64, &count)?;

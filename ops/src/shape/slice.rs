@@ -17,6 +17,7 @@ use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 use crate::flow::as_size::{as_size, check_size};
 use crate::math::abs::ABS;
 use crate::math::add::ADD;
+use crate::math::and::AND;
 use crate::math::cast::convert;
 use crate::math::div::DIV;
 use crate::math::elementwise::is_nonnegative;
@@ -25,6 +26,7 @@ use crate::math::max::MAX;
 use crate::math::min::MIN;
 use crate::math::mul::MUL;
 use crate::math::ne::NE;
+use crate::math::not::NOT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
@@ -207,6 +209,17 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
         || node.optional_input(3).is_none().then(|| (0..starts.len() as i64).collect::<Vec<_>>()),
         |axes| axes.iter().map(Dim::as_const).collect(),
     );
+    if fixed.is_none() {
+        for &axis in &axes {
+            let rank = shape.len() as i64;
+            let (low, high) = (number(b, -rank), number(b, rank));
+            let (too_low, below) = (b.op(&LT, &[axis, low])?, b.op(&LT, &[axis, high])?);
+            let high_enough = b.op(&NOT, &[too_low])?;
+            let found = b.op(&AND, &[high_enough, below])?;
+            let found = convert(b, found, DType::I64)?;
+            check_size(b, found, "axes_in_range", Dim::constant(1))?;
+        }
+    }
     let mut all = (vec![Dim::constant(0); shape.len()], shape.clone(), vec![1; shape.len()]);
     let mut stepped = Vec::new();
     for (axis, extent) in shape.iter().enumerate() {
@@ -428,6 +441,7 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
     let axis = normalize_axis(node.int_or("axis", 0)?, b.ty(x).rank())?;
     let size = b.ty(x).shape[axis].clone();
     let count = node.int_or("num_outputs", node.output_count() as i64)?;
+    let is_given = parts.is_some();
     let parts = match parts {
         Some(parts) => parts,
         None => {
@@ -442,9 +456,14 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
             (0..count).map(part).collect()
         }
     };
-    let left: Dim = parts.iter().cloned().sum();
-    if left != size && !node.is_lenient() {
-        return Err(OpError::Size { what: "sum of the parts of a split", left, right: size }.into());
+    let total: Dim = parts.iter().cloned().sum();
+    if is_given && total != size {
+        if !node.is_lenient() || (total.as_const().is_some() && size.as_const().is_some()) {
+            let what = "sum of the parts of a split";
+            return Err(OpError::Size { what, left: total, right: size }.into());
+        }
+        let total = crate::shape::size::size(b, DType::I64, &total)?;
+        check_size(b, total, "parts", size)?;
     }
     let mut start = Dim::constant(0);
     let mut results = Vec::new();

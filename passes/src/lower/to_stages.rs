@@ -276,10 +276,7 @@ impl<'a, 's> Lowering<'a, 's> {
         let needed = def.semantics.requires(&Infer { operands, attrs }).into_iter();
         let mut open = Vec::new();
         for Requirement { condition, what } in needed.filter(|needed| !needed.condition.is_proved(&ranges)) {
-            let known = |fact: &Dim| {
-                self.facts.iter().any(|known| ranges.is_nonnegative(&(fact.clone() - known.clone())))
-            };
-            if !condition.facts().iter().all(known) {
+            if !condition.facts().iter().all(|fact| ranges.follows(&self.facts, fact)) {
                 let origin = self.graph.node(id).origin.clone();
                 self.facts.extend(condition.facts());
                 let require = Require { condition: condition.clone(), what: what.into(), origin };

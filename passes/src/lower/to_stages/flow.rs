@@ -212,6 +212,10 @@ impl Lowering<'_, '_> {
             let mut sources: Vec<Arg> = outputs.iter().map(|value| inner.places[value]).collect();
             let (conds, rest) = sources.split_at_mut(usize::from(cond));
             let (nexts, elements) = rest.split_at_mut(carried);
+            // The condition may be a carried value as it was, which is overwritten below.
+            for (next, place) in conds.iter().zip(goes_on) {
+                inner.steps.push(copy(*next, place, None));
+            }
             // What another value is carried on as must not be overwritten before.
             for (i, next) in nexts.iter_mut().enumerate() {
                 if own.iter().enumerate().any(|(j, place)| j != i && place == next) {
@@ -226,9 +230,6 @@ impl Lowering<'_, '_> {
             }
             for (next, place) in nexts.iter().zip(&own).filter(|(next, place)| next != place) {
                 inner.steps.push(copy(*next, *place, None));
-            }
-            for (next, place) in conds.iter().zip(goes_on) {
-                inner.steps.push(copy(*next, place, None));
             }
             inner.set(&next_sizes, what, &origin);
         });

@@ -1,0 +1,1 @@
+BwideJ‡wÃ¾V}W>F*S?‡wÃ¾V}W>F*S?

@@ -1,0 +1,1 @@
+BwideJ0Sh=ÃøQ?ÃMo¿Sh=ÃøQ?ÃMo¿Sh=ÃøQ?ÃMo¿Sh=ÃøQ?ÃMo¿
