@@ -716,6 +716,11 @@ pub(crate) const CODES: &[Code] = &[
         "Break the cycle in the text; loops are ops with a nested graph.",
     ),
     code(
+        "egraft::verify::decided_twice",
+        "Two nodes, or a node and the shape of an input, give one size its value.",
+        "Give one of the sizes another name.",
+    ),
+    code(
         "egraft::verify::kernel",
         "A kernel breaks a rule: an access that may leave its array, types that do not go together, iterations of a parallel loop that may write to one place.",
         "In a text of your own, correct the line that the message names. After a pass of egraft this is a bug: report it.",

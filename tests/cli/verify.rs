@@ -16,6 +16,20 @@ fn golden(case: &str, options: &str) -> Done {
     say(Path::new(""), &line.replace("{C}", &case.display().to_string()))
 }
 
+/// Sizes that the run decides: a library is asked for these outputs afterwards.
+#[test]
+fn outputs_of_sizes_that_a_run_decides() {
+    let has_cc = Command::new("cc").arg("--version").output().is_ok();
+    for case in ["loop_grows", "nonzero_and_back", "run_time_axes", "mixed_counts_in_branches"] {
+        let folder = root().join("tests/data/onnx/valid").join(case);
+        for through in ["jit", "exe", "lib"].into_iter().filter(|through| *through != "lib" || has_cc) {
+            let line = format!("verify {{C}}/model.onnx --data {{C}} --through {through} --json");
+            let report = say(Path::new(""), &line.replace("{C}", &folder.display().to_string()));
+            assert_eq!(report.succeeds().json()["ok"], true, "{case} through {through}");
+        }
+    }
+}
+
 /// A model that does not compile, and data that can't be read: it is the model that is complained about. So the
 /// compiler has ended before the first byte of the data is looked at.
 #[test]

@@ -89,12 +89,14 @@ interface! {
     output_count(*const c_void, usize) -> usize;
     output_dtype(*const c_void, usize, usize) -> c_int;
     output_rank(*const c_void, usize, usize) -> usize;
+    output_is_dynamic(*const c_void, usize, usize) -> c_int;
     session_new(*mut c_void, usize, c_int, *mut *mut c_void) -> c_int;
     session_free(*mut c_void) -> ();
     session_set_input(*mut c_void, usize, c_int, usize, *const i64, *const c_void) -> c_int;
     session_bind(*mut c_void) -> c_int;
     session_output_shape(*mut c_void, usize, usize, *mut usize, *mut i64) -> c_int;
     session_set_output(*mut c_void, usize, *mut c_void, usize) -> c_int;
+    session_output_data(*mut c_void, usize, *mut *const c_void, *mut usize) -> c_int;
     session_run(*mut c_void) -> c_int;
 }
 
@@ -148,9 +150,15 @@ impl Library {
         self.check(unsafe { (self.interface.session_bind)(session.session) })?;
         // SAFETY: the model is open.
         let count = unsafe { (self.interface.output_count)(self.model, 0) };
-        let mut outputs =
-            (0..count).map(|index| self.output(&session, index)).collect::<Result<Vec<_>, _>>()?;
+        // Outputs whose sizes the run decides are asked for afterwards.
+        // SAFETY: the model is open.
+        let is_dynamic = |index| unsafe { (self.interface.output_is_dynamic)(self.model, 0, index) } != 0;
+        let mut outputs = Vec::with_capacity(count);
+        for index in 0..count {
+            outputs.push(if is_dynamic(index) { None } else { Some(self.output(&session, index)?) });
+        }
         for (index, output) in outputs.iter_mut().enumerate() {
+            let Some(output) = output else { continue };
             let data = output.bytes_mut();
             let set = self.interface.session_set_output;
             // SAFETY: `data` lives until the session ends, and nothing else uses it.
@@ -159,10 +167,30 @@ impl Library {
         }
         // SAFETY: all that was set still lives.
         self.check(unsafe { (self.interface.session_run)(session.session) })?;
-        Ok(outputs)
+        let found = outputs.into_iter().enumerate();
+        found.map(|(index, output)| output.map_or_else(|| self.found(&session, index), Ok)).collect()
     }
 
-    /// Room for an output of a bound session.
+    /// An output whose sizes the last run has decided.
+    fn found(&self, session: &Session, index: usize) -> Result<Tensor, LibraryError> {
+        let mut output = self.output(session, index)?;
+        let (mut data, mut bytes) = (std::ptr::null(), 0);
+        let get = self.interface.session_output_data;
+        // SAFETY: places for a pointer and a number.
+        self.check(unsafe { get(session.session, index, &mut data, &mut bytes) })?;
+        let room = output.bytes_mut();
+        if room.len() != bytes || (data.is_null() && bytes > 0) {
+            let message = format!("output {index} has {bytes} bytes, and its shape needs {}", room.len());
+            return Err(LibraryError::Call { message });
+        }
+        if bytes > 0 {
+            // SAFETY: the library says that there are `bytes` bytes, until the session runs again.
+            room.copy_from_slice(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), bytes) });
+        }
+        Ok(output)
+    }
+
+    /// Room for an output of a session that is bound, or has run if the run decides sizes.
     fn output(&self, session: &Session, index: usize) -> Result<Tensor, LibraryError> {
         // SAFETY (both): the model is open.
         let rank = unsafe { (self.interface.output_rank)(self.model, 0, index) };

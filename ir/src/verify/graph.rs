@@ -3,7 +3,8 @@
 //! - outputs and operands are results of nodes that there are;
 //! - each op has as many operands as it takes, and the attributes that it declares;
 //! - each result has the type that `infer` gives for the operands, a weight the type of its contents;
-//! - no node depends on itself;
+//! - no node depends on itself, also not through a size that it decides;
+//! - a size is one of the inputs, or one node decides it;
 //! - inputs have names of their own, and so have outputs;
 //! - the sizes of inputs are symbols or not negative;
 //! - nested graphs are valid.
@@ -13,8 +14,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attr::{Attr, AttrError};
+use crate::dim::Symbol;
 use crate::graph::{Graph, Kind, NodeId, Value, arity_error};
-use crate::op::{Infer, OpError};
+use crate::op::{Flow, Infer, OpError};
 use crate::origin::{At, Origin};
 use crate::types::TensorType;
 
@@ -67,6 +69,12 @@ pub enum Violation {
         /// The name.
         name: String,
     },
+    /// Two nodes, or a node and the inputs, give one size its value.
+    #[error("the size `{size}` has a value already, and gets another one here")]
+    DecidedTwice {
+        /// The size.
+        size: String,
+    },
     /// A negative size.
     #[error("the size {size} of input \"{name}\" is negative")]
     NegativeSize {
@@ -95,6 +103,7 @@ impl Violation {
             Violation::NoValue { .. } => "egraft::verify::no_value",
             Violation::Cycle => "egraft::verify::cycle",
             Violation::Twice { .. } => "egraft::verify::twice",
+            Violation::DecidedTwice { .. } => "egraft::verify::decided_twice",
             Violation::NegativeSize { .. } => "egraft::verify::negative_size",
             Violation::Nested { violation, .. } => violation.error.code(),
         }
@@ -121,7 +130,37 @@ pub fn verify(graph: &Graph) -> Vec<At<Violation>> {
         nested_graphs(graph, id, &mut report);
     }
     sizes_are_not_negative(graph, &mut report);
+    sizes_are_decided_once(graph, &order, &mut report);
     report
+}
+
+/// A size is that of an input, or one node decides it, by what does not depend on it.
+fn sizes_are_decided_once(graph: &Graph, order: &[NodeId], report: &mut Vec<At<Violation>>) {
+    let mut decided: BTreeSet<Symbol> = graph.symbols().into_iter().collect();
+    for &id in order {
+        let Some(flow) = graph.flow(id) else { continue };
+        let own = flow.decides();
+        for symbol in &own {
+            if !decided.insert(symbol.clone()) {
+                report.push(graph.at(id, Violation::DecidedTwice { size: symbol.to_string() }));
+            }
+        }
+        let (limit, index) = match flow {
+            Flow::Size { bound, .. } => (bound, None),
+            Flow::Loop { count, index, body, .. } => {
+                if body.symbols().contains(&index) {
+                    report.push(graph.at(id, Violation::DecidedTwice { size: index.to_string() }));
+                }
+                (count, Some(index))
+            }
+            Flow::If { .. } => (None, None),
+        };
+        if let Some(limit) = limit
+            && own.iter().chain(&index).any(|symbol| limit.mentions(symbol))
+        {
+            report.push(graph.at(id, Violation::Cycle));
+        }
+    }
 }
 
 fn exists(graph: &Graph, value: Value) -> bool {
@@ -207,15 +246,16 @@ fn acyclic(graph: &Graph, order: &[NodeId], report: &mut Vec<At<Violation>>) -> 
     let mut waiting: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut users: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     let mut free = Vec::new();
+    let deciders = graph.deciders();
     for &id in order {
-        let operands = graph.operands(id);
-        for operand in &operands {
-            users.entry(operand.node).or_default().push(id);
+        let needs = graph.needs(id, &deciders);
+        for &needed in &needs {
+            users.entry(needed).or_default().push(id);
         }
-        if operands.is_empty() {
+        if needs.is_empty() {
             free.push(id);
         }
-        waiting.insert(id, operands.len());
+        waiting.insert(id, needs.len());
     }
     while let Some(id) = free.pop() {
         left.remove(&id);
@@ -227,22 +267,27 @@ fn acyclic(graph: &Graph, order: &[NodeId], report: &mut Vec<At<Violation>>) -> 
             }
         }
     }
-    for &id in left.iter().filter(|&&id| reaches_itself(graph, id, &left)) {
+    for &id in left.iter().filter(|&&id| reaches_itself(graph, id, &left, &deciders)) {
         report.push(graph.at(id, Violation::Cycle));
     }
     left
 }
 
-fn reaches_itself(graph: &Graph, from: NodeId, within: &BTreeSet<NodeId>) -> bool {
+fn reaches_itself(
+    graph: &Graph,
+    from: NodeId,
+    within: &BTreeSet<NodeId>,
+    deciders: &BTreeMap<Symbol, NodeId>,
+) -> bool {
     let mut seen = BTreeSet::new();
     let mut todo = vec![from];
     while let Some(id) = todo.pop() {
-        for operand in graph.operands(id) {
-            if operand.node == from {
+        for needed in graph.needs(id, deciders) {
+            if needed == from {
                 return true;
             }
-            if within.contains(&operand.node) && seen.insert(operand.node) {
-                todo.push(operand.node);
+            if within.contains(&needed) && seen.insert(needed) {
+                todo.push(needed);
             }
         }
     }

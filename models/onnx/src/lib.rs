@@ -13,6 +13,7 @@
 //! Deliberately absent: opening files (the caller's), and any knowledge of a particular operator (`ops`').
 
 mod attributes;
+mod branch;
 mod codes;
 mod control;
 mod error;
