@@ -762,9 +762,9 @@ fn images_of_unknown_size_are_resized_as_those_of_known_size() {
 /// Numbers that are read when the model runs may be negative, and mean what known ones mean.
 #[test]
 fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
-    let both = |op: &str, numbers: &[&[i64]]| {
+    let both = |op: &str, numbers: &[&[i64]], attrs: &[(&str, NodeAttr)]| {
         let run = |computed: bool| {
-            let mut m = Model::new(18);
+            let mut m = Model::new(19);
             let x = m.input(DType::F32, &["2", "n"]);
             let mut inputs = vec![x];
             let mut given = vec![counting(&[2, 4])];
@@ -779,19 +779,41 @@ fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
             if op == "Pad" {
                 inputs.insert(2, None);
             }
-            let y = m.add(op, &inputs, &[]);
+            let y = m.add(op, &inputs, attrs);
             let y = m.eval(y, &given);
             (y.shape().to_vec(), y.to_f64())
         };
         assert_eq!(run(true), run(false), "{op} {numbers:?}");
     };
     for [start, end, step] in [[0, 4, 1], [1, 9, 2], [-1, -9, -1], [3, 0, -2], [-3, -1, 1], [2, 2, 3]] {
-        both("Slice", &[&[start], &[end], &[1], &[step]]);
-        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]]);
+        both("Slice", &[&[start], &[end], &[1], &[step]], &[]);
+        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]], &[]);
     }
     for (pads, axes) in [([1, 2], 1), ([-1, 2], -1), ([0, -3], 1), ([1, -1], 0)] {
-        both("Pad", &[&pads, &[axes]]);
+        for mode in ["constant", "edge", "reflect", "wrap"] {
+            both("Pad", &[&pads, &[axes]], &[("mode", str(mode))]);
+        }
     }
+}
+
+/// Either side stretches, and sizes that are neither equal nor 1 are refused when the model runs.
+#[test]
+fn run_time_shapes_stretch_and_are_stretched() {
+    let expand = |sizes: [&str; 2], from: [usize; 2], to: &[i64]| {
+        let mut m = Model::new(13);
+        let (x, shape) = (m.input(DType::F32, &sizes), m.input(DType::I64, &[&to.len().to_string()]));
+        let y = m.add("Expand", &[x, shape], &[]).expect("a value");
+        let graph = m.b.finish(vec![y]);
+        let inputs = [counting(&from), Tensor::from_i64(&[to.len()], to)];
+        ir::graph::eval(&graph, &inputs).map(|y| (y[0].shape().to_vec(), y[0].to_f64()))
+    };
+    for sizes in [["2", "1"], ["n", "1"], ["n", "m"]] {
+        let (shape, elements) = expand(sizes, [2, 1], &[2, 1, 3]).expect("it fits");
+        assert_eq!((shape, elements), (vec![2, 2, 3], [[0.0; 3], [1.0; 3], [0.0; 3], [1.0; 3]].concat()));
+        assert_eq!(expand(sizes, [2, 1], &[3]).expect("it fits").0, [2, 3]);
+        assert!(expand(sizes, [2, 1], &[3, 1]).is_err(), "{sizes:?}");
+    }
+    assert_eq!(expand(["n", "m"], [1, 2], &[3, 1]).expect("it fits").1, [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
 }
 
 #[test]

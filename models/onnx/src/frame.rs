@@ -90,13 +90,14 @@ impl Frame {
         self.build.input(&name, ty)
     }
 
-    /// Removes what neither `bound` nor what stands for sizes needs.
+    /// Removes what neither `bound` nor what stands for sizes nor checks of sizes need.
     pub(crate) fn keep(&mut self, bound: Vec<NodeId>) {
         let mut known = self.known.borrow_mut();
         let pinned = known.pinned().map(|value| value.node).collect::<Vec<_>>();
         let captured = self.inside.values().map(|value| value.node);
         let graph = self.build.graph_mut();
-        let needed = graph.needed(bound.into_iter().chain(pinned).chain(captured));
+        let checks = graph.roots();
+        let needed = graph.needed(bound.into_iter().chain(pinned).chain(captured).chain(checks));
         graph.retain(|id| needed.contains(&id));
         // Ids of removed nodes may come again for others.
         known.forget();

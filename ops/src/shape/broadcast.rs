@@ -9,12 +9,20 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
-use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::flow::as_size::{as_size, check_size};
+use crate::math::cast::convert;
 use crate::math::elementwise::broadcast_sizes;
+use crate::math::eq::EQ;
+use crate::math::or::OR;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
+use crate::shape::gather::{AXIS, GATHER};
+use crate::shape::iota::iota;
 use crate::shape::reshape::reshape;
+use crate::shape::size::size;
 
 /// Stretched as in numpy.
 pub static BROADCAST: OpDef = OpDef::new("broadcast", &["x"], &Broadcast).attrs(&[SHAPE.spec()]);
@@ -77,11 +85,49 @@ pub fn broadcast(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpEr
 /// In ONNX, sizes 1 in `shape` stretch, too.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
+    if node.is_raw(b, 1) {
+        return import_run_time(node, b);
+    }
     let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let both = ir::types::broadcast(&b.ty(x).shape, &shape);
     let shape =
         both.map_err(|(left, right)| OpError::Size { what: "operand does not broadcast", left, right })?;
     Ok(vec![broadcast(b, x, shape)?])
+}
+
+/// The same, where `shape` is known only when the model runs: whether it or `x` stretches, too, along axes of `x` whose
+/// size is not known to be 1.
+fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let mut y = node.input(0)?;
+    let given = node.elements(b, 1, "shape")?;
+    let sizes = b.ty(y).shape.clone();
+    let rank = sizes.len().max(given.len());
+    let sizes = [vec![Dim::constant(1); rank - sizes.len()], sizes].concat();
+    y = reshape(b, y, sizes.clone())?;
+    let mut shape = sizes.clone();
+    for (i, wanted) in given.iter().enumerate() {
+        let axis = rank - given.len() + i;
+        let old = &sizes[axis];
+        if old.is(1) {
+            shape[axis] = as_size(b, *wanted, node.op_type, None)?;
+            continue;
+        }
+        let (extent, one) = (size(b, DType::I64, old)?, b.scalar(DType::I64, 1.0));
+        let (stays, equal) = (b.op(&EQ, &[*wanted, one])?, b.op(&EQ, &[*wanted, extent])?);
+        let mut fits = b.op(&OR, &[stays, equal])?;
+        if old.as_const().is_none() {
+            let stretches = b.op(&EQ, &[extent, one])?;
+            fits = b.op(&OR, &[fits, stretches])?;
+            let new = b.op(&WHERE, &[stays, extent, *wanted])?;
+            shape[axis] = as_size(b, new, node.op_type, None)?;
+            // Beyond the only element, there is that element.
+            let counted = iota(b, shape[axis].clone(), DType::I64)?;
+            y = b.op_with(&GATHER, &[y, counted], [AXIS.is(axis as i64)])?;
+        }
+        let fits = convert(b, fits, DType::I64)?;
+        check_size(b, fits, "shape_fits", Dim::constant(1))?;
+    }
+    Ok(vec![broadcast(b, y, shape)?])
 }
 
 /// Each axis repeated: a new axis in front of it, stretched, then both as one.
