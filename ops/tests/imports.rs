@@ -271,6 +271,20 @@ fn slices_of_symbolic_axes_have_symbolic_sizes() {
     assert_eq!(m.eval(reversed, &[counting(&[2, 4])]).to_f64(), [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0]);
 }
 
+/// Whether `n − 2` counts from the end is known when the model runs.
+#[test]
+fn a_bound_of_either_sign_is_computed() {
+    for (n, expected) in [(4, vec![2.0, 3.0]), (2, vec![0.0, 1.0]), (1, vec![0.0])] {
+        let mut m = Model::new(13);
+        let x = m.input(DType::F32, &["n"]);
+        let (two, end) = (m.ints(&[2]), m.ints(&[i64::MAX]));
+        let shape = m.add("Shape", &[x], &[]);
+        let start = m.add("Sub", &[shape, two], &[]);
+        let y = m.add("Slice", &[x, start, end], &[]);
+        assert_eq!(m.eval(y, &[counting(&[n])]).to_f64(), expected, "{n}");
+    }
+}
+
 /// Every slice of a symbolic axis, at every size, against the same slice of an axis of known size.
 #[test]
 fn slices_of_symbolic_axes_have_the_elements_of_known_ones() {

@@ -165,7 +165,8 @@ fn sizes_of(numbers: Vec<i64>) -> Vec<Dim> {
 fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let (starts, ends) = (node.ints("starts")?, node.ints("ends")?);
     let (starts, ends) = (node.required("starts", starts)?, node.required("ends", ends)?);
-    import(node, b, &sizes_of(starts), &sizes_of(ends), node.ints("axes")?, None)
+    let made = import(node, b, &sizes_of(starts), &sizes_of(ends), node.ints("axes")?, None)?;
+    Ok(made.expect("the sign of a number is known"))
 }
 
 fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
@@ -178,7 +179,10 @@ fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErr
     let starts = node.sizes(b, 1, "starts")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let ends = node.sizes(b, 2, "ends")?.ok_or(ImportError::MissingInput { index: 2 })?;
     let (axes, steps) = (node.const_ints(b, 3, "axes")?, node.const_ints(b, 4, "steps")?);
-    import(node, b, &starts, &ends, axes, steps)
+    match import(node, b, &starts, &ends, axes, steps)? {
+        Some(made) => Ok(made),
+        None => import_run_time(node, b),
+    }
 }
 
 /// Bounds, axes and steps that are known only when the model runs: for each axis, the first index and the number of
@@ -350,7 +354,8 @@ impl Taken {
     }
 }
 
-/// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is.
+/// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is. `None` where the sign
+/// of a bound is not known.
 fn import(
     node: &NodeView,
     b: &mut Build,
@@ -358,7 +363,7 @@ fn import(
     ends: &[Dim],
     axes: Option<Vec<i64>>,
     steps: Option<Vec<i64>>,
-) -> Result<Vec<Value>, ImportError> {
+) -> Result<Option<Vec<Value>>, ImportError> {
     let x = node.input(0)?;
     let shape = b.ty(x).shape.clone();
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -373,20 +378,16 @@ fn import(
         if steps[i] == 0 {
             return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" }.into());
         }
-        (all.0[axis], all.1[axis]) =
-            bounds(&shape[axis], &starts[i], &ends[i], steps[i]).ok_or_else(|| {
-                let what = format!("a slice from {} to {} of an axis of {}", starts[i], ends[i], shape[axis]);
-                let help =
-                    "it is not known whether they count from the end; fix the symbolic sizes with --dim";
-                ImportError::Unsupported { what, help: help.to_owned() }
-            })?;
+        let Some(taken) = bounds(&shape[axis], &starts[i], &ends[i], steps[i]) else { return Ok(None) };
+        (all.0[axis], all.1[axis]) = taken;
         all.2[axis] = steps[i];
     }
     let (starts, sizes, steps) = all;
     if sizes == shape && steps.iter().all(|&step| step == 1) {
-        return Ok(vec![x]);
+        return Ok(Some(vec![x]));
     }
-    Ok(vec![b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?])
+    let attrs = [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)];
+    Ok(Some(vec![b.op_with(&SLICE, &[x], attrs)?]))
 }
 
 /// First index and number of indices of `start:end:step` on an axis of `size`. `None` where the sign of a
