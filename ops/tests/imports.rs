@@ -1035,6 +1035,108 @@ fn windows_are_periodic_or_symmetric() {
     assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
 }
 
+/// Blocks that overlap are added up; sizes that are known only when the model runs change nothing.
+#[test]
+fn blocks_become_an_image() {
+    let image = |computed: bool| {
+        let mut m = Model::new(18);
+        let x = m.input(DType::F32, &["1", "4", "2"]);
+        let (sizes, inputs) = match computed {
+            false => ([m.ints(&[2, 3]), m.ints(&[2, 2])], vec![counting(&[1, 4, 2])]),
+            true => {
+                let given = [[2, 3], [2, 2]].map(|sizes| Tensor::from_i64(&[2], &sizes));
+                let sizes = [m.input(DType::I64, &["2"]), m.input(DType::I64, &["2"])];
+                (sizes, [vec![counting(&[1, 4, 2])], given.to_vec()].concat())
+            }
+        };
+        let y = m.add("Col2Im", &[x, sizes[0], sizes[1]], &[]);
+        m.eval(y, &inputs)
+    };
+    let y = image(false);
+    assert_eq!((y.shape(), y.to_f64()), (&[1, 1, 2, 3][..], vec![0.0, 3.0, 3.0, 4.0, 11.0, 7.0]));
+    assert_eq!(image(true).to_f64(), y.to_f64());
+}
+
+#[test]
+fn an_affine_map_that_changes_nothing_gives_places() {
+    let places = |corners: i64| {
+        let mut m = Model::new(20);
+        let (theta, sizes) = (m.input(DType::F32, &["1", "2", "3"]), m.ints(&[1, 1, 2, 3]));
+        let y = m.add("AffineGrid", &[theta, sizes], &[("align_corners", int(corners))]);
+        assert_eq!(m.shape(y), "f32[1, 2, 3, 2]");
+        m.eval(y, &[Tensor::from_f32(&[1, 2, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.5])]).to_f64()
+    };
+    assert_eq!(places(1), [-1.0, -0.5, 0.0, -0.5, 1.0, -0.5, -1.0, 1.5, 0.0, 1.5, 1.0, 1.5]);
+    assert_eq!(places(0)[1], 0.0);
+}
+
+/// A sequence in two parts, the second with the state that the first one leaves, gives what it gives as a whole.
+#[test]
+fn layers_with_a_state_go_on_where_they_stopped() {
+    let numbers = |shape: &[usize], seed: usize| {
+        let mut at = seed;
+        Tensor::from_fn(DType::F32, shape, |_| {
+            at = (at * 7 + 3) % 101;
+            Scalar::f32(at as f32 / 64.0 - 0.75)
+        })
+    };
+    let part = |x: &Tensor, axis: usize, from: usize, count: usize| {
+        let mut shape = x.shape().to_vec();
+        shape[axis] = count;
+        Tensor::from_fn(DType::F32, &shape, |at| {
+            let mut at = at.to_vec();
+            at[axis] += from;
+            x.at(&at)
+        })
+    };
+    let run = |op: &str, inputs: &[Option<Tensor>], attrs: &[(&str, NodeAttr)]| -> Vec<Tensor> {
+        let mut m = Model::new(27);
+        let mut given = Vec::new();
+        let values: Vec<Option<Value>> = inputs
+            .iter()
+            .map(|input| {
+                let tensor = input.as_ref()?;
+                given.push(tensor.clone());
+                let sizes: Vec<String> = tensor.shape().iter().map(ToString::to_string).collect();
+                m.input(DType::F32, &sizes.iter().map(String::as_str).collect::<Vec<_>>())
+            })
+            .collect();
+        let results = m.convert_to(op, &values, attrs, &[true, true]).expect("it is supported");
+        ir::graph::eval(&m.b.finish(results), &given).unwrap_or_else(|at| panic!("{}", at.error))
+    };
+    let close =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5) && a.len() == b.len();
+
+    let (x, w) = (numbers(&[1, 2, 5], 1), numbers(&[2, 1, 3], 5));
+    let conv = |x: &Tensor, state: Option<Tensor>| {
+        let inputs = [Some(x.clone()), Some(w.clone()), Some(numbers(&[2], 9)), state];
+        run("CausalConvWithState", &inputs, &[("activation", str("silu"))])
+    };
+    let whole = conv(&x, None);
+    let first = conv(&part(&x, 2, 0, 1), None);
+    let second = conv(&part(&x, 2, 1, 4), Some(first[1].clone()));
+    assert!(close(&first[0].to_f64(), &part(&whole[0], 2, 0, 1).to_f64()));
+    assert!(close(&second[0].to_f64(), &part(&whole[0], 2, 1, 4).to_f64()));
+    assert_eq!(second[1].to_f64(), whole[1].to_f64());
+
+    for (rule, decay, beta) in [("linear", 0, 0), ("gated", 2, 0), ("delta", 0, 1), ("gated_delta", 4, 2)] {
+        let all = [(8, 1), (4, 5), (6, 9), (decay, 13), (beta, 17)]
+            .map(|(width, seed)| (width > 0).then(|| numbers(&[1, 5, width], seed)));
+        let attend = |from: usize, count: usize, state: Option<Tensor>| {
+            let [query, key, value, decay, beta] = all.clone().map(|x| x.map(|x| part(&x, 1, from, count)));
+            let attrs = [("q_num_heads", int(4)), ("kv_num_heads", int(2)), ("update_rule", str(rule))];
+            run("LinearAttention", &[query, key, value, state, decay, beta], &attrs)
+        };
+        let whole = attend(0, 5, None);
+        let first = attend(0, 2, None);
+        let second = attend(2, 3, Some(first[1].clone()));
+        assert_eq!(whole[0].shape(), [1, 5, 12]);
+        assert!(close(&first[0].to_f64(), &part(&whole[0], 1, 0, 2).to_f64()), "{rule}");
+        assert!(close(&second[0].to_f64(), &part(&whole[0], 1, 2, 3).to_f64()), "{rule}");
+        assert!(close(&second[1].to_f64(), &whole[1].to_f64()), "{rule}");
+    }
+}
+
 #[test]
 fn element_types_that_we_lack_are_named() {
     let mut m = Model::new(19);
