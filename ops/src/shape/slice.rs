@@ -320,13 +320,13 @@ impl Taken {
         // Going down, the place before the first element is an end.
         let before = number(b, -1);
         let (low, high) = (step.pick(b, zero, before)?, step.pick(b, extent, last)?);
-        let clamped = |b: &mut Build, bound: Value| -> Result<Value, OpError> {
+        let clamped = |b: &mut Build, bound: Value, low: Value| -> Result<Value, OpError> {
             let (negative, from_end) = (b.op(&LT, &[bound, zero])?, b.op(&ADD, &[bound, extent])?);
             let bound = b.op(&WHERE, &[negative, from_end, bound])?;
             let bound = b.op(&MAX, &[bound, low])?;
             b.op(&MIN, &[bound, high])
         };
-        let (start, end) = (clamped(b, start)?, clamped(b, end)?);
+        let (start, end) = (clamped(b, start, zero)?, clamped(b, end, low)?);
         let (near, far) = (step.pick(b, start, end)?, step.pick(b, end, start)?);
         let distance = b.op(&SUB, &[far, near])?;
         let distance = b.op(&MAX, &[distance, zero])?;
@@ -354,7 +354,8 @@ impl Taken {
     }
 }
 
-/// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is. `None` where the sign
+/// Negative bounds count from the end, and bounds are clamped to what there is, as in numpy; but going down from before the
+/// first element is going down from it. `None` where the sign
 /// of a bound is not known.
 fn import(
     node: &NodeView,
@@ -394,7 +395,7 @@ fn import(
 /// bound is not known.
 ///
 /// With bounds that count from 0, the number is `⌈max(0, min(end, size) − max(start, 0))/step⌉` going up and
-/// `⌈max(0, min(start, size − 1) − max(end, −1))/|step|⌉` going down. Differences of extrema are written as
+/// `⌈max(0, min(max(start, 0), size − 1) − max(end, −1))/|step|⌉` going down. Differences of extrema are written as
 /// the smallest of four differences, so that `x[1:]` and `x[:-1]` have equal sizes as expressions, too.
 fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
     let (zero, one) = (Dim::constant(0), Dim::constant(1));
@@ -415,6 +416,8 @@ fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
         let distance = smallest(end.clone() - start.clone(), size.clone() - start.clone(), end, size.clone());
         (if is_nonnegative(&start) { start } else { Dim::larger(&start, &zero) }, distance)
     } else {
+        // From the last element on, it starts at none only where there is none.
+        let start = if start == last || is_nonnegative(&start) { start } else { Dim::larger(&start, &zero) };
         let distance =
             smallest(start.clone() - end.clone(), last.clone() - end, start.clone() + one, size.clone());
         (Dim::smaller(&start, &last).simplify(&Ranges::new()), distance)
