@@ -26,6 +26,7 @@ pub mod reduce;
 mod reference;
 pub mod shape;
 mod table;
+pub mod train;
 pub mod window;
 
 use ir::OpDef;
@@ -184,6 +185,9 @@ pub static IMPORTS: &[&[Import]] = &[
     shape::resize::ONNX,
     shape::reverse_sequence::ONNX,
     shape::tensor_scatter::ONNX,
+    train::adagrad::ONNX,
+    train::adam::ONNX,
+    train::momentum::ONNX,
 ];
 
 /// The op called `name`.

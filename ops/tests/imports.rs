@@ -51,7 +51,8 @@ impl Model {
         let node = NodeView::new(op, self.opset, &attributes, &self.sizes)
             .with_inputs(inputs.to_vec())
             .with_outputs(outputs.to_vec());
-        let Found::Import(import) = find_import("", op, self.opset) else { panic!("{op} is unknown") };
+        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
+        let Found::Import(import) = find_import(domain, op, self.opset) else { panic!("{op} is unknown") };
         import.convert(&node, &mut self.b)
     }
 
@@ -1035,6 +1036,58 @@ fn windows_are_periodic_or_symmetric() {
     assert_eq!(window("HannWindow", 5, 0), [0.0, 0.5, 1.0, 0.5, 0.0]);
     assert_eq!(window("HammingWindow", 2, 1), [0.086957, 1.0]);
     assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
+}
+
+#[test]
+fn batches_are_normalised_by_their_own_moments() {
+    let mut m = Model::new(15);
+    let x = m.input(DType::F32, &["n", "1", "2"]);
+    let [scale, bias, mean, variance] = [2.0, 1.0, 1.0, 4.0].map(|number| m.floats(&[number]));
+    let attrs =
+        [("training_mode", int(1)), ("momentum", NodeAttr::Float(0.5)), ("epsilon", NodeAttr::Float(0.0))];
+    let results = m.convert_to("BatchNormalization", &[x, scale, bias, mean, variance], &attrs, &[true; 3]);
+    let graph = m.b.finish(results.expect("it is supported"));
+    let x = Tensor::from_f32(&[2, 1, 2], &[0.0, 2.0, 4.0, 6.0]);
+    let found = ir::graph::eval(&graph, &[x]).unwrap_or_else(|at| panic!("{}", at.error));
+    let unit = 2.0 / 5.0_f64.sqrt();
+    let expected = [1.0 - 3.0 * unit, 1.0 - unit, 1.0 + unit, 1.0 + 3.0 * unit];
+    assert!(found[0].to_f64().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert_eq!([found[1].to_f64(), found[2].to_f64()], [[2.0], [4.5]]);
+}
+
+/// From zero with a gradient of 1, one update of each optimizer, for two parameters at once.
+#[test]
+fn optimizers_update_every_parameter() {
+    let update = |op: &str, states: usize, updates: i64, attrs: &[(&str, f64)]| -> Vec<Vec<f64>> {
+        let mut m = Model::new(1);
+        let mut inputs = vec![m.scalar(DType::F32, 0.5), m.scalar(DType::I64, updates as f64)];
+        for number in [0.0, 1.0].into_iter().chain(vec![0.0; states]) {
+            inputs.extend([m.floats(&[number]), m.floats(&[number, 2.0 * number])]);
+        }
+        let mut given: Vec<(&str, NodeAttr)> =
+            attrs.iter().map(|&(name, value)| (name, NodeAttr::Float(value))).collect();
+        if op == "Momentum" {
+            given.push(("mode", str("nesterov")));
+        }
+        let op = format!("ai.onnx.preview.training.{op}");
+        let outputs = vec![true; 2 + 2 * states];
+        let results = m.convert_to(&op, &inputs, &given, &outputs).expect("it is supported");
+        let graph = m.b.finish(results);
+        let found = ir::graph::eval(&graph, &[]).unwrap_or_else(|at| panic!("{}", at.error));
+        found.iter().map(Tensor::to_f64).collect()
+    };
+    let adagrad = update("Adagrad", 1, 3, &[("decay_factor", 1.0), ("epsilon", 0.0)]);
+    assert_eq!(adagrad, [vec![-0.125], vec![-0.125; 2], vec![1.0], vec![1.0, 4.0]]);
+    let momentum = [("alpha", 0.5), ("beta", 0.25), ("norm_coefficient", 0.0)];
+    assert_eq!(update("Momentum", 1, 0, &momentum)[1..3], [vec![-0.75, -1.5], vec![1.0]]);
+    assert_eq!(update("Momentum", 1, 1, &momentum)[1..3], [vec![-0.5625, -1.125], vec![0.25]]);
+    let adam = [("alpha", 0.5), ("beta", 0.75), ("epsilon", 0.0)];
+    // Corrected, the first update goes by the rate alone.
+    assert_eq!(
+        update("Adam", 2, 1, &adam),
+        [vec![-0.5], vec![-0.5; 2], vec![0.5], vec![0.5, 1.0], vec![0.25], vec![0.25, 1.0]]
+    );
+    assert_eq!(update("Adam", 2, 0, &adam)[0], [-0.5]);
 }
 
 /// The first of the largest elements, by rows or by columns; padding is never one.
