@@ -172,6 +172,7 @@ pub static IMPORTS: &[&[Import]] = &[
     linalg::linear_attention::ONNX,
     linalg::quantized::ONNX,
     linalg::scaled_dot_product::ONNX,
+    order::non_max_suppression::ONNX,
     recurrent::gru::ONNX,
     recurrent::lstm::ONNX,
     recurrent::rnn::ONNX,

@@ -1038,6 +1038,33 @@ fn windows_are_periodic_or_symmetric() {
     assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
 }
 
+/// The second box overlaps with the first by more than a half, the third by less, and the last has too small a score.
+#[test]
+fn of_boxes_that_overlap_the_best_stay() {
+    let best = |limit: i64, threshold: f64, centred: i64| {
+        let mut m = Model::new(11);
+        let (boxes, scores) = (m.input(DType::F32, &["b", "n", "4"]), m.input(DType::F32, &["b", "c", "n"]));
+        let (limit, threshold) = (m.ints(&[limit]), m.scalar(DType::F32, threshold));
+        let least = m.scalar(DType::F32, 0.25);
+        let attrs = [("center_point_box", int(centred))];
+        let y = m.add("NonMaxSuppression", &[boxes, scores, limit, threshold, least], &attrs);
+        let corners = match centred {
+            // A corner may come before the one that is smaller.
+            0 => [[0.0, 0.0, 4.0, 1.0], [5.0, 1.0, 1.0, 0.0], [3.0, 0.0, 6.0, 1.0], [9.0, 0.0, 10.0, 1.0]],
+            _ => [[2.0, 0.5, 4.0, 1.0], [3.0, 0.5, 4.0, 1.0], [4.5, 0.5, 3.0, 1.0], [9.5, 0.5, 1.0, 1.0]],
+        };
+        let boxes = Tensor::from_f32(&[1, 4, 4], &corners.concat());
+        let scores = Tensor::from_f32(&[1, 2, 4], &[0.75, 0.5, 0.625, 0.125, 0.0, 0.5, 0.0, 0.25]);
+        m.eval(y, &[boxes, scores]).to_i64().chunks(3).map(|found| [found[1], found[2]]).collect::<Vec<_>>()
+    };
+    for centred in [0, 1] {
+        assert_eq!(best(9, 0.5, centred), [[0, 0], [0, 2], [1, 1]]);
+        assert_eq!(best(9, 1.0, centred), [[0, 0], [0, 2], [0, 1], [1, 1]]);
+        assert_eq!(best(1, 0.5, centred), [[0, 0], [1, 1]]);
+        assert_eq!(best(0, 0.5, centred), [[0; 2]; 0]);
+    }
+}
+
 #[test]
 fn batches_are_normalised_by_their_own_moments() {
     let mut m = Model::new(15);
