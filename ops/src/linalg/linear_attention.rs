@@ -4,6 +4,8 @@
 //! state. Everything is carried in `f32`, or `f64`. Source: ONNX LinearAttention, opset 27; Yang et al. 2024.
 
 use ir::Dim;
+use std::slice::from_ref;
+
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
@@ -143,7 +145,7 @@ fn step(
 ) -> Result<Vec<Value>, OpError> {
     let (key, value) = (b.ty(now[1]).shape.clone(), b.ty(now[2]).shape.clone());
     let one = Dim::constant(1);
-    let with = |shape: &[Dim], at: usize| [&shape[..at], &[one.clone()], &shape[at..]].concat();
+    let with = |shape: &[Dim], at: usize| [&shape[..at], from_ref(&one), &shape[at..]].concat();
     let (column, row) = (reshape(b, now[1], with(&key, 3))?, reshape(b, now[1], with(&key, 2))?);
     let mut new = reshape(b, now[2], with(&value, 2))?;
     let mut state = state;

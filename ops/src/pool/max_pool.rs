@@ -4,6 +4,8 @@
 //! [`DType`](ir::op::OpError::DType), [`Rank`](ir::op::OpError::Rank), [`Size`](ir::op::OpError::Size),
 //! [`Attribute`](ir::op::OpError::Attribute). Source: ONNX MaxPool and GlobalMaxPool, opset 22.
 
+use std::slice::from_ref;
+
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
@@ -94,7 +96,7 @@ fn positions(b: &mut Build, x: Value, y: Value, columns_first: bool) -> Result<V
         position = b.op(&ADD, &[position, part])?;
     }
     let all: Dim = image.iter().cloned().product();
-    let rows = reshape(b, x, [planes, &[all.clone()]].concat())?;
+    let rows = reshape(b, x, [planes, from_ref(&all)].concat())?;
     let index = b.op(&WHERE, &[exists, position, zero])?;
     let seen = b.op_with(&GATHER, &[rows, index], [AXIS.is(2)])?;
     let behind = vec![Dim::constant(1); rank];

@@ -32,12 +32,15 @@ struct Before {
     states: Vec<Value>,
 }
 
-/// The update of every parameter, each of which has so many states: `update` gives the new parameter and its states.
+/// The new parameter, and its states.
+type Update<'u> = dyn Fn(&mut Build, &Before) -> Result<Vec<Value>, OpError> + 'u;
+
+/// The update of every parameter, each of which has so many states.
 fn updated(
     node: &NodeView,
     b: &mut Build,
     states: usize,
-    update: &dyn Fn(&mut Build, &Before) -> Result<Vec<Value>, OpError>,
+    update: &Update<'_>,
 ) -> Result<Vec<Value>, ImportError> {
     let inputs = node.inputs()?;
     let kinds = 2 + states;
