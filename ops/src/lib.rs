@@ -26,6 +26,7 @@ pub mod reduce;
 mod reference;
 pub mod shape;
 mod table;
+pub mod train;
 pub mod window;
 
 use ir::OpDef;
@@ -166,13 +167,18 @@ pub static ALL: &[Entry] = &[
 pub static IMPORTS: &[&[Import]] = &[
     math::identity::ONNX,
     math::quantize::ONNX,
+    linalg::causal_conv::ONNX,
     linalg::conv_transpose::ONNX,
+    linalg::linear_attention::ONNX,
     linalg::quantized::ONNX,
     linalg::scaled_dot_product::ONNX,
+    order::non_max_suppression::ONNX,
     recurrent::gru::ONNX,
     recurrent::lstm::ONNX,
     recurrent::rnn::ONNX,
     reduce::cross_entropy::ONNX,
+    shape::affine_grid::ONNX,
+    shape::col2im::ONNX,
     shape::constant::ONNX,
     shape::cosine_window::ONNX,
     shape::grid_sample::ONNX,
@@ -180,6 +186,9 @@ pub static IMPORTS: &[&[Import]] = &[
     shape::resize::ONNX,
     shape::reverse_sequence::ONNX,
     shape::tensor_scatter::ONNX,
+    train::adagrad::ONNX,
+    train::adam::ONNX,
+    train::momentum::ONNX,
 ];
 
 /// The op called `name`.

@@ -51,7 +51,8 @@ impl Model {
         let node = NodeView::new(op, self.opset, &attributes, &self.sizes)
             .with_inputs(inputs.to_vec())
             .with_outputs(outputs.to_vec());
-        let Found::Import(import) = find_import("", op, self.opset) else { panic!("{op} is unknown") };
+        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
+        let Found::Import(import) = find_import(domain, op, self.opset) else { panic!("{op} is unknown") };
         import.convert(&node, &mut self.b)
     }
 
@@ -140,10 +141,9 @@ fn a_missing_input_and_an_unknown_output_are_errors() {
     let mut m = Model::new(13);
     let x = m.input(DType::F32, &["1", "1", "4"]);
     assert_eq!(m.convert("Add", &[x, None], &[]), Err(ImportError::MissingInput { index: 1 }));
-    let pool = [("kernel_shape", ints(&[2]))];
-    let error = m.convert_to("MaxPool", &[x], &pool, &[true, true]).unwrap_err();
-    assert!(error.to_string().starts_with("output 1 of MaxPool is not supported"), "{error}");
-    assert!(m.convert_to("MaxPool", &[x], &pool, &[true, false]).is_ok());
+    let error = m.convert_to("Relu", &[x], &[], &[true, true]).unwrap_err();
+    assert!(error.to_string().starts_with("output 1 of Relu is not supported"), "{error}");
+    assert!(m.convert_to("Relu", &[x], &[], &[true, false]).is_ok());
 }
 
 #[test]
@@ -271,6 +271,20 @@ fn slices_of_symbolic_axes_have_symbolic_sizes() {
     assert_eq!(m.eval(reversed, &[counting(&[2, 4])]).to_f64(), [4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0]);
 }
 
+/// Whether `n − 2` counts from the end is known when the model runs.
+#[test]
+fn a_bound_of_either_sign_is_computed() {
+    for (n, expected) in [(4, vec![2.0, 3.0]), (2, vec![0.0, 1.0]), (1, vec![0.0])] {
+        let mut m = Model::new(13);
+        let x = m.input(DType::F32, &["n"]);
+        let (two, end) = (m.ints(&[2]), m.ints(&[i64::MAX]));
+        let shape = m.add("Shape", &[x], &[]);
+        let start = m.add("Sub", &[shape, two], &[]);
+        let y = m.add("Slice", &[x, start, end], &[]);
+        assert_eq!(m.eval(y, &[counting(&[n])]).to_f64(), expected, "{n}");
+    }
+}
+
 /// Every slice of a symbolic axis, at every size, against the same slice of an axis of known size.
 #[test]
 fn slices_of_symbolic_axes_have_the_elements_of_known_ones() {
@@ -284,7 +298,8 @@ fn slices_of_symbolic_axes_have_the_elements_of_known_ones() {
     let positions = |n: i64, [start, end, step]: [i64; 3]| -> Vec<f64> {
         let from_zero = |bound: i64| if bound < 0 { bound + n } else { bound };
         let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
-        let (mut i, end) = (from_zero(start).clamp(low, high), from_zero(end).clamp(low, high));
+        // In numpy, a start before the first element gives nothing going down; in ONNX, it is the first element.
+        let (mut i, end) = (from_zero(start).max(0).min(high), from_zero(end).clamp(low, high));
         let mut all = vec![];
         while if step > 0 { i < end } else { i > end } {
             all.push(i as f64);
@@ -762,9 +777,9 @@ fn images_of_unknown_size_are_resized_as_those_of_known_size() {
 /// Numbers that are read when the model runs may be negative, and mean what known ones mean.
 #[test]
 fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
-    let both = |op: &str, numbers: &[&[i64]]| {
+    let both = |op: &str, numbers: &[&[i64]], attrs: &[(&str, NodeAttr)]| {
         let run = |computed: bool| {
-            let mut m = Model::new(18);
+            let mut m = Model::new(19);
             let x = m.input(DType::F32, &["2", "n"]);
             let mut inputs = vec![x];
             let mut given = vec![counting(&[2, 4])];
@@ -779,19 +794,43 @@ fn slices_and_pads_of_run_time_numbers_have_the_elements_of_known_ones() {
             if op == "Pad" {
                 inputs.insert(2, None);
             }
-            let y = m.add(op, &inputs, &[]);
+            let y = m.add(op, &inputs, attrs);
             let y = m.eval(y, &given);
             (y.shape().to_vec(), y.to_f64())
         };
         assert_eq!(run(true), run(false), "{op} {numbers:?}");
     };
-    for [start, end, step] in [[0, 4, 1], [1, 9, 2], [-1, -9, -1], [3, 0, -2], [-3, -1, 1], [2, 2, 3]] {
-        both("Slice", &[&[start], &[end], &[1], &[step]]);
-        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]]);
+    for [start, end, step] in
+        [[0, 4, 1], [1, 9, 2], [-1, -9, -1], [3, 0, -2], [-3, -1, 1], [2, 2, 3], [-7, -9, -2]]
+    {
+        both("Slice", &[&[start], &[end], &[1], &[step]], &[]);
+        both("Slice", &[&[0, start], &[1, end], &[0, -1], &[1, step]], &[]);
     }
     for (pads, axes) in [([1, 2], 1), ([-1, 2], -1), ([0, -3], 1), ([1, -1], 0)] {
-        both("Pad", &[&pads, &[axes]]);
+        for mode in ["constant", "edge", "reflect", "wrap"] {
+            both("Pad", &[&pads, &[axes]], &[("mode", str(mode))]);
+        }
     }
+}
+
+/// Either side stretches, and sizes that are neither equal nor 1 are refused when the model runs.
+#[test]
+fn run_time_shapes_stretch_and_are_stretched() {
+    let expand = |sizes: [&str; 2], from: [usize; 2], to: &[i64]| {
+        let mut m = Model::new(13);
+        let (x, shape) = (m.input(DType::F32, &sizes), m.input(DType::I64, &[&to.len().to_string()]));
+        let y = m.add("Expand", &[x, shape], &[]).expect("a value");
+        let graph = m.b.finish(vec![y]);
+        let inputs = [counting(&from), Tensor::from_i64(&[to.len()], to)];
+        ir::graph::eval(&graph, &inputs).map(|y| (y[0].shape().to_vec(), y[0].to_f64()))
+    };
+    for sizes in [["2", "1"], ["n", "1"], ["n", "m"]] {
+        let (shape, elements) = expand(sizes, [2, 1], &[2, 1, 3]).expect("it fits");
+        assert_eq!((shape, elements), (vec![2, 2, 3], [[0.0; 3], [1.0; 3], [0.0; 3], [1.0; 3]].concat()));
+        assert_eq!(expand(sizes, [2, 1], &[3]).expect("it fits").0, [2, 3]);
+        assert!(expand(sizes, [2, 1], &[3, 1]).is_err(), "{sizes:?}");
+    }
+    assert_eq!(expand(["n", "m"], [1, 2], &[3, 1]).expect("it fits").1, [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
 }
 
 #[test]
@@ -997,6 +1036,212 @@ fn windows_are_periodic_or_symmetric() {
     assert_eq!(window("HannWindow", 5, 0), [0.0, 0.5, 1.0, 0.5, 0.0]);
     assert_eq!(window("HammingWindow", 2, 1), [0.086957, 1.0]);
     assert_eq!(window("BlackmanWindow", 3, 0), [0.0, 1.0, 0.0]);
+}
+
+/// The second box overlaps with the first by more than a half, the third by less, and the last has too small a score.
+#[test]
+fn of_boxes_that_overlap_the_best_stay() {
+    let best = |limit: i64, threshold: f64, centred: i64| {
+        let mut m = Model::new(11);
+        let (boxes, scores) = (m.input(DType::F32, &["b", "n", "4"]), m.input(DType::F32, &["b", "c", "n"]));
+        let (limit, threshold) = (m.ints(&[limit]), m.scalar(DType::F32, threshold));
+        let least = m.scalar(DType::F32, 0.25);
+        let attrs = [("center_point_box", int(centred))];
+        let y = m.add("NonMaxSuppression", &[boxes, scores, limit, threshold, least], &attrs);
+        let corners = match centred {
+            // A corner may come before the one that is smaller.
+            0 => [[0.0, 0.0, 4.0, 1.0], [5.0, 1.0, 1.0, 0.0], [3.0, 0.0, 6.0, 1.0], [9.0, 0.0, 10.0, 1.0]],
+            _ => [[2.0, 0.5, 4.0, 1.0], [3.0, 0.5, 4.0, 1.0], [4.5, 0.5, 3.0, 1.0], [9.5, 0.5, 1.0, 1.0]],
+        };
+        let boxes = Tensor::from_f32(&[1, 4, 4], &corners.concat());
+        let scores = Tensor::from_f32(&[1, 2, 4], &[0.75, 0.5, 0.625, 0.125, 0.0, 0.5, 0.0, 0.25]);
+        m.eval(y, &[boxes, scores]).to_i64().chunks(3).map(|found| [found[1], found[2]]).collect::<Vec<_>>()
+    };
+    for centred in [0, 1] {
+        assert_eq!(best(9, 0.5, centred), [[0, 0], [0, 2], [1, 1]]);
+        assert_eq!(best(9, 1.0, centred), [[0, 0], [0, 2], [0, 1], [1, 1]]);
+        assert_eq!(best(1, 0.5, centred), [[0, 0], [1, 1]]);
+        assert_eq!(best(0, 0.5, centred), [[0; 2]; 0]);
+    }
+}
+
+#[test]
+fn batches_are_normalised_by_their_own_moments() {
+    let mut m = Model::new(15);
+    let x = m.input(DType::F32, &["n", "1", "2"]);
+    let [scale, bias, mean, variance] = [2.0, 1.0, 1.0, 4.0].map(|number| m.floats(&[number]));
+    let attrs =
+        [("training_mode", int(1)), ("momentum", NodeAttr::Float(0.5)), ("epsilon", NodeAttr::Float(0.0))];
+    let results = m.convert_to("BatchNormalization", &[x, scale, bias, mean, variance], &attrs, &[true; 3]);
+    let graph = m.b.finish(results.expect("it is supported"));
+    let x = Tensor::from_f32(&[2, 1, 2], &[0.0, 2.0, 4.0, 6.0]);
+    let found = ir::graph::eval(&graph, &[x]).unwrap_or_else(|at| panic!("{}", at.error));
+    let unit = 2.0 / 5.0_f64.sqrt();
+    let expected = [1.0 - 3.0 * unit, 1.0 - unit, 1.0 + unit, 1.0 + 3.0 * unit];
+    assert!(found[0].to_f64().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert_eq!([found[1].to_f64(), found[2].to_f64()], [[2.0], [4.5]]);
+}
+
+/// From zero with a gradient of 1, one update of each optimizer, for two parameters at once.
+#[test]
+fn optimizers_update_every_parameter() {
+    let update = |op: &str, states: usize, updates: i64, attrs: &[(&str, f64)]| -> Vec<Vec<f64>> {
+        let mut m = Model::new(1);
+        let mut inputs = vec![m.scalar(DType::F32, 0.5), m.scalar(DType::I64, updates as f64)];
+        for number in [0.0, 1.0].into_iter().chain(vec![0.0; states]) {
+            inputs.extend([m.floats(&[number]), m.floats(&[number, 2.0 * number])]);
+        }
+        let mut given: Vec<(&str, NodeAttr)> =
+            attrs.iter().map(|&(name, value)| (name, NodeAttr::Float(value))).collect();
+        if op == "Momentum" {
+            given.push(("mode", str("nesterov")));
+        }
+        let op = format!("ai.onnx.preview.training.{op}");
+        let outputs = vec![true; 2 + 2 * states];
+        let results = m.convert_to(&op, &inputs, &given, &outputs).expect("it is supported");
+        let graph = m.b.finish(results);
+        let found = ir::graph::eval(&graph, &[]).unwrap_or_else(|at| panic!("{}", at.error));
+        found.iter().map(Tensor::to_f64).collect()
+    };
+    let adagrad = update("Adagrad", 1, 3, &[("decay_factor", 1.0), ("epsilon", 0.0)]);
+    assert_eq!(adagrad, [vec![-0.125], vec![-0.125; 2], vec![1.0], vec![1.0, 4.0]]);
+    let momentum = [("alpha", 0.5), ("beta", 0.25), ("norm_coefficient", 0.0)];
+    assert_eq!(update("Momentum", 1, 0, &momentum)[1..3], [vec![-0.75, -1.5], vec![1.0]]);
+    assert_eq!(update("Momentum", 1, 1, &momentum)[1..3], [vec![-0.5625, -1.125], vec![0.25]]);
+    let adam = [("alpha", 0.5), ("beta", 0.75), ("epsilon", 0.0)];
+    // Corrected, the first update goes by the rate alone.
+    assert_eq!(
+        update("Adam", 2, 1, &adam),
+        [vec![-0.5], vec![-0.5; 2], vec![0.5], vec![0.5, 1.0], vec![0.25], vec![0.25, 1.0]]
+    );
+    assert_eq!(update("Adam", 2, 0, &adam)[0], [-0.5]);
+}
+
+/// The first of the largest elements, by rows or by columns; padding is never one.
+#[test]
+fn pools_say_where_the_largest_element_lies() {
+    let positions = |size: &str, by_columns: i64| {
+        let mut m = Model::new(12);
+        let x = m.input(DType::F32, &["n", "1", size, "3"]);
+        let attrs = [
+            ("kernel_shape", ints(&[2, 2])),
+            ("pads", ints(&[1, 0, 0, 0])),
+            ("strides", ints(&[1, 1])),
+            ("storage_order", int(by_columns)),
+        ];
+        let y = m.convert_to("MaxPool", &[x], &attrs, &[true, true]).expect("it is supported");
+        let x = Tensor::from_f32(
+            &[2, 1, 2, 3],
+            &[-1.0, -5.0, -5.0, -2.0, -1.0, -7.0, 4.0, 4.0, 3.0, 4.0, 0.0, 5.0],
+        );
+        m.eval(Some(y[1]), &[x]).to_i64()
+    };
+    for size in ["2", "h"] {
+        assert_eq!(positions(size, 0), [0, 1, 0, 4, 6, 7, 6, 11]);
+        assert_eq!(positions(size, 1), [0, 2, 0, 3, 6, 8, 6, 11]);
+    }
+}
+
+/// Blocks that overlap are added up; sizes that are known only when the model runs change nothing.
+#[test]
+fn blocks_become_an_image() {
+    let image = |computed: bool| {
+        let mut m = Model::new(18);
+        let x = m.input(DType::F32, &["1", "4", "2"]);
+        let (sizes, inputs) = match computed {
+            false => ([m.ints(&[2, 3]), m.ints(&[2, 2])], vec![counting(&[1, 4, 2])]),
+            true => {
+                let given = [[2, 3], [2, 2]].map(|sizes| Tensor::from_i64(&[2], &sizes));
+                let sizes = [m.input(DType::I64, &["2"]), m.input(DType::I64, &["2"])];
+                (sizes, [vec![counting(&[1, 4, 2])], given.to_vec()].concat())
+            }
+        };
+        let y = m.add("Col2Im", &[x, sizes[0], sizes[1]], &[]);
+        m.eval(y, &inputs)
+    };
+    let y = image(false);
+    assert_eq!((y.shape(), y.to_f64()), (&[1, 1, 2, 3][..], vec![0.0, 3.0, 3.0, 4.0, 11.0, 7.0]));
+    assert_eq!(image(true).to_f64(), y.to_f64());
+}
+
+#[test]
+fn an_affine_map_that_changes_nothing_gives_places() {
+    let places = |corners: i64| {
+        let mut m = Model::new(20);
+        let (theta, sizes) = (m.input(DType::F32, &["1", "2", "3"]), m.ints(&[1, 1, 2, 3]));
+        let y = m.add("AffineGrid", &[theta, sizes], &[("align_corners", int(corners))]);
+        assert_eq!(m.shape(y), "f32[1, 2, 3, 2]");
+        m.eval(y, &[Tensor::from_f32(&[1, 2, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.5])]).to_f64()
+    };
+    assert_eq!(places(1), [-1.0, -0.5, 0.0, -0.5, 1.0, -0.5, -1.0, 1.5, 0.0, 1.5, 1.0, 1.5]);
+    assert_eq!(places(0)[1], 0.0);
+}
+
+/// A sequence in two parts, the second with the state that the first one leaves, gives what it gives as a whole.
+#[test]
+fn layers_with_a_state_go_on_where_they_stopped() {
+    let numbers = |shape: &[usize], seed: usize| {
+        let mut at = seed;
+        Tensor::from_fn(DType::F32, shape, |_| {
+            at = (at * 7 + 3) % 101;
+            Scalar::f32(at as f32 / 64.0 - 0.75)
+        })
+    };
+    let part = |x: &Tensor, axis: usize, from: usize, count: usize| {
+        let mut shape = x.shape().to_vec();
+        shape[axis] = count;
+        Tensor::from_fn(DType::F32, &shape, |at| {
+            let mut at = at.to_vec();
+            at[axis] += from;
+            x.at(&at)
+        })
+    };
+    let run = |op: &str, inputs: &[Option<Tensor>], attrs: &[(&str, NodeAttr)]| -> Vec<Tensor> {
+        let mut m = Model::new(27);
+        let mut given = Vec::new();
+        let values: Vec<Option<Value>> = inputs
+            .iter()
+            .map(|input| {
+                let tensor = input.as_ref()?;
+                given.push(tensor.clone());
+                let sizes: Vec<String> = tensor.shape().iter().map(ToString::to_string).collect();
+                m.input(DType::F32, &sizes.iter().map(String::as_str).collect::<Vec<_>>())
+            })
+            .collect();
+        let results = m.convert_to(op, &values, attrs, &[true, true]).expect("it is supported");
+        ir::graph::eval(&m.b.finish(results), &given).unwrap_or_else(|at| panic!("{}", at.error))
+    };
+    let close =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5) && a.len() == b.len();
+
+    let (x, w) = (numbers(&[1, 2, 5], 1), numbers(&[2, 1, 3], 5));
+    let conv = |x: &Tensor, state: Option<Tensor>| {
+        let inputs = [Some(x.clone()), Some(w.clone()), Some(numbers(&[2], 9)), state];
+        run("CausalConvWithState", &inputs, &[("activation", str("silu"))])
+    };
+    let whole = conv(&x, None);
+    let first = conv(&part(&x, 2, 0, 1), None);
+    let second = conv(&part(&x, 2, 1, 4), Some(first[1].clone()));
+    assert!(close(&first[0].to_f64(), &part(&whole[0], 2, 0, 1).to_f64()));
+    assert!(close(&second[0].to_f64(), &part(&whole[0], 2, 1, 4).to_f64()));
+    assert_eq!(second[1].to_f64(), whole[1].to_f64());
+
+    for (rule, decay, beta) in [("linear", 0, 0), ("gated", 2, 0), ("delta", 0, 1), ("gated_delta", 4, 2)] {
+        let all = [(8, 1), (4, 5), (6, 9), (decay, 13), (beta, 17)]
+            .map(|(width, seed)| (width > 0).then(|| numbers(&[1, 5, width], seed)));
+        let attend = |from: usize, count: usize, state: Option<Tensor>| {
+            let [query, key, value, decay, beta] = all.clone().map(|x| x.map(|x| part(&x, 1, from, count)));
+            let attrs = [("q_num_heads", int(4)), ("kv_num_heads", int(2)), ("update_rule", str(rule))];
+            run("LinearAttention", &[query, key, value, state, decay, beta], &attrs)
+        };
+        let whole = attend(0, 5, None);
+        let first = attend(0, 2, None);
+        let second = attend(2, 3, Some(first[1].clone()));
+        assert_eq!(whole[0].shape(), [1, 5, 12]);
+        assert!(close(&first[0].to_f64(), &part(&whole[0], 1, 0, 2).to_f64()), "{rule}");
+        assert!(close(&second[0].to_f64(), &part(&whole[0], 1, 2, 3).to_f64()), "{rule}");
+        assert!(close(&second[1].to_f64(), &whole[1].to_f64()), "{rule}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ir::op::OpError;
 use ir::origin::Place;
 use ir::{DType, Dim, Scalar, Symbol, Tensor};
 use onnx_protobuf::{GraphProto, NodeProto, ValueInfoProto};
-use ops::flow::as_size::{as_size, check_size};
+use ops::flow::as_size::as_size;
 use ops::flow::r#loop::{Repeat, repeat};
 use ops::math::cast::convert;
 use ops::math::max::MAX;

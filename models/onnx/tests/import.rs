@@ -42,6 +42,15 @@ fn value(name: &str, sizes: &[&str]) -> ValueInfoProto {
     ValueInfoProto { name: name.to_owned(), type_: Some(ty).into(), ..ValueInfoProto::default() }
 }
 
+/// The same of integers.
+fn int_value(name: &str, sizes: &[&str]) -> ValueInfoProto {
+    let mut info = value(name, sizes);
+    let ty = info.type_.as_mut().and_then(|ty| ty.value.as_mut());
+    let Some(type_proto::Value::TensorType(tensor)) = ty else { panic!("it is a tensor") };
+    tensor.elem_type = 7;
+    info
+}
+
 fn untyped(name: &str) -> ValueInfoProto {
     ValueInfoProto { name: name.to_owned(), ..ValueInfoProto::default() }
 }
@@ -372,18 +381,11 @@ fn versions_are_stated() {
 /// `y = y + x[i : i + 1]` has a size that follows from `i`; that it is 1 is what the body declares.
 #[test]
 fn elements_of_stacks_have_the_sizes_that_are_declared() {
-    let int = |name: &str, sizes: &[&str]| {
-        let mut info = value(name, sizes);
-        let ty = info.type_.as_mut().and_then(|ty| ty.value.as_mut());
-        let Some(type_proto::Value::TensorType(tensor)) = ty else { panic!("it is a tensor") };
-        tensor.elem_type = 7;
-        info
-    };
     let axes = TensorProto { data_type: 7, int64_data: vec![0], ..weight("axes", &[1], &[]) };
     let one = TensorProto { data_type: 7, int64_data: vec![1], ..weight("one", &[], &[]) };
     let body = |declared: &str| GraphProto {
         name: "body".to_owned(),
-        input: vec![int("i", &[]), untyped("c"), value("y", &["1"])],
+        input: vec![int_value("i", &[]), untyped("c"), value("y", &["1"])],
         node: vec![
             node("end", "Add", &["i", "one"], &["next"]),
             node("from", "Unsqueeze", &["i", "axes"], &["start"]),
@@ -405,7 +407,7 @@ fn elements_of_stacks_have_the_sizes_that_are_declared() {
             ..onnx_protobuf::AttributeProto::default()
         }];
         model(
-            vec![value("x", &["5"]), value("first", &["1"]), int("count", &[])],
+            vec![value("x", &["5"]), value("first", &["1"]), int_value("count", &[])],
             vec![each],
             &["last", "all"],
         )
@@ -421,4 +423,27 @@ fn elements_of_stacks_have_the_sizes_that_are_declared() {
     assert_eq!(results[1].to_f64(), [1.5, 3.5, 6.5]);
     assert!(run(7).is_err(), "the sixth part is empty");
     assert_eq!(codes(&refused(&with("k"))), ["egraft::op::size"]);
+}
+
+/// Where one node makes two computed sizes equal to known ones, both are checked when the model runs.
+#[test]
+fn every_computed_size_that_is_unified_is_checked() {
+    let mut shape = node("c", "Concat", &["rows", "columns"], &["shape"]);
+    shape.attribute = vec![onnx_protobuf::AttributeProto {
+        name: "axis".to_owned(),
+        type_: onnx_protobuf::attribute_proto::AttributeType::INT.into(),
+        ..onnx_protobuf::AttributeProto::default()
+    }];
+    let inputs = vec![value("x", &["n", "m"]), int_value("rows", &["1"]), int_value("columns", &["1"])];
+    let nodes = vec![shape, node("e", "Expand", &["x", "shape"], &["y"])];
+    let loaded = load(&model(inputs, nodes, &["y"])).expect("sizes are computed");
+    let run = |rows: i64, columns: i64| {
+        let x = Tensor::splat(ir::Scalar::f32(1.0), &[2, 3]);
+        let size = |size: i64| Tensor::from_i64(&[1], &[size]);
+        ir::graph::eval(&loaded.graph, &[x, size(rows), size(columns)])
+    };
+    assert_eq!(run(2, 3).unwrap_or_else(|at| panic!("{}", at.error))[0].to_f64(), [1.0; 6]);
+    for (rows, columns) in [(2, 4), (4, 3), (3, 2)] {
+        assert!(run(rows, columns).is_err(), "{rows}, {columns}");
+    }
 }

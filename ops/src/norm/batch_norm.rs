@@ -21,6 +21,8 @@ use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::norm::{EPSILON, EPSILON_SPEC};
 use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::reduce::along::reduce;
+use crate::reduce::reduce_mean::REDUCE_MEAN;
 
 /// Normalised by known moments.
 pub static BATCH_NORM: OpDef =
@@ -53,13 +55,46 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     })
 }
 
+/// By the moments of the batch, with which the known ones are mixed.
+fn import_training(node: &NodeView, b: &mut Build, momentum: f64) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let ty = b.ty(x).clone();
+    if ty.rank() < 2 {
+        return Err(OpError::RankAtLeast { operand: "X", least: 2, found: ty.rank() }.into());
+    }
+    let known = [node.input(3)?, node.input(4)?];
+    let wide = b.ty(known[0]).dtype.arithmetic();
+    let axes: Vec<i64> = (0..ty.rank() as i64).filter(|&axis| axis != 1).collect();
+    let sample = convert(b, x, wide)?;
+    let mean = reduce(b, &REDUCE_MEAN, sample, &axes, false)?;
+    let centre = along_channels(b, mean, ty.rank())?;
+    let distance = b.op(&SUB, &[sample, centre])?;
+    let square = b.op(&MUL, &[distance, distance])?;
+    let variance = reduce(b, &REDUCE_MEAN, square, &axes, false)?;
+    let operands = [x, node.input(1)?, node.input(2)?, mean, variance];
+    let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);
+    let mut results = vec![b.op_with(&BATCH_NORM, &operands, [epsilon])?];
+    let (old, new) = (b.scalar(wide, momentum), b.scalar(wide, 1.0 - momentum));
+    for (known, moment) in known.into_iter().zip([mean, variance]) {
+        let dtype = b.ty(known).dtype;
+        let known = convert(b, known, wide)?;
+        let (kept, added) = (b.op(&MUL, &[known, old])?, b.op(&MUL, &[moment, new])?);
+        let running = b.op(&ADD, &[kept, added])?;
+        results.push(convert(b, running, dtype)?);
+    }
+    Ok(results)
+}
+
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    node.ignore(&["momentum"]);
-    if node.flag("training_mode", false)? || !node.flag("spatial", true)? {
+    let momentum = node.float_or("momentum", 0.9)?;
+    if !node.flag("spatial", true)? {
         return Err(ImportError::Unsupported {
-            what: "batch normalisation in training mode or without sharing over the image".to_owned(),
-            help: "export the model in inference mode".to_owned(),
+            what: "batch normalisation without sharing over the image".to_owned(),
+            help: "export the model with `spatial` = 1".to_owned(),
         });
+    }
+    if node.flag("training_mode", false)? {
+        return import_training(node, b, momentum);
     }
     let operands = [node.input(0)?, node.input(1)?, node.input(2)?, node.input(3)?, node.input(4)?];
     let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);

@@ -4,6 +4,7 @@
 
 pub mod cumprod;
 pub mod cumsum;
+pub mod non_max_suppression;
 pub mod nonzero;
 pub mod prefix;
 pub mod topk;

@@ -87,7 +87,7 @@ impl Semantics for NonZero {
 }
 
 /// The indices that say something, and how many there are, as a size.
-fn indices(node: &NodeView, b: &mut Build, x: Value) -> Result<(Value, Dim), OpError> {
+pub(crate) fn indices(node: &NodeView, b: &mut Build, x: Value) -> Result<(Value, Dim), OpError> {
     let elements = b.ty(x).elements();
     let results = b.ops_with(&NONZERO, &[x], [])?;
     let count = as_size(b, results[1], node.op_type, Some(elements))?;

@@ -14,9 +14,12 @@ use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 use crate::flow::as_size::{as_size, check_size};
 use crate::math::elementwise::broadcast_sizes;
 use crate::math::eq::EQ;
+use crate::math::or::OR;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
+use crate::shape::gather::{AXIS, GATHER};
+use crate::shape::iota::iota;
 use crate::shape::reshape::reshape;
 use crate::shape::size::size;
 
@@ -81,36 +84,49 @@ pub fn broadcast(b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<Value, OpEr
 /// In ONNX, sizes 1 in `shape` stretch, too.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
-    let from = b.ty(x).shape.clone();
-    let shape = match node.is_raw(b, 1) {
-        true => stretched(node, b, &from)?,
-        false => node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?,
-    };
-    let both = ir::types::broadcast(&from, &shape);
+    if node.is_raw(b, 1) {
+        return import_run_time(node, b);
+    }
+    let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    let both = ir::types::broadcast(&b.ty(x).shape, &shape);
     let shape =
         both.map_err(|(left, right)| OpError::Size { what: "operand does not broadcast", left, right })?;
     Ok(vec![broadcast(b, x, shape)?])
 }
 
-/// The sizes that numbers which are known only when the model runs stretch an operand to: where it is not 1 there, they
-/// must be that size or 1.
-fn stretched(node: &NodeView, b: &mut Build, from: &[Dim]) -> Result<Vec<Dim>, ImportError> {
+/// The same, where `shape` is known only when the model runs: whether it or `x` stretches, too, along axes of `x` whose
+/// size is not known to be 1.
+fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let mut y = node.input(0)?;
     let given = node.elements(b, 1, "shape")?;
-    let one = b.scalar(DType::I64, 1.0);
-    let skip = given.len().saturating_sub(from.len());
-    let mut shape = Vec::with_capacity(given.len());
-    for (axis, value) in given.into_iter().enumerate() {
-        match axis.checked_sub(skip).and_then(|axis| from.get(axis)).filter(|own| !own.is(1)) {
-            None => shape.push(as_size(b, value, node.op_type, None)?),
-            Some(own) => {
-                let (kept, is_one) = (size(b, DType::I64, own)?, b.op(&EQ, &[value, one])?);
-                let value = b.op(&WHERE, &[is_one, kept, value])?;
-                check_size(b, value, node.op_type, own.clone())?;
-                shape.push(own.clone());
-            }
+    let sizes = b.ty(y).shape.clone();
+    let rank = sizes.len().max(given.len());
+    let sizes = [vec![Dim::constant(1); rank - sizes.len()], sizes].concat();
+    y = reshape(b, y, sizes.clone())?;
+    let mut shape = sizes.clone();
+    for (i, wanted) in given.iter().enumerate() {
+        let axis = rank - given.len() + i;
+        let old = &sizes[axis];
+        if old.is(1) {
+            shape[axis] = as_size(b, *wanted, node.op_type, None)?;
+            continue;
         }
+        let (extent, one) = (size(b, DType::I64, old)?, b.scalar(DType::I64, 1.0));
+        let (stays, equal) = (b.op(&EQ, &[*wanted, one])?, b.op(&EQ, &[*wanted, extent])?);
+        let mut fits = b.op(&OR, &[stays, equal])?;
+        if old.as_const().is_none() {
+            let stretches = b.op(&EQ, &[extent, one])?;
+            fits = b.op(&OR, &[fits, stretches])?;
+            let new = b.op(&WHERE, &[stays, extent, *wanted])?;
+            shape[axis] = as_size(b, new, node.op_type, None)?;
+            // Beyond the only element, there is that element.
+            let counted = iota(b, shape[axis].clone(), DType::I64)?;
+            y = b.op_with(&GATHER, &[y, counted], [AXIS.is(axis as i64)])?;
+        }
+        let found = b.op(&WHERE, &[fits, extent, *wanted])?;
+        check_size(b, found, node.op_type, old.clone())?;
     }
-    Ok(shape)
+    Ok(vec![broadcast(b, y, shape)?])
 }
 
 /// Each axis repeated: a new axis in front of it, stretched, then both as one.

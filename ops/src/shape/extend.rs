@@ -6,12 +6,19 @@
 //! Source: ONNX Pad, opset 25.
 
 use ir::attr::{Key, key};
+use ir::build::Build;
 use ir::dim::Condition;
+use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Requirement, Semantics};
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::math::add::ADD;
+use crate::math::max::MAX;
+use crate::math::min::MIN;
+use crate::math::modulo::MODULO;
+use crate::math::sub::SUB;
 use crate::onnx::Import;
 use crate::reference;
 use crate::shape::pad::{HIGH, LOW, enough_is_left, grown};
@@ -87,6 +94,24 @@ impl Semantics for Extend {
 /// May an axis grow by these amounts?
 fn grows(low: &Dim, high: &Dim) -> bool {
     [low, high].iter().any(|n| n.as_const().is_none_or(|n| n > 0))
+}
+
+/// The same, computed; with `edge`, or where only what lies inside counts, an index that is too large or small will do
+/// once none is negative.
+pub(crate) fn continued(b: &mut Build, mode: &str, i: Value, size: Value) -> Result<Value, OpError> {
+    let (zero, one) = (b.scalar(DType::I64, 0.0), b.scalar(DType::I64, 1.0));
+    match mode {
+        "wrap" => b.op(&MODULO, &[i, size]),
+        "reflect" => {
+            let last = b.op(&SUB, &[size, one])?;
+            let period = b.op(&ADD, &[last, last])?;
+            let period = b.op(&MAX, &[period, one])?;
+            let i = b.op(&MODULO, &[i, period])?;
+            let mirrored = b.op(&SUB, &[period, i])?;
+            b.op(&MIN, &[i, mirrored])
+        }
+        _ => b.op(&MAX, &[i, zero]),
+    }
 }
 
 /// Where the element at position `i` comes from, on an axis of `size`.

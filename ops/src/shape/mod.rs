@@ -1,6 +1,8 @@
 //! Ops that move elements, and those that make them from sizes.
 
+pub mod affine_grid;
 pub mod broadcast;
+pub mod col2im;
 pub mod concat;
 pub mod constant;
 pub mod cosine_window;

@@ -14,15 +14,21 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics, normalize_axis};
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
 use crate::flow::as_size::as_size;
+use crate::math::add::ADD;
+use crate::math::and::AND;
 use crate::math::elementwise::is_nonnegative;
-use crate::math::max::MAX;
-use crate::math::neg::NEG;
+use crate::math::le::LE;
+use crate::math::lt::LT;
+use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::extend::{self, EXTEND};
+use crate::shape::gather::{AXIS, GATHER};
+use crate::shape::iota::iota;
 use crate::shape::reshape::reshape;
 use crate::shape::run_time;
+use crate::shape::size::size;
 
 /// `x` with a value around it.
 pub static PAD: OpDef = OpDef::new("pad", &["x", "value"], &Pad).attrs(&[LOW.spec(), HIGH.spec()]);
@@ -120,38 +126,65 @@ fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErr
     import(node, b, pads, node.optional_input(2), axes)
 }
 
-/// Amounts, which may be negative, and axes that are known only when the model runs.
+/// Amounts, which may be negative, and axes that are known only when the model runs: each element of the result is looked
+/// up in `x`.
 fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let rank = node.ty(b, 0)?.rank();
-    let amounts = node.elements(b, 1, "pads")?;
-    let zero = b.scalar(DType::I64, 0.0);
-    // An amount is the difference of two sizes.
-    let difference = |b: &mut Build, amount: Value| -> Result<Dim, OpError> {
-        let (more, negated) = (b.op(&MAX, &[amount, zero])?, b.op(&NEG, &[amount])?);
-        let less = b.op(&MAX, &[negated, zero])?;
-        Ok(as_size(b, more, "pad", None)? - as_size(b, less, "crop", None)?)
+    let x = node.input(0)?;
+    let ty = b.ty(x).clone();
+    let (rank, amounts) = (ty.rank(), node.elements(b, 1, "pads")?);
+    let axes = match node.optional_input(3) {
+        Some(_) => node.elements(b, 3, "axes")?,
+        None => (0..rank).map(|axis| b.scalar(DType::I64, axis as f64)).collect(),
     };
-    if node.optional_input(3).is_none() || node.known(b, 3).is_some() {
-        let axes = node.const_ints(b, 3, "axes")?;
-        let pads = amounts.into_iter().map(|amount| difference(b, amount)).collect::<Result<_, _>>()?;
-        return import(node, b, pads, node.optional_input(2), axes);
-    }
-    let axes = node.elements(b, 3, "axes")?;
     if amounts.len() != 2 * axes.len() {
         return Err(count_error(amounts.len(), axes.len()));
     }
-    let mut pads = Vec::with_capacity(2 * rank);
-    for side in [&amounts[..axes.len()], &amounts[axes.len()..]] {
-        for axis in 0..rank {
-            let mut here = zero;
-            for (&amount, &named) in side.iter().zip(&axes) {
-                let named = run_time::is_axis(b, named, axis, rank)?;
-                here = b.op(&WHERE, &[named, amount, here])?;
+    let mode = node.str_or("mode", "constant")?;
+    if !["constant", "edge", "reflect", "wrap"].contains(&mode) {
+        return Err(ImportError::value("mode", mode, "constant, edge, reflect and wrap"));
+    }
+    let value = match node.optional_input(2) {
+        Some(value) => reshape(b, value, vec![])?,
+        None => b.scalar(ty.dtype, 0.0),
+    };
+    let fixed = match node.optional_input(3) {
+        Some(_) => node.known(b, 3),
+        None => Some((0..rank).map(Dim::from).collect()),
+    };
+    let (low, high) = amounts.split_at(axes.len());
+    let mut y = x;
+    for axis in 0..rank {
+        let here = |named: &Dim| [axis as i64, axis as i64 - rank as i64].iter().any(|&axis| named.is(axis));
+        let [mut before, mut after] = [b.scalar(DType::I64, 0.0); 2];
+        match fixed.as_ref().map(|axes| axes.iter().position(here)) {
+            Some(None) => continue,
+            Some(Some(i)) => (before, after) = (low[i], high[i]),
+            None => {
+                for (i, &named) in axes.iter().enumerate() {
+                    let named = run_time::is_axis(b, named, axis, rank)?;
+                    before = b.op(&WHERE, &[named, low[i], before])?;
+                    after = b.op(&WHERE, &[named, high[i], after])?;
+                }
             }
-            pads.push(difference(b, here)?);
+        }
+        let extent = size(b, DType::I64, &ty.shape[axis])?;
+        let grown = b.op(&ADD, &[extent, before])?;
+        let grown = b.op(&ADD, &[grown, after])?;
+        let grown = as_size(b, grown, node.op_type, None)?;
+        let counted = iota(b, grown.clone(), DType::I64)?;
+        let from = b.op(&SUB, &[counted, before])?;
+        let index = extend::continued(b, mode, from, extent)?;
+        y = b.op_with(&GATHER, &[y, index], [AXIS.is(axis as i64)])?;
+        if mode == "constant" {
+            let zero = b.scalar(DType::I64, 0.0);
+            let (right, left) = (b.op(&LE, &[zero, from])?, b.op(&LT, &[from, extent])?);
+            let inside = b.op(&AND, &[right, left])?;
+            let column = [vec![grown], vec![Dim::constant(1); rank - axis - 1]].concat();
+            let inside = reshape(b, inside, column)?;
+            y = b.op(&WHERE, &[inside, y, value])?;
         }
     }
-    import(node, b, pads, node.optional_input(2), None)
+    Ok(vec![y])
 }
 
 fn count_error(pads: usize, axes: usize) -> ImportError {

@@ -167,7 +167,8 @@ fn sizes_of(numbers: Vec<i64>) -> Vec<Dim> {
 fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let (starts, ends) = (node.ints("starts")?, node.ints("ends")?);
     let (starts, ends) = (node.required("starts", starts)?, node.required("ends", ends)?);
-    import(node, b, &sizes_of(starts), &sizes_of(ends), node.ints("axes")?, None)
+    let made = import(node, b, &sizes_of(starts), &sizes_of(ends), node.ints("axes")?, None)?;
+    Ok(made.expect("the sign of a number is known"))
 }
 
 fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
@@ -180,7 +181,10 @@ fn import_inputs(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErr
     let starts = node.sizes(b, 1, "starts")?.ok_or(ImportError::MissingInput { index: 1 })?;
     let ends = node.sizes(b, 2, "ends")?.ok_or(ImportError::MissingInput { index: 2 })?;
     let (axes, steps) = (node.const_ints(b, 3, "axes")?, node.const_ints(b, 4, "steps")?);
-    import(node, b, &starts, &ends, axes, steps)
+    match import(node, b, &starts, &ends, axes, steps)? {
+        Some(made) => Ok(made),
+        None => import_run_time(node, b),
+    }
 }
 
 /// Bounds, axes and steps that are known only when the model runs: for each axis, the first index and the number of
@@ -329,13 +333,13 @@ impl Taken {
         // Going down, the place before the first element is an end.
         let before = number(b, -1);
         let (low, high) = (step.pick(b, zero, before)?, step.pick(b, extent, last)?);
-        let clamped = |b: &mut Build, bound: Value| -> Result<Value, OpError> {
+        let clamped = |b: &mut Build, bound: Value, low: Value| -> Result<Value, OpError> {
             let (negative, from_end) = (b.op(&LT, &[bound, zero])?, b.op(&ADD, &[bound, extent])?);
             let bound = b.op(&WHERE, &[negative, from_end, bound])?;
             let bound = b.op(&MAX, &[bound, low])?;
             b.op(&MIN, &[bound, high])
         };
-        let (start, end) = (clamped(b, start)?, clamped(b, end)?);
+        let (start, end) = (clamped(b, start, zero)?, clamped(b, end, low)?);
         let (near, far) = (step.pick(b, start, end)?, step.pick(b, end, start)?);
         let distance = b.op(&SUB, &[far, near])?;
         let distance = b.op(&MAX, &[distance, zero])?;
@@ -363,7 +367,9 @@ impl Taken {
     }
 }
 
-/// In ONNX as in numpy, negative bounds count from the end, and bounds are clamped to what there is.
+/// Negative bounds count from the end, and bounds are clamped to what there is, as in numpy; but going down from before the
+/// first element is going down from it. `None` where the sign
+/// of a bound is not known.
 fn import(
     node: &NodeView,
     b: &mut Build,
@@ -371,7 +377,7 @@ fn import(
     ends: &[Dim],
     axes: Option<Vec<i64>>,
     steps: Option<Vec<i64>>,
-) -> Result<Vec<Value>, ImportError> {
+) -> Result<Option<Vec<Value>>, ImportError> {
     let x = node.input(0)?;
     let shape = b.ty(x).shape.clone();
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -386,27 +392,23 @@ fn import(
         if steps[i] == 0 {
             return Err(OpError::Attribute { key: STEPS.name, why: "a step is 0" }.into());
         }
-        (all.0[axis], all.1[axis]) =
-            bounds(&shape[axis], &starts[i], &ends[i], steps[i]).ok_or_else(|| {
-                let what = format!("a slice from {} to {} of an axis of {}", starts[i], ends[i], shape[axis]);
-                let help =
-                    "it is not known whether they count from the end; fix the symbolic sizes with --dim";
-                ImportError::Unsupported { what, help: help.to_owned() }
-            })?;
+        let Some(taken) = bounds(&shape[axis], &starts[i], &ends[i], steps[i]) else { return Ok(None) };
+        (all.0[axis], all.1[axis]) = taken;
         all.2[axis] = steps[i];
     }
     let (starts, sizes, steps) = all;
     if sizes == shape && steps.iter().all(|&step| step == 1) {
-        return Ok(vec![x]);
+        return Ok(Some(vec![x]));
     }
-    Ok(vec![b.op_with(&SLICE, &[x], [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)])?])
+    let attrs = [STARTS.is(starts), SIZES.is(sizes), STEPS.is(steps)];
+    Ok(Some(vec![b.op_with(&SLICE, &[x], attrs)?]))
 }
 
 /// First index and number of indices of `start:end:step` on an axis of `size`. `None` where the sign of a
 /// bound is not known.
 ///
 /// With bounds that count from 0, the number is `⌈max(0, min(end, size) − max(start, 0))/step⌉` going up and
-/// `⌈max(0, min(start, size − 1) − max(end, −1))/|step|⌉` going down. Differences of extrema are written as
+/// `⌈max(0, min(max(start, 0), size − 1) − max(end, −1))/|step|⌉` going down. Differences of extrema are written as
 /// the smallest of four differences, so that `x[1:]` and `x[:-1]` have equal sizes as expressions, too.
 fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
     let (zero, one) = (Dim::constant(0), Dim::constant(1));
@@ -427,6 +429,8 @@ fn bounds(size: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim)> {
         let distance = smallest(end.clone() - start.clone(), size.clone() - start.clone(), end, size.clone());
         (if is_nonnegative(&start) { start } else { Dim::larger(&start, &zero) }, distance)
     } else {
+        // From the last element on, it starts at none only where there is none.
+        let start = if start == last || is_nonnegative(&start) { start } else { Dim::larger(&start, &zero) };
         let distance =
             smallest(start.clone() - end.clone(), last.clone() - end, start.clone() + one, size.clone());
         (Dim::smaller(&start, &last).simplify(&Ranges::new()), distance)
