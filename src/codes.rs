@@ -391,7 +391,7 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::op::rank",
-        "An operand has another number of axes than the op is defined for.",
+        "An operand has another number of axes than the op is defined for, or a result has more than are supported.",
         "Insert a reshape.",
     ),
     code(

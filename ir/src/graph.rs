@@ -346,7 +346,7 @@ impl Graph {
         }
         let types = {
             let operands: Vec<&TensorType> = operands.iter().map(|value| self.ty(*value)).collect();
-            def.semantics.infer(&Infer { operands: &operands, attrs: &attrs })?
+            def.result_types(&Infer { operands: &operands, attrs: &attrs })?
         };
         Ok(self.add_node_unchecked(Node { kind: Kind::Op { def, attrs }, types, origin }, operands))
     }

@@ -82,6 +82,18 @@ impl OpDef {
         OpDef { attrs, ..self }
     }
 
+    /// The types of the results for these operands.
+    ///
+    /// # Errors
+    /// What is wrong with the operands; [`OpError::TooManyAxes`].
+    pub fn result_types(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let types = self.semantics.infer(cx)?;
+        match types.iter().map(TensorType::rank).find(|&rank| rank > MAX_RANK) {
+            Some(rank) => Err(OpError::TooManyAxes { rank, limit: MAX_RANK }),
+            None => Ok(types),
+        }
+    }
+
     /// `given` checked against the declaration, defaults filled in.
     pub fn check_attrs(&self, given: impl IntoIterator<Item = (String, Attr)>) -> Result<Attrs, AttrError> {
         Attrs::check(self.name, self.attrs, given)
@@ -340,6 +352,9 @@ pub struct Eval<'a> {
     pub sizes: &'a SizeValues,
 }
 
+/// A result has at most so many axes, as in numpy: what is proven of indices takes time with their number.
+pub const MAX_RANK: usize = 64;
+
 /// Tensors of at most so many elements are tracked as sizes.
 pub const MAX_SIZES: i64 = 1024;
 
@@ -386,6 +401,14 @@ pub enum OpError {
         least: usize,
         /// Axes that it has.
         found: usize,
+    },
+    /// More axes than a tensor may have here.
+    #[error("{rank} axes, and at most {limit} are supported")]
+    TooManyAxes {
+        /// How many there would be.
+        rank: usize,
+        /// How many there may be.
+        limit: usize,
     },
     /// Two sizes that must agree don't. Symbolic sizes agree only with themselves.
     #[error("{what}: {left} against {right}")]
@@ -449,7 +472,9 @@ impl OpError {
     pub fn code(&self) -> &'static str {
         match self {
             OpError::Arity { .. } => "egraft::op::arity",
-            OpError::Rank { .. } | OpError::RankAtLeast { .. } => "egraft::op::rank",
+            OpError::Rank { .. } | OpError::RankAtLeast { .. } | OpError::TooManyAxes { .. } => {
+                "egraft::op::rank"
+            }
             OpError::Size { .. } => "egraft::op::size",
             OpError::DTypes { .. } | OpError::DType { .. } => "egraft::op::dtype",
             OpError::Axis { .. } => "egraft::op::axis",

@@ -1245,6 +1245,21 @@ fn layers_with_a_state_go_on_where_they_stopped() {
 }
 
 #[test]
+fn too_many_axes_are_refused_at_once() {
+    let mut m = Model::new(25);
+    let x = m.input(DType::F32, &["2", "n"]);
+    let seven = m.input(DType::I64, &["7"]);
+    let error = m.convert("Unsqueeze", &[x, seven], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "9 axes, and at most 8 are supported");
+    let names = m.input(DType::F32, &["2"]);
+    let error = m.convert("Unsqueeze", &[x, names], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "operand `axes` has element type f32, expected an integer");
+    let sizes = m.b.constant(&Tensor::from_fn(DType::I64, &[65], |_| ir::Scalar::from_i64(DType::I64, 1)));
+    let error = m.convert("Expand", &[x, Some(sizes)], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "65 axes, and at most 64 are supported");
+}
+
+#[test]
 fn element_types_that_we_lack_are_named() {
     let mut m = Model::new(19);
     let x = m.input(DType::F32, &["n"]);

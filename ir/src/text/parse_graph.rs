@@ -320,7 +320,7 @@ fn infer(
         return Err(graph::arity_error(def, operands.len()));
     }
     let operands: Vec<&TensorType> = operands.iter().map(|value| graph.ty(*value)).collect();
-    def.semantics.infer(&Infer { operands: &operands, attrs })
+    def.result_types(&Infer { operands: &operands, attrs })
 }
 
 /// Types; `None` for `?`.

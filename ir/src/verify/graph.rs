@@ -229,7 +229,7 @@ fn types_are_fresh(graph: &Graph, id: NodeId, report: &mut Vec<At<Violation>>) {
         return;
     }
     let types: Vec<&TensorType> = operands.iter().map(|value| graph.ty(*value)).collect();
-    match def.semantics.infer(&Infer { operands: &types, attrs }) {
+    match def.result_types(&Infer { operands: &types, attrs }) {
         Ok(inferred) if inferred == node.types => {}
         Ok(inferred) => {
             let (inferred, declared) = (text(&inferred), text(&node.types));

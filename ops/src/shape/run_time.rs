@@ -25,6 +25,9 @@ use crate::shape::reshape::{reshape, reshape_checked};
 use crate::shape::size::{size, sizes};
 use crate::shape::slice::slice_axis;
 
+/// A tensor has at most so many axes, where which of them are meant is known only when the model runs.
+const MAX_RANK: usize = 8;
+
 /// Axes of a tensor that are named by a vector of numbers; negative ones count from the end.
 pub struct RunTimeAxes {
     /// For each axis whether it is named: `bool[rank]`.
@@ -36,8 +39,14 @@ pub struct RunTimeAxes {
 /// is checked when the model runs.
 ///
 /// # Errors
-/// `axes` is no vector of integers.
+/// `axes` is no vector of integers; [`OpError::TooManyAxes`].
 pub fn axes(b: &mut Build, axes: Value, shape: Vec<Dim>, all_if_none: bool) -> Result<RunTimeAxes, OpError> {
+    if !b.ty(axes).dtype.is_int() {
+        return Err(OpError::DType { operand: "axes", expected: "an integer", found: b.ty(axes).dtype });
+    }
+    if shape.len() > MAX_RANK {
+        return Err(OpError::TooManyAxes { rank: shape.len(), limit: MAX_RANK });
+    }
     let rank = Dim::from(shape.len());
     let count = b.ty(axes).elements();
     let axes = reshape(b, axes, vec![Dim::constant(1), count.clone()])?;
