@@ -2,7 +2,7 @@
 
     valid/<case>/model.onnx, set_K/input_J.pb, set_K/output_J.pb     must import and compute these outputs
     invalid/<case>/model.onnx                                        must be refused
-    invalid/index.tsv                                                what the diagnostic of each must mention, and why
+    invalid/index.tsv                                                the kind of each, what its diagnostic must mention, and why
     README.md                                                        one line for each case
 
 The cases themselves are in `test_models/`. Expected outputs come from ONNX's reference evaluator, run in float64 and
@@ -194,8 +194,9 @@ def refuses(load, path: Path) -> bool:
 
 
 def write_index() -> None:
-    rows = ["case\tmust_mention\tabout"]
-    rows += [f"{b.name}\t{'|'.join(b.mentions)}\t{b.about}" for b in case.INVALID]
+    rows = ["case\tkind\tmust_mention\tabout"]
+    kinds = {False: "bad_input", True: "unsupported"}
+    rows += [f"{b.name}\t{kinds[b.unsupported]}\t{'|'.join(b.mentions)}\t{b.about}" for b in case.INVALID]
     (ROOT / "invalid" / "index.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     lines = [
         "# ONNX files for tests",

@@ -33,6 +33,7 @@ class Invalid:
     content: bytes
     mentions: Sequence[str]
     accepted_elsewhere: bool
+    unsupported: bool
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -66,12 +67,17 @@ def valid(
 
 
 def invalid(
-    *mentions: str, opset: int = 21, ir: int = 10, imports: str = "", accepted_elsewhere: bool = False
+    *mentions: str,
+    opset: int = 21,
+    ir: int = 10,
+    imports: str = "",
+    accepted_elsewhere: bool = False,
+    unsupported: bool = False,
 ) -> Callable:
     """Registers the decorated function as an invalid case. It returns bytes, a model or text, also with files.
 
     `accepted_elsewhere` marks a file that the checker and onnxruntime load: it keeps ONNX's rules and asks for what
-    egraft does not support, or it breaks them where those two don't look.
+    egraft does not support, or it breaks them where those two don't look. `unsupported` marks one that keeps them.
     """
 
     def register(build: Callable) -> Callable:
@@ -80,7 +86,7 @@ def invalid(
         if isinstance(body, str):
             body = parse(name, body, opset, ir, imports)
         content = body if isinstance(body, bytes) else serialize(body)
-        INVALID.append(Invalid(name, (build.__doc__ or "").strip(), content, mentions, accepted_elsewhere, files))
+        INVALID.append(Invalid(name, (build.__doc__ or "").strip(), content, mentions, accepted_elsewhere, unsupported, files))
         return build
 
     return register

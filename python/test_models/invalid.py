@@ -445,7 +445,7 @@ def external_without_location():
 # What egraft does not know
 
 
-@invalid("ngrams", "ngrams_2", "decode", "TfIdfVectorizer", "ImageDecoder", "21", accepted_elsewhere=True)
+@invalid("ngrams", "ngrams_2", "decode", "TfIdfVectorizer", "ImageDecoder", "21", accepted_elsewhere=True, unsupported=True)
 def unsupported_ops():
     """Two operators that we lack, in three nodes among good ones: all three are reported at once."""
     tfidf = 'mode = "TF", min_gram_length = 1, max_gram_length = 1, max_skip_count = 0, ngram_counts = [0], ngram_indexes = [0, 1], pool_int64s = [2, 3]'
@@ -457,7 +457,7 @@ def unsupported_ops():
       [decode] picture = ImageDecoder(jpeg) }}"""
 
 
-@invalid("mystery", "com.example", "Mystery", imports='"com.example" : 1')
+@invalid("mystery", "com.example", "Mystery", imports='"com.example" : 1', unsupported=True)
 def unknown_domain():
     """An operator of a domain that we don't know and that no function defines."""
     return '(float[n] x) => (float[n] y) { [mystery] y = com.example.Mystery(x) }'
@@ -469,7 +469,7 @@ def domain_without_opset():
     return '(float[n] x) => (float[n] y) { [mystery] y = com.example.Mystery(x) }'
 
 
-@invalid("rectify", "Rectify")
+@invalid("rectify", "Rectify", unsupported=True)
 def unknown_op():
     """No such operator in the standard."""
     return "(float[n] x) => (float[n] y) { [rectify] y = Rectify(x) }"
@@ -481,19 +481,19 @@ def op_newer_than_opset():
     return "(float[n] x) => (float[n] y) { [gelu] y = Gelu(x) }"
 
 
-@invalid("99", opset=99)
+@invalid("99", opset=99, unsupported=True)
 def opset_99():
     """An opset from the future."""
     return "(float[n] x) => (float[n] y) { [relu] y = Relu(x) }"
 
 
-@invalid("6", opset=6, ir=3, accepted_elsewhere=True)
+@invalid("6", opset=6, ir=3, accepted_elsewhere=True, unsupported=True)
 def opset_6():
     """An opset older than any that we read."""
     return "(float[n] x) => (float[n] y) { [relu] y = Relu(x) }"
 
 
-@invalid("99", ir=99)
+@invalid("99", ir=99, unsupported=True)
 def ir_version_99():
     """An IR version from the future."""
     return "(float[n] x) => (float[n] y) { [relu] y = Relu(x) }"
@@ -523,13 +523,13 @@ def two_opset_imports():
     return model
 
 
-@invalid("words", accepted_elsewhere=True)
+@invalid("words", accepted_elsewhere=True, unsupported=True)
 def string_input():
     """An input of strings."""
     return '(string[n] words) => (string[n] y) { [identity] y = Identity(words) }'
 
 
-@invalid("pieces", accepted_elsewhere=True)
+@invalid("pieces", accepted_elsewhere=True, unsupported=True)
 def sequence_output():
     """An output that is a sequence of tensors."""
     return "(float[4] x) => (seq(float[2]) pieces) { [split] pieces = SplitToSequence(x) }"

@@ -92,7 +92,7 @@ def loop_rank_changes():
         go = Identity(c) v2 = Unsqueeze(v, zero) }> (m, , x) }"""
 
 
-@invalid("repeat", accepted_elsewhere=True)
+@invalid("repeat", accepted_elsewhere=True, unsupported=True)
 def loop_without_end():
     """Neither a count nor a condition ends it."""
     return """(float[n] x) => (float[n] y) { [repeat] y = Loop <body = b (int64 i, bool c, float[n] v) => (bool go, float[n] v2) {
@@ -199,7 +199,7 @@ def if_body_reads_undefined():
       then_branch = yes () => (float[n] t) { t = Add(x, lost) }, else_branch = no () => (float[n] e) { e = Neg(x) }> }"""
 
 
-@invalid("NoSuchOp")
+@invalid("NoSuchOp", unsupported=True)
 def if_often_and_unknown_op():
     """Two dozen branches whose sides differ in rank, then what nobody knows: no choice helps, and few are tried."""
     return squeezes("y = NoSuchOp(p0)")
@@ -243,7 +243,7 @@ def scan_gives_too_little():
     {{ [sweep] y, ys, w = Scan <num_scan_inputs = 2, {SCAN}> (s, x, z) }}"""
 
 
-@invalid("widen", "axes", accepted_elsewhere=True)
+@invalid("widen", "axes", accepted_elsewhere=True, unsupported=True)
 def rank_at_run_time():
     """How many axes the result has, only a run knows."""
     return """(float[n] x, int64[k] axes) => (float[a, b] y) { [widen] y = Unsqueeze(x, axes) }"""

@@ -17,9 +17,9 @@
 
 mod emit;
 mod error;
+mod forward;
 mod image;
 mod object;
-mod stubs;
 mod target;
 
 pub use error::EmitError;

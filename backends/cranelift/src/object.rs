@@ -1,7 +1,7 @@
 //! An object file for linkers: the code image, the container, and the exported functions.
 //!
-//! ELF, relocatable. `.text` holds the code image and the stubs, `.rodata` the container (without code: that is run
-//! where it stands). The same image, prefix and container give the same bytes. What the stubs call (`egraft_*`) is in
+//! ELF, relocatable. `.text` holds the code image and the forwarders, `.rodata` the container (without code: that is run
+//! where it stands). The same image, prefix and container give the same bytes. What the forwarders call (`egraft_*`) is in
 //! the runtime's static library.
 
 use cranelift_codegen::binemit::Reloc;
@@ -12,8 +12,8 @@ use object::{
 };
 
 use crate::error::EmitError;
+use crate::forward::{Reference, Referent, forwarders};
 use crate::image::{ALIGN, Image};
-use crate::stubs::{Reference, Referent, stubs};
 use crate::target::Target;
 
 /// Alignment of the container, as the runtime demands it.
@@ -57,12 +57,12 @@ pub fn object(image: &Image, model: &ModelSymbols, container: &[u8]) -> Result<V
         add_symbol(&mut file, "egraft.container", SymbolSection::Section(rodata), place, container.len());
     file.symbol_mut(data).kind = SymbolKind::Data;
 
-    for stub in stubs(&*isa, image.code.len() as u64, container.len() as u64)? {
-        let place = file.append_section_data(text, &stub.code, 16);
-        let name = format!("{prefix}_{}", stub.name);
-        let symbol = add_symbol(&mut file, &name, SymbolSection::Section(text), place, stub.code.len());
+    for forwarder in forwarders(&*isa, image.code.len() as u64, container.len() as u64)? {
+        let place = file.append_section_data(text, &forwarder.code, 16);
+        let name = format!("{prefix}_{}", forwarder.name);
+        let symbol = add_symbol(&mut file, &name, SymbolSection::Section(text), place, forwarder.code.len());
         file.symbol_mut(symbol).scope = SymbolScope::Dynamic;
-        for Reference { offset, kind, to, addend } in stub.references {
+        for Reference { offset, kind, to, addend } in forwarder.references {
             let calls = matches!(to, Referent::Runtime(_));
             let symbol = match to {
                 Referent::Code => code,
@@ -78,7 +78,7 @@ pub fn object(image: &Image, model: &ModelSymbols, container: &[u8]) -> Result<V
             };
             let flags = reloc_flags(kind, calls).ok_or_else(|| EmitError::Relocation {
                 function: name.clone(),
-                name: stub.name.to_owned(),
+                name: forwarder.name.to_owned(),
                 kind: format!("{kind:?}"),
             })?;
             let relocation = Relocation { offset: place + offset, symbol, addend, flags };

@@ -1,8 +1,7 @@
 //! The C interface: functions named `egraft_*`, and the text of the header that declares them.
 //!
-//! In a library each function appears under the model's name (`mlp_session_run`), as a stub that
-//! [`c_stubs`] writes; the header of that library comes from [`c_header`]. Both are made from one table,
-//! so header, stubs and functions stay together.
+//! In a library each function appears under the model's name (`mlp_session_run`): the code generator adds functions
+//! that pass their arguments on to these. The header of that library comes from [`c_header`].
 //!
 //! Promises: a bad argument is a status and a message ([`egraft_last_error`]), never a crash, as long as
 //! pointers are null or valid; no unwinding crosses the border. Deliberately absent: ownership of tensors
@@ -30,7 +29,7 @@ use crate::{
 mod header;
 mod session;
 
-pub use header::{c_header, c_stubs};
+pub use header::c_header;
 pub use session::*;
 
 /// What a function returns: 0, or the kind of the failure. The message says more.

@@ -56,7 +56,7 @@ fn holds_code_container_and_functions() {
         let own = name.replacen("egraft_", "mlp_", 1);
         assert!(name.starts_with("egraft_") && exported.contains(&own.as_str()), "{name}");
     }
-    // Only the stubs refer to anything: the kernels are resolved.
+    // Only the forwarders refer to anything: the kernels are resolved.
     let mut targets: Vec<String> = Vec::new();
     for (offset, relocation) in text.relocations() {
         assert!(offset >= image.code.len() as u64);

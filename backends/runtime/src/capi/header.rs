@@ -1,4 +1,4 @@
-//! The C header of a library, and the stubs that put its functions under the model's name.
+//! The C header of a library.
 
 use std::fmt::Write;
 
@@ -11,19 +11,16 @@ struct Function {
     /// Without the prefix.
     name: &'static str,
     params: &'static [&'static str],
-    /// What a stub passes to the function behind it.
-    passes: &'static str,
 }
 
-/// A row of [`FUNCTIONS`]: `returns name(params) passes (arguments): "doc"`.
+/// Rows of [`FUNCTIONS`]: `"doc" "returns" name [params]`.
 macro_rules! functions {
-    ($($doc:literal $returns:literal $name:ident [$($param:literal),*] => $passes:literal;)*) => {
+    ($($doc:literal $returns:literal $name:ident [$($param:literal),*];)*) => {
         &[$(Function {
             doc: $doc,
             returns: $returns,
             name: stringify!($name),
             params: &[$($param),*],
-            passes: $passes,
         }),*]
     };
 }
@@ -31,67 +28,63 @@ macro_rules! functions {
 /// The interface, in the order of the header.
 const FUNCTIONS: &[Function] = functions! {
     "Version of the interface that the library was built with: compare it with the macro."
-    "uint32_t" abi_version [] => "";
+    "uint32_t" abi_version [];
     "The message of the last failing call in this thread; valid until the next one fails."
-    "const char*" last_error [] => "";
+    "const char*" last_error [];
     "Opens the model. sidecar_dir is the folder of its weights file: NULL for the working directory,\n   \
      not used by a model that has its weights inside. *out is NULL on failure."
-    "int" model_open ["const char* sidecar_dir", "$_model** out"]
-        => "egraft_container, egraft_container_len, egraft_code, egraft_code_len, sidecar_dir, (void**)out";
+    "int" model_open ["const char* sidecar_dir", "$_model** out"];
     "Gives the model back. Sessions that are open keep what they need. NULL is ignored."
-    "void" model_close ["$_model* model"] => "model";
+    "void" model_close ["$_model* model"];
     "Number of entries: functions that can be called."
-    "size_t" entry_count ["const $_model* model"] => "model";
+    "size_t" entry_count ["const $_model* model"];
     "Name of an entry, or NULL. Names are valid as long as the model is open."
-    "const char*" entry_name ["const $_model* model", "size_t entry"] => "model, entry";
+    "const char*" entry_name ["const $_model* model", "size_t entry"];
     "Number of inputs of an entry."
-    "size_t" input_count ["const $_model* model", "size_t entry"] => "model, entry";
+    "size_t" input_count ["const $_model* model", "size_t entry"];
     "Name of an input, or NULL."
-    "const char*" input_name ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "const char*" input_name ["const $_model* model", "size_t entry", "size_t index"];
     "Element type of an input, or 0."
-    "int" input_dtype ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "int" input_dtype ["const $_model* model", "size_t entry", "size_t index"];
     "Number of axes of an input."
-    "size_t" input_rank ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "size_t" input_rank ["const $_model* model", "size_t entry", "size_t index"];
     "Number of outputs of an entry."
-    "size_t" output_count ["const $_model* model", "size_t entry"] => "model, entry";
+    "size_t" output_count ["const $_model* model", "size_t entry"];
     "Name of an output, or NULL."
-    "const char*" output_name ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "const char*" output_name ["const $_model* model", "size_t entry", "size_t index"];
     "Element type of an output, or 0."
-    "int" output_dtype ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "int" output_dtype ["const $_model* model", "size_t entry", "size_t index"];
     "Number of axes of an output."
-    "size_t" output_rank ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "size_t" output_rank ["const $_model* model", "size_t entry", "size_t index"];
     "1 if the sizes of an output are decided while the model runs, else 0. The session has the memory of such\n   \
      an output: it is not set, and its shape and data can be asked for after a run."
-    "int" output_is_dynamic ["const $_model* model", "size_t entry", "size_t index"] => "model, entry, index";
+    "int" output_is_dynamic ["const $_model* model", "size_t entry", "size_t index"];
     "Makes a session: one entry with its memory and its own threads; 0 threads takes one per processor.\n   \
      One thread at a time may use a session; sessions of one model may run at the same time."
-    "int" session_new ["$_model* model", "size_t entry", "int threads", "$_session** out"]
-        => "model, entry, threads, (void**)out";
+    "int" session_new ["$_model* model", "size_t entry", "int threads", "$_session** out"];
     "Ends a session. NULL is ignored."
-    "void" session_free ["$_session* session"] => "session";
+    "void" session_free ["$_session* session"];
     "Sets an input, row-major. The buffer stays the caller's and is read by each run until it is replaced."
     "int" session_set_input ["$_session* session", "size_t index", "int dtype", "size_t rank",
-        "const int64_t* dims", "const void* data"] => "session, index, dtype, rank, dims, data";
+        "const int64_t* dims", "const void* data"];
     "Fixes all sizes, once every input is set, so that the shapes of outputs can be asked for."
-    "int" session_bind ["$_session* session"] => "session";
+    "int" session_bind ["$_session* session"];
     "Shape of an output of a bound session; if it is decided while the model runs, that of the last run.\n   \
      *rank is always set; dims only if rank_capacity suffices."
     "int" session_output_shape ["$_session* session", "size_t index", "size_t rank_capacity", "size_t* rank",
-        "int64_t* dims"] => "session, index, rank_capacity, rank, dims";
+        "int64_t* dims"];
     "Sets an output: room for the whole tensor, row-major, apart from all other tensors. Written by each\n   \
      run until it is replaced. Not for outputs whose sizes are decided while the model runs."
-    "int" session_set_output ["$_session* session", "size_t index", "void* data", "size_t bytes"]
-        => "session, index, data, bytes";
+    "int" session_set_output ["$_session* session", "size_t index", "void* data", "size_t bytes"];
     "Data of an output whose sizes were decided by the last run: row-major, aligned to 64 bytes, and its\n   \
      length. It stays the session's, and is valid until the next run, or bind, or input of other sizes."
-    "int" session_output_data ["$_session* session", "size_t index", "const void** data", "size_t* bytes"]
-        => "session, index, data, bytes";
+    "int" session_output_data ["$_session* session", "size_t index", "const void** data", "size_t* bytes"];
     "Runs. Binds first if sizes have changed; all inputs and outputs must be set, but for outputs whose sizes\n   \
      are decided while the model runs. If sizes have not changed, only what is too small for sizes of that\n   \
      kind is allocated."
-    "int" session_run ["$_session* session"] => "session";
+    "int" session_run ["$_session* session"];
     "Makes the state that is kept between runs zero, as in a new session."
-    "int" session_reset_state ["$_session* session"] => "session";
+    "int" session_reset_state ["$_session* session"];
 };
 
 impl Function {
@@ -160,44 +153,6 @@ enum {{
         put(&mut out, format_args!("\n/* {} */\n{};\n", function.doc, function.declare(model_name)));
     }
     out.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
-    out
-}
-
-/// C source of the stubs: each function of [`c_header`] calls the runtime's. Four symbols come from the
-/// object that holds the model: `egraft_container` (aligned to 64), `egraft_container_len`, and
-/// `egraft_code`, `egraft_code_len` (the code image in executable memory).
-///
-/// # Panics
-/// `model_name` is no C identifier.
-pub fn c_stubs(model_name: &str) -> String {
-    require_identifier(model_name);
-    let mut out = format!(
-        "/* Puts the runtime's functions under the name of the model `{model_name}`. */\n\
-         #include \"{model_name}.h\"\n\n\
-         extern const uint8_t egraft_container[];\nextern const size_t egraft_container_len;\n\
-         extern const uint8_t egraft_code[];\nextern const size_t egraft_code_len;\n"
-    );
-    for function in FUNCTIONS {
-        let Function { returns, name, passes, params, .. } = function;
-        // The runtime knows handles only as what they point to, which is nobody else's business.
-        let handle = |param: &&str| match param.replace("$_model** out", "void** out") {
-            param if param.contains("$_session** out") => "void** out".to_owned(),
-            param => param.replace("$_model*", "void*").replace("$_session*", "void*"),
-        };
-        let inner = match *name {
-            "model_open" => "const uint8_t*, size_t, const uint8_t*, size_t, const char*, void**".to_owned(),
-            _ if params.is_empty() => "void".to_owned(),
-            _ => params.iter().map(handle).collect::<Vec<_>>().join(", "),
-        };
-        let result = if *returns == "void" { "" } else { "return " };
-        put(
-            &mut out,
-            format_args!(
-                "\nextern {returns} egraft_{name}({inner});\n{} {{ {result}egraft_{name}({passes}); }}\n",
-                function.declare(model_name)
-            ),
-        );
-    }
     out
 }
 

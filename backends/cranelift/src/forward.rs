@@ -50,7 +50,7 @@ const FORWARDED: [(&str, &[Type], Option<Type>); 24] = [
     ("model_open", &[WORD, WORD], Some(INT)),
 ];
 
-/// What a stub refers to.
+/// What a forwarder refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Referent {
     /// A function of the runtime.
@@ -61,10 +61,10 @@ pub(crate) enum Referent {
     Container,
 }
 
-/// A reference of a stub, for the linker.
+/// A reference of a forwarder, for the linker.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
-    /// Where it stands in the stub.
+    /// Where it stands in the forwarder.
     pub(crate) offset: u64,
     /// How it is written.
     pub(crate) kind: Reloc,
@@ -74,9 +74,9 @@ pub(crate) struct Reference {
     pub(crate) addend: i64,
 }
 
-/// A compiled stub.
+/// A compiled forwarder.
 #[derive(Debug, Clone)]
-pub(crate) struct Stub {
+pub(crate) struct Forwarder {
     /// Its name without prefix.
     pub(crate) name: &'static str,
     /// Its code.
@@ -85,21 +85,25 @@ pub(crate) struct Stub {
     pub(crate) references: Vec<Reference>,
 }
 
-/// All stubs, for code and container of these lengths.
-pub(crate) fn stubs(isa: &dyn TargetIsa, code: u64, container: u64) -> Result<Vec<Stub>, EmitError> {
+/// All forwarders, for code and container of these lengths.
+pub(crate) fn forwarders(
+    isa: &dyn TargetIsa,
+    code: u64,
+    container: u64,
+) -> Result<Vec<Forwarder>, EmitError> {
     FORWARDED
         .iter()
-        .map(|&(name, params, result)| stub(isa, name, params, result, [container, code]))
+        .map(|&(name, params, result)| forwarder(isa, name, params, result, [container, code]))
         .collect()
 }
 
-fn stub(
+fn forwarder(
     isa: &dyn TargetIsa,
     name: &'static str,
     params: &[Type],
     result: Option<Type>,
     lengths: [u64; 2],
-) -> Result<Stub, EmitError> {
+) -> Result<Forwarder, EmitError> {
     let opens = name == "model_open";
     let results: Vec<Type> = result.into_iter().collect();
     let convention = isa.default_call_conv();
@@ -155,7 +159,7 @@ fn stub(
         let (offset, kind) = (u64::from(reloc.offset), reloc.kind);
         Ok(Reference { offset, kind, to: referents[index].clone(), addend: reloc.addend })
     });
-    Ok(Stub {
+    Ok(Forwarder {
         name,
         code: compiled.code_buffer().to_vec(),
         references: references.collect::<Result<_, _>>()?,
