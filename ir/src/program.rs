@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Dim, Symbol};
-use crate::dtype::DType;
 use crate::kernel::Kernel;
 use crate::kernel::stmt::PANEL;
 use crate::scalar::Scalar;
@@ -236,10 +235,5 @@ impl Program {
             Arg::Weight(i) => self.weights[i].ty(),
             Arg::Buffer(i) => entry.buffers[i].ty.clone(),
         }
-    }
-
-    /// The element type of what `arg` names in `entry`.
-    pub fn arg_dtype(&self, entry: &Entry, arg: Arg) -> DType {
-        self.arg_type(entry, arg).dtype
     }
 }
