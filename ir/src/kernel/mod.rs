@@ -13,6 +13,7 @@
 
 pub mod expr;
 pub mod lower;
+pub mod operand;
 pub mod stmt;
 
 use crate::dim::{Condition, Dim, Symbol};

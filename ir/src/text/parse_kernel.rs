@@ -5,6 +5,7 @@
 
 use crate::dim::Symbol;
 use crate::dtype::DType;
+use crate::kernel::stmt::Axes;
 use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Sort, Stage, Stmt};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
@@ -253,28 +254,39 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     }
 }
 
+/// `i in 0..n`, or any number of them in parentheses.
+fn axes(cursor: &mut Cursor<'_>) -> Parse<Axes> {
+    if !cursor.eat("(") {
+        return Ok(vec![cursor.range()?]);
+    }
+    let mut axes = Vec::new();
+    while !cursor.eat(")") {
+        if !axes.is_empty() {
+            cursor.expect(",")?;
+        }
+        axes.push(cursor.range()?);
+    }
+    Ok(axes)
+}
+
 fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
-    let row = cursor.range()?;
+    let row = axes(cursor)?;
     cursor.expect(",")?;
-    let col = cursor.range()?;
+    let col = axes(cursor)?;
     cursor.expect(",")?;
-    let depth = cursor.range()?;
+    let depth = axes(cursor)?;
     cursor.expect("{")?;
     let a = factor(cursor, scope)?;
     cursor.expect("*")?;
     let b = factor(cursor, scope)?;
     cursor.expect("}")?;
-    let workspace = match cursor.eat_word("workspace") {
-        true => Some(Symbol::new(cursor.sigil("%")?)),
-        false => None,
-    };
     cursor.expect_word("as")?;
     let acc = Symbol::new(cursor.sigil("%")?);
     let mark = scope.mark();
     scope.scalar(acc.clone(), a.dtype());
     let body = items(cursor, scope, stmt);
     scope.reset(mark);
-    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, workspace, acc, body: body? })))
+    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, acc, body: body? })))
 }
 
 fn sort(cursor: &mut Cursor<'_>) -> Parse<Stmt> {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fmt::Write;
 
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
 use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Scalar, Unary};
@@ -206,19 +206,24 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             f.write_char(']')
         }
         Stmt::Gemm(gemm) => {
-            let Gemm { row, col, depth, a, b, workspace, acc, body } = &**gemm;
-            f.write_str("gemm ")?;
-            commas(f, [row, col, depth], |f, (axis, extent)| {
+            let Gemm { row, col, depth, a, b, acc, body } = &**gemm;
+            let range = |f: &mut fmt::Formatter<'_>, (axis, extent): &(Symbol, Dim)| {
                 write!(f, "{} in 0..{extent}", Bare(axis.name()))
+            };
+            f.write_str("gemm ")?;
+            commas(f, [row, col, depth], |f, axes| match &axes[..] {
+                [axis] => range(f, axis),
+                several => {
+                    f.write_char('(')?;
+                    commas(f, several, range)?;
+                    f.write_char(')')
+                }
             })?;
             f.write_str(" { ")?;
             operand(f, a, Bind::Sign)?;
             f.write_str(" * ")?;
             operand(f, b, Bind::Sign)?;
             f.write_str(" }")?;
-            if let Some(workspace) = workspace {
-                write!(f, " workspace {}", Sigil('%', workspace.name()))?;
-            }
             write!(f, " as {}", Sigil('%', acc.name()))?;
             block(f, body, level)
         }

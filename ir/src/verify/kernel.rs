@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
+use crate::kernel::operand::Operand;
 use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
@@ -570,11 +571,12 @@ impl Check<'_> {
     }
 
     fn gemm(&mut self, gemm: &Gemm) {
-        let axes = [gemm.row.clone(), gemm.col.clone(), gemm.depth.clone()];
+        let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
+        let axes: Vec<(Symbol, Dim)> = outer.iter().chain(&gemm.depth).cloned().collect();
         self.inside(&axes, |check| {
             for operand in [&gemm.a, &gemm.b] {
                 check.expr(operand, false);
-                if !matches!(operand.kind(), ExprKind::Load { dtype: DType::F32, .. }) {
+                if Operand::of(operand).is_none() {
                     let kernel = check.name();
                     check
                         .report
@@ -582,16 +584,11 @@ impl Check<'_> {
                 }
             }
         });
-        if let Some(workspace) = &gemm.workspace
-            && self.kernel.param(workspace).is_none_or(|param| param.access != Access::Scratch)
-        {
-            self.undefined(workspace);
-        }
         // The body runs once for each element, spread over threads.
         let (depth, scalars) = (self.loops.len(), self.scalars.clone());
-        self.loops.extend(axes[..2].iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
-        self.inside(&axes[..2], |check| {
-            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + 2));
+        self.loops.extend(outer.iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
+        self.inside(&outer, |check| {
+            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + outer.len()));
             check.block(&gemm.body);
         });
         self.loops.truncate(depth);

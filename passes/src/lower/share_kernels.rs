@@ -106,7 +106,7 @@ fn map_stmt(stmt: &Stmt, expr: &dyn Fn(&Expr) -> Expr, dim: &dyn Fn(&Dim) -> Dim
         Stmt::Alloc { .. } | Stmt::Sort(_) => stmt.clone(),
         Stmt::Gemm(gemm) => {
             let mut gemm = (**gemm).clone();
-            for (_, extent) in [&mut gemm.row, &mut gemm.col, &mut gemm.depth] {
+            for (_, extent) in gemm.row.iter_mut().chain(&mut gemm.col).chain(&mut gemm.depth) {
                 *extent = dim(extent);
             }
             gemm.a = expr(&gemm.a);

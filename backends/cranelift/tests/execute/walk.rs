@@ -144,19 +144,27 @@ impl Walker {
     }
 
     fn gemm(&mut self, gemm: &Gemm) {
-        let [m, n, k] = [&gemm.row, &gemm.col, &gemm.depth].map(|(_, extent)| self.index(extent));
-        for i in 0..m {
-            for j in 0..n {
-                let mut sum = Scalar::f32(0.0);
-                self.indices.insert(gemm.row.0.clone(), i);
-                self.indices.insert(gemm.col.0.clone(), j);
-                for l in 0..k {
-                    self.indices.insert(gemm.depth.0.clone(), l);
-                    sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
-                }
-                self.scalars.insert(gemm.acc.clone(), sum);
-                self.block(&gemm.body);
+        let outer: Vec<_> = gemm.outer().cloned().collect();
+        let elements = self.index(&gemm.elements());
+        let summed = self.index(&gemm.summed());
+        for element in 0..elements {
+            self.enter(&outer, element);
+            let mut sum = Scalar::f32(0.0);
+            for l in 0..summed {
+                self.enter(&gemm.depth, l);
+                sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
             }
+            self.scalars.insert(gemm.acc.clone(), sum);
+            self.block(&gemm.body);
+        }
+    }
+
+    /// Nested axes at the iteration with this number.
+    fn enter(&mut self, axes: &[(Symbol, Dim)], mut at: i64) {
+        for (axis, extent) in axes.iter().rev() {
+            let extent = self.index(extent);
+            self.indices.insert(axis.clone(), at % extent);
+            at /= extent;
         }
     }
 }
