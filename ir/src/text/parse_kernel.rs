@@ -5,7 +5,9 @@
 
 use crate::dim::Symbol;
 use crate::dtype::DType;
-use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Sort, Stage, Stmt};
+use crate::kernel::{
+    Access, Body, Expr, Gemm, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
+};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
@@ -241,6 +243,10 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
             scope.array(name.clone(), dtype);
             Ok(Stmt::Alloc { name, dtype, shape })
         }
+        "fold" => {
+            cursor.advance();
+            fold(cursor, scope)
+        }
         "gemm" => {
             cursor.advance();
             gemm(cursor, scope)
@@ -251,6 +257,20 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
         }
         _ => Err(cursor.unexpected("a statement")),
     }
+}
+
+fn fold(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
+    let acc = Symbol::new(cursor.sigil("%")?);
+    cursor.expect("=")?;
+    let op = match cursor.kind() {
+        Kind::Word => Reduce::ALL.into_iter().find(|op| op.name() == cursor.slice()),
+        _ => None,
+    };
+    let op = op.ok_or_else(|| cursor.unexpected("a reduction, such as `sum` or `max`"))?;
+    cursor.advance();
+    let (axis, extent) = cursor.range()?;
+    scope.scalar(acc.clone(), DType::F32);
+    Ok(Stmt::Fold(Box::new(LaneFold { acc, op, axis, extent, body: items(cursor, scope, stmt)? })))
 }
 
 fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {

@@ -33,6 +33,27 @@ impl Arrays {
         }
         Some(position.simplify(ranges))
     }
+
+    /// How far elements lie apart along an axis, if that is the same from each to the next. Indices that depend on
+    /// data may be the same all along.
+    pub(super) fn stride(&self, array: &Symbol, at: &[Expr], axis: &Symbol, ranges: &Ranges) -> Option<Dim> {
+        let still = |i: &Expr| match i.as_index() {
+            None if !varies(i, axis) => Dim::constant(0).into(),
+            _ => i.clone(),
+        };
+        let at: Vec<Expr> = at.iter().map(still).collect();
+        let (stride, _) = self.position(array, &at, ranges)?.linear_in(axis)?;
+        Some(stride)
+    }
+}
+
+/// Does the expression depend on the axis, or on a scalar that may?
+pub(super) fn varies(e: &Expr, axis: &Symbol) -> bool {
+    e.any(&mut |e| match e.kind() {
+        ExprKind::Index(dim) => dim.mentions(axis),
+        ExprKind::Var { .. } => true,
+        _ => false,
+    })
 }
 
 /// One load or store.

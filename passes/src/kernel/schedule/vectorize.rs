@@ -6,10 +6,10 @@
 use ir::DType;
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
-use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, LoopKind, Stmt};
 use ir::program::{Layout, Program};
 
-use super::access::{Access, Arrays, accesses, enter_all};
+use super::access::{Access, Arrays, accesses, enter_all, varies};
 use super::{is_independent, lay_out, weights_behind};
 use crate::lower::{any_expr, map_block};
 
@@ -112,15 +112,16 @@ fn best_axis(
     body: &[Stmt],
     ranges: &Ranges,
 ) -> Option<Choice> {
-    if !has_lanes(body) {
-        return None;
-    }
-    let arrays = Arrays::of(&program.kernels[kernel], body);
+    let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
+    let arrays = Arrays::of(&program.kernels[kernel], whole);
     let touched = accesses(body);
     let mut best: Option<(i64, Choice)> = None;
     // Inner axes first: between equals, the order stays.
     for axis in (0..axes.len()).rev() {
         let name = &axes[axis].0;
+        if !has_lanes(body, name) {
+            continue;
+        }
         let (mut score, mut layouts) = (0, Vec::new());
         for access in &touched {
             let weight = LOOP_WEIGHT.pow(access.depth.min(4) as u32) * if access.is_store { 2 } else { 1 };
@@ -166,10 +167,9 @@ fn along(
     axis: &Symbol,
     ranges: &Ranges,
 ) -> Along {
-    let Some(position) = arrays.position(access.array, access.at, ranges) else { return Along::Apart };
-    match position.linear_in(axis) {
-        Some((stride, _)) if stride.is(0) => return Along::Same,
-        Some((stride, _)) if stride.is(1) => return Along::Next,
+    match arrays.stride(access.array, access.at, axis, ranges) {
+        Some(stride) if stride.is(0) => return Along::Same,
+        Some(stride) if stride.is(1) => return Along::Next,
         _ => {}
     }
     // One index is the axis, and no other mentions it.
@@ -190,12 +190,13 @@ fn along(
     }
 }
 
-/// Is everything in the block such that lanes make sense: 32-bit floats, and branches only inside expressions?
-fn has_lanes(body: &[Stmt]) -> bool {
-    let wide = !any_expr(body, &mut |e| match e {
-        ExprKind::Load { dtype, .. } | ExprKind::Var { dtype, .. } | ExprKind::Cast(dtype, _) => {
-            !matches!(dtype, DType::F32)
-        }
+/// Is everything in the block such that lanes along the axis make sense: 32-bit floats where it varies, and branches
+/// only inside expressions?
+pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
+    let other = any_expr(body, &mut |e| match e {
+        ExprKind::Load { dtype, at, .. } => *dtype != DType::F32 && at.iter().any(|i| varies(i, axis)),
+        ExprKind::Cast(dtype, x) => *dtype != DType::F32 && varies(x, axis),
+        ExprKind::Var { dtype, .. } => *dtype != DType::F32,
         _ => false,
     });
     let mut branches = false;
@@ -204,11 +205,11 @@ fn has_lanes(body: &[Stmt]) -> bool {
             branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_))
         });
     }
-    wide && !branches
+    !other && !branches
 }
 
 /// Does a condition that guards a load depend on the axis?
-fn varying_branch(body: &[Stmt], axis: &Symbol) -> bool {
+pub(super) fn varying_branch(body: &[Stmt], axis: &Symbol) -> bool {
     any_expr(body, &mut |e| match e {
         ExprKind::Select(cond, yes, no) => {
             let loads = |x: &Expr| x.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }));
