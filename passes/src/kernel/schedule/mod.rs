@@ -62,6 +62,7 @@ fn keeps_scalars(body: &[Stmt]) -> bool {
         for stmt in block {
             match stmt {
                 Stmt::Var { name, .. } => bound.push(name.clone()),
+                Stmt::Fold(fold) => bound.push(fold.acc.clone()),
                 Stmt::Set { name, .. } => found |= !bound.contains(name),
                 _ => {}
             }

@@ -202,7 +202,15 @@ pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
     let mut branches = false;
     for stmt in body {
         stmt.walk(&mut |stmt| {
-            branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_))
+            let straight = matches!(
+                stmt,
+                Stmt::For { .. }
+                    | Stmt::Let { .. }
+                    | Stmt::Var { .. }
+                    | Stmt::Set { .. }
+                    | Stmt::Store { .. }
+            );
+            branches |= !straight;
         });
     }
     !other && !branches
