@@ -8,6 +8,7 @@ use ir::Dim;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Body, Expr, ExprKind, LoopKind, Stmt};
 use ir::program::{Layout, Program};
+use ir::scalar::Unary;
 
 use super::access::{Access, Arrays, accesses, enter_all, varies};
 use super::{is_independent, lay_out, weights_behind};
@@ -18,6 +19,9 @@ const LANES: u32 = 16;
 
 /// What an access inside so many loops counts, relative to one outside.
 const LOOP_WEIGHT: i64 = 8;
+
+/// What a function that becomes a polynomial counts, relative to an access.
+const FUNCTION_WEIGHT: i64 = 4;
 
 /// The kernel's body with vector loops.
 pub(super) fn vectorize(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
@@ -115,6 +119,7 @@ fn best_axis(
     let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
     let arrays = Arrays::of(&program.kernels[kernel], whole);
     let touched = accesses(body);
+    let functions = FUNCTION_WEIGHT * functions(body, 1);
     let mut best: Option<(i64, Choice)> = None;
     // Inner axes first: between equals, the order stays.
     for axis in (0..axes.len()).rev() {
@@ -139,11 +144,30 @@ fn best_axis(
             score -= 4 * LOOP_WEIGHT.pow(2);
         }
         layouts.dedup();
-        if score > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
+        if score + functions > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
             best = Some((score, Choice { axis, layouts }));
         }
     }
     best.map(|(_, choice)| choice)
+}
+
+/// How many functions the block computes that become polynomials, weighed by the loops around.
+fn functions(block: &[Stmt], weight: i64) -> i64 {
+    let mut sum = 0;
+    for stmt in block {
+        for e in stmt.exprs() {
+            e.walk(&mut |e| {
+                let polynomial = matches!(
+                    e.kind(),
+                    ExprKind::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Erf, _)
+                );
+                sum += if polynomial { weight } else { 0 };
+            });
+        }
+        let weight = if let Stmt::For { .. } = stmt { weight * LOOP_WEIGHT } else { weight };
+        sum += stmt.blocks().into_iter().map(|block| functions(block, weight)).sum::<i64>();
+    }
+    sum
 }
 
 /// How elements lie along an axis.
