@@ -10,7 +10,7 @@ use ir::kernel::{Expr, ExprKind, Kernel, LaneFold, LoopKind, Reduce, Stmt};
 use ir::{DType, Dim};
 
 use super::access::{Arrays, accesses, enter_all};
-use super::vectorize::{has_lanes, varying_branch};
+use super::vectorize::has_lanes;
 use crate::lower::substitute_block;
 
 /// The kernel's body with folds in lanes.
@@ -122,13 +122,14 @@ impl Reduction {
             ranges.enter(axis.clone(), extent.clone());
         }
         enter_all(&self.body, &mut ranges);
-        let strides: Option<Vec<i64>> = accesses(&self.body)
+        let touched = accesses(&self.body);
+        let strides: Option<Vec<i64>> = touched
             .iter()
             .map(|access| arrays.stride(access.array, access.at, axis, &ranges)?.as_const())
             .collect();
         strides.is_some_and(|strides| strides.contains(&1) && strides.iter().all(|s| (0..=1).contains(s)))
             && has_lanes(&self.body, axis)
-            && !varying_branch(&self.body, axis)
+            && touched.iter().all(|access| access.guards_along(axis) == 0)
     }
 
     fn into_stmts(self) -> Vec<Stmt> {

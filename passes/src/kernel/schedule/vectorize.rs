@@ -23,6 +23,12 @@ const LOOP_WEIGHT: i64 = 8;
 /// What a function that becomes a polynomial counts, relative to an access.
 const FUNCTION_WEIGHT: i64 = 4;
 
+/// The longest distance of elements that are near.
+const NEAR: i64 = 4;
+
+/// At most so many guards of a load may differ between lanes.
+const GUARDS: usize = 2;
+
 /// The kernel's body with vector loops.
 pub(super) fn vectorize(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
     nests(program, kernel, body, &Ranges::new())
@@ -132,16 +138,20 @@ fn best_axis(
             let weight = LOOP_WEIGHT.pow(access.depth.min(4) as u32) * if access.is_store { 2 } else { 1 };
             score += match along(program, kernel, &arrays, access, &touched, name, ranges) {
                 Along::Same => 0,
-                Along::Next => weight,
+                // Mostly all lanes agree on a guard, but it takes time to find out.
+                Along::Next => match access.guards_along(name) {
+                    0 => weight,
+                    1..=GUARDS => weight / 4,
+                    _ => -2 * weight,
+                },
+                Along::Near if access.is_store || access.guards_along(name) > GUARDS => -2 * weight,
+                Along::Near => 0,
                 Along::Laid(perm) => {
                     layouts.push((access.array.clone(), perm));
                     weight
                 }
                 Along::Apart => -2 * weight,
             };
-        }
-        if varying_branch(body, name) {
-            score -= 4 * LOOP_WEIGHT.pow(2);
         }
         layouts.dedup();
         if score + functions > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
@@ -176,6 +186,8 @@ enum Along {
     Same,
     /// Side by side.
     Next,
+    /// A few elements apart: lanes share lines of memory.
+    Near,
     /// Side by side, if the weight's axes are permuted so.
     Laid(Vec<usize>),
     /// Apart, or depending on data.
@@ -194,6 +206,7 @@ fn along(
     match arrays.stride(access.array, access.at, axis, ranges) {
         Some(stride) if stride.is(0) => return Along::Same,
         Some(stride) if stride.is(1) => return Along::Next,
+        Some(stride) if stride.as_const().is_some_and(|s| (2..=NEAR).contains(&s)) => return Along::Near,
         _ => {}
     }
     // One index is the axis, and no other mentions it.
@@ -238,18 +251,6 @@ pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
         });
     }
     !other && !branches
-}
-
-/// Does a condition that guards a load depend on the axis?
-pub(super) fn varying_branch(body: &[Stmt], axis: &Symbol) -> bool {
-    any_expr(body, &mut |e| match e {
-        ExprKind::Select(cond, yes, no) => {
-            let loads = |x: &Expr| x.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }));
-            let depends = cond.any(&mut |e| matches!(e.kind(), ExprKind::Index(dim) if dim.mentions(axis)));
-            depends && (loads(yes) || loads(no))
-        }
-        _ => false,
-    })
 }
 
 fn permute_loads(body: &[Stmt], weight: &Symbol, perm: &[usize]) -> Vec<Stmt> {
