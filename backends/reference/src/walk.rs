@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
-use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, Sort, Stage, Stmt};
+use ir::kernel::stmt::FOLD_LANES;
+use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
 use ir::scalar::fma;
 use ir::{DType, Dim, Scalar, Tensor};
 
@@ -237,9 +238,26 @@ impl Walk {
                 let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
                 self.arrays.insert(name.clone(), Tensor::splat(Scalar::from_i64(*dtype, 0), &shape));
             }
+            Stmt::Fold(fold) => self.fold(fold)?,
             Stmt::Gemm(gemm) => self.gemm(gemm)?,
             Stmt::Sort(sort) => self.sort(sort)?,
         }
+        Ok(())
+    }
+
+    /// Iteration `k` with the accumulator of lane `k mod 16`; then halves of the lanes together.
+    fn fold(&mut self, fold: &LaneFold) -> Result<(), WalkError> {
+        let LaneFold { acc, op, axis, extent, body } = fold;
+        let mut lanes = vec![op.neutral(DType::F32); FOLD_LANES];
+        for k in 0..self.dim(extent)? {
+            let lane = k as usize % FOLD_LANES;
+            self.axes.insert(axis.clone(), k);
+            self.scalars.insert(acc.clone(), lanes[lane]);
+            self.block(body)?;
+            lanes[lane] = self.scalars[acc];
+        }
+        let value = fold.combine(lanes, |a, b| Ok::<_, WalkError>(op.function().apply(a, b)))?;
+        self.scalars.insert(acc.clone(), value);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
-use crate::kernel::expr::Expr;
+use crate::kernel::expr::{Expr, Reduce};
 use crate::types::TensorType;
 
 /// How a loop runs. Its meaning is the same for each.
@@ -83,6 +83,46 @@ pub fn position(axes: &[(Symbol, Dim)]) -> Dim {
 
 /// Rows or columns in a panel of a packed operand.
 pub const PANEL: i64 = 32;
+
+/// An `f32` reduction in lanes: for each value of `axis` in `0..extent`, ascending, the body runs and changes `acc`.
+///
+/// There are [`FOLD_LANES`] accumulators, each of which starts from the neutral element, and iteration `k` has that of
+/// lane `k mod 16` for its `acc`. In the end lane `l` takes in lane `l + 8`, then `l + 4`, `l + 2` and `l + 1`, and
+/// what lane 0 has then is bound as `acc` until the end of the block. Whatever vectors a machine has, the bits are the
+/// same.
+///
+/// Iterations depend on each other through `acc` alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LaneFold {
+    /// The accumulator: a variable of the body, a scalar after it.
+    pub acc: Symbol,
+    /// How lanes combine.
+    pub op: Reduce,
+    /// The axis, bound in the body.
+    pub axis: Symbol,
+    /// Its extent.
+    pub extent: Dim,
+    /// Adds one element to the accumulator.
+    pub body: Vec<Stmt>,
+}
+
+/// Accumulators of a [`LaneFold`].
+pub const FOLD_LANES: usize = 16;
+
+impl LaneFold {
+    /// The value of the lanes' accumulators taken together.
+    pub fn combine<T: Clone, E>(
+        &self,
+        mut lanes: Vec<T>,
+        mut pair: impl FnMut(T, T) -> Result<T, E>,
+    ) -> Result<T, E> {
+        while lanes.len() > 1 {
+            let upper = lanes.split_off(lanes.len() / 2);
+            lanes = lanes.into_iter().zip(upper).map(|(a, b)| pair(a, b)).collect::<Result<_, E>>()?;
+        }
+        Ok(lanes[0].clone())
+    }
+}
 
 /// Rows of an array put in order. Every line of elements along the axis is a row.
 ///
@@ -184,6 +224,8 @@ pub enum Stmt {
         /// Its sizes.
         shape: Vec<i64>,
     },
+    /// A reduction in lanes.
+    Fold(Box<LaneFold>),
     /// A matrix product.
     Gemm(Box<Gemm>),
     /// Rows in order.
@@ -195,6 +237,7 @@ impl Stmt {
     pub fn blocks(&self) -> Vec<&[Stmt]> {
         match self {
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => vec![body],
+            Stmt::Fold(fold) => vec![&fold.body],
             Stmt::Gemm(gemm) => vec![&gemm.body],
             Stmt::Let { .. }
             | Stmt::Var { .. }
@@ -208,7 +251,7 @@ impl Stmt {
     /// The expressions directly inside, those of nested blocks excepted.
     pub fn exprs(&self) -> Vec<&Expr> {
         match self {
-            Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::Sort(_) => vec![],
+            Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Sort(_) => vec![],
             Stmt::If { cond, .. } => vec![cond],
             Stmt::Let { value, .. } | Stmt::Var { init: value, .. } | Stmt::Set { value, .. } => vec![value],
             Stmt::Store { at, value, .. } => at.iter().chain([value]).collect(),

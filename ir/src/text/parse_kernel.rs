@@ -6,7 +6,9 @@
 use crate::dim::Symbol;
 use crate::dtype::DType;
 use crate::kernel::stmt::Axes;
-use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Sort, Stage, Stmt};
+use crate::kernel::{
+    Access, Body, Expr, Gemm, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
+};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
@@ -242,6 +244,10 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
             scope.array(name.clone(), dtype);
             Ok(Stmt::Alloc { name, dtype, shape })
         }
+        "fold" => {
+            cursor.advance();
+            fold(cursor, scope)
+        }
         "gemm" => {
             cursor.advance();
             gemm(cursor, scope)
@@ -267,6 +273,20 @@ fn axes(cursor: &mut Cursor<'_>) -> Parse<Axes> {
         axes.push(cursor.range()?);
     }
     Ok(axes)
+}
+
+fn fold(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
+    let acc = Symbol::new(cursor.sigil("%")?);
+    cursor.expect("=")?;
+    let op = match cursor.kind() {
+        Kind::Word => Reduce::ALL.into_iter().find(|op| op.name() == cursor.slice()),
+        _ => None,
+    };
+    let op = op.ok_or_else(|| cursor.unexpected("a reduction, such as `sum` or `max`"))?;
+    cursor.advance();
+    let (axis, extent) = cursor.range()?;
+    scope.scalar(acc.clone(), DType::F32);
+    Ok(Stmt::Fold(Box::new(LaneFold { acc, op, axis, extent, body: items(cursor, scope, stmt)? })))
 }
 
 fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
+use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Scalar, Unary};
 use crate::text::lex::{Bare, Sigil};
 use crate::text::print_graph::{commas, element, indent};
@@ -204,6 +204,12 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             write!(f, "alloc {} : {dtype}[", Sigil('%', name.name()))?;
             commas(f, shape, |f, size| write!(f, "{size}"))?;
             f.write_char(']')
+        }
+        Stmt::Fold(fold) => {
+            let LaneFold { acc, op, axis, extent, body } = &**fold;
+            let (acc, axis) = (Sigil('%', acc.name()), Bare(axis.name()));
+            write!(f, "fold {acc} = {} {axis} in 0..{extent}", op.name())?;
+            block(f, body, level)
         }
         Stmt::Gemm(gemm) => {
             let Gemm { row, col, depth, a, b, acc, body } = &**gemm;

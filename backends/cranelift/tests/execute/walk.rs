@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
-use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, Sort, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, Sort, Stmt};
 use ir::scalar::{self, Binary, Scalar, Unary};
 
 use crate::build::program;
@@ -137,10 +137,28 @@ impl Walker {
                     let elements = vec![Scalar::from_bits(*dtype, 0); count];
                     self.arrays.insert(name.clone(), Array { shape: shape.clone(), elements });
                 }
+                Stmt::Fold(fold) => self.fold(fold),
                 Stmt::Gemm(gemm) => self.gemm(gemm),
                 Stmt::Sort(sort) => self.sort(sort),
             }
         }
+    }
+
+    fn fold(&mut self, fold: &LaneFold) {
+        let mut lanes = [fold.op.neutral(DType::F32); 16];
+        for k in 0..self.index(&fold.extent) {
+            let lane = &mut lanes[(k % 16) as usize];
+            self.indices.insert(fold.axis.clone(), k);
+            self.scalars.insert(fold.acc.clone(), *lane);
+            self.block(&fold.body);
+            *lane = self.scalars[&fold.acc];
+        }
+        for step in [8, 4, 2, 1] {
+            for lane in 0..step {
+                lanes[lane] = binary(fold.op.function(), lanes[lane], lanes[lane + step]);
+            }
+        }
+        self.scalars.insert(fold.acc.clone(), lanes[0]);
     }
 
     fn gemm(&mut self, gemm: &Gemm) {
