@@ -16,8 +16,15 @@ fn has_lanes(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::Bool)
 }
 
-fn reads(e: &Expr) -> bool {
-    e.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }))
+/// What is known of an expression.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// Is it the same wherever it stands in the region?
+    fixed: bool,
+    /// Does it read memory?
+    reads: bool,
+    /// Does it read only what the region does not write?
+    settled: bool,
 }
 
 fn class(dtype: DType) -> Class {
@@ -48,16 +55,40 @@ impl Lowering<'_, '_, '_> {
     }
 
     /// Can the caller compute it, once for the whole region?
-    pub(crate) fn before(&self, e: &Expr, guard: Option<Id>) -> bool {
-        self.is_fixed(e) && (!reads(e) || guard.is_none() && self.read_before(e))
+    pub(crate) fn before(&mut self, e: &Expr, guard: Option<Id>) -> bool {
+        let facts = self.facts(e);
+        facts.fixed && (!facts.reads || guard.is_none() && facts.settled && self.is_certain())
     }
 
-    fn is_fixed(&self, e: &Expr) -> bool {
-        match e.kind() {
-            ExprKind::Index(dim) => !self.mentions(&self.em.resolve(dim)),
-            ExprKind::Var { name, .. } => !self.names.contains_key(name),
-            _ => e.children().into_iter().all(|child| self.is_fixed(child)),
+    fn reads(&mut self, e: &Expr) -> bool {
+        self.facts(e).reads
+    }
+
+    fn facts(&mut self, e: &Expr) -> Facts {
+        let key = std::ptr::from_ref(e.kind());
+        if let Some(&known) = self.facts.get(&key) {
+            return known;
         }
+        let mut facts = match e.kind() {
+            ExprKind::Index(dim) => {
+                Facts { fixed: !self.mentions(&self.em.resolve(dim)), reads: false, settled: true }
+            }
+            ExprKind::Var { name, .. } => {
+                Facts { fixed: !self.names.contains_key(name), reads: false, settled: true }
+            }
+            ExprKind::Load { source, .. } => {
+                Facts { fixed: true, reads: true, settled: !self.stored.contains(source) }
+            }
+            _ => Facts { fixed: true, reads: false, settled: true },
+        };
+        for child in e.children() {
+            let inside = self.facts(child);
+            facts.fixed &= inside.fixed;
+            facts.reads |= inside.reads;
+            facts.settled &= inside.settled;
+        }
+        self.facts.insert(key, facts);
+        facts
     }
 
     fn scalar(&mut self, value: Scalar) -> Id {
@@ -331,8 +362,8 @@ impl Lowering<'_, '_, '_> {
             Some(guard) => this.logic(Logic::And, guard, mask),
             None => mask,
         };
-        let inside = if reads(yes) { Some(both(self, mask)) } else { guard };
-        let outside = if reads(no) {
+        let inside = if self.reads(yes) { Some(both(self, mask)) } else { guard };
+        let outside = if self.reads(no) {
             let other = self.not(mask);
             Some(both(self, other))
         } else {
@@ -358,7 +389,7 @@ impl Lowering<'_, '_, '_> {
     /// A comparison of indices: the sign of their difference. A side that is no index arithmetic is the same for
     /// the whole region.
     fn compare_indices(&mut self, f: Binary, a: &Expr, b: &Expr) -> Option<Id> {
-        let side = |e: &Expr| match e.as_index() {
+        let mut side = |e: &Expr| match e.as_index() {
             Some(dim) => Some((self.em.resolve(dim), None)),
             None => {
                 (e.dtype() == DType::I64 && self.before(e, None)).then(|| (Dim::constant(0), Some(e.clone())))

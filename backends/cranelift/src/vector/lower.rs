@@ -9,6 +9,7 @@ use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
 
+use super::express::Facts;
 use super::region::{Advance, Class, Id, Item, Kind, Loop, Number, Place, Region, Slot, Value};
 use crate::emit::{Emitter, Offset};
 
@@ -61,8 +62,10 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
     /// Values of the current statement's expressions, by address and by the mask that guards them.
     pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
+    /// What is known of the current statement's expressions, by address.
+    pub(crate) facts: HashMap<*const ExprKind, Facts>,
     /// Arrays that the region writes.
-    stored: BTreeSet<Symbol>,
+    pub(crate) stored: BTreeSet<Symbol>,
     path: Vec<Open>,
     /// The block at each depth.
     blocks: Vec<Vec<Item>>,
@@ -109,6 +112,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         extents: Vec::new(),
         names: BTreeMap::new(),
         memo: HashMap::new(),
+        facts: HashMap::new(),
         stored,
         path: Vec::new(),
         blocks: vec![Vec::new()],
@@ -128,6 +132,7 @@ impl Lowering<'_, '_, '_> {
     /// `only` tells that it is all that the loop around it does.
     fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
         self.memo.clear();
+        self.facts.clear();
         match stmt {
             Stmt::For { axis, extent, kind, body } => {
                 let vector = matches!(kind, LoopKind::Vector(_)) && self.vector_level().is_none();
@@ -266,15 +271,9 @@ impl Lowering<'_, '_, '_> {
         level.max(uncertain)
     }
 
-    /// May the caller read from these arrays for the whole region, before it begins?
-    pub(crate) fn read_before(&self, e: &Expr) -> bool {
-        let mut fine = self.path.iter().all(|open| open.certain);
-        e.walk(&mut |e| {
-            if let ExprKind::Load { source, .. } = e.kind() {
-                fine &= !self.stored.contains(source);
-            }
-        });
-        fine
+    /// Is this place reached whenever the region is entered?
+    pub(crate) fn is_certain(&self) -> bool {
+        self.path.iter().all(|open| open.certain)
     }
 
     /// A new value, in the outermost block where it can be.

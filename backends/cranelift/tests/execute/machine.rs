@@ -83,8 +83,13 @@ impl Machine {
 
     /// Calls kernel `at` of the program.
     pub(crate) fn run(&self, at: usize, buffers: &mut [Memory], sizes: &[i64]) {
-        let offset = self.image.kernels[at].1 as usize;
         let args: Vec<*mut u8> = buffers.iter_mut().map(Memory::pointer).collect();
+        self.call(at, &args, sizes);
+    }
+
+    /// Calls kernel `at` of the program with arrays at these addresses.
+    pub(crate) fn call(&self, at: usize, args: &[*mut u8], sizes: &[i64]) {
+        let offset = self.image.kernels[at].1 as usize;
         // SAFETY: the code is of a kernel with these parameters, which are as large as it says.
         unsafe {
             let kernel: KernelFn = std::mem::transmute(self.code.as_ptr().add(offset));

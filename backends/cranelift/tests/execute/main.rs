@@ -9,4 +9,5 @@ mod machine;
 mod object;
 mod refused;
 mod sort;
+mod vectors;
 mod walk;
