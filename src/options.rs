@@ -52,7 +52,7 @@ const X86_64_LEVELS: [(&str, &[&str]); 4] = [
     ("x86-64", &[]),
     ("x86-64-v2", &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"]),
     ("x86-64-v3", &["avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt"]),
-    ("x86-64-v4", &["avx512f", "avx512dq", "avx512vl"]),
+    ("x86-64-v4", &["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
 ];
 
 impl Options {
@@ -72,7 +72,7 @@ impl Options {
             Some(level) if portable.arch == "x86_64" => {
                 let features = X86_64_LEVELS[..=level].iter().flat_map(|(_, added)| *added);
                 let features = features.map(|feature| (*feature).to_owned()).collect();
-                Ok(cranelift::Target { arch: portable.arch, features })
+                Ok(cranelift::Target { features, ..portable })
             }
             _ => Err(Error::Mcpu { name: self.mcpu.clone(), arch: portable.arch }),
         }

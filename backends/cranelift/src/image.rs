@@ -9,9 +9,10 @@ use cranelift_codegen::ir as clif;
 use cranelift_codegen::{Context, FinalizedRelocTarget};
 use ir::program::Program;
 
-use crate::emit::{self, Module};
+use crate::emit::{self, Body, Module};
 use crate::error::EmitError;
 use crate::target::Target;
+use crate::vector;
 
 /// Alignment of an image in memory: addresses of functions may be computed from pages.
 pub const ALIGN: u64 = 4096;
@@ -41,8 +42,14 @@ pub fn emit(program: &Program, target: &Target) -> Result<Image, EmitError> {
     let places = kernels(&mut module, program)?;
     let mut image = Layout::default();
     let mut context = Context::new();
-    for (name, function) in module.functions {
-        context.func = function;
+    for (name, body) in module.functions {
+        context.func = match body {
+            Body::Clif(function) => *function,
+            Body::Bytes(code) => {
+                image.append(&name, &code, vector::ALIGN as u64);
+                continue;
+            }
+        };
         let fail = |why: String| EmitError::Codegen { function: name.clone(), why };
         context
             .compile(&*isa, &mut ControlPlane::default())
@@ -86,7 +93,10 @@ pub fn clif(program: &Program, target: &Target) -> Result<String, EmitError> {
     let isa = target.isa()?;
     let mut module = Module { target, isa: &*isa, functions: Vec::new() };
     kernels(&mut module, program)?;
-    let texts = module.functions.iter().map(|(name, function)| format!("; {name}\n{function}\n"));
+    let texts = module.functions.iter().map(|(name, body)| match body {
+        Body::Clif(function) => format!("; {name}\n{function}\n"),
+        Body::Bytes(code) => format!("; {name}\n; {} bytes of vector code\n", code.len()),
+    });
     Ok(texts.collect())
 }
 
@@ -100,8 +110,14 @@ pub fn disassembly(program: &Program, target: &Target) -> Result<String, EmitErr
     kernels(&mut module, program)?;
     let mut text = String::new();
     let mut context = Context::new();
-    for (name, function) in module.functions {
-        context.func = function;
+    for (name, body) in module.functions {
+        context.func = match body {
+            Body::Clif(function) => *function,
+            Body::Bytes(code) => {
+                text += &format!("{name}:\n  {} bytes of vector code\n", code.len());
+                continue;
+            }
+        };
         context.set_disasm(true);
         let compiled =
             context.compile(&*isa, &mut ControlPlane::default()).map_err(|e| EmitError::Codegen {

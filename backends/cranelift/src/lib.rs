@@ -11,9 +11,11 @@
 //! - nothing traps: indices are in range by the kernel's meaning, and divisions by zero are defined;
 //! - what cannot be emitted is an [`EmitError`] with the way out, never another kernel.
 //!
-//! Deliberately absent: matrix products (the runtime's micro-kernels compute them), vectors of more than 128 bits
-//! (the code generator has none), unwinding (kernels call only functions that return), and mapping code into memory
-//! (the runtime does).
+//! Loops over lanes become functions of 512-bit or 256-bit vectors where the target has them, encoded here; the code
+//! generator makes everything else, and 128-bit vectors of what has no wider form.
+//!
+//! Deliberately absent: matrix products (the runtime's micro-kernels compute them), unwinding (kernels call only
+//! functions that return), and mapping code into memory (the runtime does).
 
 mod emit;
 mod error;
@@ -21,8 +23,9 @@ mod forward;
 mod image;
 mod object;
 mod target;
+mod vector;
 
 pub use error::EmitError;
 pub use image::{ALIGN, Image, clif, disassembly, emit};
 pub use object::{ModelSymbols, object};
-pub use target::Target;
+pub use target::{Target, Vectors};

@@ -41,7 +41,8 @@ pub fn object(image: &Image, model: &ModelSymbols, container: &[u8]) -> Result<V
         "aarch64" => Architecture::Aarch64,
         other => return Err(EmitError::Object(format!("there is no object format for `{other}`"))),
     };
-    let isa = Target { arch: image.arch.clone(), features: image.features.clone() }.isa()?;
+    let isa =
+        Target { arch: image.arch.clone(), features: image.features.clone(), ..Target::default() }.isa()?;
 
     let mut file = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
     let text = file.section_id(StandardSection::Text);

@@ -16,7 +16,19 @@ const X86_64_V3: [&str; 11] =
     ["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt"];
 
 /// Features that the code generator can use beyond these.
-const X86_64_MORE: [&str; 4] = ["avx512f", "avx512dq", "avx512vl", "avx512vnni"];
+const X86_64_MORE: [&str; 5] = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"];
+
+/// Widths of vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Vectors {
+    /// Those of the code generator.
+    Bits128,
+    /// Those of AVX2.
+    Bits256,
+    /// Those of AVX-512.
+    #[default]
+    Bits512,
+}
 
 /// An architecture with features by name, as artifacts record them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +37,8 @@ pub struct Target {
     pub arch: String,
     /// What the processor must have, sorted by generation.
     pub features: Vec<String>,
+    /// The widest vectors that may be used, if the features allow them. Results do not depend on it.
+    pub vectors: Vectors,
 }
 
 impl Default for Target {
@@ -43,6 +57,7 @@ impl Target {
         Target {
             arch: std::env::consts::ARCH.to_owned(),
             features: features.iter().map(|f| (*f).to_owned()).collect(),
+            vectors: Vectors::default(),
         }
     }
 
@@ -60,11 +75,11 @@ impl Target {
             }
             let has = detected!(
                 "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "bmi1" "bmi2" "lzcnt"
-                "avx512f" "avx512dq" "avx512vl" "avx512vnni"
+                "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni"
             );
             let features =
                 X86_64_V3.iter().chain(&X86_64_MORE).filter(has).map(|f| (*f).to_owned()).collect();
-            Target { arch: "x86_64".to_owned(), features }
+            Target { arch: "x86_64".to_owned(), features, vectors: Vectors::default() }
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::portable()
@@ -73,6 +88,17 @@ impl Target {
     /// Must the processor have this feature?
     pub fn has(&self, feature: &str) -> bool {
         self.features.iter().any(|f| f == feature)
+    }
+
+    /// The widest vectors that it has and that may be used.
+    pub(crate) fn widest(&self) -> Vectors {
+        let all = |features: &[&str]| self.arch == "x86_64" && features.iter().all(|f| self.has(f));
+        let has = match () {
+            () if !all(&["avx2", "fma", "bmi2"]) => Vectors::Bits128,
+            () if !all(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]) => Vectors::Bits256,
+            () => Vectors::Bits512,
+        };
+        has.min(self.vectors)
     }
 
     /// Has it a multiply-add with one rounding?

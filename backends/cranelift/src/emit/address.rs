@@ -16,7 +16,7 @@ use super::value::Value;
 use crate::error::EmitError;
 
 /// The place of an element in elements from the start: a polynomial plus products of read values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Offset {
     /// The part that is index arithmetic, in terms of names in scope.
     pub(crate) dim: Dim,

@@ -242,7 +242,8 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn clamp(&mut self, value: clif::Value, limit: i64) -> clif::Value {
+    /// The value, or the limit that it is beyond.
+    pub(crate) fn clamp(&mut self, value: clif::Value, limit: i64) -> clif::Value {
         let [low, high] = [-limit, limit].map(|limit| self.b.ins().iconst(types::I64, limit));
         let below = self.b.ins().icmp(IntCC::SignedLessThan, value, low);
         let value = self.b.ins().select(below, low, value);

@@ -30,7 +30,15 @@ pub(crate) struct Module<'t> {
     /// Its code generator.
     pub(crate) isa: &'t dyn TargetIsa,
     /// Name and body of each function.
-    pub(crate) functions: Vec<(String, clif::Function)>,
+    pub(crate) functions: Vec<(String, Body)>,
+}
+
+/// The body of a function.
+pub(crate) enum Body {
+    /// To be compiled.
+    Clif(Box<clif::Function>),
+    /// Machine code that refers to nothing outside.
+    Bytes(Vec<u8>),
 }
 
 /// What a name in scope stands for.
@@ -199,7 +207,7 @@ pub(crate) fn define<'m>(
     emitter.b.finalize(config);
     let place = u32::try_from(module.functions.len()).expect("functions are far fewer than 2³²");
     function.name = clif::UserFuncName::user(0, place);
-    module.functions.push((name, function));
+    module.functions.push((name, Body::Clif(Box::new(function))));
     Ok(place)
 }
 
@@ -305,12 +313,17 @@ impl<'m> Emitter<'_, 'm> {
     /// The address of a function of the module.
     pub(crate) fn function_address(&mut self, place: u32) -> clif::Value {
         // Only the address is taken, so the signature is not looked at.
-        let sig = self.b.import_signature(signature(self.module.isa.default_call_conv(), &[], &[]));
+        let function = self.function(place, &[]);
+        self.b.ins().func_addr(types::I64, function)
+    }
+
+    /// A function of the module, with these parameters.
+    pub(crate) fn function(&mut self, place: u32, params: &[Type]) -> clif::FuncRef {
+        let sig = self.b.import_signature(signature(self.module.isa.default_call_conv(), params, &[]));
         let name = clif::UserExternalName { namespace: 0, index: place };
         let name = clif::ExternalName::user(self.b.func.declare_imported_user_function(name));
         let data = clif::ExtFuncData { name, signature: sig, colocated: true, patchable: false };
-        let function = self.b.import_function(data);
-        self.b.ins().func_addr(types::I64, function)
+        self.b.import_function(data)
     }
 
     /// Calls a service of the runtime.

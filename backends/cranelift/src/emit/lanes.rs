@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use cranelift_codegen::ir::{InstBuilder, types};
 
 use ir::dim::{Dim, Symbol};
-use ir::kernel::{Expr, ExprKind, Stmt};
+use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
 use ir::scalar::{Binary, Unary};
 
 use super::function::{Emitter, Local};
@@ -50,6 +50,9 @@ impl Emitter<'_, '_> {
         width: u32,
         body: &[Stmt],
     ) -> Result<(), EmitError> {
+        if self.vector_function(axis, extent, LoopKind::Vector(width), body)? {
+            return Ok(());
+        }
         let width = (width as usize).min(LANES) / GROUP * GROUP;
         let varying = match self.vector {
             None if width >= GROUP => self.vectorisable(axis, body, None),

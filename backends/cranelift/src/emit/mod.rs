@@ -15,15 +15,16 @@ mod stmt;
 mod value;
 
 use cranelift_codegen::ir::types;
-use ir::kernel::{Body, Kernel};
+use ir::kernel::{self, Kernel};
 
-pub(crate) use function::{Module, signature};
+pub(crate) use address::Offset;
+pub(crate) use function::{Body, Emitter, Module, signature};
 
 use crate::error::EmitError;
 
 /// Makes the functions of a kernel; gives the place of the one that the runtime calls, `(services, args, sizes)`.
 pub(crate) fn kernel(module: &mut Module<'_>, kernel: &Kernel) -> Result<u32, EmitError> {
-    let Body::Loops(stmts) = &kernel.body else {
+    let kernel::Body::Loops(stmts) = &kernel.body else {
         return Err(EmitError::StageForm { kernel: kernel.name.to_string() });
     };
     let name = kernel.name.to_string();

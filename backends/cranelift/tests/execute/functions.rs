@@ -38,7 +38,7 @@ fn blank(dtype: DType, count: usize) -> Vec<Scalar> {
 
 /// Runs each kernel on whole inputs, and on their first few.
 fn run_all(kernels: Vec<Kernel>) {
-    let machine = Machine::new(&program(kernels.clone()));
+    let machines = Machine::all(&program(kernels.clone()));
     for (place, kernel) in kernels.iter().enumerate() {
         let (result, inputs) = kernel.params.split_last().expect("a result");
         let dtypes: Vec<DType> = inputs.iter().map(|param| param.ty.dtype).collect();
@@ -60,7 +60,7 @@ fn run_all(kernels: Vec<Kernel>) {
         for count in LENGTHS.into_iter().filter(|n| *n <= whole).chain([whole]) {
             let mut buffers: Vec<Vec<Scalar>> = full.iter().map(|values| values[..count].to_vec()).collect();
             buffers.push(blank(result.ty.dtype, count));
-            compare(&machine, place, kernel, &[count as i64], &buffers);
+            machines.iter().for_each(|machine| compare(machine, place, kernel, &[count as i64], &buffers));
         }
     }
 }
@@ -135,7 +135,7 @@ fn rounding_to_half_on_many_patterns() {
         (DType::BF16, DType::F32),
     ] {
         let kernels = map("round", &[from], to, |x| x[0].clone().cast(to));
-        let machine = Machine::new(&program(kernels.clone()));
+        let machines = Machine::all(&program(kernels.clone()));
         // Patterns around ties: the last digits that count, then nothing, half, or nearly half.
         let mut inputs = Vec::new();
         for high in 0..1u64 << 12 {
@@ -154,7 +154,9 @@ fn rounding_to_half_on_many_patterns() {
         }
         let count = inputs.len();
         for (at, kernel) in kernels.iter().enumerate() {
-            compare(&machine, at, kernel, &[count as i64], &[inputs.clone(), blank(to, count)]);
+            machines.iter().for_each(|machine| {
+                compare(machine, at, kernel, &[count as i64], &[inputs.clone(), blank(to, count)])
+            });
         }
     }
 }
@@ -220,7 +222,8 @@ fn vector_loops_use_vectors() {
     let kernels = map("relu", &[DType::F32], DType::F32, |x| {
         Expr::binary(Binary::Max, x[0].clone(), Expr::number(DType::F32, 0.0))
     });
-    let target = cranelift::Target::portable();
+    let vectors = cranelift::Vectors::Bits128;
+    let target = cranelift::Target { vectors, ..cranelift::Target::portable() };
     let text = |kernel: &Kernel| cranelift::clif(&program(vec![kernel.clone()]), &target).expect("emitted");
     let (serial, vector) = (text(&kernels[0]), text(&kernels[1]));
     assert!(serial.contains("load.f32 ") && !serial.contains("f32x4"), "{serial}");

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::slice;
 
-use cranelift::{Image, Target, emit};
+use cranelift::{Image, Target, Vectors, emit};
 use ir::dtype::DType;
 use ir::program::Program;
 use ir::scalar::{Binary, Scalar, Unary};
@@ -66,13 +66,15 @@ impl Memory {
 }
 
 impl Machine {
-    pub(crate) fn new(program: &Program) -> Machine {
-        let image = emit(program, &Target::host()).expect("the program can be emitted");
-        assert_eq!(
-            image,
-            emit(program, &Target::host()).expect("again"),
-            "the same program gives the same bytes"
-        );
+    /// The program with vectors of each width. One that the processor does not have is the next narrower.
+    pub(crate) fn all(program: &Program) -> Vec<Machine> {
+        [Vectors::Bits128, Vectors::Bits256, Vectors::Bits512].map(|v| Machine::new(program, v)).into()
+    }
+
+    pub(crate) fn new(program: &Program, vectors: Vectors) -> Machine {
+        let target = Target { vectors, ..Target::host() };
+        let image = emit(program, &target).expect("the program can be emitted");
+        assert_eq!(image, emit(program, &target).expect("again"), "the same program gives the same bytes");
         let mut code = MmapMut::map_anon(image.code.len().max(1)).expect("memory");
         code[..image.code.len()].copy_from_slice(&image.code);
         let code = code.make_exec().expect("executable memory");
@@ -81,8 +83,13 @@ impl Machine {
 
     /// Calls kernel `at` of the program.
     pub(crate) fn run(&self, at: usize, buffers: &mut [Memory], sizes: &[i64]) {
-        let offset = self.image.kernels[at].1 as usize;
         let args: Vec<*mut u8> = buffers.iter_mut().map(Memory::pointer).collect();
+        self.call(at, &args, sizes);
+    }
+
+    /// Calls kernel `at` of the program with arrays at these addresses.
+    pub(crate) fn call(&self, at: usize, args: &[*mut u8], sizes: &[i64]) {
+        let offset = self.image.kernels[at].1 as usize;
         // SAFETY: the code is of a kernel with these parameters, which are as large as it says.
         unsafe {
             let kernel: KernelFn = std::mem::transmute(self.code.as_ptr().add(offset));

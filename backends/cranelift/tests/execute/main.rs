@@ -10,4 +10,5 @@ mod machine;
 mod object;
 mod refused;
 mod sort;
+mod vectors;
 mod walk;

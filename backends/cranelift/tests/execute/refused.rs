@@ -45,7 +45,7 @@ fn missing_features() {
 
 #[test]
 fn unknown_architectures() {
-    let target = Target { arch: "vax".to_owned(), features: vec![] };
+    let target = Target { arch: "vax".to_owned(), features: vec![], ..Target::portable() };
     assert!(matches!(refusal(one(vec![]), &target), EmitError::Target { .. }));
 }
 

@@ -261,8 +261,9 @@ pub(crate) fn compare(machine: &Machine, at: usize, kernel: &Kernel, sizes: &[i6
     }
 }
 
-/// Emits one kernel, runs it and compares.
+/// Emits one kernel with vectors of each width, runs it and compares.
 pub(crate) fn check(kernel: &Kernel, sizes: &[i64], buffers: &[Vec<Scalar>]) {
-    let machine = Machine::new(&program(vec![kernel.clone()]));
-    compare(&machine, 0, kernel, sizes, buffers);
+    for machine in Machine::all(&program(vec![kernel.clone()])) {
+        compare(&machine, 0, kernel, sizes, buffers);
+    }
 }

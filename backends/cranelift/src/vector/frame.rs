@@ -1,0 +1,97 @@
+//! The caller's side: what goes into the frame, and the call.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
+use ir::dim::{Dim, Symbol};
+use ir::kernel::{Expr, LoopKind, Stmt};
+
+use super::function::function;
+use super::lower::{Fill, Lowered, lower};
+use crate::emit::{Body, Emitter};
+use crate::error::EmitError;
+use crate::target::Vectors;
+
+impl Emitter<'_, '_> {
+    /// Runs a loop as a vector function, if the target has vectors for it and all of the loop can be one.
+    pub(crate) fn vector_function(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        kind: LoopKind,
+        body: &[Stmt],
+    ) -> Result<bool, EmitError> {
+        let vectors = self.module.target.widest();
+        if vectors == Vectors::Bits128 || self.vector.is_some() {
+            return Ok(false);
+        }
+        let stmt = Stmt::For { axis: axis.clone(), extent: extent.clone(), kind, body: body.to_vec() };
+        let Some(lowered) = lower(self, &stmt) else { return Ok(false) };
+        let code = function(&lowered.region, vectors == Vectors::Bits512);
+        let place = self.module.functions.len();
+        let name = format!("{}.{axis}.{place}", self.kernel.name);
+        self.module.functions.push((name, Body::Bytes(code)));
+        let place = u32::try_from(place).expect("functions are far fewer than 2³²");
+        let mut enter = None;
+        for extent in &lowered.extents {
+            let count = self.polynomial(extent)?;
+            let zero = self.b.ins().iconst(types::I64, 0);
+            let any = self.b.ins().icmp(IntCC::SignedGreaterThan, count, zero);
+            enter = Some(match enter {
+                None => any,
+                Some(enter) => self.b.ins().band(enter, any),
+            });
+        }
+        self.forget();
+        let run = |this: &mut Self| this.call_vector_function(place, &lowered).map(|()| vec![]);
+        match enter {
+            Some(enter) => self.branch(enter, run, |_| Ok(vec![]))?,
+            None => run(self)?,
+        };
+        self.forget();
+        Ok(true)
+    }
+
+    fn call_vector_function(&mut self, place: u32, lowered: &Lowered) -> Result<(), EmitError> {
+        let frame = self.stack_bytes(8 * lowered.fills.len() as u64, 3)?;
+        for (at, fill) in lowered.fills.iter().enumerate() {
+            let Some(value) = self.fill(fill)? else { continue };
+            self.b.ins().store(MemFlagsData::trusted(), value, frame, 8 * at as i32);
+        }
+        let function = self.function(place, &[types::I64]);
+        self.b.ins().call(function, &[frame]);
+        Ok(())
+    }
+
+    fn fill(&mut self, fill: &Fill) -> Result<Option<clif::Value>, EmitError> {
+        Ok(Some(match fill {
+            Fill::Address(source, offset) => {
+                let (address, distance) = self.address(source, offset)?;
+                self.b.ins().iadd_imm_s(address, i64::from(distance))
+            }
+            Fill::Index(dim) => self.polynomial(dim)?,
+            Fill::Difference(dim, plus, minus) => {
+                let mut value = self.polynomial(dim)?;
+                if let Some(plus) = plus {
+                    let plus = self.bounded(plus)?;
+                    value = self.b.ins().iadd(value, plus);
+                }
+                if let Some(minus) = minus {
+                    let minus = self.bounded(minus)?;
+                    value = self.b.ins().isub(value, minus);
+                }
+                value
+            }
+            Fill::Scalar(e) => {
+                let value = self.expr(e)?.scalar();
+                self.lane_of_scalar(e.dtype(), value)
+            }
+            Fill::Counter => return Ok(None),
+        }))
+    }
+
+    /// A number that is compared with an index: nothing lies beyond, and a difference must not wrap.
+    fn bounded(&mut self, e: &Expr) -> Result<clif::Value, EmitError> {
+        let value = self.expr(e)?.scalar();
+        Ok(self.clamp(value, 1 << 61))
+    }
+}

@@ -1,0 +1,388 @@
+//! Statements to a region, or a refusal.
+//!
+//! Nothing is emitted here: the emitter is asked what names and indices mean, and what the caller has to put into
+//! the frame is written down. A refusal leaves no trace; the loop then stays with the code generator.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ir::dim::{Dim, Symbol};
+use ir::dtype::DType;
+use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
+
+use super::express::Facts;
+use super::region::{Advance, Class, Id, Item, Kind, Loop, Number, Place, Region, Slot, Value};
+use crate::emit::{Emitter, Offset};
+
+/// Loops inside each other, at most.
+const DEEPEST: usize = 6;
+
+/// What the caller puts into a slot.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fill {
+    /// The address of an element.
+    Address(Symbol, Offset),
+    /// An index.
+    Index(Dim),
+    /// An index, plus a number and minus another, both bounded.
+    Difference(Dim, Option<Expr>, Option<Expr>),
+    /// A scalar as one lane.
+    Scalar(Expr),
+    /// Nothing: the function counts there.
+    Counter,
+}
+
+/// A loop that is being lowered.
+struct Open {
+    at: usize,
+    axis: Symbol,
+    extent: Dim,
+    vector: bool,
+    /// Runs the body at least once whenever the region is entered?
+    certain: bool,
+    advances: Vec<Advance>,
+}
+
+/// A slot that loops advance.
+struct Advanced {
+    fill: Fill,
+    /// What each loop, by its place in the region, adds.
+    steps: Vec<(usize, Dim)>,
+    slot: Slot,
+}
+
+/// A region under construction.
+pub(crate) struct Lowering<'a, 'f, 'm> {
+    pub(crate) em: &'a mut Emitter<'f, 'm>,
+    pub(crate) region: Region,
+    /// What is in each slot of the frame.
+    pub(crate) fills: Vec<Fill>,
+    /// Extents that must be positive for the region to be entered.
+    pub(crate) extents: Vec<Dim>,
+    /// Scalars of the region, by name.
+    pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
+    /// Values of the current statement's expressions, by address and by the mask that guards them.
+    pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
+    /// What is known of the current statement's expressions, by address.
+    pub(crate) facts: HashMap<*const ExprKind, Facts>,
+    /// Arrays that the region writes.
+    pub(crate) stored: BTreeSet<Symbol>,
+    path: Vec<Open>,
+    /// The block at each depth.
+    blocks: Vec<Vec<Item>>,
+    constants: Vec<(Kind, Id)>,
+    advanced: Vec<Advanced>,
+}
+
+/// What a region is, what its frame holds, and when it is entered.
+pub(crate) struct Lowered {
+    pub(crate) region: Region,
+    pub(crate) fills: Vec<Fill>,
+    pub(crate) extents: Vec<Dim>,
+}
+
+/// An index in terms of the region's loops.
+pub(crate) struct Affine {
+    /// Where all axes are 0.
+    pub(crate) base: Dim,
+    /// What serial loops add, by their depth.
+    pub(crate) steps: Vec<(usize, Dim)>,
+    /// What one step of the vector axis adds.
+    pub(crate) along: i64,
+}
+
+/// The loop as a region, if all of it can be one.
+pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
+    let mut vector = false;
+    let mut stored = BTreeSet::new();
+    stmt.walk(&mut |stmt| match stmt {
+        Stmt::For { kind: LoopKind::Vector(_), .. } => vector = true,
+        Stmt::Store { target, .. } => {
+            stored.insert(target.clone());
+        }
+        _ => {}
+    });
+    if !vector {
+        return None;
+    }
+    let scope = em.scope.clone();
+    let mut lowering = Lowering {
+        em,
+        region: Region::default(),
+        fills: Vec::new(),
+        extents: Vec::new(),
+        names: BTreeMap::new(),
+        memo: HashMap::new(),
+        facts: HashMap::new(),
+        stored,
+        path: Vec::new(),
+        blocks: vec![Vec::new()],
+        constants: Vec::new(),
+        advanced: Vec::new(),
+    };
+    let done = lowering.stmt(stmt, true);
+    let Lowering { em, mut region, fills, extents, mut blocks, .. } = lowering;
+    em.scope = scope;
+    done?;
+    region.body = blocks.pop().expect("bug: the outermost block is missing");
+    region.slots = fills.len();
+    Some(Lowered { region, fills, extents })
+}
+
+impl Lowering<'_, '_, '_> {
+    /// `only` tells that it is all that the loop around it does.
+    fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
+        self.memo.clear();
+        self.facts.clear();
+        match stmt {
+            Stmt::For { axis, extent, kind, body } => {
+                let vector = matches!(kind, LoopKind::Vector(_)) && self.vector_level().is_none();
+                self.run(axis, extent, vector, body, only)
+            }
+            Stmt::Let { name, value } => {
+                let id = self.expr(value, None)?;
+                let id = match self.region.values[id].kind {
+                    Kind::Cell => self.push(Kind::Copy, vec![id], self.region.values[id].class, 0),
+                    _ => id,
+                };
+                self.names.insert(name.clone(), (id, value.dtype()));
+                Some(())
+            }
+            Stmt::Var { name, init } => {
+                // A scalar that changes outside of lanes is the code generator's.
+                let level = self.vector_level()?;
+                let first = self.region.values.len();
+                let value = self.expr(init, None)?;
+                let class = self.region.values[value].class;
+                let cell = self.region.values.len();
+                let level = level.max(self.path.len());
+                self.region.values.push(Value {
+                    kind: Kind::Cell,
+                    args: vec![],
+                    class,
+                    level,
+                    varying: true,
+                });
+                let computed = self.take_last(value, first);
+                self.append(Item::Declare(cell));
+                self.append(if computed { Item::Into(cell, value) } else { Item::Set(cell, value) });
+                self.names.insert(name.clone(), (cell, init.dtype()));
+                Some(())
+            }
+            Stmt::Set { name, value } => {
+                let (cell, dtype) = *self.names.get(name)?;
+                if self.region.values[cell].kind != Kind::Cell || dtype != value.dtype() {
+                    return None;
+                }
+                let first = self.region.values.len();
+                let value = self.expr(value, None)?;
+                let computed = self.take_last(value, first);
+                self.append(if computed { Item::Into(cell, value) } else { Item::Set(cell, value) });
+                Some(())
+            }
+            Stmt::Store { target, at, value } => {
+                self.vector_level()?;
+                if self.em.scope.arrays.get(target)?.dtype != value.dtype() || value.dtype() == DType::Bool {
+                    return None;
+                }
+                let id = self.expr(value, None)?;
+                let (place, along, _) = self.place(target, at, None)?;
+                if along != 1 {
+                    return None;
+                }
+                self.append(Item::Store(place, id));
+                Some(())
+            }
+            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+        }
+    }
+
+    fn run(&mut self, axis: &Symbol, extent: &Dim, vector: bool, body: &[Stmt], only: bool) -> Option<()> {
+        let extent = self.em.resolve(extent);
+        let known =
+            self.em.scope.locals.contains_key(axis) || self.path.iter().any(|open| open.axis == *axis);
+        if self.path.len() >= DEEPEST || known || self.mentions(&extent) {
+            return None;
+        }
+        let count = match extent.as_const() {
+            Some(count) => Number::Const(i64::from(u32::try_from(count).ok().filter(|n| *n < 1 << 31)?)),
+            None => Number::Slot(self.slot(Fill::Index(extent.clone()))),
+        };
+        let certain = match count {
+            Number::Const(count) => count > 0,
+            Number::Slot(_) if only => {
+                self.extents.push(extent.clone());
+                true
+            }
+            Number::Slot(_) => false,
+        };
+        let counter = if vector { None } else { Some(self.new_slot(Fill::Counter)) };
+        let at = self.region.loops.len();
+        self.region.loops.push(Loop { count, counter, body: Vec::new(), advances: Vec::new() });
+        let open =
+            Open { at, axis: axis.clone(), extent: extent.clone(), vector, certain, advances: Vec::new() };
+        let (ranges, names) = (self.em.scope.ranges.clone(), self.names.clone());
+        self.em.scope.ranges.enter(axis.clone(), extent);
+        self.path.push(open);
+        self.blocks.push(Vec::new());
+        for stmt in body {
+            self.stmt(stmt, only && body.len() == 1)?;
+        }
+        self.em.scope.ranges = ranges;
+        self.names = names;
+        let block = self.blocks.pop().expect("bug: the block of a loop is missing");
+        let open = self.path.pop().expect("bug: an open loop is missing");
+        self.region.loops[at].body = block;
+        self.region.loops[at].advances = open.advances;
+        self.append(Item::Loop(at));
+        Some(())
+    }
+
+    fn append(&mut self, item: Item) {
+        self.blocks.last_mut().expect("bug: no block").push(item);
+    }
+
+    /// Takes back the computation of `value` if it is the last thing done, so that it may go elsewhere. Values from
+    /// `first` on are of the current statement.
+    fn take_last(&mut self, value: Id, first: Id) -> bool {
+        let block = self.blocks.last_mut().expect("bug: no block");
+        let last = matches!(block.last(), Some(Item::Compute(id)) if *id == value && *id >= first);
+        if last {
+            block.pop();
+        }
+        last
+    }
+
+    /// Blocks around the body of the vector loop, with it, if this place is in one.
+    pub(crate) fn vector_level(&self) -> Option<usize> {
+        self.path.iter().position(|open| open.vector).map(|at| at + 1)
+    }
+
+    /// Does the index depend on a loop of the region?
+    pub(crate) fn mentions(&self, dim: &Dim) -> bool {
+        self.path.iter().any(|open| dim.mentions(&open.axis))
+    }
+
+    /// The outermost block in which something can be read that is fixed from `level` on.
+    pub(crate) fn level_of_read(&self, source: &Symbol, level: usize) -> usize {
+        if self.stored.contains(source) {
+            return self.path.len();
+        }
+        let uncertain = self.path.iter().rposition(|open| !open.certain).map_or(0, |at| at + 1);
+        level.max(uncertain)
+    }
+
+    /// Is this place reached whenever the region is entered?
+    pub(crate) fn is_certain(&self) -> bool {
+        self.path.iter().all(|open| open.certain)
+    }
+
+    /// A new value, in the outermost block where it can be.
+    pub(crate) fn push(&mut self, kind: Kind, args: Vec<Id>, class: Class, level: usize) -> Id {
+        let of = |&arg: &Id| match &self.region.values[arg] {
+            Value { kind: Kind::Cell, .. } => self.path.len(),
+            value => value.level,
+        };
+        let level = args.iter().map(of).max().unwrap_or(0).max(level);
+        let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
+            || matches!(kind, Kind::First { scale, .. } if scale != 0);
+        let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
+        let id = self.region.values.len();
+        self.region.values.push(Value { kind, args, class, level, varying });
+        self.blocks[level].push(Item::Compute(id));
+        id
+    }
+
+    /// A constant, or a scalar of the frame.
+    pub(crate) fn constant(&mut self, kind: Kind) -> Id {
+        if let Some((_, id)) = self.constants.iter().find(|(known, _)| *known == kind) {
+            return *id;
+        }
+        let id = self.push(kind, vec![], Class::Vector, 0);
+        self.constants.push((kind, id));
+        id
+    }
+
+    /// The slot that holds this.
+    pub(crate) fn slot(&mut self, fill: Fill) -> Slot {
+        match self.fills.iter().position(|known| *known == fill) {
+            Some(known) if !self.advanced.iter().any(|advanced| advanced.slot == known) => known,
+            _ => self.new_slot(fill),
+        }
+    }
+
+    fn new_slot(&mut self, fill: Fill) -> Slot {
+        self.fills.push(fill);
+        self.fills.len() - 1
+    }
+
+    /// The index in terms of the region's loops, if it is affine in their axes.
+    pub(crate) fn affine(&self, dim: &Dim) -> Option<Affine> {
+        let mut affine = Affine { base: dim.clone(), steps: Vec::new(), along: 0 };
+        for (depth, open) in self.path.iter().enumerate() {
+            let (step, rest) = affine.base.linear_in(&open.axis)?;
+            if self.mentions(&step) {
+                return None;
+            }
+            if open.vector {
+                affine.along = step.as_const()?;
+            } else if !step.is(0) {
+                affine.steps.push((depth, step));
+            }
+            affine.base = rest;
+        }
+        (!self.mentions(&affine.base)).then_some(affine)
+    }
+
+    /// A slot that loops advance; each step of an index counts so many.
+    pub(crate) fn advanced(&mut self, fill: Fill, steps: &[(usize, Dim)], bytes: i64) -> Option<Slot> {
+        let steps: Vec<(usize, Dim)> =
+            steps.iter().map(|(depth, step)| (*depth, step.clone() * Dim::constant(bytes))).collect();
+        let by_loop: Vec<(usize, Dim)> =
+            steps.iter().map(|(depth, step)| (self.path[*depth].at, step.clone())).collect();
+        let known = self.advanced.iter().find(|known| known.fill == fill && known.steps == by_loop);
+        if let Some(known) = known {
+            return Some(known.slot);
+        }
+        let slot = self.new_slot(fill.clone());
+        for (depth, step) in &steps {
+            let whole = step.clone() * self.path[*depth].extent.clone();
+            let step = self.number(step)?;
+            let rewind = if *depth > 0 { Some(self.number(&whole)?) } else { None };
+            self.path[*depth].advances.push(Advance { slot, step, rewind });
+        }
+        self.advanced.push(Advanced { fill, steps: by_loop, slot });
+        Some(slot)
+    }
+
+    fn number(&mut self, dim: &Dim) -> Option<Number> {
+        match dim.as_const() {
+            Some(value) => i32::try_from(value).ok().map(|value| Number::Const(i64::from(value))),
+            None => Some(Number::Slot(self.slot(Fill::Index(dim.clone())))),
+        }
+    }
+
+    /// Where an element is, how many elements further each next lane is, and the outermost block where its address
+    /// is fixed.
+    pub(crate) fn place(
+        &mut self,
+        source: &Symbol,
+        at: &[Expr],
+        guard: Option<Id>,
+    ) -> Option<(Place, i64, usize)> {
+        let mut offset = self.em.offset(source, at).ok()?;
+        for (index, stride) in &offset.computed {
+            if self.mentions(stride) || !self.before(index, guard) {
+                return None;
+            }
+        }
+        let bytes = self.em.scope.arrays[source].dtype.bytes() as i64;
+        let Affine { base, steps, along } = self.affine(&offset.dim)?;
+        let constant = base.constant_term();
+        let distance = i32::try_from(constant.saturating_mul(bytes)).ok().filter(|d| d.abs() < 1 << 24);
+        offset.dim = if distance.is_some() { base - Dim::constant(constant) } else { base };
+        let slot = self.advanced(Fill::Address(source.clone(), offset), &steps, bytes)?;
+        let level = steps.iter().map(|(depth, _)| depth + 1).max().unwrap_or(0);
+        let level = if along == 0 { level } else { level.max(self.vector_level()?) };
+        Some((Place { slot, distance: distance.unwrap_or(0) }, along, level))
+    }
+}

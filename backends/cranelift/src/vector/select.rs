@@ -1,0 +1,111 @@
+//! Which machine instruction computes what, at 512 and at 256 bits.
+
+use iced_x86::Code;
+
+use super::region::{Compare, Logic, One, Two};
+
+/// The instruction at 512 bits, or at 256.
+fn by(wide: bool, at512: Code, at256: Code) -> Code {
+    if wide { at512 } else { at256 }
+}
+
+/// A function of two vectors.
+pub(crate) fn two(f: Two, wide: bool) -> Code {
+    let (at512, at256) = match f {
+        Two::AddF => (Code::EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vaddps_ymm_ymm_ymmm256),
+        Two::SubF => (Code::EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vsubps_ymm_ymm_ymmm256),
+        Two::MulF => (Code::EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vmulps_ymm_ymm_ymmm256),
+        Two::DivF => (Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vdivps_ymm_ymm_ymmm256),
+        Two::MinF => (Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vminps_ymm_ymm_ymmm256),
+        Two::MaxF => (Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, Code::VEX_Vmaxps_ymm_ymm_ymmm256),
+        Two::AddI => (Code::EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpaddd_ymm_ymm_ymmm256),
+        Two::SubI => (Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsubd_ymm_ymm_ymmm256),
+        Two::MulI => (Code::EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpmulld_ymm_ymm_ymmm256),
+        Two::MinS => (Code::EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpminsd_ymm_ymm_ymmm256),
+        Two::MaxS => (Code::EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpmaxsd_ymm_ymm_ymmm256),
+        Two::MinU => (Code::EVEX_Vpminud_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpminud_ymm_ymm_ymmm256),
+        Two::MaxU => (Code::EVEX_Vpmaxud_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpmaxud_ymm_ymm_ymmm256),
+        Two::And => (Code::EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpand_ymm_ymm_ymmm256),
+        Two::Or => (Code::EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpor_ymm_ymm_ymmm256),
+        Two::Xor => (Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpxor_ymm_ymm_ymmm256),
+        Two::Shl => (Code::EVEX_Vpsllvd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsllvd_ymm_ymm_ymmm256),
+        Two::Sar => (Code::EVEX_Vpsravd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsravd_ymm_ymm_ymmm256),
+        Two::Shr => (Code::EVEX_Vpsrlvd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsrlvd_ymm_ymm_ymmm256),
+    };
+    by(wide, at512, at256)
+}
+
+/// May its operands change places?
+pub(crate) fn commutes(f: Two) -> bool {
+    matches!(f, Two::AddF | Two::MulF | Two::AddI | Two::MulI | Two::MinS | Two::MaxS | Two::MinU | Two::MaxU)
+        || matches!(f, Two::And | Two::Or | Two::Xor)
+}
+
+/// A function of one vector.
+pub(crate) fn one(f: One, wide: bool) -> Code {
+    let (at512, at256) = match f {
+        One::Sqrt => (Code::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er, Code::VEX_Vsqrtps_ymm_ymmm256),
+        One::Round(_) => {
+            (Code::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae, Code::VEX_Vroundps_ymm_ymmm256_imm8)
+        }
+        One::ToFloat => (Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtdq2ps_ymm_ymmm256),
+        One::ToInt => (Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, Code::VEX_Vcvttps2dq_ymm_ymmm256),
+        One::AbsI => (Code::EVEX_Vpabsd_zmm_k1z_zmmm512b32, Code::VEX_Vpabsd_ymm_ymmm256),
+    };
+    by(wide, at512, at256)
+}
+
+/// A comparison; the second tells the predicate, where the instruction has one.
+pub(crate) fn compare(f: Compare, wide: bool) -> (Code, Option<u8>) {
+    match (f, wide) {
+        (Compare::Float(predicate), true) => {
+            (Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, Some(predicate))
+        }
+        (Compare::Float(predicate), false) => (Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, Some(predicate)),
+        (Compare::Equal, true) => (Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, Some(0)),
+        (Compare::Greater, true) => (Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, Some(6)),
+        (Compare::Equal, false) => (Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, None),
+        (Compare::Greater, false) => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, None),
+    }
+}
+
+/// A function of two masks.
+pub(crate) fn logic(f: Logic, wide: bool) -> Code {
+    let (at512, at256) = match f {
+        Logic::And => (Code::VEX_Kandw_kr_kr_kr, Code::VEX_Vpand_ymm_ymm_ymmm256),
+        Logic::Or => (Code::VEX_Korw_kr_kr_kr, Code::VEX_Vpor_ymm_ymm_ymmm256),
+        Logic::Xor => (Code::VEX_Kxorw_kr_kr_kr, Code::VEX_Vpxor_ymm_ymm_ymmm256),
+        Logic::AndNot => (Code::VEX_Kandnw_kr_kr_kr, Code::VEX_Vpandn_ymm_ymm_ymmm256),
+    };
+    by(wide, at512, at256)
+}
+
+/// `a·b + c` into the register of `a`.
+pub(crate) fn fma_213(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256)
+}
+
+/// `a·b + c` into the register of `c`.
+pub(crate) fn fma_231(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vfmadd231ps_ymm_ymm_ymmm256)
+}
+
+/// `a·b + c` into the register of `a`, with `b` the operand that may be in memory.
+pub(crate) fn fma_132(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vfmadd132ps_ymm_ymm_ymmm256)
+}
+
+/// A vector from memory or a register.
+pub(crate) fn load(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vmovups_zmm_k1z_zmmm512, Code::VEX_Vmovups_ymm_ymmm256)
+}
+
+/// A vector to memory.
+pub(crate) fn store(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vmovups_zmmm512_k1z_zmm, Code::VEX_Vmovups_ymmm256_ymm)
+}
+
+/// One element of memory in all lanes.
+pub(crate) fn spread(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32, Code::VEX_Vbroadcastss_ymm_m32)
+}
