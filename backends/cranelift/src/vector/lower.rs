@@ -192,7 +192,7 @@ impl Lowering<'_, '_, '_> {
                 self.append(Item::Store(place, id));
                 Some(())
             }
-            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
         }
     }
 
