@@ -576,6 +576,20 @@ fn sorts_that_say_too_little() {
 }
 
 #[test]
+fn folds_that_say_too_little() {
+    for (fold, at) in [
+        ("fold sum k in 0..2 { }", "sum"),
+        ("fold %s = k in 0..2 { }", "k"),
+        ("fold %s = sum k { }", "{"),
+        ("fold %s = sum k in 0..2", "}"),
+    ] {
+        let text = format!("kernel @k kind=fused (%x: f32[2]) loops {{\n  {fold}\n}}\n");
+        let errors = parse_kernel(&text).unwrap_err();
+        assert_eq!(&text[errors[0].span.clone()], at, "{fold}: {errors:?}");
+    }
+}
+
+#[test]
 fn every_error_of_a_kernel_is_found_and_placed() {
     let text = "\
 kernel @k kind=fused [n](%x: f32[n], %y: write f32[n]) loops {

@@ -100,7 +100,7 @@ pub(super) fn accesses(block: &[Stmt]) -> Vec<Access<'_>> {
             if let Stmt::Store { target, at, .. } = stmt {
                 found.push(Access { array: target, at, depth, is_store: true, guards: Vec::new() });
             }
-            let inner = depth + usize::from(matches!(stmt, Stmt::For { .. }));
+            let inner = depth + usize::from(matches!(stmt, Stmt::For { .. } | Stmt::Fold(_)));
             for block in stmt.blocks() {
                 block_into(block, inner, found);
             }
@@ -114,10 +114,10 @@ pub(super) fn accesses(block: &[Stmt]) -> Vec<Access<'_>> {
 /// What is known about the axes of the loops in a block, on top of `ranges`.
 pub(super) fn enter_all(block: &[Stmt], ranges: &mut Ranges) {
     for stmt in block {
-        stmt.walk(&mut |stmt| {
-            if let Stmt::For { axis, extent, .. } = stmt {
-                ranges.enter(axis.clone(), extent.clone());
-            }
+        stmt.walk(&mut |stmt| match stmt {
+            Stmt::For { axis, extent, .. } => ranges.enter(axis.clone(), extent.clone()),
+            Stmt::Fold(fold) => ranges.enter(fold.axis.clone(), fold.extent.clone()),
+            _ => {}
         });
     }
 }
