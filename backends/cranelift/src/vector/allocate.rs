@@ -124,7 +124,10 @@ fn lives(trace: &Trace) -> Vec<Life> {
                     _ => None,
                 };
             }
-            Step::Store { value, .. } => mention(*value, 2 * at),
+            Step::Store { value, apart, .. } => {
+                mention(*value, 2 * at);
+                apart.iter().for_each(|(_, index)| mention(*index, 2 * at));
+            }
             Step::Enter(..) => around.push((2 * at, 2 * ends[at])),
             Step::Leave(..) => {
                 around.pop();

@@ -7,7 +7,7 @@ use iced_x86::{Code, Register};
 
 use super::allocate::{Files, Home};
 use super::code::{Arg, Assembler};
-use super::region::{Class, Compare, Kind, One, Place, Slot};
+use super::region::{Class, Compare, Kind, One, Slot};
 use super::select;
 use super::trace::Virtual;
 
@@ -17,9 +17,10 @@ pub(crate) const FRAME: Register = Register::RDI;
 pub(crate) const AXIS: Register = Register::RCX;
 /// For addresses and numbers of the moment.
 pub(crate) const SCRATCH: Register = Register::RAX;
-const OTHER: Register = Register::RSI;
+/// The last first lane of a whole iteration, or the lanes that are left.
+pub(crate) const LIMIT: Register = Register::RDX;
 /// Bytes of a lane.
-const LANE: i32 = 4;
+pub(crate) const LANE: i32 = 4;
 
 /// Instructions for one function.
 pub(crate) struct Encoder<'a> {
@@ -48,12 +49,14 @@ impl Encoder<'_> {
         if self.wide { 16 } else { 8 }
     }
 
-    fn vector(&self, number: u8) -> Register {
+    /// A vector register by number.
+    pub(crate) fn vector(&self, number: u8) -> Register {
         let first = if self.wide { Register::ZMM0 } else { Register::YMM0 };
         first + u32::from(number)
     }
 
-    fn spare(&self, number: u8) -> Register {
+    /// A vector register for operands that have none.
+    pub(crate) fn spare(&self, number: u8) -> Register {
         self.vector(number + if self.wide { 29 } else { 13 })
     }
 
@@ -76,7 +79,7 @@ impl Encoder<'_> {
     }
 
     /// The slot in a register.
-    fn slot_in(&mut self, slot: Slot, spare: Register) -> Register {
+    pub(crate) fn slot_in(&mut self, slot: Slot, spare: Register) -> Register {
         if let Some(register) = self.slots[slot] {
             return register;
         }
@@ -85,7 +88,7 @@ impl Encoder<'_> {
     }
 
     /// The operand in memory, or in its register.
-    fn anywhere(&mut self, v: Virtual, spare: u8) -> Arg {
+    pub(crate) fn anywhere(&mut self, v: Virtual, spare: u8) -> Arg {
         match self.homes[v] {
             Home::Register(number) => Arg::Reg(self.vector(number)),
             Home::Stack(number) => self.on_stack(number),
@@ -96,7 +99,7 @@ impl Encoder<'_> {
     }
 
     /// The operand in a register.
-    fn operand(&mut self, v: Virtual, spare: u8) -> Register {
+    pub(crate) fn operand(&mut self, v: Virtual, spare: u8) -> Register {
         if let Home::Register(number) = self.homes[v] {
             return self.vector(number);
         }
@@ -105,7 +108,7 @@ impl Encoder<'_> {
         register
     }
 
-    fn fetch(&mut self, to: Register, home: Home) {
+    pub(crate) fn fetch(&mut self, to: Register, home: Home) {
         let (code, from) = match home {
             Home::Register(number) => (select::load(self.wide), Arg::Reg(self.vector(number))),
             Home::Stack(number) => (select::load(self.wide), self.on_stack(number)),
@@ -117,7 +120,7 @@ impl Encoder<'_> {
     }
 
     /// A mask in a mask register.
-    fn mask(&mut self, v: Virtual, spare: Register) -> Register {
+    pub(crate) fn mask(&mut self, v: Virtual, spare: Register) -> Register {
         match self.homes[v] {
             Home::Register(number) => Register::K0 + u32::from(number),
             Home::Stack(number) => {
@@ -196,10 +199,7 @@ impl Encoder<'_> {
             Kind::Uniform(slot) => self.fetch(register, Home::Frame(slot)),
             Kind::First { slot, scale, clamp } => self.first(register, slot, scale, clamp, part),
             Kind::Load(place) => self.load(to, place, args.first().copied(), part),
-            Kind::Spread(place) => {
-                let base = self.slot_in(place.slot, SCRATCH);
-                self.code.push(select::spread(wide), &[to, Arg::at(base, place.distance)]);
-            }
+            Kind::Spread(place) => self.spread(to, place, args.first().copied()),
             Kind::Gather(place, stride) => self.gather(to, place, stride, args, part),
             Kind::Two(f) => {
                 let in_register = |v: Virtual| matches!(self.homes[v], Home::Register(_));
@@ -288,131 +288,5 @@ impl Encoder<'_> {
             let mask = Arg::Reg(self.operand(args[0], 0));
             self.code.push(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &[to, no, yes, mask]);
         }
-    }
-
-    /// Elements along the vector axis.
-    fn along(&mut self, place: Place, part: usize) -> Arg {
-        let base = self.slot_in(place.slot, SCRATCH);
-        let distance = place.distance + part as i32 * self.lanes() * LANE;
-        Arg::Mem { base, index: AXIS, scale: LANE as u32, distance, spread: false }
-    }
-
-    fn load(&mut self, to: Arg, place: Place, guard: Option<Virtual>, part: usize) {
-        let from = self.along(place, part);
-        let mask = match guard {
-            Some(guard) if self.wide => Some(self.mask(guard, Register::K7)),
-            Some(guard) => Some(self.operand(guard, 1)),
-            None => self.rest.then(|| self.existing()),
-        };
-        match mask {
-            None => {
-                self.code.push(select::load(self.wide), &[to, from]);
-            }
-            Some(mask) if self.wide => {
-                let load = self.code.push(select::load(true), &[to, from]);
-                load.set_op_mask(mask);
-                load.set_zeroing_masking(true);
-            }
-            Some(mask) => {
-                self.code.push(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[to, Arg::Reg(mask), from]);
-            }
-        }
-    }
-
-    /// Writes lanes.
-    pub(crate) fn store(&mut self, place: Place, value: Virtual, part: usize) {
-        let to = self.along(place, part);
-        let value = Arg::Reg(self.operand(value, 0));
-        let existing = self.existing();
-        match (self.rest, self.wide) {
-            (false, wide) => {
-                self.code.push(select::store(wide), &[to, value]);
-            }
-            (true, true) => self.code.push(select::store(true), &[to, value]).set_op_mask(existing),
-            (true, false) => {
-                self.code.push(Code::VEX_Vmaskmovps_m256_ymm_ymm, &[to, Arg::Reg(existing), value]);
-            }
-        }
-    }
-
-    fn gather(&mut self, to: Arg, place: Place, stride: i32, args: &[Virtual], part: usize) {
-        let mut base = self.slot_in(place.slot, SCRATCH);
-        if stride != 0 {
-            let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(stride * LANE)];
-            self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
-            self.code.push(Code::Add_r64_rm64, &[Arg::Reg(OTHER), Arg::Reg(base)]);
-            base = OTHER;
-        }
-        let distance = place.distance + part as i32 * self.lanes() * stride * LANE;
-        let index = self.operand(args[0], 1);
-        let from = Arg::Mem { base, index, scale: LANE as u32, distance, spread: false };
-        let guard = args.get(1).copied();
-        // The instruction clears its mask as it goes.
-        if self.wide {
-            let mask = Arg::Reg(Register::K7);
-            match guard {
-                Some(guard) => {
-                    let guard = self.mask(guard, Register::K7);
-                    self.code.push(Code::VEX_Kmovw_kr_km16, &[mask, Arg::Reg(guard)]);
-                }
-                None if self.rest => {
-                    let existing = Arg::Reg(self.existing());
-                    self.code.push(Code::VEX_Kmovw_kr_km16, &[mask, existing]);
-                }
-                None => {
-                    self.code.push(Code::VEX_Kxnorw_kr_kr_kr, &[mask, mask, mask]);
-                }
-            }
-            self.code.push(Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, &[to, to, to]);
-            self.code.push(Code::EVEX_Vgatherdps_zmm_k1_vm32z, &[to, from]).set_op_mask(Register::K7);
-        } else {
-            let mask = Arg::Reg(self.spare(2));
-            match guard {
-                Some(guard) => self.fetch(self.spare(2), self.homes[guard]),
-                None if self.rest => {
-                    let existing = Arg::Reg(self.existing());
-                    self.code.push(select::load(false), &[mask, existing]);
-                }
-                None => {
-                    self.code.push(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[mask, mask, mask]);
-                }
-            }
-            self.code.push(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[to, to, to]);
-            self.code.push(Code::VEX_Vgatherdps_ymm_vm32y_ymm, &[to, from, mask]);
-        }
-    }
-
-    fn first(&mut self, to: Register, slot: Slot, scale: i32, clamp: bool, part: usize) {
-        let value = Arg::Reg(SCRATCH);
-        let slot = self.slot(slot);
-        self.code.push(Code::Mov_r64_rm64, &[value, slot]);
-        if scale != 0 {
-            let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(scale)];
-            self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
-            let distance = part as i32 * self.lanes() * scale;
-            let sum = Arg::Mem { base: SCRATCH, index: OTHER, scale: 1, distance, spread: false };
-            self.code.push(Code::Lea_r64_m, &[value, sum]);
-        }
-        if clamp {
-            let limit = Arg::Reg(OTHER);
-            for (bound, choose) in [(1 << 30, Code::Cmovg_r64_rm64), (-(1 << 30), Code::Cmovl_r64_rm64)] {
-                self.code.push(Code::Mov_rm64_imm32, &[limit, Arg::Imm32(bound)]);
-                self.code.push(Code::Cmp_r64_rm64, &[value, limit]);
-                self.code.push(choose, &[value, limit]);
-            }
-        }
-        if self.wide {
-            let from = Arg::Reg(Register::EAX);
-            self.code.push(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[Arg::Reg(to), from]);
-        } else {
-            self.spread_number(to, Register::EAX);
-        }
-    }
-
-    /// A number in all lanes, at 256 bits.
-    pub(crate) fn spread_number(&mut self, to: Register, from: Register) {
-        let low = Arg::Reg(Register::XMM0 + (to as u32 - Register::YMM0 as u32));
-        self.code.push(Code::VEX_Vmovd_xmm_rm32, &[low, Arg::Reg(from)]);
-        self.code.push(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[Arg::Reg(to), low]);
     }
 }

@@ -3,13 +3,10 @@
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::{Expr, ExprKind};
-use ir::scalar::{Binary, Scalar, Unary};
+use ir::scalar::{Binary, Scalar};
 
 use super::lower::{Affine, Fill, Lowering};
-use super::region::{Class, Compare, Id, Kind, Logic, One, Two};
-
-/// The largest distance between lanes.
-const FARTHEST: i64 = 1 << 20;
+use super::region::{Class, Compare, Id, Kind, Logic, One, Two, Value};
 
 /// Is it a type that lives in lanes here?
 fn has_lanes(dtype: DType) -> bool {
@@ -101,19 +98,19 @@ impl Lowering<'_, '_, '_> {
         }
     }
 
-    fn splat(&mut self, value: i32) -> Id {
+    pub(crate) fn splat(&mut self, value: i32) -> Id {
         self.constant(Kind::Splat(value as u32))
     }
 
-    fn float(&mut self, value: f32) -> Id {
+    pub(crate) fn float(&mut self, value: f32) -> Id {
         self.constant(Kind::Splat(value.to_bits()))
     }
 
-    fn vector(&mut self, kind: Kind, args: Vec<Id>) -> Id {
+    pub(crate) fn vector(&mut self, kind: Kind, args: Vec<Id>) -> Id {
         self.push(kind, args, Class::Vector, 0)
     }
 
-    fn mask(&mut self, kind: Kind, args: Vec<Id>) -> Id {
+    pub(crate) fn mask(&mut self, kind: Kind, args: Vec<Id>) -> Id {
         self.push(kind, args, Class::Mask, 0)
     }
 
@@ -122,19 +119,19 @@ impl Lowering<'_, '_, '_> {
         self.mask(Kind::Compare(Compare::Greater), vec![zero, value])
     }
 
-    fn two(&mut self, f: Two, a: Id, b: Id) -> Id {
+    pub(crate) fn two(&mut self, f: Two, a: Id, b: Id) -> Id {
         self.vector(Kind::Two(f), vec![a, b])
     }
 
-    fn logic(&mut self, f: Logic, a: Id, b: Id) -> Id {
+    pub(crate) fn logic(&mut self, f: Logic, a: Id, b: Id) -> Id {
         self.mask(Kind::Logic(f), vec![a, b])
     }
 
-    fn not(&mut self, a: Id) -> Id {
+    pub(crate) fn not(&mut self, a: Id) -> Id {
         self.mask(Kind::Not, vec![a])
     }
 
-    fn compare(&mut self, predicate: u8, a: Id, b: Id) -> Id {
+    pub(crate) fn compare(&mut self, predicate: u8, a: Id, b: Id) -> Id {
         self.mask(Kind::Compare(Compare::Float(predicate)), vec![a, b])
     }
 
@@ -147,7 +144,13 @@ impl Lowering<'_, '_, '_> {
             }
             ExprKind::Unary(f, x) => {
                 let id = self.expr(x, guard)?;
-                self.unary(*f, x.dtype(), id)
+                let value = self.unary(*f, x.dtype(), id)?;
+                if let (Kind::One(One::Round(_)), Some(&(low, high))) =
+                    (self.region.values[value].kind, self.bounds.get(&id))
+                {
+                    self.bounds.insert(value, (low - 1.0, high + 1.0));
+                }
+                Some(value)
             }
             ExprKind::Binary(f, a, b) if f.is_comparison() && a.dtype() == DType::I64 => {
                 self.compare_indices(*f, a, b)
@@ -158,7 +161,11 @@ impl Lowering<'_, '_, '_> {
                 }
                 let (a, b) = (self.expr(x, guard)?, self.expr(y, guard)?);
                 match x.dtype() {
-                    DType::F32 => self.floats(*f, a, b, y),
+                    DType::F32 => {
+                        let value = self.floats(*f, a, b, y)?;
+                        self.bound(*f, value, a, y);
+                        Some(value)
+                    }
                     DType::Bool => Some(self.masks(*f, a, b)),
                     dtype => self.integers(*f, a, b, dtype == DType::I32),
                 }
@@ -192,165 +199,28 @@ impl Lowering<'_, '_, '_> {
         }
         let (place, along, level) = self.place(source, at, guard)?;
         let level = self.level_of_read(source, level);
-        if along == 0 && guard.is_none() {
-            return Some(self.push(Kind::Spread(place), vec![], Class::Vector, level));
-        }
+        let mut level = level;
         let mut args = Vec::new();
-        if along != 1 {
-            let stride = i32::try_from(along).ok().filter(|s| i64::from(*s).abs() < FARTHEST)?;
+        let stride = self.stride(along)?;
+        if !matches!(stride, 0 | 1) {
             args.push(self.constant(Kind::Count(stride)));
         }
-        let mut level = level.max(self.vector_level()?);
         if let Some(guard) = guard {
-            level = level.max(self.region.values[guard].level);
-            args.push(self.push(Kind::Existing, vec![guard], Class::Mask, level));
+            let Value { varying, level: inside, kind, .. } = self.region.values[guard];
+            level = level.max(if kind == Kind::Cell { self.depth() } else { inside });
+            if varying || stride != 0 {
+                level = level.max(self.vector_level()?);
+                args.push(self.push(Kind::Existing, vec![guard], Class::Mask, level));
+            } else {
+                args.push(guard);
+            }
         }
-        let kind = if along == 1 { Kind::Load(place) } else { Kind::Gather(place, along as i32) };
+        let kind = match stride {
+            0 => Kind::Spread(place),
+            1 => Kind::Load(place),
+            _ => Kind::Gather(place, stride),
+        };
         Some(self.push(kind, args, Class::Vector, level))
-    }
-
-    fn unary(&mut self, f: Unary, dtype: DType, x: Id) -> Option<Id> {
-        let one = |this: &mut Self, f| this.vector(Kind::One(f), vec![x]);
-        Some(match (f, dtype) {
-            (Unary::Neg, DType::F32) => {
-                let sign = self.splat(i32::MIN);
-                self.two(Two::Xor, x, sign)
-            }
-            (Unary::Abs, DType::F32) => {
-                let size = self.splat(i32::MAX);
-                self.two(Two::And, x, size)
-            }
-            (Unary::Neg, DType::I32 | DType::U32) => {
-                let zero = self.splat(0);
-                self.two(Two::SubI, zero, x)
-            }
-            (Unary::Abs, DType::I32) => one(self, One::AbsI),
-            (Unary::Abs, DType::U32) => x,
-            (Unary::Not, DType::I32 | DType::U32) => {
-                let ones = self.splat(-1);
-                self.two(Two::Xor, x, ones)
-            }
-            (Unary::Not, DType::Bool) => self.not(x),
-            (Unary::Round, DType::F32) => one(self, One::Round(0)),
-            (Unary::Floor, DType::F32) => one(self, One::Round(1)),
-            (Unary::Ceil, DType::F32) => one(self, One::Round(2)),
-            (Unary::Trunc, DType::F32) => one(self, One::Round(3)),
-            (Unary::Sqrt, DType::F32) => one(self, One::Sqrt),
-            (Unary::IsNan, DType::F32) => self.compare(UNORDERED, x, x),
-            (Unary::IsInf, DType::F32) => {
-                let size = self.splat(i32::MAX);
-                let size = self.two(Two::And, x, size);
-                let infinity = self.float(f32::INFINITY);
-                self.compare(EQUAL, size, infinity)
-            }
-            _ => return None,
-        })
-    }
-
-    fn floats(&mut self, f: Binary, a: Id, b: Id, right: &Expr) -> Option<Id> {
-        Some(match f {
-            Binary::Add => self.two(Two::AddF, a, b),
-            Binary::Sub => self.two(Two::SubF, a, b),
-            Binary::Mul => self.two(Two::MulF, a, b),
-            Binary::Div => self.two(Two::DivF, a, b),
-            // The instruction gives its second operand unless the first one wins.
-            Binary::Min | Binary::Max => {
-                let f = if f == Binary::Min { Two::MinF } else { Two::MaxF };
-                let value = self.two(f, b, a);
-                if matches!(right.kind(), ExprKind::Const(value) if !value.to_f64().is_nan()) {
-                    return Some(value);
-                }
-                let nan = self.compare(UNORDERED, b, b);
-                self.vector(Kind::Blend, vec![nan, b, value])
-            }
-            Binary::Eq => self.compare(EQUAL, a, b),
-            Binary::Ne => self.compare(NOT_EQUAL, a, b),
-            Binary::Lt => self.compare(LESS, a, b),
-            Binary::Le => self.compare(AT_MOST, a, b),
-            Binary::Gt => self.compare(LESS, b, a),
-            Binary::Ge => self.compare(AT_MOST, b, a),
-            _ => return None,
-        })
-    }
-
-    fn integers(&mut self, f: Binary, a: Id, b: Id, signed: bool) -> Option<Id> {
-        let function = match f {
-            Binary::Add => Two::AddI,
-            Binary::Sub => Two::SubI,
-            Binary::Mul => Two::MulI,
-            Binary::Min => {
-                if signed {
-                    Two::MinS
-                } else {
-                    Two::MinU
-                }
-            }
-            Binary::Max => {
-                if signed {
-                    Two::MaxS
-                } else {
-                    Two::MaxU
-                }
-            }
-            Binary::And => Two::And,
-            Binary::Or => Two::Or,
-            Binary::Xor => Two::Xor,
-            Binary::Shl => Two::Shl,
-            Binary::Shr => {
-                if signed {
-                    Two::Sar
-                } else {
-                    Two::Shr
-                }
-            }
-            _ if f.is_comparison() => return self.compare_integers(f, a, b, signed),
-            _ => return None,
-        };
-        Some(self.two(function, a, b))
-    }
-
-    fn compare_integers(&mut self, f: Binary, mut a: Id, mut b: Id, signed: bool) -> Option<Id> {
-        let ordered = !matches!(f, Binary::Eq | Binary::Ne);
-        if ordered && !signed {
-            // The order of unsigned numbers is that of signed ones with the other sign.
-            let sign = self.splat(i32::MIN);
-            (a, b) = (self.two(Two::Xor, a, sign), self.two(Two::Xor, b, sign));
-        }
-        let (equal, greater) = (Kind::Compare(Compare::Equal), Kind::Compare(Compare::Greater));
-        let (kind, args, opposite) = match f {
-            Binary::Eq => (equal, vec![a, b], false),
-            Binary::Ne => (equal, vec![a, b], true),
-            Binary::Gt => (greater, vec![a, b], false),
-            Binary::Le => (greater, vec![a, b], true),
-            Binary::Lt => (greater, vec![b, a], false),
-            Binary::Ge => (greater, vec![b, a], true),
-            _ => return None,
-        };
-        let mask = self.mask(kind, args);
-        Some(if opposite { self.not(mask) } else { mask })
-    }
-
-    fn masks(&mut self, f: Binary, a: Id, b: Id) -> Id {
-        match f {
-            Binary::Or | Binary::Max => self.logic(Logic::Or, a, b),
-            Binary::Xor | Binary::Ne => self.logic(Logic::Xor, a, b),
-            Binary::Lt => self.logic(Logic::AndNot, a, b),
-            Binary::Gt => self.logic(Logic::AndNot, b, a),
-            Binary::Eq => {
-                let differ = self.logic(Logic::Xor, a, b);
-                self.not(differ)
-            }
-            Binary::Le => {
-                let more = self.logic(Logic::AndNot, b, a);
-                self.not(more)
-            }
-            Binary::Ge => {
-                let less = self.logic(Logic::AndNot, a, b);
-                self.not(less)
-            }
-            // Other functions are not defined for truth values.
-            _ => self.logic(Logic::And, a, b),
-        }
     }
 
     fn select(&mut self, cond: &Expr, yes: &Expr, no: &Expr, guard: Option<Id>) -> Option<Id> {
@@ -404,7 +274,7 @@ impl Lowering<'_, '_, '_> {
     /// An index in lanes, wrapped to 32 bits; or a difference, of which the sign is kept.
     fn counted(&mut self, dim: Dim, plus: Option<Expr>, minus: Option<Expr>) -> Option<Id> {
         let Affine { base, steps, along } = self.affine(&dim)?;
-        let scale = i32::try_from(along).ok().filter(|s| i64::from(*s).abs() < FARTHEST)?;
+        let scale = self.stride(along)?;
         let slot = self.advanced(Fill::Difference(base, plus, minus), &steps, 1)?;
         let level = steps.iter().map(|(depth, _)| depth + 1).max().unwrap_or(0);
         let level = if scale == 0 { level } else { level.max(self.vector_level()?) };
@@ -415,51 +285,4 @@ impl Lowering<'_, '_, '_> {
         let count = self.constant(Kind::Count(scale));
         Some(self.two(Two::AddI, first, count))
     }
-
-    fn cast(&mut self, from: DType, to: DType, x: Id) -> Option<Id> {
-        Some(match (from, to) {
-            (DType::Bool, DType::F32) => {
-                let (one, zero) = (self.float(1.0), self.splat(0));
-                self.vector(Kind::Blend, vec![x, one, zero])
-            }
-            (DType::Bool, DType::I32 | DType::U32) => {
-                let (one, zero) = (self.splat(1), self.splat(0));
-                self.vector(Kind::Blend, vec![x, one, zero])
-            }
-            (DType::F32, DType::Bool) => {
-                let zero = self.float(0.0);
-                self.compare(NOT_EQUAL, x, zero)
-            }
-            (DType::I32 | DType::U32, DType::Bool) => {
-                let zero = self.splat(0);
-                let equal = self.mask(Kind::Compare(Compare::Equal), vec![x, zero]);
-                self.not(equal)
-            }
-            (DType::I32 | DType::U32, DType::I32 | DType::U32) => x,
-            (DType::I32, DType::F32) => self.vector(Kind::One(One::ToFloat), vec![x]),
-            (DType::F32, DType::I32) => self.saturated(x),
-            _ => return None,
-        })
-    }
-
-    /// To `i32`, toward zero: the nearest number where it has no room, and NaN to 0. The instruction alone gives the
-    /// least number for all of these.
-    fn saturated(&mut self, x: Id) -> Id {
-        let value = self.vector(Kind::One(One::ToInt), vec![x]);
-        let limit = self.float(2_147_483_648.0);
-        let above = self.compare(AT_MOST, limit, x);
-        let most = self.splat(i32::MAX);
-        let value = self.vector(Kind::Blend, vec![above, most, value]);
-        let ordered = self.compare(ORDERED, x, x);
-        let zero = self.splat(0);
-        self.vector(Kind::Blend, vec![ordered, value, zero])
-    }
 }
-
-// Predicates of the instructions that compare floats; none signals.
-const EQUAL: u8 = 0x00;
-const UNORDERED: u8 = 0x03;
-const NOT_EQUAL: u8 = 0x04;
-const ORDERED: u8 = 0x07;
-const LESS: u8 = 0x11;
-const AT_MOST: u8 = 0x12;

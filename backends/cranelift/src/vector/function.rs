@@ -6,12 +6,9 @@ use iced_x86::{Code, Register};
 
 use super::allocate::{Allocation, allocate};
 use super::code::{Arg, Assembler, Label};
-use super::encode::{AXIS, Encoder, FRAME, SCRATCH, files};
+use super::encode::{AXIS, Encoder, FRAME, LIMIT, SCRATCH, files};
 use super::region::{Kind, Number, Region, Slot};
 use super::trace::{Mode, Step, Trace, trace};
-
-/// The last first lane of a whole iteration, or the lanes that are left.
-const LIMIT: Register = Register::RDX;
 
 /// Registers for slots; the first four need not be kept.
 const SLOTS: [Register; 9] = [
@@ -126,7 +123,10 @@ impl Writer<'_> {
         for step in &trace.steps {
             match step {
                 Step::Compute { to, kind, args, part } => self.e.compute(*to, *kind, args, *part),
-                Step::Store { place, value, part } => self.e.store(*place, *value, *part),
+                Step::Store { place, value, apart, part } => match apart {
+                    None => self.e.store(*place, *value, *part),
+                    Some((stride, index)) => self.e.scatter(*place, *stride, [*index, *value], *part),
+                },
                 Step::Enter(at, mode) => self.enter(*at, *mode),
                 Step::Leave(at, mode) => self.leave(*at, *mode),
             }

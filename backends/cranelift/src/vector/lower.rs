@@ -16,6 +16,9 @@ use crate::emit::{Emitter, Offset};
 /// Loops inside each other, at most.
 const DEEPEST: usize = 6;
 
+/// The largest distance between lanes.
+const FARTHEST: i32 = 1 << 20;
+
 /// What the caller puts into a slot.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fill {
@@ -64,6 +67,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
     /// What is known of the current statement's expressions, by address.
     pub(crate) facts: HashMap<*const ExprKind, Facts>,
+    /// Numbers between which floats are known to lie, unless they are NaN.
+    pub(crate) bounds: HashMap<Id, (f32, f32)>,
     /// Arrays that the region writes.
     pub(crate) stored: BTreeSet<Symbol>,
     path: Vec<Open>,
@@ -113,6 +118,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         names: BTreeMap::new(),
         memo: HashMap::new(),
         facts: HashMap::new(),
+        bounds: HashMap::new(),
         stored,
         path: Vec::new(),
         blocks: vec![Vec::new()],
@@ -134,6 +140,8 @@ impl Lowering<'_, '_, '_> {
         self.memo.clear();
         self.facts.clear();
         match stmt {
+            // Threads run the iterations of such a loop.
+            Stmt::For { kind: LoopKind::Parallel(_), .. } if !self.em.parallel => None,
             Stmt::For { axis, extent, kind, body } => {
                 let vector = matches!(kind, LoopKind::Vector(_)) && self.vector_level().is_none();
                 self.run(axis, extent, vector, body, only)
@@ -186,10 +194,13 @@ impl Lowering<'_, '_, '_> {
                 }
                 let id = self.expr(value, None)?;
                 let (place, along, _) = self.place(target, at, None)?;
-                if along != 1 {
-                    return None;
-                }
-                self.append(Item::Store(place, id));
+                let item = match self.stride(along)? {
+                    // The last lane would have to win.
+                    0 => return None,
+                    1 => Item::Store(place, id),
+                    stride => Item::Scatter(place, stride, [self.constant(Kind::Count(stride)), id]),
+                };
+                self.append(item);
                 Some(())
             }
             Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
@@ -257,6 +268,11 @@ impl Lowering<'_, '_, '_> {
         self.path.iter().position(|open| open.vector).map(|at| at + 1)
     }
 
+    /// Loops around this place.
+    pub(crate) fn depth(&self) -> usize {
+        self.path.len()
+    }
+
     /// Does the index depend on a loop of the region?
     pub(crate) fn mentions(&self, dim: &Dim) -> bool {
         self.path.iter().any(|open| dim.mentions(&open.axis))
@@ -274,6 +290,11 @@ impl Lowering<'_, '_, '_> {
     /// Is this place reached whenever the region is entered?
     pub(crate) fn is_certain(&self) -> bool {
         self.path.iter().all(|open| open.certain)
+    }
+
+    /// The distance between lanes in elements, if it is small.
+    pub(crate) fn stride(&self, along: i64) -> Option<i32> {
+        i32::try_from(along).ok().filter(|stride| stride.abs() < FARTHEST)
     }
 
     /// A new value, in the outermost block where it can be.

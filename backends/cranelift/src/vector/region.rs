@@ -122,7 +122,8 @@ pub(crate) enum Kind {
     },
     /// Elements side by side. An operand, if there is one, is the mask of the lanes that may be read.
     Load(Place),
-    /// One element for all lanes.
+    /// One element for all lanes. An operand, if there is one, is the mask of the lanes that want it; it is read if
+    /// there are any, and the others are zeros.
     Spread(Place),
     /// Elements so many apart; the operands are the distances of the lanes, and a mask.
     Gather(Place, i32),
@@ -185,6 +186,8 @@ pub(crate) enum Item {
     Into(Id, Id),
     /// Writes the lanes side by side.
     Store(Place, Id),
+    /// Writes the lanes so many elements apart; the distances of the lanes, and what is written.
+    Scatter(Place, i32, [Id; 2]),
     /// Runs a loop, by its place in [`Region::loops`].
     Loop(usize),
 }

@@ -28,6 +28,8 @@ pub(crate) enum Step {
         place: Place,
         /// What.
         value: Virtual,
+        /// How many elements apart, and the distances of the lanes, if they are not side by side.
+        apart: Option<(i32, Virtual)>,
         /// Which of the vectors of an iteration.
         part: usize,
     },
@@ -97,7 +99,14 @@ impl Tracer<'_> {
                 Item::Store(place, value) => {
                     for part in 0..parts {
                         let value = self.name(*value, part);
-                        self.trace.steps.push(Step::Store { place: *place, value, part });
+                        self.trace.steps.push(Step::Store { place: *place, value, apart: None, part });
+                    }
+                }
+                Item::Scatter(place, stride, [index, value]) => {
+                    for part in 0..parts {
+                        let apart = Some((*stride, self.name(*index, part)));
+                        let value = self.name(*value, part);
+                        self.trace.steps.push(Step::Store { place: *place, value, apart, part });
                     }
                 }
                 Item::Loop(at) => self.run(*at, parts),

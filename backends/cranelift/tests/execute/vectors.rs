@@ -111,7 +111,12 @@ impl Dice {
                 let f = if self.roll(2) == 0 { Unary::Neg } else { Unary::Not };
                 Expr::unary(f, self.integer(dtype, less))
             }
-            6 => self.float(less).cast(I32).cast(dtype),
+            6 => {
+                let low = Expr::binary(Binary::Max, self.float(less), number(-104.0));
+                let value =
+                    if self.roll(2) == 0 { low } else { Expr::binary(Binary::Min, low, number(89.0)) };
+                Expr::unary(Unary::Round, value * number(1.4375)).cast(I32).cast(dtype)
+            }
             7 => self.truth(less).cast(dtype),
             _ => self.truth(less).select(self.integer(dtype, less), self.integer(dtype, less)),
         }
@@ -301,14 +306,63 @@ fn windows_inside_lanes() {
 }
 
 #[test]
+fn lanes_along_channels() {
+    // Inputs are the same in all lanes, behind guards that are, too; results lie apart.
+    for channels in [1, 7, 16, 40, 70] {
+        let (row, col) = (dim("y") + dim("p") - dim("1"), dim("x") + dim("q") - dim("1"));
+        let inside = |index: &Dim, size: &str| {
+            let low = Expr::from(Dim::constant(0)).at_most(index.clone().into());
+            low.and(Expr::from(index.clone()).less(at(size)))
+        };
+        let element = load("a", F32, vec![at("d"), row.clone().into(), col.clone().into()]);
+        let value = inside(&row, "6").and(inside(&col, "w")).select(element, number(0.0));
+        let weight = load("k", F32, vec![at("d"), at("p"), at("q"), at("c")]);
+        let mut window = vec![set("sum", Expr::fma(value, weight, var("sum", F32)))];
+        for axis in ["q", "p"] {
+            window = vec![for_each(axis, dim("3"), SERIAL, window)];
+        }
+        let body = vec![
+            variable("sum", load("bias", F32, vec![at("c")])),
+            for_each("d", dim("2"), SERIAL, window),
+            store("s", vec![at("c"), at("y"), at("x")], var("sum", F32)),
+        ];
+        let mut nest = for_each("c", dim(&channels.to_string()), VECTOR, body);
+        for (axis, extent) in [("x", "5"), ("y", "6")] {
+            nest = for_each(axis, dim(extent), SERIAL, vec![nest]);
+        }
+        let shape = [dim(&channels.to_string()), dim("6"), dim("5")];
+        let params = vec![
+            read("a", F32, &[dim("2"), dim("6"), dim("w")]),
+            read("k", F32, &[dim("2"), dim("3"), dim("3"), shape[0].clone()]),
+            read("bias", F32, &shape[..1]),
+            write("s", F32, &shape),
+        ];
+        let kernel = kernel("channels", &["w"], params, vec![nest]);
+        let count = channels as usize;
+        let buffers = vec![
+            values(F32, 60, 3),
+            values(F32, 18 * count, 4),
+            values(F32, count, 5),
+            vec![Scalar::f32(0.0); 30 * count],
+        ];
+        machines(&kernel).iter().for_each(|machine| compare(machine, 0, &kernel, &[5], &buffers));
+    }
+}
+
+#[test]
 fn nothing_beyond_an_array_is_touched() {
     // Pages of a file end where the file does: what lies beyond cannot be read or written.
     const PAGE: usize = 4096;
     let next: Expr = (dim("i") + dim("1")).into();
     let guarded = next.clone().less(at("n")).select(load("x", F32, vec![next]), number(7.0));
     let strided = load("z", F32, vec![(dim("i") * dim("2")).into()]);
+    // The last element, and two behind it that do not exist.
+    let last = dim("n") - dim("1") + dim("p");
+    let same = Expr::from(last.clone()).less(at("n")).select(load("x", F32, vec![last.into()]), number(0.0));
     let body = vec![
-        store("y", vec![at("i")], guarded + load("w", F32, vec![at("i")]) * strided),
+        variable("v", number(0.0)),
+        for_each("p", dim("3"), SERIAL, vec![set("v", var("v", F32) + same)]),
+        store("y", vec![at("i")], guarded + load("w", F32, vec![at("i")]) * strided + var("v", F32)),
         store("t", vec![at("i")], load("k", I32, vec![at("i")]) + integer(1)),
     ];
     let kernel = over_i("edge", body);
@@ -341,7 +395,7 @@ fn nothing_beyond_an_array_is_touched() {
             for at in 0..n {
                 let (page, start) = &pages[5];
                 let bytes = page[start + 4 * at..][..4].try_into().expect("four bytes");
-                let expected = if at + 1 < n { at + 1 } else { 7 } + at * 2 * at;
+                let expected = if at + 1 < n { at + 1 } else { 7 } + at * 2 * at + (n - 1);
                 assert_eq!(f32::from_le_bytes(bytes), expected as f32, "element {at} of {n}");
             }
         }

@@ -1,0 +1,211 @@
+//! Steps to instructions: what touches memory or the frame.
+
+use iced_x86::{Code, Register};
+
+use super::code::Arg;
+use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH};
+use super::region::{Place, Slot};
+use super::select;
+use super::trace::Virtual;
+
+/// Beside the scratch register.
+const OTHER: Register = Register::RSI;
+
+impl Encoder<'_> {
+    /// Elements along the vector axis.
+    fn along(&mut self, place: Place, part: usize) -> Arg {
+        let base = self.slot_in(place.slot, SCRATCH);
+        let distance = place.distance + part as i32 * self.lanes() * LANE;
+        Arg::Mem { base, index: AXIS, scale: LANE as u32, distance, spread: false }
+    }
+
+    pub(crate) fn load(&mut self, to: Arg, place: Place, guard: Option<Virtual>, part: usize) {
+        let from = self.along(place, part);
+        let mask = match guard {
+            Some(guard) if self.wide => Some(self.mask(guard, Register::K7)),
+            Some(guard) => Some(self.operand(guard, 1)),
+            None => self.rest.then(|| self.existing()),
+        };
+        match mask {
+            None => {
+                self.code.push(select::load(self.wide), &[to, from]);
+            }
+            Some(mask) if self.wide => {
+                let load = self.code.push(select::load(true), &[to, from]);
+                load.set_op_mask(mask);
+                load.set_zeroing_masking(true);
+            }
+            Some(mask) => {
+                self.code.push(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[to, Arg::Reg(mask), from]);
+            }
+        }
+    }
+
+    /// Writes lanes.
+    pub(crate) fn store(&mut self, place: Place, value: Virtual, part: usize) {
+        let to = self.along(place, part);
+        let value = Arg::Reg(self.operand(value, 0));
+        let existing = self.existing();
+        match (self.rest, self.wide) {
+            (false, wide) => {
+                self.code.push(select::store(wide), &[to, value]);
+            }
+            (true, true) => self.code.push(select::store(true), &[to, value]).set_op_mask(existing),
+            (true, false) => {
+                self.code.push(Code::VEX_Vmaskmovps_m256_ymm_ymm, &[to, Arg::Reg(existing), value]);
+            }
+        }
+    }
+
+    /// One element for all lanes that want it.
+    pub(crate) fn spread(&mut self, to: Arg, place: Place, guard: Option<Virtual>) {
+        let base = self.slot_in(place.slot, SCRATCH);
+        let from = Arg::at(base, place.distance);
+        match guard {
+            None => {
+                self.code.push(select::spread(self.wide), &[to, from]);
+            }
+            // With no lane that wants it, the instruction reads nothing.
+            Some(guard) if self.wide => {
+                let mask = self.mask(guard, Register::K7);
+                let spread = self.code.push(select::spread(true), &[to, from]);
+                spread.set_op_mask(mask);
+                spread.set_zeroing_masking(true);
+            }
+            Some(guard) => {
+                let mask = Arg::Reg(self.operand(guard, 1));
+                let value = Arg::Reg(self.spare(2));
+                let any = Arg::Reg(Register::ESI);
+                let none = self.code.label();
+                self.code.push(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[value, value, value]);
+                self.code.push(Code::VEX_Vmovmskps_r32_ymm, &[any, mask]);
+                self.code.push(Code::Test_rm32_r32, &[any, any]);
+                self.code.jump(Code::Je_rel32_64, none);
+                self.code.push(select::spread(false), &[value, from]);
+                self.code.bind(none);
+                self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, value, mask]);
+            }
+        }
+    }
+
+    /// The address of the first lane, of lanes that lie apart; the distances of the others are `index`.
+    fn apart(&mut self, place: Place, stride: i32, index: Register, part: usize) -> Arg {
+        let base = self.slot_in(place.slot, SCRATCH);
+        let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(stride * LANE)];
+        self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
+        self.code.push(Code::Add_r64_rm64, &[Arg::Reg(OTHER), Arg::Reg(base)]);
+        let distance = place.distance + part as i32 * self.lanes() * stride * LANE;
+        Arg::Mem { base: OTHER, index, scale: LANE as u32, distance, spread: false }
+    }
+
+    /// Writes lanes that lie apart.
+    pub(crate) fn scatter(&mut self, place: Place, stride: i32, args: [Virtual; 2], part: usize) {
+        let value = self.operand(args[1], 0);
+        if self.wide {
+            let index = self.operand(args[0], 1);
+            let to = self.apart(place, stride, index, part);
+            let mask = Arg::Reg(Register::K7);
+            if self.rest {
+                let existing = Arg::Reg(self.existing());
+                self.code.push(Code::VEX_Kmovw_kr_km16, &[mask, existing]);
+            } else {
+                self.code.push(Code::VEX_Kxnorw_kr_kr_kr, &[mask, mask, mask]);
+            }
+            let write = self.code.push(Code::EVEX_Vscatterdps_vm32z_k1_zmm, &[to, Arg::Reg(value)]);
+            write.set_op_mask(Register::K7);
+            return;
+        }
+        let Arg::Mem { base, distance, .. } = self.apart(place, stride, Register::None, part) else { return };
+        let end = self.code.label();
+        let low = |register: Register| Register::XMM0 + (register as u32 - Register::YMM0 as u32);
+        let mut four = low(value);
+        for lane in 0..self.lanes() {
+            if self.rest {
+                self.code.push(Code::Cmp_rm64_imm32, &[Arg::Reg(LIMIT), Arg::Imm32(lane)]);
+                self.code.jump(Code::Jle_rel32_64, end);
+            }
+            if lane == 4 {
+                four = low(self.spare(2));
+                let halves = [Arg::Reg(four), Arg::Reg(value), Arg::Imm8(1)];
+                self.code.push(Code::VEX_Vextractf128_xmmm128_ymm_imm8, &halves);
+            }
+            let to = Arg::at(base, distance + lane * stride * LANE);
+            let element = [to, Arg::Reg(four), Arg::Imm8(lane as u8 % 4)];
+            self.code.push(Code::VEX_Vextractps_rm32_xmm_imm8, &element);
+        }
+        self.code.bind(end);
+    }
+
+    pub(crate) fn gather(&mut self, to: Arg, place: Place, stride: i32, args: &[Virtual], part: usize) {
+        let index = self.operand(args[0], 1);
+        let from = self.apart(place, stride, index, part);
+        let guard = args.get(1).copied();
+        // The instruction clears its mask as it goes.
+        if self.wide {
+            let mask = Arg::Reg(Register::K7);
+            match guard {
+                Some(guard) => {
+                    let guard = self.mask(guard, Register::K7);
+                    self.code.push(Code::VEX_Kmovw_kr_km16, &[mask, Arg::Reg(guard)]);
+                }
+                None if self.rest => {
+                    let existing = Arg::Reg(self.existing());
+                    self.code.push(Code::VEX_Kmovw_kr_km16, &[mask, existing]);
+                }
+                None => {
+                    self.code.push(Code::VEX_Kxnorw_kr_kr_kr, &[mask, mask, mask]);
+                }
+            }
+            self.code.push(Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, &[to, to, to]);
+            self.code.push(Code::EVEX_Vgatherdps_zmm_k1_vm32z, &[to, from]).set_op_mask(Register::K7);
+        } else {
+            let mask = Arg::Reg(self.spare(2));
+            match guard {
+                Some(guard) => self.fetch(self.spare(2), self.homes[guard]),
+                None if self.rest => {
+                    let existing = Arg::Reg(self.existing());
+                    self.code.push(select::load(false), &[mask, existing]);
+                }
+                None => {
+                    self.code.push(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[mask, mask, mask]);
+                }
+            }
+            self.code.push(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[to, to, to]);
+            self.code.push(Code::VEX_Vgatherdps_ymm_vm32y_ymm, &[to, from, mask]);
+        }
+    }
+
+    pub(crate) fn first(&mut self, to: Register, slot: Slot, scale: i32, clamp: bool, part: usize) {
+        let value = Arg::Reg(SCRATCH);
+        let slot = self.slot(slot);
+        self.code.push(Code::Mov_r64_rm64, &[value, slot]);
+        if scale != 0 {
+            let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(scale)];
+            self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
+            let distance = part as i32 * self.lanes() * scale;
+            let sum = Arg::Mem { base: SCRATCH, index: OTHER, scale: 1, distance, spread: false };
+            self.code.push(Code::Lea_r64_m, &[value, sum]);
+        }
+        if clamp {
+            let limit = Arg::Reg(OTHER);
+            for (bound, choose) in [(1 << 30, Code::Cmovg_r64_rm64), (-(1 << 30), Code::Cmovl_r64_rm64)] {
+                self.code.push(Code::Mov_rm64_imm32, &[limit, Arg::Imm32(bound)]);
+                self.code.push(Code::Cmp_r64_rm64, &[value, limit]);
+                self.code.push(choose, &[value, limit]);
+            }
+        }
+        if self.wide {
+            let from = Arg::Reg(Register::EAX);
+            self.code.push(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[Arg::Reg(to), from]);
+        } else {
+            self.spread_number(to, Register::EAX);
+        }
+    }
+
+    /// A number in all lanes, at 256 bits.
+    pub(crate) fn spread_number(&mut self, to: Register, from: Register) {
+        let low = Arg::Reg(Register::XMM0 + (to as u32 - Register::YMM0 as u32));
+        self.code.push(Code::VEX_Vmovd_xmm_rm32, &[low, Arg::Reg(from)]);
+        self.code.push(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[Arg::Reg(to), low]);
+    }
+}
