@@ -276,11 +276,7 @@ pub(crate) const CODES: &[Code] = &[
         "The file is no complete ONNX model.",
         "Compare its size with the original's; a file of a few lines may be a pointer of git-lfs.",
     ),
-    code(
-        "egraft::onnx::negative_dim",
-        "An input has a negative size.",
-        "Give it a name or a size of at least 0.",
-    ),
+    code("egraft::onnx::negative_dim", "An input is given a negative size.", "Give it a size of at least 0."),
     code("egraft::onnx::no_graph", "The model holds no graph.", "The file is broken: export it again."),
     code(
         "egraft::onnx::no_output",
