@@ -60,6 +60,11 @@ pub(crate) const CODES: &[Code] = &[
         "Create it first: egraft makes files, not paths.",
     ),
     code(
+        "egraft::cli::no_room",
+        "The disk has less room than an artifact and its weights need; nothing was written.",
+        "Make room, or name a file on another disk with `-o`.",
+    ),
+    code(
         "egraft::cli::no_tool",
         "A program of the system that links libraries is not installed.",
         "Install a C compiler, or compile to an executable, which needs none.",
