@@ -146,7 +146,7 @@ fn tensor_parts(ty: Option<&TypeProto>) -> Result<(ir::DType, Option<Vec<Declare
         return Err(TypeError::NoType);
     }
     let dtype = dtype_of(code).ok_or_else(|| TypeError::DType { name: dtype_name(code) })?;
-    Ok((dtype, tensor.shape.as_ref().map(|shape| declared(shape))))
+    Ok((dtype, tensor.shape.as_ref().map(declared)))
 }
 
 /// What the caller fixes about the inputs.
