@@ -9,7 +9,8 @@ use crate::output::folder_of;
 pub fn free(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let stat = rustix::fs::statvfs(folder_of(path)).ok()?;
+        // Without a size it is no disk.
+        let stat = rustix::fs::statvfs(folder_of(path)).ok().filter(|stat| stat.f_blocks > 0)?;
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
     #[cfg(not(unix))]
