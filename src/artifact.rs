@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use runtime::capi::c_header;
-use runtime::container::Sidecar;
+use runtime::container::{SECTION_ALIGN, Sidecar};
 use runtime::{CodePart, Contents, SidecarWriter, WeightsPart};
 
 use crate::compile::Compiled;
+use crate::disk;
 use crate::embed;
 use crate::error::Error;
 use crate::output::{self, Pending};
@@ -32,12 +33,33 @@ pub struct Written {
 }
 
 impl Compiled {
+    /// The room that an artifact and the file of its weights take at most.
+    pub fn disk_bytes(&self) -> u64 {
+        let program = embed::RUNNER.len().max(embed::RUNTIME_LIB.len());
+        let parts = [program, self.image.code.len(), self.meta.len(), self.plan.encode().len()];
+        // Each part is rounded up to the size that can be mapped, and so are the weights.
+        parts.iter().map(|&part| (part as u64).next_multiple_of(SECTION_ALIGN)).sum::<u64>()
+            + 2 * SECTION_ALIGN
+            + self.weights.bytes
+    }
+
+    /// Do the weights go to a file beside the artifact?
+    pub fn has_sidecar(&self) -> bool {
+        self.weights.bytes >= EMBEDDED_BELOW
+    }
+
+    /// Whether an artifact may be made at `out`.
+    fn check(&self, out: &Path) -> Result<(), Error> {
+        output::check(out)?;
+        disk::check(out, self.disk_bytes())
+    }
+
     /// Writes an executable.
     ///
     /// # Errors
-    /// The folder does not exist, or the system refuses; then nothing is left behind.
+    /// The folder does not exist or has no room, or the system refuses; then nothing is left behind.
     pub fn write_executable(&self, out: &Path) -> Result<Written, Error> {
-        output::check(out)?;
+        self.check(out)?;
         let sidecar = self.sidecar(out)?;
         let embedded = self.embedded(&sidecar)?;
         let contents = self.contents(CodePart::Embedded(&self.image.code), &sidecar, &embedded);
@@ -124,7 +146,7 @@ impl Compiled {
         out: &Path,
         artifact: impl FnOnce(&str, &[u8]) -> Result<Pending, Error>,
     ) -> Result<Written, Error> {
-        output::check(out)?;
+        self.check(out)?;
         let name = c_name(out);
         let header_path = out.with_file_name(format!("{name}.h"));
         if header_path == out {
@@ -146,7 +168,7 @@ impl Compiled {
 
     /// The file of weights beside `out`, if they are many.
     fn sidecar(&self, out: &Path) -> Result<Option<(PathBuf, Pending, Sidecar)>, Error> {
-        if self.weights.bytes < EMBEDDED_BELOW {
+        if !self.has_sidecar() {
             return Ok(None);
         }
         let mut name = out.file_name().unwrap_or_default().to_owned();

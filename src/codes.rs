@@ -60,6 +60,11 @@ pub(crate) const CODES: &[Code] = &[
         "Create it first: egraft makes files, not paths.",
     ),
     code(
+        "egraft::cli::no_room",
+        "The disk has less room than an artifact and its weights need; nothing was written.",
+        "Make room, or name a file on another disk with `-o`.",
+    ),
+    code(
         "egraft::cli::no_tool",
         "A program of the system that links libraries is not installed.",
         "Install a C compiler, or compile to an executable, which needs none.",
@@ -276,11 +281,7 @@ pub(crate) const CODES: &[Code] = &[
         "The file is no complete ONNX model.",
         "Compare its size with the original's; a file of a few lines may be a pointer of git-lfs.",
     ),
-    code(
-        "egraft::onnx::negative_dim",
-        "An input has a negative size.",
-        "Give it a name or a size of at least 0.",
-    ),
+    code("egraft::onnx::negative_dim", "An input is given a negative size.", "Give it a size of at least 0."),
     code("egraft::onnx::no_graph", "The model holds no graph.", "The file is broken: export it again."),
     code(
         "egraft::onnx::no_output",

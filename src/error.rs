@@ -182,6 +182,16 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// There is too little room for what is to be written.
+    #[error("{} cannot be written: it needs {needed} bytes with its weights, and {free} are free", path.display())]
+    NoRoom {
+        /// The artifact.
+        path: PathBuf,
+        /// Bytes of all its files.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The folder of a file to be written does not exist.
     #[error("{} cannot be written: there is no folder {}", path.display(), folder.display())]
     NoFolder {
@@ -281,6 +291,7 @@ impl Error {
             Error::Load(error) => error.code(),
             Error::Run(error) => error.code(),
             Error::Write { .. } => "egraft::cli::write",
+            Error::NoRoom { .. } => "egraft::cli::no_room",
             Error::NoFolder { .. } => "egraft::cli::no_folder",
             Error::IsFolder { .. } => "egraft::cli::output_folder",
             Error::SameFile { .. } => "egraft::cli::same_file",
@@ -314,6 +325,7 @@ impl Error {
                 "fix it with `--dim NAME=N`, or name the axis alone with `--input-shape`"
             }
             Error::Write { .. } => "check that the folder is writable and has room",
+            Error::NoRoom { .. } => "make room, or name a file on another disk",
             Error::NoFolder { .. } => "create the folder first",
             Error::IsFolder { .. } => "give the name of a file",
             Error::SameFile { .. } => "give another name",

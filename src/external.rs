@@ -16,16 +16,24 @@ use crate::map::map;
 /// The files of the model at a path.
 pub(crate) struct FilesOf<'a> {
     model: &'a Path,
+    storage: Arc<dyn Storage>,
     mapped: RefCell<BTreeMap<PathBuf, Arc<dyn Storage>>>,
 }
 
 impl<'a> FilesOf<'a> {
-    pub(crate) fn model(model: &'a Path) -> FilesOf<'a> {
-        FilesOf { model, mapped: RefCell::default() }
+    /// `storage` holds the model.
+    pub(crate) fn model(model: &'a Path, storage: Arc<dyn Storage>) -> FilesOf<'a> {
+        FilesOf { model, storage, mapped: RefCell::default() }
     }
 }
 
 impl onnx::Files for FilesOf<'_> {
+    fn model(&self) -> Option<Bytes> {
+        let storage = Arc::clone(&self.storage);
+        let len = storage.bytes().len();
+        Bytes::slice(storage, 0, len)
+    }
+
     fn external(&self, location: &str, offset: u64, length: u64) -> Result<Bytes, FileError> {
         let path = resolve_external(self.model, location)?;
         let mut mapped = self.mapped.borrow_mut();

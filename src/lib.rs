@@ -20,6 +20,7 @@
 
 pub mod artifact;
 mod compile;
+pub mod disk;
 mod dump;
 mod embed;
 mod error;

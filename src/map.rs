@@ -20,6 +20,10 @@ impl Storage for Mapped {
     fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    fn is_resident(&self) -> bool {
+        false
+    }
 }
 
 /// The file at `path` in memory. It must not change as long as the storage lives.

@@ -119,8 +119,18 @@ fn create_beside(path: &Path, executable: bool) -> io::Result<(PathBuf, File)> {
 /// # Errors
 /// Those of [`check`]; [`Error::Write`].
 pub fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let (pending, ()) = Pending::create(path, false, |file| file.write_all(content))?;
-    pending.commit()
+    write_with(path, |file| file.write_all(content))
+}
+
+/// Creates or replaces a file with what `content` writes.
+///
+/// # Errors
+/// As [`write`]; those of `content`.
+pub(crate) fn write_with(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), Error> {
+    Pending::create(path, false, content)?.0.commit()
 }
 
 /// Runs `body` with a new folder for files that other programs need, and removes it afterwards.

@@ -1,12 +1,12 @@
 //! The weights of a program as an artifact stores them: each in its layout, one after the other, aligned to 64 bytes.
 //!
-//! What lies in memory as the artifact stores it is never copied. What must be rearranged is rearranged when the
-//! program is compiled, and kept for the writing if it is small; else it is rearranged again.
+//! Weights go from their storage to the artifact in pieces. Those that must be rearranged are so twice: for their hash,
+//! which the plan holds, and when they are written. So the memory that it takes does not depend on their size.
 
-use std::borrow::Cow;
+use std::convert::Infallible;
 use std::io::{self, Write};
 
-use ir::program::{Layout, PackedWeight, Program};
+use ir::program::Program;
 use runtime::plan::WeightSlot;
 use runtime::{AlignedBytes, OutOfMemory};
 
@@ -15,9 +15,6 @@ use crate::tensors::to_runtime;
 /// Alignment of a weight in its section.
 const ALIGN: u64 = 64;
 
-/// So many bytes of rearranged weights are kept between compiling and writing.
-const KEPT: u64 = 256 << 20;
-
 /// Where the weights of a program lie in their section.
 #[derive(Debug)]
 pub(crate) struct Packed {
@@ -25,28 +22,14 @@ pub(crate) struct Packed {
     pub(crate) slots: Vec<WeightSlot>,
     /// Length of the section.
     pub(crate) bytes: u64,
-    /// Rearranged weights.
-    kept: Vec<Option<Vec<u8>>>,
 }
 
 impl Packed {
     /// Lays out the weights of `program`.
     pub(crate) fn new(program: &Program) -> Packed {
-        let mut packed = Packed { slots: Vec::new(), bytes: 0, kept: Vec::new() };
-        let mut budget = KEPT;
+        let mut packed = Packed { slots: Vec::new(), bytes: 0 };
         for weight in &program.weights {
-            let (bytes, hash, kept) = match weight.layout {
-                Layout::Plain => (weight.weight.bytes().len() as u64, weight.weight.hash(), None),
-                _ => {
-                    let bytes = weight.pack().bytes().to_vec();
-                    let (len, hash) = (bytes.len() as u64, ir::weight::Hash::of(&bytes));
-                    let fits = budget >= len;
-                    if fits {
-                        budget -= len;
-                    }
-                    (len, hash, fits.then_some(bytes))
-                }
-            };
+            let bytes = weight.size() as u64;
             let offset = packed.bytes.next_multiple_of(ALIGN);
             packed.slots.push(WeightSlot {
                 name: weight.name.to_string(),
@@ -54,20 +37,11 @@ impl Packed {
                 dims: weight.shape().into_iter().map(|size| size as u64).collect(),
                 offset,
                 bytes,
-                hash: hash.0,
+                hash: weight.hash().0,
             });
-            packed.kept.push(kept);
             packed.bytes = offset + bytes;
         }
         packed
-    }
-
-    fn weight<'a>(&'a self, index: usize, weight: &'a PackedWeight) -> Cow<'a, [u8]> {
-        match (&weight.layout, &self.kept[index]) {
-            (Layout::Plain, _) => Cow::Borrowed(weight.weight.bytes()),
-            (_, Some(kept)) => Cow::Borrowed(kept),
-            (_, None) => Cow::Owned(weight.pack().bytes().to_vec()),
-        }
     }
 
     /// Writes the section; `program` is the one that was laid out.
@@ -76,9 +50,9 @@ impl Packed {
     /// Those of `out`.
     pub(crate) fn write(&self, program: &Program, out: &mut impl Write) -> io::Result<()> {
         let mut at = 0;
-        for (index, (slot, weight)) in self.slots.iter().zip(&program.weights).enumerate() {
+        for (slot, weight) in self.slots.iter().zip(&program.weights) {
             out.write_all(&[0; ALIGN as usize][..(slot.offset - at) as usize])?;
-            out.write_all(&self.weight(index, weight))?;
+            weight.for_each_piece(&mut |piece| out.write_all(piece))?;
             at = slot.offset + slot.bytes;
         }
         Ok(())
@@ -92,9 +66,13 @@ impl Packed {
         let too_large = || OutOfMemory { what: "the weights", bytes: self.bytes };
         let len = usize::try_from(self.bytes).map_err(|_| too_large())?;
         let mut section = AlignedBytes::zeroed(len, "the weights")?;
-        for (index, (slot, weight)) in self.slots.iter().zip(&program.weights).enumerate() {
-            section[slot.offset as usize..(slot.offset + slot.bytes) as usize]
-                .copy_from_slice(&self.weight(index, weight));
+        for (slot, weight) in self.slots.iter().zip(&program.weights) {
+            let mut at = slot.offset as usize;
+            let Ok(()) = weight.for_each_piece::<Infallible>(&mut |piece| {
+                section[at..at + piece.len()].copy_from_slice(piece);
+                at += piece.len();
+                Ok(())
+            });
         }
         Ok(section)
     }
@@ -102,6 +80,7 @@ impl Packed {
 
 #[cfg(test)]
 mod tests {
+    use ir::program::{Layout, PackedWeight};
     use ir::{Tensor, Weight};
 
     use super::*;

@@ -92,7 +92,7 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
         shapes: options.input_shapes.clone(),
         ..onnx::ImportOptions::default()
     };
-    let files = crate::external::FilesOf::model(path);
+    let files = crate::external::FilesOf::model(path, std::sync::Arc::clone(&storage));
     let model = onnx::import(storage.bytes(), &files, &import)
         .map_err(|failure| Error::Import { path: path.to_owned(), failure: Box::new(failure) })?;
     let mut provenance = Provenance::of_file(file_name(path), storage.bytes(), options.recorded());

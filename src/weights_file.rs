@@ -65,7 +65,7 @@ pub(crate) fn stored(state: &State) -> BTreeMap<Hash, Weight> {
 /// [`Error::Write`].
 pub(crate) fn write(folder: &Path, weights: &BTreeMap<Hash, Weight>) -> Result<(), Error> {
     let weights: Vec<Weight> = weights.values().cloned().collect();
-    output::write(&folder.join(NAME), &write_weights(&weights))
+    output::write_with(&folder.join(NAME), |file| write_weights(&weights, file))
 }
 
 /// Writes the text form of a model, and its weights beside it.
@@ -111,7 +111,7 @@ mod tests {
             write_text(&path, "text", &model(0.0))?;
             let found = Beside::of(&path)?;
             for (hash, weight) in stored(&model(0.0)) {
-                assert_eq!(found.find(&hash).expect("it was written").as_slice(), weight.bytes());
+                assert_eq!(found.find(&hash).expect("it was written").as_slice(), weight.stored());
             }
             assert!(found.find(&Hash::of(b"another")).is_none());
             // The same weights do for a second text.

@@ -7,6 +7,9 @@
 
 #[path = "artifacts/damage.rs"]
 mod damage;
+#[cfg(target_os = "linux")]
+#[path = "artifacts/large.rs"]
+mod large;
 #[path = "artifacts/library.rs"]
 mod library;
 #[path = "artifacts/weights.rs"]

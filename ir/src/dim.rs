@@ -185,11 +185,14 @@ impl Dim {
         {
             return outside + Dim::constant(r.div_euclid(d));
         }
-        // ⌊⌊a / b⌋ / c⌋ = ⌊a / (b·c)⌋.
-        if let [(monomial, 1)] = &*rest.terms
+        // ⌊(⌊a / b⌋ + k) / c⌋ = ⌊(a + k·b) / (b·c)⌋.
+        let k = rest.constant_term();
+        let quotient = &rest.terms[usize::from(k != 0)..];
+        if let [(monomial, 1)] = quotient
             && let [Atom::Floor(a, b)] = monomial.as_slice()
         {
-            return outside + a.floor_div(&(b.clone() * divisor.clone()));
+            let whole = a.clone() + b.clone() * Dim::constant(k);
+            return outside + whole.floor_div(&(b.clone() * divisor.clone()));
         }
         outside + Dim::from_atom(Atom::Floor(rest, divisor.clone()))
     }

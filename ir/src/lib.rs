@@ -16,6 +16,7 @@ pub mod graph;
 pub mod kernel;
 pub mod op;
 pub mod origin;
+pub mod pieces;
 pub mod program;
 pub mod scalar;
 pub mod service;

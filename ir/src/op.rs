@@ -17,6 +17,7 @@ use crate::graph::{Graph, SizeValues, Value};
 use crate::kernel::lower::{Compute, Lower};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
+use crate::weight::Weight;
 
 /// How many operands an op takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +178,12 @@ pub trait Semantics: Sync {
     /// What it has a step do instead of a kernel, if it does: sizes and control flow.
     fn flow(&self, attrs: &Attrs) -> Option<Flow> {
         let _ = attrs;
+        None
+    }
+
+    /// The result for a constant, if it is the same elements in another order or shape: it is read from where they are.
+    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+        let _ = (x, attrs);
         None
     }
 

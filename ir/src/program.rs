@@ -4,11 +4,11 @@
 //! one arena, as an expression that is evaluated when the sizes are bound.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use crate::dim::{Dim, Symbol};
 use crate::kernel::Kernel;
 use crate::kernel::stmt::PANEL;
-use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::weight::Weight;
@@ -69,27 +69,19 @@ impl PackedWeight {
         }
     }
 
-    /// Its contents as packed: what the artifact stores.
+    /// Number of bytes as packed.
+    pub fn size(&self) -> usize {
+        self.shape().iter().product::<usize>() * self.weight.dtype().bytes()
+    }
+
+    /// Its contents as packed, in memory.
     pub fn pack(&self) -> Tensor {
-        let source = self.weight.tensor();
-        let dtype = self.weight.dtype();
-        match &self.layout {
-            Layout::Plain => source,
-            Layout::Permuted(perm) => Tensor::from_fn(dtype, &self.shape(), |index| {
-                let mut at = vec![0; perm.len()];
-                for (i, &axis) in perm.iter().enumerate() {
-                    at[axis] = index[i];
-                }
-                source.at(&at)
-            }),
-            Layout::Panels { cols, row, col, offset, .. } => Tensor::from_fn(dtype, &self.shape(), |index| {
-                let j = index[0] * PANEL as usize + index[2];
-                match j < *cols {
-                    true => source.get(offset + index[1] * row + j * col),
-                    false => Scalar::from_i64(dtype, 0),
-                }
-            }),
-        }
+        let mut bytes = Vec::with_capacity(self.size());
+        let Ok(()) = self.for_each_piece::<Infallible>(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        Tensor::new(self.weight.dtype(), self.shape(), bytes).expect("as many bytes as its layout says")
     }
 }
 

@@ -81,6 +81,11 @@ impl Tensor {
         &self.bytes
     }
 
+    /// The same bytes, without their type.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The element at a row-major position.
     pub fn get(&self, position: usize) -> Scalar {
         let size = self.dtype.bytes();

@@ -1,13 +1,17 @@
 //! Weights: constants too large to copy, named by the hash of what they hold.
 //!
 //! A [`Weight`] is a type, a content hash and a reference into somebody's storage: an owned buffer, or a file
-//! that the caller mapped. Cloning one copies a pointer. Two weights with equal types and hashes are the same
-//! weight, whatever they are called.
+//! that the caller mapped. Cloning one copies a pointer; so does putting its axes in another order or giving it another
+//! shape. Two weights with equal types and hashes are the same weight, whatever they are called and however they lie in
+//! their storage.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::dtype::DType;
+use crate::pieces::Sink;
+use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -15,11 +19,18 @@ use crate::types::TensorType;
 pub trait Storage: Send + Sync {
     /// All of it.
     fn bytes(&self) -> &[u8];
+
+    /// Does it take memory of the process? Pages of a file don't.
+    fn is_resident(&self) -> bool;
 }
 
 impl Storage for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
+    }
+
+    fn is_resident(&self) -> bool {
+        true
     }
 }
 
@@ -42,6 +53,13 @@ impl Bytes {
     pub fn as_slice(&self) -> &[u8] {
         &self.storage.bytes()[self.start..self.start + self.len]
     }
+
+    /// `len` of these bytes from `start`; `None` if there are fewer.
+    pub fn part(&self, start: usize, len: usize) -> Option<Bytes> {
+        let end = start.checked_add(len)?;
+        let storage = Arc::clone(&self.storage);
+        (end <= self.len).then_some(Bytes { storage, start: self.start + start, len })
+    }
 }
 
 impl From<Vec<u8>> for Bytes {
@@ -59,6 +77,18 @@ impl Hash {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The hash of bytes that come in pieces.
+    pub fn of_pieces(each: impl FnOnce(Sink<'_, Infallible>) -> Result<(), Infallible>) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        let done = each(&mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        });
+        match done {
+            Ok(()) => Hash(*hasher.finalize().as_bytes()),
+        }
     }
 
     /// From 64 hexadecimal digits.
@@ -83,12 +113,24 @@ impl fmt::Debug for Hash {
 #[derive(Clone)]
 pub struct Weight(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     name: String,
     dtype: DType,
     shape: Vec<usize>,
     hash: Hash,
     bytes: Bytes,
+    /// For each axis how many elements of the storage lie between neighbours; `None` where that is row-major.
+    strides: Option<Vec<usize>>,
+}
+
+/// Row-major strides in elements.
+pub(crate) fn row_major_strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
 }
 
 /// The storage of a weight has another size than its type says.
@@ -121,12 +163,18 @@ impl Weight {
             return Err(WrongSize { name, ty, needed: needed.unwrap_or(usize::MAX), found });
         }
         let hash = Hash::of(bytes.as_slice());
-        Ok(Weight(Arc::new(Inner { name, dtype, shape, hash, bytes })))
+        Ok(Weight(Arc::new(Inner { name, dtype, shape, hash, bytes, strides: None })))
     }
 
     /// A weight with the contents of `tensor`.
     pub fn from_tensor(name: impl Into<String>, tensor: &Tensor) -> Weight {
-        Weight::new(name, tensor.dtype(), tensor.shape().to_vec(), tensor.bytes().to_vec().into())
+        Weight::of(name, tensor.clone())
+    }
+
+    /// The weight that `tensor` is, without a copy.
+    pub fn of(name: impl Into<String>, tensor: Tensor) -> Weight {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
+        Weight::new(name, dtype, shape, tensor.into_bytes().into())
             .expect("a tensor has the bytes that its type needs")
     }
 
@@ -137,8 +185,43 @@ impl Weight {
 
     /// The same contents under another name.
     pub fn renamed(&self, name: impl Into<String>) -> Weight {
-        let Inner { dtype, ref shape, hash, ref bytes, .. } = *self.0;
-        Weight(Arc::new(Inner { name: name.into(), dtype, shape: shape.clone(), hash, bytes: bytes.clone() }))
+        let Inner { dtype, ref shape, hash, ref bytes, ref strides, .. } = *self.0;
+        let (shape, bytes, strides) = (shape.clone(), bytes.clone(), strides.clone());
+        Weight(Arc::new(Inner { name: name.into(), dtype, shape, hash, bytes, strides }))
+    }
+
+    /// The weight called `name` whose axis `i` is axis `perm[i]` of this one. Nothing is copied.
+    ///
+    /// # Panics
+    /// `perm` is no permutation of the axes.
+    pub fn permuted(&self, name: impl Into<String>, perm: &[usize]) -> Weight {
+        let Inner { dtype, ref shape, hash, ref bytes, ref strides, .. } = *self.0;
+        let from = strides.clone().unwrap_or_else(|| row_major_strides(shape));
+        let shape: Vec<usize> = perm.iter().map(|&axis| self.0.shape[axis]).collect();
+        let strides: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
+        let strides = Some(strides).filter(|strides| *strides != row_major_strides(&shape));
+        let mut inner = Inner { name: name.into(), dtype, shape, hash, bytes: bytes.clone(), strides };
+        let seen = Weight(Arc::new(Inner { name: String::new(), ..inner.clone() }));
+        inner.hash = Hash::of_pieces(|sink| seen.for_each_piece(sink));
+        Weight(Arc::new(inner))
+    }
+
+    /// The weight called `name` with the same elements in another shape. `None` if they are not as many, or if that
+    /// would need a copy.
+    pub fn reshaped(&self, name: impl Into<String>, shape: &[usize]) -> Option<Weight> {
+        let Inner { dtype, hash, ref bytes, ref strides, .. } = *self.0;
+        let fits = strides.is_none() && shape.iter().product::<usize>() == self.elements();
+        let shape = shape.to_vec();
+        fits.then(|| {
+            Weight(Arc::new(Inner {
+                name: name.into(),
+                dtype,
+                shape,
+                hash,
+                bytes: bytes.clone(),
+                strides: None,
+            }))
+        })
     }
 
     /// Element type.
@@ -166,15 +249,97 @@ impl Weight {
         self.0.hash
     }
 
-    /// Its bytes, row-major, little-endian, not necessarily aligned.
-    pub fn bytes(&self) -> &[u8] {
+    /// Number of bytes.
+    pub fn size(&self) -> usize {
+        self.0.bytes.len
+    }
+
+    /// The bytes of the process' memory that it refers to.
+    pub fn resident(&self) -> usize {
+        if self.0.bytes.storage.is_resident() { self.size() } else { 0 }
+    }
+
+    /// Its bytes, little-endian, not necessarily aligned, its elements in any order.
+    pub fn stored(&self) -> &[u8] {
         self.0.bytes.as_slice()
+    }
+
+    /// Its bytes row-major, if they are stored so.
+    pub fn row_major(&self) -> Option<&[u8]> {
+        self.0.strides.is_none().then(|| self.stored())
+    }
+
+    /// The element at a row-major position.
+    pub fn get(&self, position: usize) -> Scalar {
+        let start = self.place(position) * self.0.dtype.bytes();
+        Scalar::read(self.0.dtype, &self.0.bytes.as_slice()[start..])
+    }
+
+    /// All elements, row-major.
+    pub fn values(&self) -> impl Iterator<Item = Scalar> + '_ {
+        (0..self.elements()).map(|position| self.get(position))
+    }
+
+    /// Fills `out` with the elements at row-major positions `start`, `start + step`, ….
+    pub(crate) fn gather(&self, start: usize, step: usize, out: &mut [u8]) {
+        let size = self.0.dtype.bytes();
+        let bytes = self.0.bytes.as_slice();
+        let (Some(strides), Some(&row)) = (&self.0.strides, self.0.shape.last()) else {
+            return copy_strided(bytes, size, start, step, out);
+        };
+        // As far as the positions stay in one row, elements are equally far apart in the storage, too.
+        let last = strides[strides.len() - 1];
+        let (mut at, mut out) = (start, out);
+        while !out.is_empty() {
+            let left = (row - at % row).div_ceil(step.max(1)).min(out.len() / size);
+            let (here, rest) = out.split_at_mut(left * size);
+            copy_strided(bytes, size, self.place(at), step * last, here);
+            (at, out) = (at + left * step, rest);
+        }
+    }
+
+    /// Where in the storage the element at a row-major position lies.
+    fn place(&self, position: usize) -> usize {
+        let Some(strides) = &self.0.strides else { return position };
+        let axes = self.0.shape.iter().zip(strides).rev();
+        let (place, _) = axes
+            .fold((0, position), |(place, rest), (size, stride)| (place + rest % size * stride, rest / size));
+        place
     }
 
     /// A copy as a tensor.
     pub fn tensor(&self) -> Tensor {
-        Tensor::new(self.0.dtype, self.0.shape.clone(), self.bytes().to_vec())
+        let mut bytes = Vec::with_capacity(self.size());
+        let Ok(()) = self.for_each_piece::<Infallible>(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        Tensor::new(self.0.dtype, self.0.shape.clone(), bytes)
             .expect("a weight has the bytes that its type needs")
+    }
+}
+
+/// Fills `out` with elements of `size` bytes from `start` on, `step` apart.
+fn copy_strided(from: &[u8], size: usize, start: usize, step: usize, out: &mut [u8]) {
+    fn copy<const SIZE: usize>(from: &[u8], step: usize, out: &mut [u8]) {
+        let (from, _) = from.as_chunks::<SIZE>();
+        let (out, _) = out.as_chunks_mut::<SIZE>();
+        for (to, element) in out.iter_mut().zip(from.iter().step_by(step)) {
+            *to = *element;
+        }
+    }
+    if out.is_empty() {
+        return;
+    }
+    let from = &from[start * size..];
+    match (step, size) {
+        (0, _) => out.chunks_exact_mut(size).for_each(|to| to.copy_from_slice(&from[..size])),
+        (1, _) => out.copy_from_slice(&from[..out.len()]),
+        (_, 1) => copy::<1>(from, step, out),
+        (_, 2) => copy::<2>(from, step, out),
+        (_, 4) => copy::<4>(from, step, out),
+        (_, 8) => copy::<8>(from, step, out),
+        _ => unreachable!("bug: elements of {size} bytes"),
     }
 }
 

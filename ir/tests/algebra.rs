@@ -72,6 +72,8 @@ fn arithmetic_agrees_with_its_value() {
         "7",
         "0",
         "n % 4",
+        "((n + 1)//2 + 1)//2",
+        "((n*m + 2)//3 - 5)//2 + m",
     ];
     for (a, b) in exprs.iter().flat_map(|a| exprs.iter().map(move |b| (dim(a), dim(b)))) {
         for_each_assignment(&[&a, &b], 7, |lookup| {
@@ -91,6 +93,13 @@ fn arithmetic_agrees_with_its_value() {
             }
         });
     }
+}
+
+#[test]
+fn quotients_of_quotients_are_one() {
+    assert_eq!(dim("((n + 1)//2 + 1)//2"), dim("(n + 3)//4"));
+    assert_eq!(dim("(((n - 1)//m) + m)//m"), dim("(n - 1 + m*m)//(m*m)"));
+    assert_ne!(dim("(2*(n//2) + 1)//3"), dim("(n + 1)//3"));
 }
 
 #[test]

@@ -60,6 +60,13 @@ static SAME: OpDef = OpDef::new("same", &["x"], &Same).attrs(&[
 ]);
 static WITH: OpDef = OpDef::new("with", &["x"], &Same).attrs(&[BODY.spec()]);
 
+/// The file of these weights.
+fn file_of(weights: &[Weight]) -> Vec<u8> {
+    let mut file = Vec::new();
+    write_weights(weights, &mut file).unwrap();
+    file
+}
+
 fn ops(name: &str) -> Option<&'static OpDef> {
     [&PAIR, &SAME, &WITH].into_iter().find(|def| def.name == name)
 }
@@ -142,7 +149,7 @@ fn a_graph_with_everything_reads_back() {
     let (graph, stored) = everything();
     let text = graph.to_string();
     assert_eq!(stored.iter().filter(|w| is_stored(w)).count(), 1);
-    let file = WeightFile::open(Arc::new(write_weights(&stored))).unwrap();
+    let file = WeightFile::open(Arc::new(file_of(&stored))).unwrap();
     let again = parse_graph(&text, &ops, &file).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     assert_eq!(again.to_string(), text);
     assert_eq!(again.len(), graph.len());
@@ -711,7 +718,7 @@ fn program() -> (Program, Vec<Weight>) {
 #[test]
 fn programs_read_back() {
     let (program, weights) = program();
-    let file = WeightFile::open(Arc::new(write_weights(&weights))).unwrap();
+    let file = WeightFile::open(Arc::new(file_of(&weights))).unwrap();
     let text = program.to_string();
     let again = parse_program(&text, &file).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     assert_eq!(again, program);
@@ -744,12 +751,12 @@ fn programs_read_back() {
 #[test]
 fn a_file_of_weights_is_checked() {
     let (_, weights) = program();
-    let bytes = write_weights(&[weights.clone(), weights.clone()].concat());
+    let bytes = file_of(&[weights.clone(), weights.clone()].concat());
     let file = WeightFile::open(Arc::new(bytes.clone())).unwrap();
     assert_eq!(file.len(), 3);
     for weight in &weights {
         let found = file.find(&weight.hash()).unwrap();
-        assert_eq!(found.as_slice(), weight.bytes());
+        assert_eq!(found.as_slice(), weight.stored());
     }
     for cut in [0, 7, 15, 16, 100, bytes.len() - 1] {
         assert!(WeightFile::open(Arc::new(bytes[..cut].to_vec())).is_err(), "{cut}");
@@ -760,7 +767,7 @@ fn a_file_of_weights_is_checked() {
     broken[last] ^= 1;
     let file = WeightFile::open(Arc::new(broken)).unwrap();
     assert_eq!(weights.iter().filter(|weight| file.find(&weight.hash()).is_some()).count(), 2);
-    assert!(WeightFile::open(Arc::new(write_weights(&[]))).unwrap().is_empty());
+    assert!(WeightFile::open(Arc::new(file_of(&[]))).unwrap().is_empty());
 }
 
 // --------------------------------------------------------------------------------------------- robustness
@@ -819,7 +826,7 @@ fn maul(text: &str, parse: &dyn Fn(&str)) {
 #[test]
 fn no_text_panics() {
     let (graph, stored) = everything();
-    let file = WeightFile::open(Arc::new(write_weights(&stored))).unwrap();
+    let file = WeightFile::open(Arc::new(file_of(&stored))).unwrap();
     maul(&graph.to_string(), &|text| match parse_graph(text, &ops, &file) {
         Ok(graph) => {
             let printed = graph.to_string();
@@ -838,7 +845,7 @@ fn no_text_panics() {
     maul(LOOPS, &reread);
     maul(STAGES, &reread);
     let (program, weights) = program();
-    let file = WeightFile::open(Arc::new(write_weights(&weights))).unwrap();
+    let file = WeightFile::open(Arc::new(file_of(&weights))).unwrap();
     maul(&program.to_string(), &|text| match parse_program(text, &file) {
         Ok(program) => {
             assert_eq!(parse_program(&program.to_string(), &file).as_ref(), Ok(&program), "{text}")

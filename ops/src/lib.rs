@@ -137,6 +137,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &shape::iota::IOTA, onnx: shape::iota::ONNX },
     Entry { op: &shape::pad::PAD, onnx: shape::pad::ONNX },
     Entry { op: &shape::reshape::RESHAPE, onnx: shape::reshape::ONNX },
+    Entry { op: &shape::restate::RESTATE, onnx: shape::restate::ONNX },
     Entry { op: &shape::scatter_elements::SCATTER_ELEMENTS, onnx: shape::scatter_elements::ONNX },
     Entry { op: &shape::scatter_nd::SCATTER_ND, onnx: shape::scatter_nd::ONNX },
     Entry { op: &shape::shape::SHAPE, onnx: shape::shape::ONNX },

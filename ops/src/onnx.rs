@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
-use ir::{DType, Dim, Tensor, TensorType};
+use ir::{DType, Dim, Tensor, TensorType, Weight};
 
 use crate::math::cast::convert;
 use crate::shape::size::size;
@@ -49,7 +49,7 @@ pub enum NodeAttr {
     /// Several.
     Strs(Vec<String>),
     /// A tensor.
-    Tensor(Tensor),
+    Tensor(Weight),
     /// A nested graph, by its name.
     Graph(String),
 }
@@ -361,7 +361,7 @@ impl<'a> NodeView<'a> {
     }
 
     /// A tensor.
-    pub fn tensor(&self, name: &str) -> Result<Option<&'a Tensor>, ImportError> {
+    pub fn tensor(&self, name: &str) -> Result<Option<&'a Weight>, ImportError> {
         self.typed(name, "a tensor", |a| if let NodeAttr::Tensor(v) = a { Some(v) } else { None })
     }
 

@@ -331,12 +331,6 @@ def initializer_negative_dims():
     return weight("initializer_negative_dims", data_type=1, dims=[-2, -2], raw_data=bytes(16))
 
 
-@invalid("x", "-3", accepted_elsewhere=True)
-def input_negative_dim():
-    """An input with a size of -3."""
-    return "(float[-3, 4] x) => (float[n, 4] y) { [relu] y = Relu(x) }"
-
-
 @invalid(accepted_elsewhere=True)
 def input_huge():
     """An input of 2^40 x 2^40: the size of the buffers leaves 64 bits."""

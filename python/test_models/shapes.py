@@ -178,3 +178,26 @@ def slice_steps():
     { odd = Slice(x, i1, far, axis, i2)
       reversed = Slice(x, m1, low, axis, m1)
       back = Slice(x, m2, low, axis, m2) }"""
+
+
+UNKNOWN = {"x": np.arange(24, dtype=np.float32).reshape(2, 3, 4) - 12}
+
+
+@valid(sets=[UNKNOWN])
+def sizes_stated_as_unknown():
+    """Sizes below zero, and two that are both called `?`: nothing is said about any of them, nor that they are equal."""
+    return """(float[-1, "?", "?"] x) => (float[-1, -3] y)
+    <int64[2] flat = {0, -1}>
+    { a = Relu(x)
+      y = Reshape(a, flat) }"""
+
+
+@valid(sets=[{"n": 1, "h": 4, "w": 8}, {"n": 2, "h": 7, "w": 12}])
+def skip_connection_of_symbolic_size():
+    """A map is halved twice, doubled once and added to the one between, which fits only some heights and widths."""
+    return """(float[n, 2, h, w] x) => (float[n, 2, p, q] y)
+    <float[2, 2, 3, 3] w1, float[2, 2, 3, 3] w2, float[4] scales = {1, 1, 2, 2}>
+    { a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (x, w1)
+      b = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (a, w2)
+      c = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (b, , scales)
+      y = Add(a, c) }"""

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use egraft::summary::{self, Launch};
-use egraft::{Compiled, Options, Source, Written, output};
+use egraft::{Compiled, Options, Source, Written, disk, output};
 use passes::pipeline::{self, State, Step};
 use serde_json::json;
 
@@ -88,6 +88,11 @@ impl Compile {
         }
         let done = egraft::compile(source, &options, &mut watch);
         let compiled = watch.finish(done)?;
+        if compiled.has_sidecar() && !self.common.json {
+            let free = disk::free(&self.output).map_or("an unknown number of bytes".to_owned(), readable);
+            let (shown, needed) = (self.output.display(), readable(compiled.disk_bytes()));
+            writeln!(out, "{shown}: needs up to {needed} of disk with its weights, {free} are free")?;
+        }
         let written = match self.emit {
             Emit::Lib => compiled.write_library(&self.output)?,
             Emit::Obj => compiled.write_object(&self.output)?,
@@ -166,6 +171,7 @@ impl Compile {
         report["output"] = json!(shown(&written.artifact));
         report["header"] = json!(written.header.as_deref().map(shown));
         report["weights_file"] = json!(written.sidecar.as_deref().map(shown));
+        report["disk_bytes"] = json!(compiled.disk_bytes());
         report["code_bytes"] = json!(compiled.image.code.len());
         report
     }

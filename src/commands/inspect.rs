@@ -138,7 +138,7 @@ impl Contents {
 
     fn add_weight(&mut self, weight: &ir::Weight) {
         self.parameters += weight.elements() as u64;
-        self.weight_bytes += weight.bytes().len() as u64;
+        self.weight_bytes += weight.size() as u64;
     }
 
     fn json(&self) -> Value {

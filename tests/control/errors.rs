@@ -46,6 +46,20 @@ fn a_shape_that_does_not_fit() {
 }
 
 #[test]
+fn sizes_that_operands_do_not_have_in_common() {
+    let image = |h: usize, w: usize| vec![ones(&[1, 2, h, w])];
+    refused(
+        "skip_connection_of_symbolic_size",
+        &[
+            (image(5, 8), &["Add_3", "4", "3", "must equal", "h = 5"]),
+            (image(8, 6), &["Add_3", "w = 6"]),
+            // ONNX would stretch the operand whose size happens to be 1.
+            (image(1, 4), &["Add_3", "2", "1", "only one that is known to be 1 is stretched"]),
+        ],
+    );
+}
+
+#[test]
 fn counts_that_are_negative_or_do_not_add_up() {
     let set = |repeats: [i64; 2], pads: [i64; 4], shape: [i64; 2], parts: [i64; 2]| {
         vec![ones(&[2, 3]), ones(&[1, 3]), row(&repeats), row(&pads), row(&shape), row(&parts)]

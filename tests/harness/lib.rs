@@ -29,7 +29,7 @@ impl Weights {
     pub fn of(state: &State) -> Weights {
         let mut contents = BTreeMap::new();
         let mut add = |weight: &ir::Weight| {
-            contents.insert(weight.hash(), weight.bytes().to_vec());
+            contents.insert(weight.hash(), weight.tensor().bytes().to_vec());
         };
         match state {
             State::Graph(graph) => {

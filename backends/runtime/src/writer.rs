@@ -139,20 +139,28 @@ pub fn append(runner: &[u8], contents: &Contents<'_>, out: &mut impl Write) -> i
 }
 
 /// Writes a sidecar: weights go in through [`Write`], in order; [`finish`](SidecarWriter::finish) completes it.
+///
+/// Long stretches of zeros are passed over: where the system has files with holes, they take no room.
 pub struct SidecarWriter<W: Write + Seek> {
     out: W,
     hasher: blake3::Hasher,
     bytes: u64,
+    /// Does what was passed over reach the end?
+    ends_in_hole: bool,
 }
 
+/// What is passed over if it is zero.
+const BLOCK: usize = 1 << 16;
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 impl<W: Write + Seek> SidecarWriter<W> {
-    /// Starts at the beginning of an empty file.
+    /// Starts at the beginning of an empty file, which must hold nothing beyond, either.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn new(mut out: W) -> io::Result<SidecarWriter<W>> {
         write_zeros(SECTION_ALIGN, &mut out)?;
-        Ok(SidecarWriter { out, hasher: blake3::Hasher::new(), bytes: 0 })
+        Ok(SidecarWriter { out, hasher: blake3::Hasher::new(), bytes: 0, ends_in_hole: false })
     }
 
     /// Bytes of weights written so far.
@@ -170,6 +178,10 @@ impl<W: Write + Seek> SidecarWriter<W> {
         header[8..12].copy_from_slice(&SIDECAR_VERSION.to_le_bytes());
         header[16..24].copy_from_slice(&self.bytes.to_le_bytes());
         header[24..56].copy_from_slice(self.hasher.finalize().as_bytes());
+        if self.ends_in_hole {
+            self.out.seek(SeekFrom::Current(-1))?;
+            self.out.write_all(&[0])?;
+        }
         self.out.seek(SeekFrom::Start(0))?;
         self.out.write_all(&header)?;
         self.out.flush()?;
@@ -183,7 +195,14 @@ impl<W: Write + Seek> SidecarWriter<W> {
 
 impl<W: Write + Seek> Write for SidecarWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
+        let block = &bytes[..bytes.len().min(BLOCK)];
+        self.ends_in_hole = block == &ZEROS[..];
+        let written = if self.ends_in_hole {
+            self.out.seek(SeekFrom::Current(BLOCK as i64))?;
+            BLOCK
+        } else {
+            self.out.write(block)?
+        };
         self.hasher.update(&bytes[..written]);
         self.bytes += written as u64;
         Ok(written)

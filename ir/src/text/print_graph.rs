@@ -262,7 +262,7 @@ pub(super) enum Form {
 
 /// How text gives the contents of `weight`.
 pub(super) fn form(weight: &Weight) -> Form {
-    let (size, bytes, elements) = (weight.dtype().bytes(), weight.bytes(), weight.elements());
+    let (size, bytes, elements) = (weight.dtype().bytes(), weight.stored(), weight.elements());
     // Truth values other than 0 and 1 have no text.
     let writable = weight.dtype() != DType::Bool || bytes.iter().all(|b| *b <= 1);
     let equal = || bytes.chunks_exact(size).all(|element| element == &bytes[..size]);
@@ -278,15 +278,14 @@ pub(super) fn form(weight: &Weight) -> Form {
 /// Writes the type and the contents of a weight.
 pub(super) fn weight(f: &mut fmt::Formatter<'_>, weight: &Weight) -> fmt::Result {
     write!(f, "{} = ", weight.ty())?;
-    let read = |at: usize| Scalar::read(weight.dtype(), &weight.bytes()[at * weight.dtype().bytes()..]);
     match form(weight) {
         Form::Splat => {
             f.write_str("splat ")?;
-            element(f, read(0))
+            element(f, weight.get(0))
         }
         Form::Inline => {
             f.write_char('[')?;
-            commas(f, 0..weight.elements(), |f, at| element(f, read(at)))?;
+            commas(f, 0..weight.elements(), |f, at| element(f, weight.get(at)))?;
             f.write_char(']')
         }
         Form::Data => write!(f, "data \"{}\"", weight.hash()),

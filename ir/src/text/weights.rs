@@ -12,6 +12,7 @@
 //! Deliberately absent: names and types (the text has them), compression.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::text::print_graph::{Form, form};
@@ -43,27 +44,32 @@ pub fn is_stored(weight: &Weight) -> bool {
     form(weight) == Form::Data
 }
 
-/// The file with the contents of `weights`, each once.
-pub fn write_weights(weights: &[Weight]) -> Vec<u8> {
+/// Writes the file with the contents of `weights`, each once.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_weights(weights: &[Weight], out: &mut dyn Write) -> io::Result<()> {
     let contents: BTreeMap<Hash, &Weight> = weights.iter().map(|weight| (weight.hash(), weight)).collect();
     let number = |value: usize| (value as u64).to_le_bytes();
-    let mut file = Vec::new();
-    file.extend_from_slice(&MAGIC);
-    file.extend_from_slice(&number(contents.len()));
-    let mut end = HEAD + ENTRY * contents.len();
+    out.write_all(&MAGIC)?;
+    out.write_all(&number(contents.len()))?;
+    let head = HEAD + ENTRY * contents.len();
+    let mut end = head;
     for (hash, weight) in &contents {
         let start = end.next_multiple_of(ALIGN);
-        end = start + weight.bytes().len();
-        file.extend_from_slice(&hash.0);
-        file.extend_from_slice(&number(start));
-        file.extend_from_slice(&number(weight.bytes().len()));
+        end = start + weight.size();
+        out.write_all(&hash.0)?;
+        out.write_all(&number(start))?;
+        out.write_all(&number(weight.size()))?;
     }
-    file.reserve(end - file.len());
+    let mut end = head;
     for weight in contents.values() {
-        file.resize(file.len().next_multiple_of(ALIGN), 0);
-        file.extend_from_slice(weight.bytes());
+        let start = end.next_multiple_of(ALIGN);
+        out.write_all(&[0; ALIGN][..start - end])?;
+        weight.for_each_piece(&mut |piece| out.write_all(piece))?;
+        end = start + weight.size();
     }
-    file
+    Ok(())
 }
 
 /// Why bytes are no file of weights.

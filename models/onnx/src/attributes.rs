@@ -7,7 +7,6 @@ use ops::onnx::NodeAttr;
 
 use crate::Files;
 use crate::error::ImportProblem;
-use crate::tensor;
 
 /// The attributes of a call of a function, defaults filled in; `None` outside of functions.
 pub(crate) type Arguments<'a> = Option<BTreeMap<&'a str, &'a AttributeProto>>;
@@ -74,7 +73,7 @@ fn value(name: &str, attribute: &AttributeProto, files: &dyn Files) -> Result<No
         3 => NodeAttr::Str(text(&attribute.s)?),
         4 => {
             let proto = attribute.t.as_ref().ok_or_else(|| broken("is a tensor, but holds none"))?;
-            let tensor = tensor::tensor(proto.clone(), files);
+            let tensor = crate::weight("", proto.clone(), files);
             NodeAttr::Tensor(tensor.map_err(|error| ImportProblem::Tensor { name: name.to_owned(), error })?)
         }
         5 => NodeAttr::Graph(attribute.g.as_ref().map_or_else(String::new, |graph| graph.name.clone())),

@@ -54,7 +54,10 @@ pub const CODES: &[(&str, &str)] = &[
         "The bytes are no ONNX file, or not all of one. Compare the file's size with the original's; a file of a few \
          lines may be a pointer that git-lfs left in place of the model.",
     ),
-    ("egraft::onnx::negative_dim", "An input or output is declared with a size below zero."),
+    (
+        "egraft::onnx::negative_dim",
+        "An input is given a size below zero, or one from which such a size follows.",
+    ),
     ("egraft::onnx::no_graph", "The file is an ONNX model without a graph: there is nothing to compile."),
     (
         "egraft::onnx::no_output",

@@ -21,6 +21,7 @@ mod excerpt;
 pub mod external;
 mod frame;
 mod functions;
+mod in_place;
 mod metadata;
 mod nodes;
 mod sequences;
@@ -64,6 +65,11 @@ pub trait Files {
     /// # Errors
     /// Why there are no such bytes.
     fn external(&self, location: &str, offset: u64, length: u64) -> Result<Bytes, FileError>;
+
+    /// The bytes of the model itself, if they outlive its import: then large tensors in them are not copied.
+    fn model(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// No files: for a model that comes as bytes.
@@ -111,7 +117,12 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     if bytes.is_empty() {
         return Err(fail(ImportProblem::Empty));
     }
-    let mut proto: ModelProto = parse(bytes, Message::Model).map_err(fail)?;
+    let stays = files.model().is_some_and(|model| std::ptr::eq(model.as_slice(), bytes));
+    let mut proto: ModelProto = match stays {
+        true => parse_in_place(bytes),
+        false => parse(bytes, Message::Model),
+    }
+    .map_err(fail)?;
     check_ir_version(proto.ir_version).map_err(fail)?;
     let mut graph =
         std::mem::take(&mut proto.graph).into_option().ok_or_else(|| fail(ImportProblem::NoGraph))?;
@@ -217,9 +228,19 @@ fn nowhere(error: ImportProblem) -> At<ImportProblem> {
     At { node: None, origin: Origin::none(), error }
 }
 
+/// The model that `bytes` are, without the large tensors in it.
+fn parse_in_place(bytes: &[u8]) -> Result<ModelProto, ImportProblem> {
+    wire::screen(bytes, Message::Model)?;
+    read(&in_place::without_raw_data(bytes))
+}
+
 /// The message that `bytes` are.
 fn parse<M: onnx_protobuf::Message>(bytes: &[u8], root: Message) -> Result<M, ImportProblem> {
     wire::screen(bytes, root)?;
+    read(bytes)
+}
+
+fn read<M: onnx_protobuf::Message>(bytes: &[u8]) -> Result<M, ImportProblem> {
     M::parse_from_bytes(bytes).map_err(|error| ImportProblem::Protobuf { why: error.to_string() })
 }
 

@@ -13,7 +13,7 @@ use ir::origin::{Origin, Place};
 use ir::{At, Dim, Graph, Symbol};
 use onnx_protobuf::NodeProto;
 use ops::onnx::{Found, Import, ImportError, NodeView, find_import};
-use ops::shape::reshape::reshape_checked;
+use ops::shape::restate::restate;
 
 use crate::Files;
 use crate::attributes::{self, Arguments};
@@ -425,9 +425,12 @@ impl<'a> Importer<'a> {
                     (lenient, inputs) = (false, given.to_vec());
                 }
                 // What is left is to try again, and to check it when the model runs.
-                None if !lenient && !Condition::equal(left.clone(), right.clone()).is_refuted() => {
-                    lenient = true;
-                    inputs = self.seen_alike(&inputs, left, right);
+                None if !Condition::equal(left.clone(), right.clone()).is_refuted() => {
+                    let seen = self.seen_alike(&inputs, left, right);
+                    if lenient && seen == inputs {
+                        break error;
+                    }
+                    (lenient, inputs) = (true, seen);
                 }
                 None => break error,
             }
@@ -481,7 +484,7 @@ impl<'a> Importer<'a> {
             }
             let shape = shape.into_iter().map(|size| if size == *other { kept.clone() } else { size });
             let shape = shape.collect();
-            reshape_checked(self.build(), value, shape).unwrap_or(value)
+            restate(self.build(), value, shape).unwrap_or(value)
         };
         let mut seen = seen;
         inputs.iter().map(|input| input.map(&mut seen)).collect()

@@ -13,6 +13,7 @@ use ops::onnx::{dtype_name, dtype_of};
 
 use crate::Files;
 use crate::external::FileError;
+use crate::in_place;
 
 /// No tensor is larger than this, in bytes (1 TiB): far above what a machine holds, far below where sizes overflow.
 pub const MAX_BYTES: i64 = 1 << 40;
@@ -151,7 +152,7 @@ pub(crate) struct Contents {
     pub(crate) bytes: Bytes,
 }
 
-/// The contents of a tensor. Its `raw_data` is moved, not copied.
+/// The contents of a tensor. Its `raw_data` is moved, not copied, or stays in the model's file.
 ///
 /// # Errors
 /// Whatever does not fit together in it.
@@ -174,17 +175,20 @@ pub(crate) fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Cont
             external(&proto.external_data, needed, files)?
         }
         0 => {
-            let raw = !proto.raw_data.is_empty();
+            let in_place = in_place::place(&proto);
+            let raw = !proto.raw_data.is_empty() || in_place.is_some();
             let expected = if raw { "raw_data" } else { field_of(dtype) };
             if let Some(field) = filled(&proto).find(|field| *field != expected) {
                 return Err(TensorError::Field { dtype, field, expected });
             }
             if raw {
-                let found = proto.raw_data.len();
+                let there = in_place.and_then(|(offset, length)| files.model()?.part(offset, length));
+                let bytes = there.unwrap_or_else(|| std::mem::take(&mut proto.raw_data).into());
+                let found = bytes.as_slice().len();
                 if found != needed {
                     return Err(TensorError::Bytes { needed, found });
                 }
-                std::mem::take(&mut proto.raw_data).into()
+                bytes
             } else {
                 values(&proto, dtype, elements)?.into()
             }
@@ -222,7 +226,7 @@ fn checked_shape(dims: &[i64], dtype: DType) -> Result<(Vec<usize>, usize), Tens
 /// The fields that hold values.
 fn filled(proto: &TensorProto) -> impl Iterator<Item = &'static str> {
     [
-        ("raw_data", !proto.raw_data.is_empty()),
+        ("raw_data", !proto.raw_data.is_empty() || in_place::place(proto).is_some()),
         ("float_data", !proto.float_data.is_empty()),
         ("int32_data", !proto.int32_data.is_empty()),
         ("int64_data", !proto.int64_data.is_empty()),

@@ -3,7 +3,8 @@
 //! A dimension is a number, a text, or nothing. A text is read as an expression over symbols (`2*s70*s72`). Where
 //! it is none, or where no input would ever tell the value of a symbol in it (`batch-size`: of a difference one
 //! learns neither part), the text itself is one opaque symbol. A dimension without a value is a symbol of its own,
-//! called `<input>.<axis>`.
+//! called `<input>.<axis>`; so is one with a number below zero or the text `?`, which exporters write for what they do
+//! not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +39,7 @@ pub enum TypeError {
     /// Not even the number of axes is known.
     #[error("its number of axes is unknown")]
     NoShape,
-    /// A size below zero.
+    /// A size that is given is below zero.
     #[error("axis {axis} has the negative size {size}")]
     NegativeDim {
         /// The axis.
@@ -113,19 +114,18 @@ pub(crate) fn declared_numbers(info: &ValueInfoProto) -> Option<Vec<Option<i64>>
         Declared::Number(size) => Some(size),
         _ => None,
     };
-    Some(declared(tensor.shape.as_ref()?).ok()?.into_iter().map(number).collect())
+    Some(declared(tensor.shape.as_ref()?).into_iter().map(number).collect())
 }
 
-fn declared(shape: &TensorShapeProto) -> Result<Vec<Declared>, TypeError> {
-    let dim = |(axis, dim): (usize, &onnx_protobuf::tensor_shape_proto::Dimension)| match &dim.value {
-        Some(DimValue::DimValue(size)) if *size < 0 => Err(TypeError::NegativeDim { axis, size: *size }),
-        Some(DimValue::DimValue(size)) => Ok(Declared::Number(*size)),
-        Some(DimValue::DimParam(text)) if !text.trim().is_empty() => {
-            Ok(Declared::Text(text.trim().to_owned()))
+fn declared(shape: &TensorShapeProto) -> Vec<Declared> {
+    let dim = |dim: &onnx_protobuf::tensor_shape_proto::Dimension| match &dim.value {
+        Some(DimValue::DimValue(size)) if *size >= 0 => Declared::Number(*size),
+        Some(DimValue::DimParam(text)) if !["", "?"].contains(&text.trim()) => {
+            Declared::Text(text.trim().to_owned())
         }
-        _ => Ok(Declared::Nothing),
+        _ => Declared::Nothing,
     };
-    shape.dim.iter().enumerate().map(dim).collect()
+    shape.dim.iter().map(dim).collect()
 }
 
 /// The element type, and the shape if one is stated.
@@ -146,7 +146,7 @@ fn tensor_parts(ty: Option<&TypeProto>) -> Result<(ir::DType, Option<Vec<Declare
         return Err(TypeError::NoType);
     }
     let dtype = dtype_of(code).ok_or_else(|| TypeError::DType { name: dtype_name(code) })?;
-    Ok((dtype, tensor.shape.as_ref().map(declared).transpose()?))
+    Ok((dtype, tensor.shape.as_ref().map(declared)))
 }
 
 /// What the caller fixes about the inputs.
@@ -413,8 +413,11 @@ mod tests {
 
     #[test]
     fn dimensions_without_a_value_are_symbols_of_their_own() {
-        let infos = [info("x", &["n", "", ""]), info("y", &[""])];
-        assert_eq!(read(&infos, &Given::default()), ["f32[n, x.1, x.2]", "f32[y.0]"]);
+        let infos = [info("x", &["n", "", ""]), info("y", &[""]), info("z", &["-1", "3", "?", "?", "-7"])];
+        assert_eq!(
+            read(&infos, &Given::default()),
+            ["f32[n, x.1, x.2]", "f32[y.0]", "f32[z.0, 3, z.2, z.3, z.4]"]
+        );
     }
 
     #[test]
@@ -501,6 +504,5 @@ mod tests {
             read(&[info("x", &["1099511627776", "n"])], &Given::default()),
             ["of type f32[1099511627776, n] it is larger than 1 TiB, the limit of any tensor"]
         );
-        assert_eq!(read(&[info("x", &["-3"])], &Given::default()), ["axis 0 has the negative size -3"]);
     }
 }

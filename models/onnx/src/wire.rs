@@ -38,7 +38,7 @@ pub(crate) enum Message {
 
 impl Message {
     /// The message in field `number`, if one is there. Source: `onnx.proto`, IR version 10.
-    fn child(self, number: u64) -> Option<Message> {
+    pub(crate) fn child(self, number: u64) -> Option<Message> {
         use Message as M;
         Some(match (self, number) {
             (M::Model, 7) => M::Graph,
@@ -161,7 +161,7 @@ pub(crate) fn screen(bytes: &[u8], root: Message) -> Result<(), WireError> {
 }
 
 /// A base-128 number of at most ten bytes at `at`, which moves behind it.
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0;
     for position in 0..10 {
         let byte = *bytes.get(*at)?;

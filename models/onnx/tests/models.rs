@@ -231,7 +231,6 @@ const CODES: &[(&str, &str)] = &[
     ("initializer_without_dtype", "egraft::onnx::tensor_dtype"),
     ("initializer_wrong_field", "egraft::onnx::tensor_data"),
     ("input_huge", "egraft::onnx::too_large"),
-    ("input_negative_dim", "egraft::onnx::negative_dim"),
     ("ir_version_99", "egraft::onnx::ir_version"),
     ("ir_version_missing", "egraft::onnx::ir_version"),
     ("length_beyond_end", "egraft::onnx::malformed"),

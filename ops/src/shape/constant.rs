@@ -17,7 +17,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let float = |value: f64| Scalar::from_f64(DType::F32, value);
     let int = |value: i64| Scalar::from_i64(DType::I64, value);
     let tensor = if let Some(tensor) = node.tensor("value")? {
-        tensor.clone()
+        return Ok(vec![b.weight(tensor.clone())]);
     } else if let Some(value) = node.float("value_float")? {
         Tensor::scalar(float(value))
     } else if let Some(values) = node.floats("value_floats")? {

@@ -17,6 +17,7 @@ pub mod one_hot;
 pub mod pad;
 pub mod reshape;
 pub mod resize;
+pub mod restate;
 pub mod reverse_sequence;
 pub mod run_time;
 pub mod scatter;

@@ -11,7 +11,7 @@ use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis};
 use ir::types::reindex;
-use ir::{DType, Dim, OpDef, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Tensor, TensorType, Weight};
 
 use crate::flow::as_size::as_size;
 use crate::math::div::DIV;
@@ -79,6 +79,12 @@ impl Semantics for Reshape {
             right: shape.iter().product::<usize>().into(),
         })?;
         Ok(vec![same])
+    }
+
+    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+        let size = |size: &Dim| usize::try_from(size.as_const()?).ok();
+        let shape: Vec<usize> = attrs.get(SHAPE).iter().map(size).collect::<Option<_>>()?;
+        x.reshaped(x.name(), &shape)
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {

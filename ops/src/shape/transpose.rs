@@ -10,7 +10,7 @@ use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::tensor::for_each_index;
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::{Dim, OpDef, Tensor, TensorType, Weight};
 
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
@@ -53,6 +53,11 @@ impl Semantics for Transpose {
             cx.operands[0].at(&from)
         };
         Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+        let perm: Vec<usize> = attrs.get(PERM).into_iter().map(|axis| axis as usize).collect();
+        Some(x.permuted(x.name(), &perm))
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {

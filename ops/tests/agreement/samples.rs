@@ -234,6 +234,11 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             let rows = vec![Dim::constant(2), Dim::symbol("n") * Dim::constant(2)];
             s.add(op, &[is("shape", rows)], &[(I64, "4 n")]);
         }
+        "restate" => {
+            let halves = Dim::parse("(n + 1)//2 + n//2").expect("a size");
+            s.add(op, &[is("shape", vec![Dim::symbol("m"), halves.clone()])], &[(F32, "m n")]);
+            s.add(op, &[is("shape", vec![halves, Dim::constant(1)])], &[(I64, "n 1")]);
+        }
         "transpose" => {
             s.add(op, &[is("perm", vec![1, 0])], &[(F32, "n m")]);
             s.add(op, &[is("perm", vec![2, 0, 1])], &[(U8, "n 2 m")]);

@@ -138,7 +138,7 @@ fn a_choice_between_sizes_is_followed() {
     let batch = m.add("Gather", &[shape, zero], &[]);
     let wanted = m.add("Concat", &[batch, four], &start);
     let rank = m.ints(&[2]);
-    let ones = [("value", NodeAttr::Tensor(Tensor::from_i64(&[1], &[1])))];
+    let ones = [("value", NodeAttr::Tensor(ir::Weight::from_tensor("", &Tensor::from_i64(&[1], &[1]))))];
     let ones = m.add("ConstantOfShape", &[rank], &ones);
     let minus = m.add("Mul", &[ones, minus], &[]);
     let absent = m.add("Equal", &[wanted, minus], &[]);

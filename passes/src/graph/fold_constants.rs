@@ -1,7 +1,9 @@
 //! Evaluates nodes whose operands are all constant, and shape arithmetic whose result is known.
 //!
-//! A result takes the place of its node if it is small, or no larger than the operands that it replaces. Uses the
-//! reference semantics, so folding cannot disagree with it. Ops say nothing about folding.
+//! A result takes the place of its node if it is small, or no larger than the operands that it replaces. What only
+//! puts a weight in another order or shape copies nothing; all other results are kept in memory, so beyond
+//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Uses the reference semantics, so folding
+//! cannot disagree with it.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +14,9 @@ use ir::{At, Graph, NodeId, Tensor, Weight};
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
+
+/// The weights of a graph may take so many bytes of memory that are not pages of a file.
+pub const MAX_RESIDENT: usize = 256 << 20;
 
 /// See the [module](self).
 pub struct FoldConstants {
@@ -29,14 +34,17 @@ impl GraphPass for FoldConstants {
         let order = graph.order();
         let mut names: BTreeSet<String> =
             order.iter().filter_map(|&id| Some(graph.node(id).weight()?.name().to_owned())).collect();
+        let resident = |&id: &NodeId| Some(graph.node(id).weight()?.resident());
+        let mut resident: usize = order.iter().filter_map(resident).sum();
         for id in order {
-            let Some(results) = self.fold(graph, id)? else { continue };
+            let room = MAX_RESIDENT.saturating_sub(resident);
+            let Some(results) = self.fold(graph, id, room)? else { continue };
+            resident += results.iter().map(Weight::resident).sum::<usize>();
             let origin = graph.node(id).origin.clone();
             let base = origin.places().first().map_or("c", |place| place.name.as_str()).to_owned();
-            for (result, tensor) in results.iter().enumerate() {
+            for (result, weight) in results.iter().enumerate() {
                 let name = own_name(&base, &mut names);
-                let weight = Weight::from_tensor(name, tensor);
-                let value = graph.add_weight(weight, origin.clone());
+                let value = graph.add_weight(weight.renamed(name), origin.clone());
                 graph.replace_uses(Value { node: id, result }, value);
             }
             graph.remove(id);
@@ -57,16 +65,16 @@ fn own_name(base: &str, names: &mut BTreeSet<String>) -> String {
 }
 
 impl FoldConstants {
-    /// The results of a node, if it should be folded.
-    fn fold(&self, graph: &Graph, id: NodeId) -> Result<Option<Vec<Tensor>>, At<PassError>> {
+    /// The results of a node, if it should be folded; large ones may take `room` bytes of memory.
+    fn fold(&self, graph: &Graph, id: NodeId, room: usize) -> Result<Option<Vec<Weight>>, At<PassError>> {
         let node = graph.node(id);
         let Kind::Op { def, attrs } = &node.kind else { return Ok(None) };
         // What decides or compares sizes has to run, unless what it finds is known to be what it must be.
         match graph.flow(id) {
             Some(Flow::Size { size, .. }) => {
                 let weight = graph.operands(id).first().and_then(|value| graph.node(value.node).weight());
-                let found = weight.and_then(|weight| weight.tensor().to_i64().first().copied());
-                return Ok(found.filter(|&found| size.is(found)).and_then(|_| Some(vec![weight?.tensor()])));
+                let is_known = |weight: &&Weight| weight.values().next().is_some_and(|x| size.is(x.to_i64()));
+                return Ok(weight.filter(is_known).map(|weight| vec![weight.clone()]));
             }
             Some(_) => return Ok(None),
             None => {}
@@ -80,7 +88,7 @@ impl FoldConstants {
                 let mut at = values.into_iter();
                 let dtype = node.types[0].dtype;
                 let next = |_: &[usize]| Scalar::from_i64(dtype, at.next().unwrap_or(0));
-                return Ok(Some(vec![Tensor::from_fn(dtype, &shape, next)]));
+                return Ok(Some(vec![Weight::of("", Tensor::from_fn(dtype, &shape, next))]));
             }
         }
         let operands = graph.operands(id);
@@ -89,15 +97,23 @@ impl FoldConstants {
         let Some(weights) = weights.filter(|_| !attrs.has_symbols()) else { return Ok(None) };
         let size = |ty: &ir::TensorType| ty.bytes().as_const().and_then(|b| usize::try_from(b).ok());
         let Some(result) = node.types.iter().map(size).sum::<Option<usize>>() else { return Ok(None) };
-        let replaced: usize = weights.iter().map(|weight| weight.bytes().len()).sum();
+        let replaced: usize = weights.iter().map(|weight| weight.size()).sum();
         if result > self.max_bytes.max(replaced) {
+            return Ok(None);
+        }
+        if let [weight] = weights[..]
+            && let Some(result) = def.semantics.rearranged(weight, attrs)
+        {
+            return Ok(Some(vec![result]));
+        }
+        if result > self.max_bytes.max(room) {
             return Ok(None);
         }
         let tensors: Vec<Tensor> = weights.iter().map(|weight| weight.tensor()).collect();
         let sizes = SizeValues::new();
         let cx = Eval { operands: &tensors.iter().collect::<Vec<_>>(), attrs, sizes: &sizes };
         match def.semantics.eval(&cx) {
-            Ok(results) => Ok(Some(results)),
+            Ok(results) => Ok(Some(results.into_iter().map(|result| Weight::of("", result)).collect())),
             Err(error) => Err(graph.at(id, PassError::from(error))),
         }
     }

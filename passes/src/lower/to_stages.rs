@@ -203,7 +203,7 @@ impl<'a, 's> Lowering<'a, 's> {
             Kind::Weight(weight) => {
                 if weight.elements() == 1 {
                     // Somebody may still want it in memory: an output, or a data-dependent load.
-                    self.scalars.insert(id.into(), Scalar::read(weight.dtype(), weight.bytes()));
+                    self.scalars.insert(id.into(), weight.get(0));
                 }
                 self.weight(id.into(), weight.clone());
                 Ok(())

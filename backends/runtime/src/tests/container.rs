@@ -198,6 +198,25 @@ fn kernels_outside_the_code_are_refused() {
 }
 
 #[test]
+fn zeros_of_a_sidecar_are_passed_over_and_there() {
+    const BLOCK: usize = 1 << 16;
+    let mut data = vec![0; 5 * BLOCK + 100];
+    for (ends_in, at) in [("data", 5 * BLOCK + 99), ("a hole", 3 * BLOCK - 1)] {
+        data.truncate(if ends_in == "a hole" { 5 * BLOCK } else { data.len() });
+        data[at] = 1;
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = SidecarWriter::new(&mut file).unwrap();
+        writer.write_all(&data).unwrap();
+        assert_eq!(writer.position(), data.len() as u64);
+        let recorded = writer.finish("m.weights").unwrap();
+        let file = file.into_inner();
+        assert_eq!(file.len() as u64, recorded.bytes, "{ends_in}");
+        assert_eq!(file[BLOCK..], data, "{ends_in}");
+        assert_eq!(file[24..56], *blake3::hash(&data).as_bytes(), "{ends_in}");
+    }
+}
+
+#[test]
 fn sidecars() {
     let folder = tempfile::tempdir().unwrap();
     let (model, side) = (folder.path().join("m"), folder.path().join("m.weights"));

@@ -1,0 +1,115 @@
+//! The contents of weights in pieces: in the order in which an artifact stores them, and never whole in memory.
+//!
+//! Promises
+//! - a piece has at most [`PIECE`] bytes, whatever the weight's size;
+//! - what lies in its storage as it is asked for is given from there, not copied.
+
+use crate::kernel::stmt::PANEL;
+use crate::program::{Layout, PackedWeight};
+use crate::weight::{Hash, Weight, row_major_strides};
+
+/// The largest piece in bytes.
+pub const PIECE: usize = 1 << 20;
+
+/// What receives pieces.
+pub type Sink<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
+
+/// Elements that follow each other as packed: `count` of them from position `start`, `step` apart, then `zeros`.
+/// Positions count the weight's elements, row-major.
+struct Run {
+    start: usize,
+    step: usize,
+    count: usize,
+    zeros: usize,
+}
+
+impl Weight {
+    /// Its contents, row-major, in pieces.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn for_each_piece<E>(&self, sink: Sink<'_, E>) -> Result<(), E> {
+        match self.row_major() {
+            Some(bytes) => bytes.chunks(PIECE).try_for_each(sink),
+            None => {
+                let axes: Vec<(usize, usize)> =
+                    self.shape().iter().copied().zip(row_major_strides(self.shape())).collect();
+                each_run(self, rows(&axes), sink)
+            }
+        }
+    }
+}
+
+impl PackedWeight {
+    /// Its contents as packed, in pieces: what the artifact stores.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn for_each_piece<E>(&self, sink: Sink<'_, E>) -> Result<(), E> {
+        match &self.layout {
+            Layout::Plain => self.weight.for_each_piece(sink),
+            Layout::Permuted(perm) => {
+                let strides = row_major_strides(self.weight.shape());
+                let axes: Vec<(usize, usize)> =
+                    self.shape().into_iter().zip(perm.iter().map(|&axis| strides[axis])).collect();
+                each_run(&self.weight, rows(&axes), sink)
+            }
+            &Layout::Panels { depth, cols, row, col, offset } => {
+                let panel = PANEL as usize;
+                let places =
+                    (0..cols.div_ceil(panel)).flat_map(|at| (0..depth).map(move |k| (at * panel, k)));
+                let runs = places.map(|(j, k)| {
+                    let count = panel.min(cols - j);
+                    Run { start: offset + k * row + j * col, step: col, count, zeros: panel - count }
+                });
+                each_run(&self.weight, runs, sink)
+            }
+        }
+    }
+
+    /// The hash of its contents as packed.
+    pub fn hash(&self) -> Hash {
+        match self.layout {
+            Layout::Plain => self.weight.hash(),
+            _ => Hash::of_pieces(|sink| self.for_each_piece(sink)),
+        }
+    }
+}
+
+/// The innermost rows of an array with these `(size, stride)`s.
+fn rows(axes: &[(usize, usize)]) -> impl Iterator<Item = Run> {
+    let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 1), &[]));
+    let total: usize = outer.iter().map(|(size, _)| size).product();
+    (0..total).map(move |row| {
+        let (start, _) = outer
+            .iter()
+            .rev()
+            .fold((0, row), |(start, rest), (size, stride)| (start + rest % size * stride, rest / size));
+        Run { start, step, count, zeros: 0 }
+    })
+}
+
+/// The elements of `runs`, gathered into pieces.
+fn each_run<E>(weight: &Weight, runs: impl Iterator<Item = Run>, sink: Sink<'_, E>) -> Result<(), E> {
+    let size = weight.dtype().bytes();
+    let mut piece = vec![0; PIECE.min(weight.size().next_multiple_of(PANEL as usize * size))];
+    let mut filled = 0;
+    for Run { mut start, step, mut count, mut zeros } in runs {
+        while count + zeros > 0 {
+            if filled == piece.len() {
+                sink(&piece)?;
+                filled = 0;
+            }
+            let room = (piece.len() - filled) / size;
+            let elements = count.min(room);
+            weight.gather(start, step, &mut piece[filled..filled + elements * size]);
+            filled += elements * size;
+            (start, count) = (start + elements * step, count - elements);
+            let cleared = zeros.min(room - elements);
+            piece[filled..filled + cleared * size].fill(0);
+            filled += cleared * size;
+            zeros -= cleared;
+        }
+    }
+    if filled > 0 { sink(&piece[..filled]) } else { Ok(()) }
+}

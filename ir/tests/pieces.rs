@@ -1,0 +1,103 @@
+//! Weights in pieces, in every layout, are what their elements one by one are.
+
+use ir::pieces::PIECE;
+use ir::program::{Layout, PackedWeight};
+use ir::weight::Hash;
+use ir::{DType, Scalar, Tensor, Weight};
+
+fn tensor(dtype: DType, shape: &[usize]) -> Tensor {
+    let mut next = 0;
+    Tensor::from_fn(dtype, shape, |_| {
+        next += 1;
+        Scalar::from_i64(dtype, next % 251)
+    })
+}
+
+/// `tensor` with its axes permuted.
+fn permuted(tensor: &Tensor, perm: &[usize]) -> Tensor {
+    let shape: Vec<usize> = perm.iter().map(|&axis| tensor.shape()[axis]).collect();
+    Tensor::from_fn(tensor.dtype(), &shape, |index| {
+        let mut at = vec![0; perm.len()];
+        perm.iter().zip(index).for_each(|(&axis, &i)| at[axis] = i);
+        tensor.at(&at)
+    })
+}
+
+/// The packed weight, whose pieces are no larger than they may be and have its hash.
+fn packed(weight: &Weight, layout: Layout) -> Tensor {
+    let packed = PackedWeight { name: "w".into(), weight: weight.clone(), layout };
+    let mut pieces = Vec::new();
+    let done: Result<(), ()> = packed.for_each_piece(&mut |piece| {
+        assert!(piece.len() <= PIECE);
+        pieces.extend_from_slice(piece);
+        Ok(())
+    });
+    assert_eq!((done, pieces.len()), (Ok(()), packed.size()));
+    assert_eq!(packed.hash(), Hash::of(&pieces));
+    assert_eq!(packed.pack().bytes(), pieces);
+    packed.pack()
+}
+
+#[test]
+fn permuted_weights_are_their_elements_in_order() {
+    for dtype in [DType::U8, DType::F16, DType::F32, DType::I64] {
+        let source = tensor(dtype, &[5, 3, 4]);
+        let plain = Weight::from_tensor("w", &source);
+        for perm in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0]] {
+            let expected = permuted(&source, &perm);
+            let seen = plain.permuted("v", &perm);
+            assert_eq!(seen, Weight::from_tensor("other", &expected), "{perm:?}");
+            assert_eq!(seen.tensor(), expected);
+            assert_eq!(seen.values().collect::<Vec<_>>(), expected.values().collect::<Vec<_>>());
+            assert_eq!(packed(&plain, Layout::Permuted(perm.to_vec())), expected);
+            // Twice, once by the weight and once by its layout.
+            let again = permuted(&expected, &[2, 0, 1]);
+            assert_eq!(packed(&seen, Layout::Permuted(vec![2, 0, 1])), again);
+            assert_eq!(seen.permuted("u", &[2, 0, 1]).tensor(), again);
+        }
+    }
+}
+
+#[test]
+fn panels_are_the_columns_of_a_matrix() {
+    let source = tensor(DType::F32, &[7, 70]);
+    let turned = Weight::from_tensor("w", &permuted(&source, &[1, 0]));
+    let weight = Weight::from_tensor("w", &source);
+    let expected = Tensor::from_fn(DType::F32, &[3, 7, 32], |at| {
+        let column = at[0] * 32 + at[2];
+        if column < 70 { source.at(&[at[1], column]) } else { Scalar::f32(0.0) }
+    });
+    let rows = Layout::Panels { depth: 7, cols: 70, row: 70, col: 1, offset: 0 };
+    let columns = Layout::Panels { depth: 7, cols: 70, row: 1, col: 7, offset: 0 };
+    assert_eq!(packed(&weight, rows.clone()), expected);
+    assert_eq!(packed(&turned, columns.clone()), expected);
+    assert_eq!(packed(&turned.permuted("v", &[1, 0]), rows), expected);
+    assert_eq!(packed(&weight.permuted("v", &[1, 0]), columns), expected);
+    // A vector as every column.
+    let same = Layout::Panels { depth: 7, cols: 2, row: 70, col: 0, offset: 5 };
+    let found = packed(&weight, same);
+    assert_eq!(found.at(&[0, 3, 1]), source.at(&[3, 5]));
+    assert_eq!(found.at(&[0, 3, 2]), Scalar::f32(0.0));
+}
+
+#[test]
+fn large_weights_come_in_several_pieces() {
+    let source = tensor(DType::F32, &[700, 1001]);
+    let weight = Weight::from_tensor("w", &source);
+    assert_eq!(packed(&weight, Layout::Plain), source);
+    let expected = permuted(&source, &[1, 0]);
+    assert_eq!(packed(&weight, Layout::Permuted(vec![1, 0])), expected);
+    assert_eq!(packed(&weight.permuted("v", &[1, 0]), Layout::Plain), expected);
+}
+
+#[test]
+fn other_shapes_share_the_elements() {
+    let weight = Weight::from_tensor("w", &tensor(DType::I32, &[4, 6]));
+    let flat = weight.reshaped("v", &[24]).expect("as many");
+    assert_eq!((flat.hash(), flat.shape()), (weight.hash(), &[24][..]));
+    assert_eq!(weight.reshaped("v", &[25]), None);
+    assert_eq!(weight.permuted("v", &[1, 0]).reshaped("u", &[24]), None);
+    assert!(weight.permuted("v", &[0, 1]).reshaped("u", &[24]).is_some());
+    let empty = Weight::from_tensor("e", &tensor(DType::F32, &[0, 3])).permuted("t", &[1, 0]);
+    assert_eq!((empty.shape(), empty.tensor().elements()), (&[3, 0][..], 0));
+}
