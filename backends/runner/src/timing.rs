@@ -85,7 +85,12 @@ impl<'a> Bound<'a> {
         unsafe { self.session.run_profiled(&self.inputs, &self.results, profile) }
     }
 
-    /// The outputs of a run.
+    /// The outputs of the run that bound it. All runs give the same.
+    pub fn outputs(&self) -> &[TensorBuf] {
+        &self.outputs
+    }
+
+    /// The same, to be kept.
     pub fn into_outputs(self) -> Vec<TensorBuf> {
         self.outputs
     }
