@@ -114,17 +114,19 @@ impl Profiled {
     pub(super) fn measure(bound: &mut Bound<'_>, runs: usize) -> Result<Profiled, RunError> {
         let mut profile = profile(bound)?;
         let calls = calls(bound.session());
-        let mut ms = vec![vec![0.0; runs]; calls.len()];
+        let mut ms = vec![Vec::with_capacity(runs); calls.len()];
         let mut made = vec![0; calls.len()];
         let mut totals = Vec::with_capacity(runs);
-        for run in 0..runs {
+        for _ in 0..runs {
             bound.profile(&mut profile)?;
             totals.push(profile.total().as_secs_f64() * 1e3);
             made.fill(0);
+            let mut of_run = vec![0.0; calls.len()];
             for record in profile.records() {
                 made[record.call] += 1;
-                ms[record.call][run] += (record.end - record.start).as_secs_f64() * 1e3;
+                of_run[record.call] += (record.end - record.start).as_secs_f64() * 1e3;
             }
+            ms.iter_mut().zip(of_run).for_each(|(ms, time)| ms.push(time));
         }
         Ok(Profiled { calls, made, ms, runs: Times::new(totals) })
     }
