@@ -17,7 +17,7 @@ pub(super) struct Given {
     /// A model, which is compiled in memory, or an artifact
     #[arg(value_name = "MODEL|ARTIFACT")]
     pub(super) model: PathBuf,
-    /// Files that are bound to the inputs in order; several times as many as inputs are several runs
+    /// Files that are bound to the inputs in order; several times as many are several runs of `egraft run`
     #[arg(value_name = "FILE.npy")]
     files: Vec<PathBuf>,
     /// Give one input; repeatable

@@ -61,7 +61,7 @@ pub(super) fn compare_outputs(bound: &Bound<'_>, theirs: &[Tensor], other: &str)
 }
 
 /// How the rounds went.
-pub(super) struct Duel {
+pub(super) struct Turns {
     other: String,
     runs_per_round: usize,
     /// Milliseconds of every run.
@@ -71,32 +71,35 @@ pub(super) struct Duel {
     ratios: Times,
 }
 
-impl Duel {
-    /// About `iters` runs of each in [`ROUNDS`] rounds, after `warmup`.
+impl Turns {
+    /// About `iters` runs of each in [`ROUNDS`] rounds, after `warmup`. One run more begins each turn, untimed.
     ///
     /// # Errors
     /// One of them fails.
-    pub(super) fn fight(
+    pub(super) fn take(
         bound: &mut Bound<'_>,
         other: &mut OnnxRuntime,
         warmup: usize,
         iters: usize,
-    ) -> Result<Duel, Failure> {
+    ) -> Result<Turns, Failure> {
         let runs = iters.div_ceil(ROUNDS);
         other.times(warmup)?;
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            let mut mine = None;
-            if round % 2 == 0 {
-                mine = Some(turn(|| Ok(bound.times(1, runs)?))?);
-            }
-            let yours = turn(|| Ok(Times::new(other.times(runs + 1)?.split_off(1))))?;
-            let mine = mine.map_or_else(|| turn(|| Ok(bound.times(1, runs)?)), Ok)?;
+            let mut us = || turn(|| Ok(bound.times(1, runs)?));
+            let mut them = || turn(|| Ok(Times::new(other.times(runs + 1)?.split_off(1))));
+            let (mine, yours) = match round % 2 {
+                0 => (us()?, them()?),
+                _ => {
+                    let yours = them()?;
+                    (us()?, yours)
+                }
+            };
             ratios.push(yours.median() / mine.median());
             ours.extend_from_slice(mine.in_order());
             theirs.extend_from_slice(yours.in_order());
         }
-        Ok(Duel {
+        Ok(Turns {
             other: other.name().to_owned(),
             runs_per_round: runs,
             ours: Times::new(ours),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::given::Given;
 use super::{Common, print_json};
 use crate::report::Failure;
-use against::Duel;
+use against::Turns;
 use kernels::{Machine, Profiled};
 use onnxruntime::OnnxRuntime;
 
@@ -90,9 +90,9 @@ impl Bench {
         let latency = bound.times(warmup, iters)?;
         let profiled = Profiled::measure(&mut bound, iters.min(PROFILED))?;
         let machine = Machine::measure(self.common.threads())?;
-        let duel = match &mut other {
+        let turns = match &mut other {
             None => None,
-            Some(other) => Some(Duel::fight(&mut bound, other, warmup, iters)?),
+            Some(other) => Some(Turns::take(&mut bound, other, warmup, iters)?),
         };
         if let Some(path) = &self.profile {
             output::write(path, trace::of_one_run(&mut bound, &profiled)?.as_bytes())?;
@@ -106,13 +106,13 @@ impl Bench {
         if self.common.json {
             let mut report = head.json(&machine);
             report["profile"] = profiled.json(&machine);
-            report["against"] = duel.as_ref().map_or(Value::Null, Duel::json);
+            report["against"] = turns.as_ref().map_or(Value::Null, Turns::json);
             print_json(out, &report)?;
         } else {
             head.print(&machine, out)?;
             profiled.print(&machine, out)?;
-            if let Some(duel) = &duel {
-                duel.print(out)?;
+            if let Some(turns) = &turns {
+                turns.print(out)?;
             }
         }
         Ok(0)
