@@ -49,6 +49,7 @@ fn a_model_and_its_artifact_are_timed_kernel_by_kernel() {
         assert_eq!((of_steps.len(), sum(kernels, "calls")), (steps, steps as f64), "{what}");
         for rows in [kernels, of_steps] {
             assert!(rows.iter().all(|row| number(row, "mean_ms") >= 0.0 && number(row, "median_ms") >= 0.0));
+            assert!(rows.iter().all(|row| (0.0..=1.0).contains(&number(row, "share"))), "{profile}");
             // Rounding apart: kernels run inside of runs, one after the other.
             assert!(sum(rows, "mean_ms") <= number(profile, "mean_ms") * (1.0 + 1e-9), "{profile}");
         }

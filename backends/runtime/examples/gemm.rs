@@ -7,10 +7,14 @@
 #![allow(clippy::print_stdout, reason = "a measurement prints its result")]
 
 use std::ffi::c_void;
+use std::time::Instant;
 
-use runtime::Pool;
 use runtime::gemm::{GemmF32, gemm, pack_panels, packed_len};
-use runtime::peak::{self, ROUNDS};
+use runtime::{Pool, peak};
+
+/// A round lasts about this long.
+const ROUND_SECONDS: f64 = 0.02;
+const ROUNDS: usize = 15;
 
 /// m, n, k.
 const SIZES: [[usize; 3]; 11] = [
@@ -74,8 +78,8 @@ fn rates(pool: &Pool, [m, n, k]: [usize; 3], packed: bool) -> Vec<f64> {
     // SAFETY: the operands, the panels and C outlive the calls and have the sizes that `call` says; the panels
     // are a workspace only where they are not B.
     let run = || unsafe { gemm(pool, std::ptr::null(), &call) };
-    let gigaflops = 2e-9 * (m * n * k) as f64;
-    peak::rates(gigaflops, run)
+    let flops = 2.0 * (m * n * k) as f64;
+    repeat(flops, run)
 }
 
 /// What the epilogue stores to.
@@ -103,4 +107,16 @@ unsafe extern "C" fn store(
             to.copy_from_nonoverlapping(tile.add((r * ld) as usize), cols as usize);
         }
     }
+}
+
+/// Work per nanosecond of `run`, round by round.
+fn repeat(work: f64, mut run: impl FnMut()) -> Vec<f64> {
+    let mut time = |count: usize| {
+        let start = Instant::now();
+        (0..count).for_each(|_| run());
+        start.elapsed().as_secs_f64()
+    };
+    let once = time(3) / 3.0;
+    let count = (ROUND_SECONDS / once).ceil().clamp(1.0, 1e6) as usize;
+    (0..ROUNDS).map(|_| work * count as f64 / time(count) * 1e-9).collect()
 }

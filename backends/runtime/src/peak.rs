@@ -5,47 +5,44 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::memory::{AlignedBytes, OutOfMemory};
 use crate::pool::Pool;
 
-/// Rounds of each measurement.
-pub const ROUNDS: usize = 15;
-
-/// A round lasts about this long.
-const ROUND_SECONDS: f64 = 0.02;
+/// Each measurement takes at least this long. It consists of many short rounds, of which the fastest counts: that one
+/// had the machine for itself.
+const LASTS: Duration = Duration::from_millis(300);
 
 /// Bytes that [`bytes_per_second`] reads: more than the caches of most machines hold.
 pub const READ_BYTES: usize = 256 << 20;
 
-/// Work per second of `run`, which does `work` each time, round by round.
-pub fn rates(work: f64, mut run: impl FnMut()) -> Vec<f64> {
-    let mut time = |count: usize| {
+/// The fastest of the rounds, at least three, in work per second.
+fn fastest(work: f64, mut round: impl FnMut()) -> f64 {
+    let (begin, mut rounds, mut best) = (Instant::now(), 0, 0_f64);
+    while rounds < 3 || begin.elapsed() < LASTS {
         let start = Instant::now();
-        (0..count).for_each(|_| run());
-        start.elapsed().as_secs_f64()
-    };
-    let once = time(3) / 3.0;
-    let count = (ROUND_SECONDS / once).ceil().clamp(1.0, 1e6) as usize;
-    (0..ROUNDS).map(|_| work * count as f64 / time(count)).collect()
+        round();
+        best = best.max(work / start.elapsed().as_secs_f64());
+        rounds += 1;
+    }
+    best
 }
 
 /// Floating-point operations per second of independent multiply-adds in registers, two for each lane, in one thread
-/// and with the widest vectors of this CPU: the fastest round.
+/// and with the widest vectors of this CPU.
 pub fn flops_per_second() -> f64 {
     const STEPS: usize = 1 << 16;
     let (lanes, body): (usize, fn(usize) -> f32) = fastest_chain();
     let flops = (2 * CHAINS * lanes * STEPS) as f64;
     let mut total = 0.0;
-    let rates = rates(flops, || total += body(black_box(STEPS)));
+    let best = fastest(flops, || total += body(black_box(STEPS)));
     black_box(total);
-    rates.into_iter().fold(0.0, f64::max)
+    best
 }
 
 /// Bytes per second that the threads of `pool` read together from three streams, `Σ (x[i] & y[i]) ^ z[i]`, of
-/// [`READ_BYTES`] in all: the fastest of three passes. Nothing is written, so no cache line is fetched only to be
-/// replaced.
+/// [`READ_BYTES`] in all. Nothing is written, so no cache line is fetched only to be replaced.
 ///
 /// # Errors
 /// The memory is not there.
@@ -60,18 +57,15 @@ pub fn bytes_per_second(pool: &Pool) -> Result<f64, OutOfMemory> {
     let (x, rest) = numbers.split_at(BLOCK * BLOCKS);
     let (y, z) = rest.split_at(BLOCK * BLOCKS);
     let total = AtomicU64::new(0);
-    let pass = || {
-        let start = Instant::now();
+    let best = fastest(memory.len() as f64, || {
         pool.run(BLOCKS as i64, 1, &|begin, end| {
             let range = begin as usize * BLOCK..end as usize * BLOCK;
             let sum = triad(&x[range.clone()], &y[range.clone()], &z[range]);
             total.fetch_add(sum, Ordering::Relaxed);
         });
-        memory.len() as f64 / start.elapsed().as_secs_f64()
-    };
-    let fastest = (0..3).map(|_| pass()).fold(0.0, f64::max);
+    });
     black_box(total);
-    Ok(fastest)
+    Ok(best)
 }
 
 /// `Σ (x[i] & y[i]) ^ z[i]`. Sums of integers need no order, so compilers make vectors of it.

@@ -95,6 +95,8 @@ pub(super) struct Profiled {
     ms: Vec<Vec<f64>>,
     /// Milliseconds of the runs.
     runs: Times,
+    /// Milliseconds of each that no kernel took.
+    outside: Times,
 }
 
 /// Calls taken together: their sums over a run.
@@ -128,7 +130,9 @@ impl Profiled {
             }
             ms.iter_mut().zip(of_run).for_each(|(ms, time)| ms.push(time));
         }
-        Ok(Profiled { calls, made, ms, runs: Times::new(totals) })
+        let inside = |run: usize| ms.iter().map(|of_call| of_call[run]).sum::<f64>();
+        let outside = totals.iter().enumerate().map(|(run, total)| (total - inside(run)).max(0.0)).collect();
+        Ok(Profiled { calls, made, ms, runs: Times::new(totals), outside: Times::new(outside) })
     }
 
     /// The sums of these calls, the first of which tells what they are.
@@ -161,9 +165,15 @@ impl Profiled {
         rows
     }
 
+    /// What shares are shares of: medians of parts, which is not quite the median of the runs.
+    fn whole(&self, kernels: &[Row<'_>]) -> f64 {
+        kernels.iter().map(|row| row.times.median()).sum::<f64>() + self.outside.median()
+    }
+
     pub(super) fn json(&self, machine: &Machine) -> Value {
-        let (median, mean) = (self.runs.median(), self.runs.mean());
-        let row = |row: &Row<'_>| row.json(median, machine);
+        let kernels = self.kernels();
+        let whole = self.whole(&kernels);
+        let row = |row: &Row<'_>| row.json(whole, machine);
         let step = |number: usize| {
             let mut step = row(&self.row(&[number]));
             step["step"] = json!(number);
@@ -171,14 +181,15 @@ impl Profiled {
             step
         };
         json!({
-            "runs": self.runs.in_order().len(), "median_ms": median, "mean_ms": mean,
-            "kernels": self.kernels().iter().map(row).collect::<Vec<_>>(),
+            "runs": self.runs.in_order().len(), "median_ms": self.runs.median(), "mean_ms": self.runs.mean(),
+            "outside_ms": self.outside.median(), "kernels": kernels.iter().map(row).collect::<Vec<_>>(),
             "steps": (0..self.calls.len()).map(step).collect::<Vec<_>>(),
         })
     }
 
     pub(super) fn print(&self, machine: &Machine, out: &mut dyn Write) -> Result<(), Failure> {
-        let total = self.runs.median();
+        let kernels = self.kernels();
+        let whole = self.whole(&kernels);
         writeln!(
             out,
             "\n{:>7} {:>10} {:>6} {:>9} {:>7} {:>7} {:>9}  {:<14}  kernel",
@@ -187,14 +198,12 @@ impl Profiled {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.1}"));
         let percent =
             |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
-        let mut rest = total;
-        for row in self.kernels() {
+        for row in &kernels {
             let (ms, Rates { gflops, gbps }) = (row.times.median(), row.rates());
-            rest -= ms;
             writeln!(
                 out,
                 "{:>5.1} % {ms:>10.4} {:>6} {:>9} {:>7} {:>7} {:>9}  {:<14}  {}",
-                ms / total * 100.0,
+                ms / whole * 100.0,
                 row.made,
                 number(gflops),
                 percent(gflops.map(|rate| rate / machine.gflops)),
@@ -204,8 +213,8 @@ impl Profiled {
                 row.call.name
             )?;
         }
-        let rest = rest.max(0.0);
-        writeln!(out, "{:>5.1} % {rest:>10.4}  outside of kernels", rest / total * 100.0)?;
+        let (outside, total) = (self.outside.median(), self.runs.median());
+        writeln!(out, "{:>5.1} % {outside:>10.4}  outside of kernels", outside / whole * 100.0)?;
         let runs = self.runs.in_order().len();
         writeln!(out, "{:>7} {total:>10.4}  median of {runs} profiled runs", "")?;
         Ok(())
@@ -226,11 +235,11 @@ impl Row<'_> {
         Rates { gflops: rate(self.flops), gbps: rate(self.bytes) }
     }
 
-    fn json(&self, total: f64, machine: &Machine) -> Value {
+    fn json(&self, whole: f64, machine: &Machine) -> Value {
         let (ms, Rates { gflops, gbps }) = (self.times.median(), self.rates());
         json!({
             "name": self.call.name, "kind": self.call.kind, "calls": self.made,
-            "median_ms": ms, "mean_ms": self.times.mean(), "share": ms / total,
+            "median_ms": ms, "mean_ms": self.times.mean(), "share": ms / whole,
             "flops": self.flops, "bytes": self.bytes,
             "gflops": gflops, "share_of_peak": gflops.map(|rate| rate / machine.gflops),
             "gbps": gbps, "share_of_memory": gbps.map(|rate| rate / machine.gbps),
