@@ -20,6 +20,11 @@ const fn code(name: &'static str, meaning: &'static str, remedy: &'static str) -
 /// Every code, sorted.
 pub(crate) const CODES: &[Code] = &[
     code(
+        "egraft::cli::against",
+        "Other engines run the ONNX model itself, and what was given is an artifact or another form of it.",
+        "Give the .onnx that it was made of.",
+    ),
+    code(
         "egraft::cli::bug",
         "egraft reported a failure without saying what failed.",
         "Report it with the model: this is a bug.",
@@ -48,6 +53,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::mcpu",
         "The processor is not known, or belongs to another architecture than the one code is made for.",
         "Choose `portable`, `host`, or a level from x86-64 to x86-64-v4.",
+    ),
+    code(
+        "egraft::cli::mismatch",
+        "The model gives other results here than in the engine that it was to be compared with, so nothing was timed.",
+        "`egraft verify MODEL --per-node` names the first node that differs from the reference; if it finds none, the other engine differs from it.",
     ),
     code(
         "egraft::cli::no_data",
@@ -85,6 +95,11 @@ pub(crate) const CODES: &[Code] = &[
         "Check that it is the file that was meant.",
     ),
     code(
+        "egraft::cli::onnxruntime",
+        "onnxruntime is not installed in the Python that was started, refuses the model or its inputs, or has ended.",
+        "Its message tells; name a Python that has it with `--python PATH` or $EGRAFT_PYTHON.",
+    ),
+    code(
         "egraft::cli::output_folder",
         "A folder stands where a file is to be written.",
         "Give the name of a file.",
@@ -93,6 +108,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::passes",
         "The options that choose passes contradict each other or the model.",
         "Give either `--passes` or `--start-from`, and only passes that come later than what the model has been through.",
+    ),
+    code(
+        "egraft::cli::python",
+        "The Python that was to run another engine cannot be started.",
+        "Name one that has onnxruntime with `--python PATH` or $EGRAFT_PYTHON, or leave out `--against`.",
     ),
     code("egraft::cli::read", "The system refuses to read a file.", "Check the path and its permissions."),
     code(

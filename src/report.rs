@@ -97,6 +97,12 @@ impl From<CliError> for Failure {
     }
 }
 
+impl From<runtime::RunError> for Failure {
+    fn from(error: runtime::RunError) -> Self {
+        CliError::from(error).into()
+    }
+}
+
 impl From<runner::files::FileError> for Failure {
     fn from(error: runner::files::FileError) -> Self {
         CliError::from(error).into()

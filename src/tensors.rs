@@ -40,7 +40,7 @@ pub fn to_file(tensor: &Tensor) -> Option<runner::tensor::Tensor> {
 }
 
 /// A result of the runtime.
-pub(crate) fn from_result(output: &runtime::TensorBuf) -> Tensor {
+pub fn from_result(output: &runtime::TensorBuf) -> Tensor {
     let shape = output.dims.iter().map(|&size| usize::try_from(size).expect("the runtime checks sizes"));
     Tensor::new(from_runtime(output.dtype), shape.collect(), output.data.to_vec())
         .expect("a result has the bytes that its type needs")

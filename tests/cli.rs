@@ -1,6 +1,8 @@
 //! The command line from outside: exit codes, streams, JSON, what is refused and how, and that no input makes it
 //! panic.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/damaged.rs"]
 mod damaged;
 #[path = "cli/external.rs"]

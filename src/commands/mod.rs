@@ -1,9 +1,12 @@
 //! The verbs, one file each, and the options that those about models share.
 
+mod bench;
 mod check;
+mod compare;
 mod compile;
 mod completions;
 mod explain;
+mod given;
 mod inspect;
 mod ops;
 mod opt;
@@ -43,6 +46,8 @@ enum Command {
     Run(run::Run),
     /// Compile a model, run it, and compare with known results or with the reference
     Verify(verify::Verify),
+    /// Time a model, kernel by kernel, next to what the machine could do and to other engines
+    Bench(bench::Bench),
     /// Say whether a model can be compiled, and list every node that cannot
     Check(check::Check),
     /// Show what a model or an artifact consists of
@@ -71,6 +76,7 @@ impl Cli {
             Command::Compile(verb) => verb.run(out),
             Command::Run(verb) => verb.run(out),
             Command::Verify(verb) => verb.run(out),
+            Command::Bench(verb) => verb.run(out),
             Command::Check(verb) => verb.run(out),
             Command::Inspect(verb) => verb.run(out),
             Command::Explain(verb) => verb.run(out),

@@ -135,10 +135,11 @@ fn names_that_are_no_text_are_shown_as_well_as_they_can() {
 }
 
 /// The options that each verb has, of those that users know from other tools.
-const OPTIONS: [(&str, &str); 11] = [
+const OPTIONS: [(&str, &str); 12] = [
     ("compile", "--output -o --emit --opt -O --dump --timing COMMON"),
     ("run", "--input --inputs --outputs --seed --bench --warmup --entry --inspect COMMON"),
     ("verify", "--data --through --against --atol --rtol --per-node --seed COMMON"),
+    ("bench", "--input --inputs --seed --entry --warmup --iters --against --python --profile COMMON"),
     ("check", "COMMON"),
     ("inspect", "--kernels COMMON"),
     ("explain", "--json"),
@@ -227,7 +228,7 @@ fn passes_and_completions_are_listed() {
     for shell in ["bash", "zsh", "fish"] {
         let script = call(["completions", shell]).succeeds().out;
         assert!(
-            ["egraft", "compile", "verify", "input-shape"].iter().all(|word| script.contains(word)),
+            ["egraft", "compile", "verify", "bench", "input-shape"].iter().all(|word| script.contains(word)),
             "{shell}"
         );
     }

@@ -13,4 +13,5 @@ pub mod files;
 pub mod library;
 pub mod random;
 pub mod tensor;
+pub mod timing;
 pub mod values;

@@ -9,8 +9,8 @@
 use std::ffi::c_void;
 use std::time::Instant;
 
-use runtime::Pool;
 use runtime::gemm::{GemmF32, gemm, pack_panels, packed_len};
+use runtime::{Pool, peak};
 
 /// A round lasts about this long.
 const ROUND_SECONDS: f64 = 0.02;
@@ -34,7 +34,7 @@ const SIZES: [[usize; 3]; 11] = [
 fn main() {
     let threads = std::env::args().nth(1).map_or(1, |text| text.parse().expect("THREADS is a number"));
     let pool = Pool::new(threads);
-    let peak = peak() * pool.threads() as f64;
+    let peak = peak::flops_per_second() * pool.threads() as f64 * 1e-9;
     println!("{} threads, fused multiply-add peak {peak:.1} GF/s", pool.threads());
     println!("{:>16} {:>8} {:>20} {:>20}", "m x n x k", "B", "fastest", "median");
     for [m, n, k] in SIZES {
@@ -119,86 +119,4 @@ fn repeat(work: f64, mut run: impl FnMut()) -> Vec<f64> {
     let once = time(3) / 3.0;
     let count = (ROUND_SECONDS / once).ceil().clamp(1.0, 1e6) as usize;
     (0..ROUNDS).map(|_| work * count as f64 / time(count) * 1e-9).collect()
-}
-
-/// GF/s of independent multiply-adds in registers, in one thread: the fastest round.
-fn peak() -> f64 {
-    const STEPS: usize = 1 << 16;
-    let (lanes, body): (usize, fn(usize) -> f32) = fastest_chain();
-    let flops = (2 * CHAINS * lanes * STEPS) as f64;
-    let mut total = 0.0;
-    let rates = repeat(flops, || total += body(std::hint::black_box(STEPS)));
-    std::hint::black_box(total);
-    rates.into_iter().fold(0.0, f64::max)
-}
-
-/// Independent sums: latency times ports, and some to spare, within 16 vector registers.
-const CHAINS: usize = 12;
-
-/// What the sums are multiplied by and raised by: they stay near 1. Hidden from the optimiser, which would see
-/// where they end.
-const FACTORS: [f32; 2] = [0.999, 1e-3];
-
-/// The lanes of the widest vector and a loop of multiply-adds over it.
-fn fastest_chain() -> (usize, fn(usize) -> f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the feature.
-            return (16, |steps| unsafe { chain_avx512(steps) });
-        }
-        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-            // SAFETY: the CPU has the features.
-            return (8, |steps| unsafe { chain_avx2(steps) });
-        }
-    }
-    (4, chain)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn chain_avx512(steps: usize) -> f32 {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
-    let [x, y] = FACTORS.map(|factor| _mm512_set1_ps(std::hint::black_box(factor)));
-    let mut sums = [_mm512_set1_ps(1.0); CHAINS];
-    for _ in 0..steps {
-        for sum in &mut sums {
-            *sum = _mm512_fmadd_ps(*sum, x, y);
-        }
-    }
-    let mut total = 0.0;
-    for sum in sums {
-        total += _mm512_reduce_add_ps(sum);
-    }
-    total
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn chain_avx2(steps: usize) -> f32 {
-    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
-    let [x, y] = FACTORS.map(|factor| _mm256_set1_ps(std::hint::black_box(factor)));
-    let mut sums = [_mm256_set1_ps(1.0); CHAINS];
-    for _ in 0..steps {
-        for sum in &mut sums {
-            *sum = _mm256_fmadd_ps(*sum, x, y);
-        }
-    }
-    let mut total = 0.0;
-    for sum in sums {
-        total += _mm256_cvtss_f32(sum);
-    }
-    total
-}
-
-/// For CPUs without the features above: four lanes, which compilers make one vector.
-fn chain(steps: usize) -> f32 {
-    let mut sums = [[1f32; 4]; CHAINS];
-    let [x, y] = std::hint::black_box(FACTORS);
-    for _ in 0..steps {
-        for lane in sums.as_flattened_mut() {
-            *lane = lane.mul_add(x, y);
-        }
-    }
-    sums.as_flattened().iter().sum()
 }

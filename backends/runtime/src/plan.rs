@@ -205,13 +205,23 @@ impl Entry {
         self.outputs.get(output).is_some_and(|port| port.dims.iter().any(mentions))
     }
 
-    /// How many calls of kernels its steps hold, nested ones and those of `host` included.
-    pub fn calls(&self) -> usize {
-        let mut calls = 0;
+    /// The kernel of each call that its steps hold, in the order in which they are written: `host` first, nested
+    /// ones included.
+    pub fn kernels(&self) -> Vec<u32> {
+        let mut kernels = Vec::new();
         for step in self.host.iter().chain(&self.steps) {
-            step.each(&mut |step| calls += usize::from(matches!(step, Step::Call(_))));
+            step.each(&mut |step| {
+                if let Step::Call(call) = step {
+                    kernels.push(call.kernel);
+                }
+            });
         }
-        calls
+        kernels
+    }
+
+    /// How many calls of kernels its steps hold.
+    pub fn calls(&self) -> usize {
+        self.kernels().len()
     }
 
     /// When each symbol is known.

@@ -3,7 +3,6 @@
 //! The model is compiled before any data is read: nothing that is compared can have shaped it.
 
 mod cases;
-mod compare;
 mod through;
 
 use std::io::Write;
@@ -16,11 +15,11 @@ use ir::{Graph, Symbol, Tensor, TensorType};
 use passes::pipeline::State;
 use serde_json::json;
 
+use super::compare::{Comparison, Tolerance, compare};
 use super::{Common, print_json};
 use crate::report::{FAILED, Failure};
 use crate::watch::Watch;
 use cases::{Case, Names};
-use compare::{Comparison, Tolerance, compare};
 use through::{Ready, Through};
 
 /// The value of a symbol that nothing else fixes: larger than 1, and no power of two.

@@ -23,6 +23,7 @@ pub use error::CliError;
 
 use crate::files;
 use crate::tensor::Tensor;
+use crate::timing::Bound;
 
 /// Exit code of bad usage and bad input.
 pub const BAD_INPUT: i32 = 2;
@@ -116,7 +117,7 @@ fn run_model(
         let what = if options.bench.is_some() { "--bench" } else { "--outputs" };
         return Err(CliError::SeveralRuns { what, runs: runs.len() });
     }
-    let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let threads = threads(options);
     let mut session = Session::new(Arc::clone(model), index, Pool::new(threads))?;
     let mut printer = show::Printer::new(&entry.name, runs.len(), options.json);
     for run in &mut runs {
@@ -126,9 +127,10 @@ fn run_model(
         let outputs = match options.bench {
             None => session.run_tensors(&views(&inputs))?,
             Some(count) => {
-                let (outputs, times) = bench::run(&mut session, &inputs, options.warmup, count)?;
-                times.print(&entry.name, threads, options.json, out)?;
-                outputs
+                let mut bound = Bound::new(&mut session, &inputs)?;
+                let times = bound.times(options.warmup, count)?;
+                bench::print(&times, &entry.name, threads, options.json, out)?;
+                bound.into_outputs()
             }
         };
         let outputs: Vec<(String, Tensor)> =
@@ -145,6 +147,30 @@ fn run_model(
         printer.finish(out)?;
     }
     Ok(())
+}
+
+/// A session of the entry that `options` name, and the inputs of its only run. `what` needs it to be the only one.
+///
+/// # Errors
+/// The options don't fit the model, or make several runs.
+pub fn prepare(
+    model: &Arc<Model>,
+    options: &Options,
+    what: &'static str,
+    err: &mut dyn Write,
+) -> Result<(Session, Vec<Tensor>), CliError> {
+    let index = entry_index(model, options.entry.as_deref())?;
+    let entry = &model.plan().entries[index];
+    let mut runs = feed::runs(entry, options)?;
+    let [run] = runs.as_mut_slice() else {
+        return Err(CliError::SeveralRuns { what, runs: runs.len() });
+    };
+    let inputs = feed::complete(entry, options, run, err)?;
+    Ok((Session::new(Arc::clone(model), index, Pool::new(threads(options)))?, inputs))
+}
+
+fn threads(options: &Options) -> usize {
+    options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 fn views(inputs: &[Tensor]) -> Vec<runtime::TensorRef<'_>> {

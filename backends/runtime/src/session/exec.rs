@@ -6,6 +6,7 @@
 
 use super::{
     memory::{Memory, describe, fits},
+    profile::Look,
     table::{self, Line, Ready, Table},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// A run of a list of steps, which `table` was made from.
-pub(super) struct Run<'a> {
+pub(super) struct Run<'a, L> {
     pub(super) model: &'a Model,
     pub(super) entry: &'a Entry,
     pub(super) services: &'a Services,
@@ -26,9 +27,10 @@ pub(super) struct Run<'a> {
     pub(super) table: &'a mut Table,
     /// Room for the values of a [`Step::Set`].
     pub(super) values: &'a mut Vec<i64>,
+    pub(super) look: &'a mut L,
 }
 
-impl Run<'_> {
+impl<L: Look> Run<'_, L> {
     /// Runs all steps.
     ///
     /// # Safety
@@ -63,6 +65,7 @@ impl Run<'_> {
                 if !ready.fixed {
                     self.resolve(call, ready, at)?;
                 }
+                let start = self.look.now();
                 // SAFETY: both offsets are inside the tables (or at their end, for a call without any),
                 // which hold what the plan gives this kernel; the caller vouches for its own tensors.
                 unsafe {
@@ -70,6 +73,7 @@ impl Run<'_> {
                     let sizes = self.table.sizes.as_ptr().add(ready.sizes);
                     (ready.kernel)(&raw const *self.services, args, sizes);
                 }
+                self.look.called(ready.number, start);
             }
             (Step::Measure { symbol, source, bound, what }, _) => {
                 // SAFETY: as the caller vouches.

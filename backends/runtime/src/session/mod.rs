@@ -22,11 +22,15 @@ use crate::{
 
 mod exec;
 mod memory;
+mod profile;
 mod table;
 mod tensors;
 
+pub use profile::{Profile, Record};
+
 use exec::Run;
 use memory::{Memory, Output, Span};
+use profile::Look;
 use table::Table;
 
 /// One entry of a model, ready to be bound and run.
@@ -113,7 +117,7 @@ impl Session {
         let dims: Vec<&[i64]> = dims.iter().map(AsRef::as_ref).collect();
         let entry = &self.model.plan().entries[self.entry];
         self.memory.bind(entry, &dims)?;
-        self.host.resolve(&self.model, entry, &entry.host, &self.memory, Phase::Bind)?;
+        self.host.resolve(&self.model, entry, &entry.host, &self.memory, (Phase::Bind, 0))?;
         if entry.host.is_empty() {
             self.lay_out()?;
         }
@@ -127,7 +131,7 @@ impl Session {
         self.laid_out = false;
         let entry = &self.model.plan().entries[self.entry];
         self.memory.lay_out(entry)?;
-        self.steps.resolve(&self.model, entry, &entry.steps, &self.memory, Phase::Host)?;
+        self.steps.resolve(&self.model, entry, &entry.steps, &self.memory, (Phase::Host, self.host.calls))?;
         self.layout.clear();
         self.layout.extend_from_slice(&self.memory.symbols);
         self.laid_out = true;
@@ -193,6 +197,12 @@ impl Session {
         Ok(input.room)
     }
 
+    /// The value of a size by its name, as binding and the last run left it. `None` for a name that there is not.
+    pub fn size(&self, name: &str) -> Option<i64> {
+        let symbol = self.entry().symbols.iter().position(|known| known == name)?;
+        Some(self.memory.symbols[symbol])
+    }
+
     /// Bytes of the session's memory as it is now: arena, state, and what has grown.
     pub fn memory_bytes(&self) -> usize {
         self.memory.bytes()
@@ -217,6 +227,37 @@ impl Session {
     /// its tensor; inputs are initialised, a `bool` is 0 or 1; no output overlaps another tensor; nobody
     /// else writes any of it, or reads an output, during the call.
     pub unsafe fn run(&mut self, inputs: &[*const u8], outputs: &[*mut u8]) -> Result<(), RunError> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.run_seen(inputs, outputs, &mut ()) }
+    }
+
+    /// [`Session::run`], which also records when each kernel was called and when it returned. Calls that `profile`
+    /// has no room for are counted only: nothing is allocated for them.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    ///
+    /// # Safety
+    /// As [`Session::run`].
+    pub unsafe fn run_profiled(
+        &mut self,
+        inputs: &[*const u8],
+        outputs: &[*mut u8],
+        profile: &mut Profile,
+    ) -> Result<(), RunError> {
+        // SAFETY: as the caller vouches.
+        unsafe { self.run_seen(inputs, outputs, profile) }
+    }
+
+    /// # Safety
+    /// As [`Session::run`].
+    unsafe fn run_seen<L: Look>(
+        &mut self,
+        inputs: &[*const u8],
+        outputs: &[*mut u8],
+        look: &mut L,
+    ) -> Result<(), RunError> {
+        look.begin();
         self.require_bound()?;
         self.set_pointers(inputs, outputs)?;
         self.ran = false;
@@ -224,16 +265,17 @@ impl Session {
         self.memory.symbols[known..].fill(0);
         if !self.entry().host.is_empty() {
             // SAFETY: as the caller vouches.
-            unsafe { self.run_steps(Phase::Host) }?;
+            unsafe { self.run_steps(Phase::Host, look) }?;
             if !self.laid_out || self.layout != self.memory.symbols {
                 self.lay_out()?;
             }
         }
         self.memory.state.begin();
         // SAFETY: as the caller vouches.
-        unsafe { self.run_steps(Phase::Steps) }?;
+        unsafe { self.run_steps(Phase::Steps, look) }?;
         self.memory.finish_outputs(&self.model.plan().entries[self.entry])?;
         self.ran = true;
+        look.end();
         Ok(())
     }
 
@@ -241,7 +283,7 @@ impl Session {
     ///
     /// # Safety
     /// As [`Session::run`], whose pointers are set.
-    unsafe fn run_steps(&mut self, phase: Phase) -> Result<(), RunError> {
+    unsafe fn run_steps<L: Look>(&mut self, phase: Phase, look: &mut L) -> Result<(), RunError> {
         let entry = &self.model.plan().entries[self.entry];
         let (steps, table) = match phase {
             Phase::Host => (&entry.host, &mut self.host),
@@ -250,7 +292,7 @@ impl Session {
         let (model, services) = (&*self.model, &self.services);
         let (memory, values) = (&mut self.memory, &mut self.values);
         // SAFETY: as the caller vouches.
-        unsafe { Run { model, entry, services, memory, table, values }.all(steps) }
+        unsafe { Run { model, entry, services, memory, table, values, look }.all(steps) }
     }
 
     /// Checks the pointers of a run and keeps them for it.

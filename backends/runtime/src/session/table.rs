@@ -20,6 +20,8 @@ pub(super) struct Table {
     pub(super) sizes: Vec<i64>,
     /// Which arguments of fixed calls are inputs and outputs, to be filled in by each run.
     ports: Vec<(usize, Arg)>,
+    /// The number of the call that comes after its last.
+    pub(super) calls: usize,
 }
 
 /// What is kept of a step.
@@ -42,6 +44,8 @@ pub(super) enum Line {
 #[derive(Clone, Copy)]
 pub(super) struct Ready {
     pub(super) kernel: KernelFn,
+    /// The number of the call in the entry.
+    pub(super) number: usize,
     pub(super) args: usize,
     pub(super) sizes: usize,
     /// Whether the table has them; else they are resolved before each call.
@@ -49,19 +53,21 @@ pub(super) struct Ready {
 }
 
 impl Table {
-    /// Makes the lines of `steps` and resolves the calls that depend only on what is known in `phase`.
+    /// Makes the lines of `steps` and resolves the calls that depend only on what is known in `phase`. Their numbers
+    /// start at `first`.
     pub(super) fn resolve(
         &mut self,
         model: &Model,
         entry: &Entry,
         steps: &[Step],
         memory: &Memory,
-        phase: Phase,
+        (phase, first): (Phase, usize),
     ) -> Result<(), RunError> {
         self.lines.clear();
         self.args.clear();
         self.sizes.clear();
         self.ports.clear();
+        self.calls = first;
         self.block(model, entry, steps, memory, phase)
     }
 
@@ -105,7 +111,9 @@ impl Table {
         let fixed = call.args.iter().all(|arg| memory.is_fixed(*arg))
             && call.sizes.iter().all(|size| size.phase(&memory.phases) <= phase);
         let kernel = model.kernel(call.kernel);
-        let ready = Ready { kernel, args: self.args.len(), sizes: self.sizes.len(), fixed };
+        let (args, sizes) = (self.args.len(), self.sizes.len());
+        let ready = Ready { kernel, number: self.calls, args, sizes, fixed };
+        self.calls += 1;
         let number = self.lines.len() - 1;
         for arg in &call.args {
             let port = matches!(arg, Arg::Input(_) | Arg::Output(_));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{SCALE, allocations, bytes_of, floats, model, plan, session};
 use crate::{
-    AlignedBytes, Model, Pool, RunError, Session, Size, TensorRef, Weights,
+    AlignedBytes, Model, Pool, Profile, RunError, Session, Size, TensorRef, Weights,
     plan::{DType, Space},
 };
 
@@ -64,6 +64,29 @@ fn a_bound_run_allocates_nothing() {
     }
     assert_eq!(allocations::count(), before);
     assert_eq!(floats(&y), case(8, 2.0).1);
+}
+
+#[test]
+fn a_profiled_run_gives_the_same_and_allocates_nothing() {
+    let mut session = session("run", 1);
+    let x = AlignedBytes::copy_of(&case(8, 0.0).0, "x").unwrap();
+    let mut y = AlignedBytes::zeroed(128, "y").unwrap();
+    session.bind(&[&[8_i64, 4]]).unwrap();
+    for (run, room) in [2, 1, 0].into_iter().enumerate() {
+        let mut profile = Profile::with_room(room);
+        let before = allocations::count();
+        // SAFETY: both have the 128 bytes of an f32[8, 4].
+        unsafe { session.run_profiled(&[x.as_ptr()], &[y.as_mut_ptr()], &mut profile) }.unwrap();
+        assert_eq!(allocations::count(), before);
+        assert_eq!(floats(&y), case(8, run as f32).1, "as a run without records gives");
+        assert_eq!(profile.calls(), 2);
+        let records = profile.records();
+        assert_eq!(records.iter().map(|record| record.call).collect::<Vec<_>>(), [0, 1][..room]);
+        let moments: Vec<_> = records.iter().flat_map(|record| [record.start, record.end]).collect();
+        assert!(moments.is_sorted() && moments.iter().all(|moment| *moment <= profile.total()));
+    }
+    assert_eq!((session.size("n"), session.size("m")), (Some(8), None));
+    assert_eq!(session.entry().kernels(), [0, 1]);
 }
 
 #[test]

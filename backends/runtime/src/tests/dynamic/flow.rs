@@ -27,6 +27,24 @@ fn one_of_two() {
     }
 }
 
+/// Calls are numbered as they are written: those of the branch that is not taken count, and those of a loop come
+/// again.
+#[test]
+fn records_name_the_calls_of_branches_and_loops() {
+    let calls = |entry, v: i64| {
+        let (mut session, mut profile) = (session(entry), Profile::with_room(16));
+        let data = AlignedBytes::copy_of(&bytes_of(&[v]), "v").unwrap();
+        let mut y = AlignedBytes::zeroed(8, "y").unwrap();
+        session.bind(&[[1_i64]]).unwrap();
+        let y = if session.entry().is_dynamic(0) { std::ptr::null_mut() } else { y.as_mut_ptr() };
+        // SAFETY: both have the eight bytes of an integer, or are in the session.
+        unsafe { session.run_profiled(&[data.as_ptr()], &[y], &mut profile) }.unwrap();
+        profile.records().iter().map(|record| record.call).collect::<Vec<_>>()
+    };
+    assert_eq!((calls(choice(), 3), calls(choice(), 2)), (vec![0, 1], vec![0, 2, 3]));
+    assert_eq!(calls(sequence(3), 6), [0, 1, 1, 1]);
+}
+
 /// The values of the Collatz sequence before it reaches 1, at most `count` of them, in a stack.
 pub(crate) fn sequence(count: i64) -> Entry {
     let (i, t) = (0, 1);

@@ -7,7 +7,7 @@ mod wrong;
 
 use super::{add, allocations, call, mul, port, symbol};
 use crate::{
-    Model, Plan, Pool, Session, Size, TensorBuf, TensorRef, Weights,
+    AlignedBytes, Model, Plan, Pool, Profile, Session, Size, TensorBuf, TensorRef, Weights,
     plan::{Arg, Bind, Buffer, DType, Entry, KernelSlot, Port, Relation, Space, Step},
     services::{KernelFn, Services},
 };

@@ -1,0 +1,128 @@
+//! onnxruntime as a process: a small program for Python loads the model and times runs as it is told.
+//!
+//! Inputs and outputs go through files, once; after that, lines of JSON. Needs a Python with the packages
+//! `onnxruntime` and `numpy`; both ends are one file each, this one and `onnxruntime.py`.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use egraft::{output, tensors};
+use ir::Tensor;
+use runner::files;
+use serde_json::Value;
+
+use crate::report::Failure;
+
+const PROGRAM: &str = include_str!("onnxruntime.py");
+
+const INSTALL: &str = "name a Python that has onnxruntime (`pip install onnxruntime`) with `--python PATH` or \
+                       $EGRAFT_PYTHON, or leave out `--against`";
+
+/// The Python to be used: what is given, else $EGRAFT_PYTHON, else `python3`.
+pub(super) fn python(given: Option<PathBuf>) -> PathBuf {
+    let stated = || env::var_os("EGRAFT_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.or_else(stated).unwrap_or_else(|| PathBuf::from("python3"))
+}
+
+/// A model that is loaded in a process of onnxruntime.
+pub(super) struct OnnxRuntime {
+    process: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    name: String,
+    outputs: Vec<Tensor>,
+}
+
+impl Drop for OnnxRuntime {
+    fn drop(&mut self) {
+        // It may have ended already; nobody is left to tell.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl OnnxRuntime {
+    /// Starts the process, loads the model on this many threads, and runs it once on the inputs.
+    ///
+    /// # Errors
+    /// There is no such Python, it has no onnxruntime, or that refuses the model or the inputs.
+    pub(super) fn start(
+        python: &Path,
+        model: &Path,
+        inputs: &[(&str, &runner::tensor::Tensor)],
+        threads: usize,
+    ) -> Result<OnnxRuntime, Failure> {
+        output::with_folder(|folder| Ok(OnnxRuntime::start_in(folder, python, model, inputs, threads)))?
+    }
+
+    fn start_in(
+        folder: &Path,
+        python: &Path,
+        model: &Path,
+        inputs: &[(&str, &runner::tensor::Tensor)],
+        threads: usize,
+    ) -> Result<OnnxRuntime, Failure> {
+        let (given, made) = (folder.join("in.npz"), folder.join("out.npz"));
+        files::write_all(&given, inputs)?;
+        let mut command = Command::new(python);
+        command.arg("-c").arg(PROGRAM).arg(model).args([&given, &made]).arg(threads.to_string());
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = spawned.map_err(|source| {
+            let message = format!("`{}` cannot be started: {source}", python.display());
+            Failure::bad_input("egraft::cli::python", message, INSTALL)
+        })?;
+        let (requests, answers) = process.stdin.take().zip(process.stdout.take()).expect("both are piped");
+        let answers = BufReader::new(answers);
+        let mut other = OnnxRuntime { process, requests, answers, name: String::new(), outputs: Vec::new() };
+        let first = other.answer()?;
+        other.name = first["engine"].as_str().unwrap_or("onnxruntime").to_owned();
+        let results = files::read_all(&made)?;
+        other.outputs = results.iter().map(|(_, tensor)| tensors::from_file(tensor)).collect();
+        Ok(other)
+    }
+
+    /// What it is called, with its version.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the model gives, in the order of its outputs.
+    pub(super) fn outputs(&self) -> &[Tensor] {
+        &self.outputs
+    }
+
+    /// The milliseconds of each of `runs` runs.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub(super) fn times(&mut self, runs: usize) -> Result<Vec<f64>, Failure> {
+        writeln!(self.requests, "{runs}").map_err(|error| failed(&error.to_string()))?;
+        let answer = self.answer()?;
+        let times: Vec<f64> =
+            answer["ms"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+        if times.len() == runs { Ok(times) } else { Err(failed("it gave no times")) }
+    }
+
+    fn answer(&mut self) -> Result<Value, Failure> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).map_err(|error| failed(&error.to_string()))?;
+        let answer: Value = serde_json::from_str(&line).map_err(|_| match line.trim() {
+            "" => failed("it ended without an answer"),
+            line => failed(line),
+        })?;
+        match answer["error"].as_str() {
+            Some(error) => Err(failed(error)),
+            None => Ok(answer),
+        }
+    }
+}
+
+fn failed(why: &str) -> Failure {
+    let help = match why.starts_with("ModuleNotFoundError") || why.starts_with("ImportError") {
+        true => INSTALL,
+        false => "leave out `--against`, or check that this onnxruntime runs the model on these inputs",
+    };
+    Failure::bad_input("egraft::cli::onnxruntime", format!("onnxruntime: {why}"), help)
+}
