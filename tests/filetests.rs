@@ -1,6 +1,6 @@
 //! Every file under `filetests/`: text in, text out, and the meaning unchanged.
 //!
-//! The first line says what to do: `; test: passes=fuse,to_loops`. The result is a snapshot beside the input. Then
+//! The first line says what to do: `; test: passes=fuse,to_loops`, with `fp=strict` if sums keep their order. The result is a snapshot beside the input. Then
 //! both sides run on random inputs at three sizes: a snapshot says what changed, running says that nothing did that
 //! matters. Files under `verify/` and `errors/` say what the verifier or the parser has to complain about.
 
@@ -11,6 +11,7 @@ use harness::{Weights, check_all, header, input_types, random_inputs, root, size
 use ir::Tensor;
 use ir::text::{parse_graph, parse_program};
 use passes::pipeline::{self, State, Step};
+use passes::{Cx, FpMode};
 
 fn snapshot(path: &Path, output: &str) {
     let mut settings = insta::Settings::clone_current();
@@ -68,12 +69,16 @@ fn passes_change_what_they_should_and_nothing_that_matters() {
     for path in folders("passes") {
         let text = fs::read_to_string(&path).expect("readable");
         let before = state(&path, &text);
-        let names = header(&text).get("passes").cloned().unwrap_or_default();
+        let header = header(&text);
+        let names = header.get("passes").cloned().unwrap_or_default();
+        let fp = header.get("fp").map_or(Some(FpMode::default()), |name| egraft::options::fp_mode(name));
+        let fp = fp.unwrap_or_else(|| panic!("{}: no such mode", path.display()));
         let steps: Vec<Step> = names
             .split(',')
             .map(|name| Step::find(name).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
             .collect();
-        let options = pipeline::Run { verify: true, ..pipeline::Run::default() };
+        let cx = Cx { fp, ..Cx::default() };
+        let options = pipeline::Run { cx, verify: true, ..pipeline::Run::default() };
         let after = pipeline::run(before.clone(), &steps, &options, &mut ())
             .unwrap_or_else(|e| panic!("{}: {e:#?}", path.display()));
         let printed = print(&after);

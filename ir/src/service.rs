@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::scalar::{Binary, Unary};
 
 /// Version of the calling convention between kernels and the runtime.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Unary functions that the runtime computes, in table order; each for `f64`, then each for `f32`.
 pub const UNARY: [Unary; 15] = [
@@ -85,8 +85,22 @@ impl Service {
 }
 
 /// Fields of the call of [`Service::GemmF32`], 8 bytes each, in order.
-pub const GEMM_F32_FIELDS: [&str; 13] =
-    ["m", "n", "k", "a", "a_row", "a_col", "b", "b_row", "b_col", "packed", "workspace", "epilogue", "frame"];
+pub const GEMM_F32_FIELDS: [&str; 14] = [
+    "m",
+    "n",
+    "k",
+    "a",
+    "a_row",
+    "a_col",
+    "window",
+    "b",
+    "b_row",
+    "b_col",
+    "packed",
+    "transposed",
+    "epilogue",
+    "frame",
+];
 
 /// Fields of the call of [`Service::Sort`], 8 bytes each, in order.
 pub const SORT_FIELDS: [&str; 14] = [

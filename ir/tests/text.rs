@@ -454,7 +454,7 @@ fn expressions_are_spelled_as_documented() {
 
 const LOOPS: &str = "\
 kernel @linear_relu kind=matmul [n](%x: f32[n, 784], %\"fc/w\": f32[784, 128], %t: scratch f32[4, 784, 32], %y: write f32[n, 128]) loops {
-  gemm i in 0..n, j in 0..128, k in 0..784 { %x[i, k] * %\"fc/w\"[k, j] } workspace %t as %acc {
+  gemm i in 0..n, (j in 0..64, l in 0..2), () { %x[i, j] * %\"fc/w\"[l, j] } as %acc {
     %y[i, j] = max(%acc, 0.0)
   }
   parallel i in 0..n grain 4 {
@@ -475,6 +475,11 @@ kernel @linear_relu kind=matmul [n](%x: f32[n, 784], %\"fc/w\": f32[784, 128], %
     }
     parallel q in 0..3 {
     }
+    fold %m = max k in 0..784 {
+      let %c = abs(%x[i, k])
+      set %m = max(%m, %c)
+    }
+    %y[i, 0] = %m
   }
   sort %x along 1 descending values %y positions %\"fc/p\" scratch %t
   sort %y along 0 ascending scratch %t
@@ -535,12 +540,11 @@ fn built_kernels_read_back() {
     let first = kernel(Body::Stages(vec![stage]));
     assert_eq!(parse_kernel(&first.to_string()), Ok(first));
     let product = Gemm {
-        row: ("i".into(), n.clone()),
-        col: ("j".into(), c(1)),
-        depth: ("k".into(), c(2)),
+        row: vec![("i".into(), n.clone())],
+        col: vec![("j".into(), c(1))],
+        depth: vec![("k".into(), c(2))],
         a: x(i.clone() + Dim::symbol("k")),
         b: x(Dim::symbol("k")) + Expr::number(DType::F32, 1.0),
-        workspace: None,
         acc: "acc".into(),
         body: vec![Stmt::Store {
             target: "y".into(),
@@ -568,6 +572,20 @@ fn sorts_that_say_too_little() {
         let text = format!("kernel @k kind=sort (%x: f32[2]) loops {{\n  {sort}\n}}\n");
         let errors = parse_kernel(&text).unwrap_err();
         assert_eq!(&text[errors[0].span.clone()], at, "{sort}: {errors:?}");
+    }
+}
+
+#[test]
+fn folds_that_say_too_little() {
+    for (fold, at) in [
+        ("fold sum k in 0..2 { }", "sum"),
+        ("fold %s = k in 0..2 { }", "k"),
+        ("fold %s = sum k { }", "{"),
+        ("fold %s = sum k in 0..2", "}"),
+    ] {
+        let text = format!("kernel @k kind=fused (%x: f32[2]) loops {{\n  {fold}\n}}\n");
+        let errors = parse_kernel(&text).unwrap_err();
+        assert_eq!(&text[errors[0].span.clone()], at, "{fold}: {errors:?}");
     }
 }
 

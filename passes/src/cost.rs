@@ -58,10 +58,8 @@ fn stmt_flops(stmt: &Stmt) -> Dim {
     match stmt {
         Stmt::For { axis, extent, body, .. } => times(extent, block_flops(body), axis),
         Stmt::If { then, .. } => own + block_flops(then),
-        Stmt::Gemm(gemm) => {
-            let elements = gemm.row.1.clone() * gemm.col.1.clone();
-            elements * (gemm.depth.1.clone() * Dim::constant(2) + block_flops(&gemm.body))
-        }
+        Stmt::Fold(fold) => times(&fold.extent, block_flops(&fold.body), &fold.axis),
+        Stmt::Gemm(gemm) => gemm.elements() * (gemm.summed() * Dim::constant(2) + block_flops(&gemm.body)),
         Stmt::Let { .. }
         | Stmt::Var { .. }
         | Stmt::Set { .. }
@@ -108,10 +106,11 @@ pub(crate) fn block_operations(block: &[Stmt]) -> Dim {
                     times(extent, block_operations(body), axis).floor_div(&Dim::constant(lanes))
                 }
                 Stmt::If { then, .. } => own + block_operations(then),
-                Stmt::Gemm(gemm) => {
-                    let elements = gemm.row.1.clone() * gemm.col.1.clone();
-                    (elements * gemm.depth.1.clone()).floor_div(&Dim::constant(8))
+                Stmt::Fold(fold) => {
+                    let all = times(&fold.extent, block_operations(&fold.body), &fold.axis);
+                    own + all.floor_div(&Dim::constant(4))
                 }
+                Stmt::Gemm(gemm) => (gemm.elements() * gemm.summed()).floor_div(&Dim::constant(8)),
                 _ => own,
             }
         })

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
-use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, Sort, Stage, Stmt};
+use ir::kernel::stmt::FOLD_LANES;
+use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
 use ir::scalar::fma;
 use ir::{DType, Dim, Scalar, Tensor};
 
@@ -237,28 +238,53 @@ impl Walk {
                 let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
                 self.arrays.insert(name.clone(), Tensor::splat(Scalar::from_i64(*dtype, 0), &shape));
             }
+            Stmt::Fold(fold) => self.fold(fold)?,
             Stmt::Gemm(gemm) => self.gemm(gemm)?,
             Stmt::Sort(sort) => self.sort(sort)?,
         }
         Ok(())
     }
 
+    /// Iteration `k` with the accumulator of lane `k mod 16`; then halves of the lanes together.
+    fn fold(&mut self, fold: &LaneFold) -> Result<(), WalkError> {
+        let LaneFold { acc, op, axis, extent, body } = fold;
+        let mut lanes = vec![op.neutral(DType::F32); FOLD_LANES];
+        for k in 0..self.dim(extent)? {
+            let lane = k as usize % FOLD_LANES;
+            self.axes.insert(axis.clone(), k);
+            self.scalars.insert(acc.clone(), lanes[lane]);
+            self.block(body)?;
+            lanes[lane] = self.scalars[acc];
+        }
+        let value = fold.combine(lanes, |a, b| Ok::<_, WalkError>(op.function().apply(a, b)))?;
+        self.scalars.insert(acc.clone(), value);
+        Ok(())
+    }
+
     /// Sums of one rounding a step, in ascending order: as the micro-kernels do it.
     fn gemm(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
-        let Gemm { row, col, depth, a, b, acc, body, .. } = gemm;
-        let [rows, cols, depths] = [self.dim(&row.1)?, self.dim(&col.1)?, self.dim(&depth.1)?];
-        for i in 0..rows {
-            self.axes.insert(row.0.clone(), i);
-            for j in 0..cols {
-                self.axes.insert(col.0.clone(), j);
-                let mut sum = Scalar::f32(0.0);
-                for k in 0..depths {
-                    self.axes.insert(depth.0.clone(), k);
-                    sum = fma(self.expr(a)?, self.expr(b)?, sum);
-                }
-                self.scalars.insert(acc.clone(), sum);
-                self.block(body)?;
-            }
+        let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
+        self.nest(&outer, &mut |walk| {
+            let mut sum = Scalar::f32(0.0);
+            walk.nest(&gemm.depth, &mut |walk| {
+                sum = fma(walk.expr(&gemm.a)?, walk.expr(&gemm.b)?, sum);
+                Ok(())
+            })?;
+            walk.scalars.insert(gemm.acc.clone(), sum);
+            walk.block(&gemm.body)
+        })
+    }
+
+    /// Runs `inside` for each value of the axes, as nested loops do.
+    fn nest(
+        &mut self,
+        axes: &[(Symbol, Dim)],
+        inside: &mut dyn FnMut(&mut Self) -> Result<(), WalkError>,
+    ) -> Result<(), WalkError> {
+        let [(axis, extent), rest @ ..] = axes else { return inside(self) };
+        for i in 0..self.dim(extent)? {
+            self.axes.insert(axis.clone(), i);
+            self.nest(rest, inside)?;
         }
         Ok(())
     }

@@ -67,16 +67,16 @@ fn rates(pool: &Pool, [m, n, k]: [usize; 3], packed: bool) -> Vec<f64> {
         a: a.as_ptr(),
         a_row: k as i64,
         a_col: 1,
+        window: std::ptr::null(),
         b: if packed { panels.as_ptr() } else { b.as_ptr() },
         b_row: n as i64,
         b_col: 1,
         packed: i64::from(packed),
-        workspace: panels.as_mut_ptr(),
+        transposed: 0,
         epilogue: store,
         frame: (&raw const frame).cast(),
     };
-    // SAFETY: the operands, the panels and C outlive the calls and have the sizes that `call` says; the panels
-    // are a workspace only where they are not B.
+    // SAFETY: the operands, the panels and C outlive the calls and have the sizes that `call` says.
     let run = || unsafe { gemm(pool, std::ptr::null(), &call) };
     let flops = 2.0 * (m * n * k) as f64;
     repeat(flops, run)

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
+use crate::gemm::scratch;
+
 /// How often a thread looks again before it parks: some ten microseconds at most, so that the back-to-back loops
 /// of one run do not pay a wake-up each, and an idle pool costs nothing.
 const SPINS: usize = 256;
@@ -93,7 +95,13 @@ impl Pool {
         let workers = (1..threads)
             .map_while(|i| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("egraft-{i}")).spawn(move || shared.serve()).ok()
+                std::thread::Builder::new()
+                    .name(format!("egraft-{i}"))
+                    .spawn(move || {
+                        scratch::reserve();
+                        shared.serve();
+                    })
+                    .ok()
             })
             .collect();
         Arc::new(Pool { shared, owner: Mutex::new(()), workers })

@@ -8,11 +8,13 @@
 //! written parameter fills it, the others fill temporaries. Folds run in ascending order.
 //!
 //! Meaning of the loop form: `for` runs its body for each value of its axis, ascending, whatever its kind is; a
-//! parallel or vector loop promises that iterations do not depend on each other. `select(c, a, b)` evaluates only
-//! the side that it chooses: the way to guard a load. Arrays are row-major and contiguous.
+//! parallel or vector loop promises that iterations do not depend on each other. A `fold` takes elements in sixteen
+//! lanes, in an order that is part of its meaning ([`LaneFold`]). `select(c, a, b)` evaluates only the side that it
+//! chooses: the way to guard a load. Arrays are row-major and contiguous.
 
 pub mod expr;
 pub mod lower;
+pub mod operand;
 pub mod stmt;
 
 use crate::dim::{Condition, Dim, Symbol};
@@ -20,7 +22,7 @@ use crate::dtype::DType;
 use crate::types::TensorType;
 
 pub use expr::{Expr, ExprKind, Fold, Reduce};
-pub use stmt::{Gemm, LoopKind, Sort, Stmt};
+pub use stmt::{Gemm, LaneFold, LoopKind, Sort, Stmt};
 
 /// What a kernel mainly is: for reports and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

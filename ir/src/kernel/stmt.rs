@@ -4,7 +4,7 @@
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
-use crate::kernel::expr::Expr;
+use crate::kernel::expr::{Expr, Reduce};
 use crate::types::TensorType;
 
 /// How a loop runs. Its meaning is the same for each.
@@ -20,31 +20,109 @@ pub enum LoopKind {
     Unroll,
 }
 
+/// Axes with their extents, the outermost first.
+pub type Axes = Vec<(Symbol, Dim)>;
+
 /// A matrix product whose elements leave through statements: for each `i`, `j` in ranges, `acc` is
 /// `Σ_k a[i, k]·b[k, j]` and the body runs. Runtime micro-kernels compute it by tiles.
+///
+/// Rows, columns and what is summed may each be several axes, or none: a convolution sums over channels and over the
+/// places of its kernel. Sums run in the order of nested loops.
+///
+/// An operand is one of
+/// - a load that is affine in the axes;
+/// - `select(c, load, 0.0)` of such a load, where `c` says that numbers affine in the axes lie in `0..size`: a window
+///   that slides over a padded image. One operand may be so;
+/// - a load of panels of 32 rows or columns, `[i // 32, k, i % 32]`, `i` and `k` being positions among rows (or columns)
+///   and in the sum: weights that were laid out for the micro-kernels. One operand may be so.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gemm {
-    /// Row axis and its extent.
-    pub row: (Symbol, Dim),
-    /// Column axis and its extent.
-    pub col: (Symbol, Dim),
-    /// Summed axis and its extent.
-    pub depth: (Symbol, Dim),
-    /// A load over the row and the summed axis, affine in both.
+    /// Row axes.
+    pub row: Axes,
+    /// Column axes.
+    pub col: Axes,
+    /// Summed axes.
+    pub depth: Axes,
+    /// The left operand, over rows and summed axes.
     pub a: Expr,
-    /// A load over the summed and the column axis: affine in both, or of panels of 32 columns,
-    /// `[col // 32, depth, col % 32]`.
+    /// The right operand, over summed axes and columns.
     pub b: Expr,
-    /// Scratch of `f32[ceil(cols, 32), depth, 32]` for packing `b`; `None` where `b` is in panels already.
-    pub workspace: Option<Symbol>,
     /// The finished sum, bound in the body.
     pub acc: Symbol,
     /// What becomes of it.
     pub body: Vec<Stmt>,
 }
 
-/// Columns in a panel of a packed right operand.
+impl Gemm {
+    /// The axes around the body, rows first.
+    pub fn outer(&self) -> impl Iterator<Item = &(Symbol, Dim)> {
+        self.row.iter().chain(&self.col)
+    }
+
+    /// Number of elements of the result.
+    pub fn elements(&self) -> Dim {
+        self.outer().map(|(_, extent)| extent.clone()).product()
+    }
+
+    /// Number of products in each sum.
+    pub fn summed(&self) -> Dim {
+        self.depth.iter().map(|(_, extent)| extent.clone()).product()
+    }
+
+    /// The index of these axes in an array in panels: `[i // 32, k, i % 32]`.
+    pub fn in_panels(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)]) -> [Dim; 3] {
+        let (i, width) = (position(of), Dim::constant(PANEL));
+        [i.floor_div(&width), position(depth), i.modulo(&width)]
+    }
+}
+
+/// The place among the iterations of nested loops.
+pub fn position(axes: &[(Symbol, Dim)]) -> Dim {
+    axes.iter().fold(Dim::constant(0), |at, (axis, extent)| at * extent.clone() + Dim::from(axis))
+}
+
+/// Rows or columns in a panel of a packed operand.
 pub const PANEL: i64 = 32;
+
+/// An `f32` reduction in lanes: for each value of `axis` in `0..extent`, ascending, the body runs and changes `acc`.
+///
+/// There are [`FOLD_LANES`] accumulators, each of which starts from the neutral element, and iteration `k` has that of
+/// lane `k mod 16` for its `acc`. In the end lane `l` takes in lane `l + 8`, then `l + 4`, `l + 2` and `l + 1`, and
+/// what lane 0 has then is bound as `acc` until the end of the block. Whatever vectors a machine has, the bits are the
+/// same.
+///
+/// Iterations depend on each other through `acc` alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LaneFold {
+    /// The accumulator: a variable of the body, a scalar after it.
+    pub acc: Symbol,
+    /// How lanes combine.
+    pub op: Reduce,
+    /// The axis, bound in the body.
+    pub axis: Symbol,
+    /// Its extent.
+    pub extent: Dim,
+    /// Adds one element to the accumulator.
+    pub body: Vec<Stmt>,
+}
+
+/// Accumulators of a [`LaneFold`].
+pub const FOLD_LANES: usize = 16;
+
+impl LaneFold {
+    /// The value of the lanes' accumulators taken together.
+    pub fn combine<T: Clone, E>(
+        &self,
+        mut lanes: Vec<T>,
+        mut pair: impl FnMut(T, T) -> Result<T, E>,
+    ) -> Result<T, E> {
+        while lanes.len() > 1 {
+            let upper = lanes.split_off(lanes.len() / 2);
+            lanes = lanes.into_iter().zip(upper).map(|(a, b)| pair(a, b)).collect::<Result<_, E>>()?;
+        }
+        Ok(lanes[0].clone())
+    }
+}
 
 /// Rows of an array put in order. Every line of elements along the axis is a row.
 ///
@@ -146,6 +224,8 @@ pub enum Stmt {
         /// Its sizes.
         shape: Vec<i64>,
     },
+    /// A reduction in lanes.
+    Fold(Box<LaneFold>),
     /// A matrix product.
     Gemm(Box<Gemm>),
     /// Rows in order.
@@ -157,6 +237,7 @@ impl Stmt {
     pub fn blocks(&self) -> Vec<&[Stmt]> {
         match self {
             Stmt::For { body, .. } | Stmt::If { then: body, .. } => vec![body],
+            Stmt::Fold(fold) => vec![&fold.body],
             Stmt::Gemm(gemm) => vec![&gemm.body],
             Stmt::Let { .. }
             | Stmt::Var { .. }
@@ -170,7 +251,7 @@ impl Stmt {
     /// The expressions directly inside, those of nested blocks excepted.
     pub fn exprs(&self) -> Vec<&Expr> {
         match self {
-            Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::Sort(_) => vec![],
+            Stmt::For { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Sort(_) => vec![],
             Stmt::If { cond, .. } => vec![cond],
             Stmt::Let { value, .. } | Stmt::Var { init: value, .. } | Stmt::Set { value, .. } => vec![value],
             Stmt::Store { at, value, .. } => at.iter().chain([value]).collect(),

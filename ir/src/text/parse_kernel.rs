@@ -5,7 +5,10 @@
 
 use crate::dim::Symbol;
 use crate::dtype::DType;
-use crate::kernel::{Access, Body, Expr, Gemm, Kernel, KernelKind, LoopKind, Param, Sort, Stage, Stmt};
+use crate::kernel::stmt::Axes;
+use crate::kernel::{
+    Access, Body, Expr, Gemm, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
+};
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
@@ -241,6 +244,10 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
             scope.array(name.clone(), dtype);
             Ok(Stmt::Alloc { name, dtype, shape })
         }
+        "fold" => {
+            cursor.advance();
+            fold(cursor, scope)
+        }
         "gemm" => {
             cursor.advance();
             gemm(cursor, scope)
@@ -253,28 +260,53 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     }
 }
 
+/// `i in 0..n`, or any number of them in parentheses.
+fn axes(cursor: &mut Cursor<'_>) -> Parse<Axes> {
+    if !cursor.eat("(") {
+        return Ok(vec![cursor.range()?]);
+    }
+    let mut axes = Vec::new();
+    while !cursor.eat(")") {
+        if !axes.is_empty() {
+            cursor.expect(",")?;
+        }
+        axes.push(cursor.range()?);
+    }
+    Ok(axes)
+}
+
+fn fold(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
+    let acc = Symbol::new(cursor.sigil("%")?);
+    cursor.expect("=")?;
+    let op = match cursor.kind() {
+        Kind::Word => Reduce::ALL.into_iter().find(|op| op.name() == cursor.slice()),
+        _ => None,
+    };
+    let op = op.ok_or_else(|| cursor.unexpected("a reduction, such as `sum` or `max`"))?;
+    cursor.advance();
+    let (axis, extent) = cursor.range()?;
+    scope.scalar(acc.clone(), DType::F32);
+    Ok(Stmt::Fold(Box::new(LaneFold { acc, op, axis, extent, body: items(cursor, scope, stmt)? })))
+}
+
 fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
-    let row = cursor.range()?;
+    let row = axes(cursor)?;
     cursor.expect(",")?;
-    let col = cursor.range()?;
+    let col = axes(cursor)?;
     cursor.expect(",")?;
-    let depth = cursor.range()?;
+    let depth = axes(cursor)?;
     cursor.expect("{")?;
     let a = factor(cursor, scope)?;
     cursor.expect("*")?;
     let b = factor(cursor, scope)?;
     cursor.expect("}")?;
-    let workspace = match cursor.eat_word("workspace") {
-        true => Some(Symbol::new(cursor.sigil("%")?)),
-        false => None,
-    };
     cursor.expect_word("as")?;
     let acc = Symbol::new(cursor.sigil("%")?);
     let mark = scope.mark();
     scope.scalar(acc.clone(), a.dtype());
     let body = items(cursor, scope, stmt);
     scope.reset(mark);
-    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, workspace, acc, body: body? })))
+    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, acc, body: body? })))
 }
 
 fn sort(cursor: &mut Cursor<'_>) -> Parse<Stmt> {

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::fmt::Write;
 
-use crate::dim::Dim;
+use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
+use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt};
 use crate::scalar::{Binary, Scalar, Unary};
 use crate::text::lex::{Bare, Sigil};
 use crate::text::print_graph::{commas, element, indent};
@@ -205,20 +205,31 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             commas(f, shape, |f, size| write!(f, "{size}"))?;
             f.write_char(']')
         }
+        Stmt::Fold(fold) => {
+            let LaneFold { acc, op, axis, extent, body } = &**fold;
+            let (acc, axis) = (Sigil('%', acc.name()), Bare(axis.name()));
+            write!(f, "fold {acc} = {} {axis} in 0..{extent}", op.name())?;
+            block(f, body, level)
+        }
         Stmt::Gemm(gemm) => {
-            let Gemm { row, col, depth, a, b, workspace, acc, body } = &**gemm;
-            f.write_str("gemm ")?;
-            commas(f, [row, col, depth], |f, (axis, extent)| {
+            let Gemm { row, col, depth, a, b, acc, body } = &**gemm;
+            let range = |f: &mut fmt::Formatter<'_>, (axis, extent): &(Symbol, Dim)| {
                 write!(f, "{} in 0..{extent}", Bare(axis.name()))
+            };
+            f.write_str("gemm ")?;
+            commas(f, [row, col, depth], |f, axes| match &axes[..] {
+                [axis] => range(f, axis),
+                several => {
+                    f.write_char('(')?;
+                    commas(f, several, range)?;
+                    f.write_char(')')
+                }
             })?;
             f.write_str(" { ")?;
             operand(f, a, Bind::Sign)?;
             f.write_str(" * ")?;
             operand(f, b, Bind::Sign)?;
             f.write_str(" }")?;
-            if let Some(workspace) = workspace {
-                write!(f, " workspace {}", Sigil('%', workspace.name()))?;
-            }
             write!(f, " as {}", Sigil('%', acc.name()))?;
             block(f, body, level)
         }

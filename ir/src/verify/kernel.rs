@@ -7,7 +7,8 @@
 //! - iterations of a parallel loop write apart: from the place of a store to anything that lives outside the loop,
 //!   the iteration can be told; scalars from outside are not changed in it;
 //! - a stage that fills a parameter has its type, and each written parameter is filled by one stage;
-//! - folds stand in the stage form only; vector loops have 1 to 64 lanes; unrolled loops a number of iterations;
+//! - fold expressions stand in the stage form only; what a fold in lanes runs changes its accumulator and nothing else
+//!   from outside that two iterations share; vector loops have 1 to 64 lanes; unrolled loops a number of iterations;
 //! - what a sort writes has the shape of its keys but for the axis, and its scratch memory the type that it needs.
 //!
 //! An index that depends on data is taken as it is: the op that makes it clamps it.
@@ -16,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LoopKind, Sort, Stage, Stmt};
+use crate::kernel::operand::Operand;
+use crate::kernel::{
+    Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Reduce, Sort, Stage, Stmt,
+};
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
 use crate::verify::guard::nonnegative;
@@ -426,6 +430,7 @@ impl Check<'_> {
                 let shape = shape.iter().map(|&size| Dim::constant(size)).collect();
                 self.arrays.insert(name.clone(), Array { dtype: *dtype, shape, depth: self.loops.len() });
             }
+            Stmt::Fold(fold) => self.fold(fold),
             Stmt::Gemm(gemm) => self.gemm(gemm),
             Stmt::Sort(sort) => self.sort(sort),
         }
@@ -569,12 +574,42 @@ impl Check<'_> {
         }
     }
 
+    fn fold(&mut self, fold: &LaneFold) {
+        if matches!(fold.op, Reduce::Any | Reduce::All) {
+            let kernel = self.name();
+            self.report.push(KernelViolation::Form { kernel, what: "a fold in lanes of anything but f32" });
+        }
+        let whole = |stmt: &Stmt| {
+            let parallel =
+                matches!(stmt, Stmt::For { kind: LoopKind::Parallel(_) | LoopKind::Vector(_), .. });
+            parallel || matches!(stmt, Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_))
+        };
+        let mut found = false;
+        fold.body.iter().for_each(|stmt| stmt.walk(&mut |stmt| found |= whole(stmt)));
+        if found {
+            let kernel = self.name();
+            let what = "a fold in lanes holds scalars, stores and serial loops";
+            self.report.push(KernelViolation::Form { kernel, what });
+        }
+        // Lanes run side by side, each with an accumulator of its own.
+        self.loops.push(Around { axis: fold.axis.clone(), parallel: true });
+        self.inside(&[(fold.axis.clone(), fold.extent.clone())], |check| {
+            let scalars = check.scalars.clone();
+            check.scalars.insert(fold.acc.clone(), (DType::F32, check.loops.len()));
+            check.block(&fold.body);
+            check.scalars = scalars;
+        });
+        self.loops.pop();
+        self.scalars.insert(fold.acc.clone(), (DType::F32, self.loops.len()));
+    }
+
     fn gemm(&mut self, gemm: &Gemm) {
-        let axes = [gemm.row.clone(), gemm.col.clone(), gemm.depth.clone()];
+        let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
+        let axes: Vec<(Symbol, Dim)> = outer.iter().chain(&gemm.depth).cloned().collect();
         self.inside(&axes, |check| {
             for operand in [&gemm.a, &gemm.b] {
                 check.expr(operand, false);
-                if !matches!(operand.kind(), ExprKind::Load { dtype: DType::F32, .. }) {
+                if Operand::of(operand).is_none() {
                     let kernel = check.name();
                     check
                         .report
@@ -582,16 +617,11 @@ impl Check<'_> {
                 }
             }
         });
-        if let Some(workspace) = &gemm.workspace
-            && self.kernel.param(workspace).is_none_or(|param| param.access != Access::Scratch)
-        {
-            self.undefined(workspace);
-        }
         // The body runs once for each element, spread over threads.
         let (depth, scalars) = (self.loops.len(), self.scalars.clone());
-        self.loops.extend(axes[..2].iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
-        self.inside(&axes[..2], |check| {
-            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + 2));
+        self.loops.extend(outer.iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
+        self.inside(&outer, |check| {
+            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + outer.len()));
             check.block(&gemm.body);
         });
         self.loops.truncate(depth);

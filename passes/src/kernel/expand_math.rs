@@ -61,6 +61,11 @@ fn block(stmts: &[Stmt], names: &mut usize) -> Vec<Stmt> {
                 value: cx.expr(value, &always()),
             },
             Stmt::Alloc { .. } | Stmt::Sort(_) => stmt.clone(),
+            Stmt::Fold(fold) => {
+                let mut fold = (**fold).clone();
+                fold.body = block(&fold.body, cx.names);
+                Stmt::Fold(Box::new(fold))
+            }
             Stmt::Gemm(gemm) => {
                 let mut gemm = (**gemm).clone();
                 gemm.body = block(&gemm.body, cx.names);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use ir::At;
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Body, Expr, ExprKind, Kernel, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, Kernel, LaneFold, Stmt};
 use ir::program::Program;
 
 use crate::error::PassError;
@@ -104,9 +104,14 @@ fn map_stmt(stmt: &Stmt, expr: &dyn Fn(&Expr) -> Expr, dim: &dyn Fn(&Dim) -> Dim
             Stmt::Store { target: target.clone(), at: at.iter().map(expr).collect(), value: expr(value) }
         }
         Stmt::Alloc { .. } | Stmt::Sort(_) => stmt.clone(),
+        Stmt::Fold(fold) => Stmt::Fold(Box::new(LaneFold {
+            extent: dim(&fold.extent),
+            body: map_block(&fold.body, expr, dim),
+            ..(**fold).clone()
+        })),
         Stmt::Gemm(gemm) => {
             let mut gemm = (**gemm).clone();
-            for (_, extent) in [&mut gemm.row, &mut gemm.col, &mut gemm.depth] {
+            for (_, extent) in gemm.row.iter_mut().chain(&mut gemm.col).chain(&mut gemm.depth) {
                 *extent = dim(extent);
             }
             gemm.a = expr(&gemm.a);

@@ -211,6 +211,13 @@ impl<'a> Loops<'a> {
                 before.extend(nest(&axes, inside));
                 acc
             }
+            // A square is one product, with the same bits.
+            ExprKind::Binary(Binary::Pow, x, two)
+                if *two == Expr::number(DType::F32, 2.0) || *two == Expr::number(DType::F64, 2.0) =>
+            {
+                let x = self.value(x, before);
+                x.clone() * x
+            }
             _ => e.map_children(&mut |child| self.value(child, before)),
         }
     }

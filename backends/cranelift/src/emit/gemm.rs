@@ -1,143 +1,192 @@
 //! Matrix products: the runtime computes tiles, and an emitted function takes them.
 //!
-//! The call is a structure on the stack, 8 bytes for each of `ir::service::GEMM_F32_FIELDS`. The function that takes a
-//! tile, `(services, frame, tile, ld, row, rows, col, cols)`, runs the statement's body for each element: rows one
-//! after the other, columns side by side.
+//! The call is a structure on the stack, 8 bytes for each of `ir::service::GEMM_F32_FIELDS`. The runtime reads its
+//! right operand in panels, or as a strided matrix; the left one may lie anywhere that sums over axes lead to, with
+//! guards: then the call names a table, as `runtime::gemm` describes it. Where only the statement's left operand
+//! suits the runtime's right side, both change places, and the runtime transposes what it delivers.
+//!
+//! The function that takes a part of the result, `(services, frame, tile, ld, row, rows, col, cols)`, runs the
+//! statement's body for each element: rows one after the other, columns side by side.
 
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
-use ir::kernel::stmt::PANEL;
+use ir::kernel::operand::{Operand, even, linear};
+use ir::kernel::stmt::{Axes, PANEL};
 use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::service::{GEMM_F32_FIELDS, Service};
+use ir::types::strides;
 
 use super::address::Offset;
 use super::function::{Array, Emitter, Frame, Local, define};
 use super::value::Value;
 use crate::error::EmitError;
 
-/// One operand: where it starts, and how far its elements lie apart along two axes.
-struct Operand {
-    start: clif::Value,
-    strides: [clif::Value; 2],
+/// A size that nothing reaches, for guards without one.
+const ENDLESS: i64 = i64::MAX / 2;
+
+/// An operand by its place: where it starts, how far its elements lie apart along rows (or columns) and along the
+/// sum, and what guards them.
+struct Place {
+    start: Offset,
+    along: Vec<Dim>,
+    depth: Vec<Dim>,
+    /// Factors along both, and offset and size.
+    guards: Vec<(Vec<Dim>, Dim, Dim)>,
 }
 
 impl Emitter<'_, '_> {
     /// A matrix product; what becomes of its elements is in the statement.
     pub(crate) fn gemm(&mut self, gemm: &Gemm) -> Result<(), EmitError> {
-        let dtypes = (gemm.a.dtype(), gemm.b.dtype());
-        if dtypes != (DType::F32, DType::F32) {
-            return Err(self.unsupported(
-                format!("a matrix product of {} and {}", dtypes.0, dtypes.1),
-                "the micro-kernels compute f32; schedule it as loops, or cast the operands before",
-            ));
-        }
         self.forget();
         let frame = self.capture()?;
-        let epilogue = self.epilogue(gemm, &frame)?;
-        let [m, n, k] = [&gemm.row, &gemm.col, &gemm.depth].map(|(_, extent)| self.index(extent));
-        let (m, n, k) = (m?, n?, k?);
-        let zero = self.b.ins().iconst(types::I64, 0);
+        let [rows, cols, depth] = [&gemm.row, &gemm.col, &gemm.depth];
         // Operands are read in these loops.
         let outer = self.scope.ranges.clone();
-        for (axis, extent) in [&gemm.row, &gemm.col, &gemm.depth] {
+        for (axis, extent) in gemm.outer().chain(depth) {
             self.scope.ranges.enter(axis.clone(), extent.clone());
         }
-        let a = self.operand("left", &gemm.a, [&gemm.row.0, &gemm.depth.0], &gemm.col.0)?;
-        let (b, packed) = match self.panels(gemm)? {
-            Some(start) => (Operand { start, strides: [zero, zero] }, 1),
-            None => (self.operand("right", &gemm.b, [&gemm.depth.0, &gemm.col.0], &gemm.row.0)?, 0),
-        };
+        let sides = [(rows, "left", &gemm.a), (cols, "right", &gemm.b)];
+        let panels = [self.panels(rows, gemm, &gemm.a)?, self.panels(cols, gemm, &gemm.b)?];
+        let mut places = Vec::with_capacity(2);
+        for ((axes, side, operand), panels) in sides.iter().zip(&panels) {
+            places.push(match panels {
+                Some(_) => None,
+                None => Some(self.place(side, operand, axes, gemm)?),
+            });
+        }
         self.scope.ranges = outer;
-        let workspace = match (&gemm.workspace, packed) {
-            (_, 1) => zero,
-            (Some(name), _) => match self.scope.arrays.get(name) {
-                Some(array) if array.dtype == DType::F32 => array.base,
-                _ => return Err(self.unbound("f32 workspace", name)),
-            },
-            (None, _) => {
-                return Err(self.unsupported(
-                    "a matrix product without workspace",
-                    "its right operand is not in panels of 32 columns, so there must be room to pack it",
-                ));
-            }
+        let transposed = match (&panels, &places[..]) {
+            ([_, Some(_)], _) => false,
+            ([Some(_), _], _) => true,
+            (_, [_, Some(right)]) => right.matrix(cols, depth).is_none(),
+            _ => unreachable!("bug: an operand is in panels or has a place"),
         };
-        let packed = self.b.ins().iconst(types::I64, packed);
+        let (left, right) = if transposed { (1, 0) } else { (0, 1) };
+        let epilogue = self.epilogue(gemm, &frame)?;
+        let extents = [left, right].map(|side| sides[side].0).into_iter().chain([depth]);
+        let mut sizes = Vec::with_capacity(3);
+        for axes in extents {
+            sizes.push(self.index(&axes.iter().map(|(_, extent)| extent.clone()).product())?);
+        }
+        let zero = self.b.ins().iconst(types::I64, 0);
+        let Some(place) = &places[left] else { return Err(self.no_panels(sides[left].1)) };
+        let a = self.start(sides[left].2, &place.start)?;
+        let (a_strides, window) = match place.matrix(sides[left].0, depth) {
+            Some([along, depth]) => ([self.index(&along)?, self.index(&depth)?], zero),
+            None => ([zero, zero], self.window(place, sides[left].0, depth)?),
+        };
+        let (b, b_strides, packed) = match (panels[right], &places[right]) {
+            (Some(start), _) => (start, [zero, zero], 1),
+            (None, Some(place)) => {
+                let matrix = place.matrix(sides[right].0, depth);
+                let Some([along, depth]) = matrix else { return Err(self.no_panels(sides[right].1)) };
+                let start = self.start(sides[right].2, &place.start)?;
+                (start, [self.index(&depth)?, self.index(&along)?], 0)
+            }
+            (None, None) => unreachable!("bug: an operand is in panels or has a place"),
+        };
+        let [packed, turned] = [packed, i64::from(transposed)].map(|n| self.b.ins().iconst(types::I64, n));
         let epilogue = self.function_address(epilogue);
         let fields = [
-            ("m", m),
-            ("n", n),
-            ("k", k),
-            ("a", a.start),
-            ("a_row", a.strides[0]),
-            ("a_col", a.strides[1]),
-            ("b", b.start),
-            ("b_row", b.strides[0]),
-            ("b_col", b.strides[1]),
+            ("m", sizes[0]),
+            ("n", sizes[1]),
+            ("k", sizes[2]),
+            ("a", a),
+            ("a_row", a_strides[0]),
+            ("a_col", a_strides[1]),
+            ("window", window),
+            ("b", b),
+            ("b_row", b_strides[0]),
+            ("b_col", b_strides[1]),
             ("packed", packed),
-            ("workspace", workspace),
+            ("transposed", turned),
             ("epilogue", epilogue),
             ("frame", frame.address),
         ];
-        let call = self.stack_bytes(8 * fields.len() as u64, 3)?;
-        for (at, (name, value)) in fields.into_iter().enumerate() {
-            debug_assert_eq!(name, GEMM_F32_FIELDS[at], "bug: the fields stand in another order");
-            self.b.ins().store(MemFlagsData::trusted(), value, call, 8 * at as i32);
-        }
+        debug_assert!(fields.iter().zip(GEMM_F32_FIELDS).all(|((name, _), field)| *name == field));
+        let call = self.table(&fields.map(|(_, value)| value))?;
         self.call(Service::GemmF32, &[self.services, call], None);
         Ok(())
     }
 
-    /// The address and the strides of a load that is affine in two axes and does not depend on a third.
-    fn operand(
-        &mut self,
-        side: &str,
-        load: &Expr,
-        axes: [&Symbol; 2],
-        other: &Symbol,
-    ) -> Result<Operand, EmitError> {
-        let ExprKind::Load { source, at, .. } = load.kind() else {
-            return Err(self.not_affine(side, load));
-        };
-        let offset = self.offset(source, at)?;
-        let depends = |dim: &Dim| axes.iter().any(|axis| dim.mentions(axis)) || dim.mentions(other);
+    /// Numbers on the stack, one after the other.
+    fn table(&mut self, values: &[clif::Value]) -> Result<clif::Value, EmitError> {
+        let table = self.stack_bytes(8 * values.len() as u64, 3)?;
+        for (at, &value) in values.iter().enumerate() {
+            self.b.ins().store(MemFlagsData::trusted(), value, table, 8 * at as i32);
+        }
+        Ok(table)
+    }
+
+    /// The table that describes an operand of many axes.
+    fn window(&mut self, place: &Place, along: &Axes, depth: &Axes) -> Result<clif::Value, EmitError> {
+        let counts = [along.len(), depth.len(), place.guards.len()].map(|count| Dim::constant(count as i64));
+        let mut numbers = counts.to_vec();
+        for ((_, extent), stride) in along.iter().zip(&place.along).chain(depth.iter().zip(&place.depth)) {
+            numbers.extend([extent.clone(), stride.clone()]);
+        }
+        for (factors, offset, size) in &place.guards {
+            numbers.extend([size.clone(), offset.clone()]);
+            numbers.extend_from_slice(factors);
+        }
+        let values: Vec<clif::Value> = numbers.iter().map(|n| self.index(n)).collect::<Result<_, _>>()?;
+        self.table(&values)
+    }
+
+    /// Where an operand lies, over the axes that it moves along and the summed ones; it may not depend on the others.
+    fn place(&mut self, side: &str, e: &Expr, along: &Axes, gemm: &Gemm) -> Result<Place, EmitError> {
+        let Some(operand) = Operand::of(e) else { return Err(self.not_affine(side, e)) };
+        let offset = self.offset(operand.source, operand.at)?;
+        let axes: Axes = gemm.outer().chain(&gemm.depth).cloned().collect();
+        let own: Axes = along.iter().chain(&gemm.depth).cloned().collect();
+        let depends = |dim: &Dim| axes.iter().any(|(axis, _)| dim.mentions(axis));
         let computed_depends = |(index, stride): &(Expr, Dim)| {
             depends(stride) || index.any(&mut |e| e.as_index().is_some_and(depends))
         };
-        let linear = offset.dim.linear_in(axes[0]).and_then(|(first, rest)| {
-            let (second, rest) = rest.linear_in(axes[1])?;
-            Some((first, second, rest))
-        });
-        let Some((first, second, rest)) = linear else { return Err(self.not_affine(side, load)) };
-        if [&first, &second, &rest].into_iter().any(depends) || offset.computed.iter().any(computed_depends) {
-            return Err(self.not_affine(side, load));
+        let sum = |dim: &Dim| linear(dim, &own).filter(|(_, rest)| !depends(rest));
+        let Some((mut strides, rest)) = sum(&offset.dim) else { return Err(self.not_affine(side, e)) };
+        if offset.computed.iter().any(computed_depends) {
+            return Err(self.not_affine(side, e));
         }
-        let strides = [self.polynomial(&first)?, self.polynomial(&second)?];
-        let start = self.start(source, &Offset { dim: rest, computed: offset.computed })?;
-        Ok(Operand { start, strides })
+        let mut guards = Vec::with_capacity(operand.guards.len());
+        for guard in &operand.guards {
+            let size = guard.size.as_ref().map_or(Dim::constant(ENDLESS), |size| self.resolve(size));
+            let Some((factors, offset)) = sum(&self.resolve(&guard.value)).filter(|_| !depends(&size)) else {
+                return Err(self.not_affine(side, e));
+            };
+            guards.push((factors, offset, size));
+        }
+        let depth = strides.split_off(along.len());
+        Ok(Place { start: Offset { dim: rest, computed: offset.computed }, along: strides, depth, guards })
     }
 
     fn not_affine(&self, side: &str, load: &Expr) -> EmitError {
         self.unsupported(
             format!("the {side} operand of a matrix product, {:?}", load.dtype()),
-            "it must be a load that is affine in its two axes; copy it to a scratch array before",
+            "it must be an f32 load, perhaps guarded, that is affine in its axes; copy it to a scratch array before",
         )
     }
 
-    /// The start of the right operand, if it is in panels: `[…, col // 32, depth, col % 32]` of an array that ends
-    /// in `[…, depth, 32]`.
-    fn panels(&mut self, gemm: &Gemm) -> Result<Option<clif::Value>, EmitError> {
-        let ExprKind::Load { source, at, .. } = gemm.b.kind() else { return Ok(None) };
+    fn no_panels(&self, side: &str) -> EmitError {
+        self.unsupported(
+            format!("the {side} operand of a matrix product"),
+            "one operand must be a strided matrix or in panels, and not both may be in panels",
+        )
+    }
+
+    /// The start of an operand, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in
+    /// `[…, depth, 32]`.
+    fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<clif::Value>, EmitError> {
+        let ExprKind::Load { source, at, .. } = e.kind() else { return Ok(None) };
         let array = self.scope.arrays.get(source).ok_or_else(|| self.unbound("array", source))?;
-        let col = Dim::from(&gemm.col.0);
-        let width = Dim::constant(PANEL);
-        let wanted = [col.floor_div(&width), Dim::from(&gemm.depth.0), col.modulo(&width)];
+        let wanted = Gemm::in_panels(of, &gemm.depth);
         let Some(prefix) = at.len().checked_sub(wanted.len()) else { return Ok(None) };
         let same = at[prefix..].iter().zip(&wanted).all(|(index, wanted)| {
             index.as_index().is_some_and(|dim| self.resolve(dim) == self.resolve(wanted))
         });
         let ends = array.shape.get(prefix + 1..).is_some_and(|ends| {
-            ends.len() == 2 && self.resolve(&ends[0]) == self.resolve(&gemm.depth.1) && ends[1].is(PANEL)
+            ends.len() == 2 && self.resolve(&ends[0]) == self.resolve(&gemm.summed()) && ends[1].is(PANEL)
         });
         if !same || !ends {
             return Ok(None);
@@ -145,16 +194,20 @@ impl Emitter<'_, '_> {
         let zero = Expr::from(Dim::constant(0));
         let first: Vec<Expr> = at[..prefix].iter().cloned().chain(vec![zero; wanted.len()]).collect();
         let offset = self.offset(source, &first)?;
-        self.start(source, &offset).map(Some)
+        self.start(e, &offset).map(Some)
     }
 
-    fn start(&mut self, source: &Symbol, offset: &Offset) -> Result<clif::Value, EmitError> {
+    /// The address of an operand's first element.
+    fn start(&mut self, operand: &Expr, offset: &Offset) -> Result<clif::Value, EmitError> {
+        let Some(Operand { source, .. }) = Operand::of(operand) else {
+            unreachable!("bug: the operand was just looked at")
+        };
         let (address, distance) = self.address(source, offset)?;
         Ok(self.b.ins().iadd_imm_s(address, i64::from(distance)))
     }
 
-    /// The function that takes tiles. The tile is an array there, and the product's axes are its axes plus the
-    /// tile's place.
+    /// The function that takes parts of the result. The part is an array there, and the product's axes follow from
+    /// its axes plus the part's place.
     fn epilogue(&mut self, gemm: &Gemm, frame: &Frame) -> Result<u32, EmitError> {
         let name = format!("{}.{}", self.kernel.name, gemm.acc);
         // The builder of kernels gives no such names.
@@ -173,12 +226,29 @@ impl Emitter<'_, '_> {
             let shape = vec![Dim::from(&rows), Dim::from(&ld)];
             let array = Array { base: given[2], shape, param: true, dtype: DType::F32 };
             inner.scope.arrays.insert(tile.clone(), array);
-            for ((axis, extent), (first, step)) in [(&gemm.row, (&row, &r)), (&gemm.col, (&col, &c))] {
-                inner.scope.ranges.enter(axis.clone(), extent.clone());
-                let index = Dim::from(first) + Dim::from(step);
-                inner.scope.locals.insert(axis.clone(), Local::Index(index));
+            for (axes, (first, step)) in [(&gemm.row, (&row, &r)), (&gemm.col, (&col, &c))] {
+                inner.bind_axes(axes, Dim::from(first) + Dim::from(step));
             }
             inner.serial_for(&r, &Dim::from(&rows), std::slice::from_ref(&columns))
         })
+    }
+
+    /// Binds nested axes to the iteration with this number.
+    fn bind_axes(&mut self, axes: &Axes, at: Dim) {
+        let extents: Vec<Dim> = axes.iter().map(|(_, extent)| extent.clone()).collect();
+        for (i, ((axis, extent), inner)) in axes.iter().zip(strides(&extents)).enumerate() {
+            self.scope.ranges.enter(axis.clone(), extent.clone());
+            let index = at.floor_div(&inner);
+            let index = if i == 0 { index } else { index.modulo(extent) };
+            self.scope.locals.insert(axis.clone(), Local::Index(index));
+        }
+    }
+}
+
+impl Place {
+    /// The distances along its own axes and along the sum, if it is a strided matrix.
+    fn matrix(&self, along: &Axes, depth: &Axes) -> Option<[Dim; 2]> {
+        let strides = [even(along, &self.along)?, even(depth, &self.depth)?];
+        self.guards.is_empty().then_some(strides)
     }
 }

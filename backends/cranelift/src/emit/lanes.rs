@@ -55,7 +55,7 @@ impl Emitter<'_, '_> {
         }
         let width = (width as usize).min(LANES) / GROUP * GROUP;
         let varying = match self.vector {
-            None if width >= GROUP => self.vectorisable(axis, body),
+            None if width >= GROUP => self.vectorisable(axis, body, None),
             _ => None,
         };
         let Some(varying) = varying else { return self.serial_for(axis, extent, body) };
@@ -83,12 +83,19 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
-    /// Scalars of the body that differ between iterations, if the body is vectorisable.
-    fn vectorisable(&self, axis: &Symbol, body: &[Stmt]) -> Option<BTreeSet<Symbol>> {
+    /// Scalars of the body that differ between iterations, if the body is vectorisable. Of an accumulator, each lane
+    /// has its own.
+    pub(crate) fn vectorisable(
+        &self,
+        axis: &Symbol,
+        body: &[Stmt],
+        accumulator: Option<&Symbol>,
+    ) -> Option<BTreeSet<Symbol>> {
+        let variables: BTreeSet<Symbol> = accumulator.into_iter().cloned().collect();
         let mut check = Check {
             locals: &self.scope.locals,
             axis,
-            varying: BTreeSet::new(),
+            varying: variables.clone(),
             varies: HashMap::new(),
             good: HashSet::new(),
         };
@@ -97,7 +104,7 @@ impl Emitter<'_, '_> {
             let before = check.varying.len();
             check.varies.clear();
             check.good.clear();
-            if !check.block(body, &mut BTreeSet::new()) {
+            if !check.block(body, &mut variables.clone()) {
                 return None;
             }
             if check.varying.len() == before {
@@ -203,7 +210,7 @@ impl Check<'_> {
             // A scalar from outside the loop carries a value between iterations.
             Stmt::Set { name, value } => variables.contains(name) && self.good(value),
             Stmt::Store { value, .. } => self.good(value),
-            Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => false,
+            Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => false,
         }
     }
 

@@ -3,6 +3,7 @@
 mod address;
 mod cast;
 mod expr;
+mod fold;
 mod function;
 mod gemm;
 mod int;

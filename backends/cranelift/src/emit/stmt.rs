@@ -88,6 +88,7 @@ impl Emitter<'_, '_> {
                 self.store(target, at, value.dtype(), &element)
             }
             Stmt::Alloc { name, dtype, shape } => self.alloc(name, *dtype, shape),
+            Stmt::Fold(fold) => self.fold(fold),
             Stmt::Gemm(gemm) => self.gemm(gemm),
             Stmt::Sort(sort) => self.sort(sort),
         }

@@ -203,7 +203,7 @@ impl Lowering<'_, '_, '_> {
                 self.append(item);
                 Some(())
             }
-            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
         }
     }
 

@@ -2,22 +2,19 @@
 
 use ir::dim::Dim;
 use ir::dtype::DType::F32;
-use ir::kernel::{Access, Expr, Gemm, Kernel, LoopKind, Param, Stmt};
+use ir::kernel::stmt::Axes;
+use ir::kernel::{Expr, Gemm, Kernel, LoopKind, Param, Stmt};
 use ir::scalar::{Binary, Scalar};
 
 use crate::build::*;
 use crate::walk::check;
 
-fn axis(name: &str, extent: &str) -> (ir::dim::Symbol, Dim) {
-    (sym(name), dim(extent))
+fn axis(name: &str, extent: &str) -> Axes {
+    vec![(sym(name), dim(extent))]
 }
 
 fn panel_count() -> Dim {
     dim("n").ceil_div(&dim("32"))
-}
-
-fn workspace() -> Param {
-    param("w", F32, &[panel_count(), dim("k"), dim("32")], Access::Scratch)
 }
 
 /// `y[i, j] = max(acc·scale + bias[j], 0) + x[i, j]`.
@@ -28,24 +25,23 @@ fn epilogue() -> Vec<Stmt> {
     vec![bind("r", positive + load("res", F32, place.clone())), store("y", place, var("r", F32))]
 }
 
-fn product(a: Expr, b: Expr, packed: bool) -> Vec<Stmt> {
+fn product(a: Expr, b: Expr) -> Vec<Stmt> {
     let gemm = Gemm {
         row: axis("i", "m"),
         col: axis("j", "n"),
         depth: axis("l", "k"),
         a,
         b,
-        workspace: (!packed).then(|| sym("w")),
         acc: sym("acc"),
         body: epilogue(),
     };
     vec![bind("scale", load("s", F32, vec![at("0")])), Stmt::Gemm(Box::new(gemm))]
 }
 
-fn matmul(name: &str, a: Param, b: Param, loads: [Expr; 2], packed: bool) -> Kernel {
+fn matmul(name: &str, a: Param, b: Param, loads: [Expr; 2]) -> Kernel {
     let [left, right] = loads;
     let matrix = [dim("m"), dim("n")];
-    let mut params = vec![
+    let params = vec![
         a,
         b,
         read("s", F32, &[dim("1")]),
@@ -53,10 +49,7 @@ fn matmul(name: &str, a: Param, b: Param, loads: [Expr; 2], packed: bool) -> Ker
         read("res", F32, &matrix),
         write("y", F32, &matrix),
     ];
-    if !packed {
-        params.push(workspace());
-    }
-    kernel(name, &["m", "n", "k"], params, product(left, right, packed))
+    kernel(name, &["m", "n", "k"], params, product(left, right))
 }
 
 fn inputs(kernel: &Kernel, sizes: &[i64]) -> Vec<Vec<Scalar>> {
@@ -74,14 +67,12 @@ fn operands_by_strides() {
         read("a", F32, &[dim("m"), dim("k")]),
         read("b", F32, &[dim("k"), dim("n")]),
         [load("a", F32, vec![at("i"), at("l")]), load("b", F32, vec![at("l"), at("j")])],
-        false,
     );
     let turned = matmul(
         "turned",
         read("a", F32, &[dim("k"), dim("m") + dim("2")]),
         read("b", F32, &[dim("n"), dim("k")]),
         [load("a", F32, vec![at("l"), (dim("i") + dim("2")).into()]), load("b", F32, vec![at("j"), at("l")])],
-        false,
     );
     for kernel in [straight, turned] {
         for sizes in SIZES {
@@ -103,7 +94,6 @@ fn operands_in_panels() {
         read("a", F32, &[dim("m"), dim("k")]),
         read("b", F32, &[panel_count(), dim("k"), dim("32")]),
         [load("a", F32, vec![at("i"), at("l")]), panels_at(vec![])],
-        true,
     );
     for sizes in SIZES {
         check(&kernel, &sizes, &inputs(&kernel, &sizes));
@@ -120,7 +110,6 @@ fn experts_in_parallel() {
         depth: axis("l", "k"),
         a: load("a", F32, vec![at("e"), at("i"), at("l")]),
         b: panels_at(vec![id]),
-        workspace: None,
         acc: sym("acc"),
         body: vec![
             store("y", vec![at("e"), at("i"), at("j")], var("acc", F32) * Expr::from(dim("e")).cast(F32)),
@@ -142,5 +131,60 @@ fn experts_in_parallel() {
         let mut inputs = inputs(&kernel, &sizes);
         inputs[0] = [3.0, 0.0, 2.0].map(Scalar::f32).to_vec();
         check(&kernel, &sizes, &inputs);
+    }
+}
+
+/// `y[m, oy, ox] = Σ w[m, c, ky, kx]·x[c, 2·oy + ky − 1, ox + kx − p]`, `x` being zero outside.
+fn convolution(w: Expr, pad: i64, weights: &[Dim]) -> Kernel {
+    let y = dim("2") * dim("oy") + dim("ky") - dim("1");
+    let x = dim("ox") + dim("kx") - Dim::constant(pad);
+    let inside = |at: &Dim, size: &str| {
+        Expr::from(dim("0")).at_most(at.into()).and(Expr::from(at).less(dim(size).into()))
+    };
+    let guard = match pad {
+        0 => inside(&y, "h"),
+        _ => inside(&y, "h").and(inside(&x, "v")),
+    };
+    let image = guard.select(load("x", F32, vec![at("c"), y.into(), x.into()]), Expr::number(F32, 0.0));
+    let axes = |names: &[(&str, &str)]| names.iter().map(|(name, extent)| (sym(name), dim(extent))).collect();
+    let place = vec![at("i"), at("oy"), at("ox")];
+    let gemm = Gemm {
+        row: axes(&[("i", "m")]),
+        col: axes(&[("oy", "p"), ("ox", "q")]),
+        depth: axes(&[("c", "3"), ("ky", "3"), ("kx", "2")]),
+        a: w,
+        b: image,
+        acc: sym("acc"),
+        body: vec![store("y", place.clone(), var("acc", F32) + load("res", F32, place))],
+    };
+    let sizes = [dim("m"), dim("p"), dim("q")];
+    let params = vec![
+        read("w", F32, weights),
+        read("x", F32, &[dim("3"), dim("h"), dim("v")]),
+        read("res", F32, &sizes),
+        write("y", F32, &sizes),
+    ];
+    kernel("convolution", &["m", "p", "q", "h", "v"], params, vec![Stmt::Gemm(Box::new(gemm))])
+}
+
+#[test]
+fn windows_over_images() {
+    let plain = [dim("m"), dim("3"), dim("3"), dim("2")];
+    let weight = load("w", F32, vec![at("i"), at("c"), at("ky"), at("kx")]);
+    let depth = dim("6") * dim("c") + dim("2") * dim("ky") + dim("kx");
+    let i = dim("i");
+    let panel = [i.floor_div(&dim("32")).into(), depth.into(), i.modulo(&dim("32")).into()];
+    let panels = [dim("m").ceil_div(&dim("32")), dim("18"), dim("32")];
+    for pad in [0, 1] {
+        let kernels = [
+            convolution(weight.clone(), pad, &plain),
+            convolution(load("w", F32, panel.to_vec()), pad, &panels),
+        ];
+        for kernel in kernels {
+            for [m, h, v] in [[1, 3, 4], [5, 9, 12], [40, 6, 7]] {
+                let sizes = [m, (h - 1) / 2 + 1, v + 2 * pad - 1, h, v];
+                check(&kernel, &sizes, &inputs(&kernel, &sizes));
+            }
+        }
     }
 }

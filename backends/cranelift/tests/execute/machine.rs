@@ -166,7 +166,7 @@ extern "C" fn parallel_for(services: *const c_void, extent: i64, grain: i64, bod
     }
 }
 
-/// Tiles of odd sizes with a leading dimension larger than their width.
+/// Parts of odd sizes with a leading dimension larger than their width.
 extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIELDS.len()]) {
     // SAFETY: the kernel passes the structure that the field names describe.
     let call = unsafe { *call };
@@ -175,35 +175,36 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
         call[at] as i64
     };
     let [m, n, k] = ["m", "n", "k"].map(field);
-    let packed = field("packed") != 0;
-    if !packed && m * n * k > 0 {
-        // SAFETY: the workspace has this room.
-        unsafe { *((field("workspace") + 4 * ((n + 31) / 32 * 32 * k - 1)) as *mut f32) = f32::NAN };
-    }
     let element = |name: &str, index: i64| {
         // SAFETY: the operands are as large as the strides say.
         unsafe { *((field(name) + 4 * index) as *const f32) }
     };
+    let left = |i: i64, l: i64| match field("window") {
+        0 => element("a", i * field("a_row") + l * field("a_col")),
+        table => windowed(table as *const i64, i, l).map_or(0.0, |index| element("a", index)),
+    };
     let sum = |i: i64, j: i64| {
         (0..k).fold(0.0f32, |sum, l| {
-            let a = element("a", i * field("a_row") + l * field("a_col"));
-            let b = match packed {
-                true => element("b", (j / 32 * k + l) * 32 + j % 32),
-                false => element("b", l * field("b_row") + j * field("b_col")),
+            let b = match field("packed") {
+                0 => element("b", l * field("b_row") + j * field("b_col")),
+                _ => element("b", (j / 32 * k + l) * 32 + j % 32),
             };
-            libm::fmaf(a, b, sum)
+            libm::fmaf(left(i, l), b, sum)
         })
     };
     let (height, width, ld) = (3, 21, 40);
-    // SAFETY: the kernel's function for tiles.
+    // SAFETY: the kernel's function for parts of the result.
     let epilogue: Epilogue = unsafe { std::mem::transmute(field("epilogue") as usize) };
+    let turned = field("transposed") != 0;
+    let (m, n) = if turned { (n, m) } else { (m, n) };
     for row in (0..m).step_by(height) {
         for col in (0..n).step_by(width) {
             let (rows, cols) = ((m - row).min(height as i64), (n - col).min(width as i64));
             let mut tile = vec![f32::NAN; height * ld];
             for r in 0..rows {
                 for c in 0..cols {
-                    tile[r as usize * ld + c as usize] = sum(row + r, col + c);
+                    let (i, j) = if turned { (col + c, row + r) } else { (row + r, col + c) };
+                    tile[r as usize * ld + c as usize] = sum(i, j);
                 }
             }
             // SAFETY: the tile has the stated size.
@@ -221,6 +222,27 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
             }
         }
     }
+}
+
+/// Where a window's element in row `i` and column `l` lies, if its guards hold.
+fn windowed(table: *const i64, i: i64, l: i64) -> Option<i64> {
+    // SAFETY: the table is as long as its numbers say.
+    let number = |at: usize| unsafe { *table.add(at) };
+    let [rows, columns, guards] = [0, 1, 2].map(|at| number(at) as usize);
+    let mut at = vec![0; rows + columns];
+    for (mut rest, range) in [(i, 0..rows), (l, rows..rows + columns)] {
+        for axis in range.rev() {
+            at[axis] = rest % number(3 + 2 * axis);
+            rest /= number(3 + 2 * axis);
+        }
+    }
+    let first = 3 + 2 * at.len();
+    let inside = (0..guards).all(|g| {
+        let guard = first + g * (2 + at.len());
+        let value: i64 = at.iter().enumerate().map(|(axis, at)| at * number(guard + 2 + axis)).sum();
+        (0..number(guard)).contains(&(value + number(guard + 1)))
+    });
+    inside.then(|| at.iter().enumerate().map(|(axis, at)| at * number(4 + 2 * axis)).sum())
 }
 
 /// By counting, for each element, those that come before it.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "machine code is mapped and called")]
 
 mod build;
+mod fold;
 mod functions;
 mod gemm;
 mod loops;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
-use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, Sort, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, Sort, Stmt};
 use ir::scalar::{self, Binary, Scalar, Unary};
 
 use crate::build::program;
@@ -137,26 +137,52 @@ impl Walker {
                     let elements = vec![Scalar::from_bits(*dtype, 0); count];
                     self.arrays.insert(name.clone(), Array { shape: shape.clone(), elements });
                 }
+                Stmt::Fold(fold) => self.fold(fold),
                 Stmt::Gemm(gemm) => self.gemm(gemm),
                 Stmt::Sort(sort) => self.sort(sort),
             }
         }
     }
 
-    fn gemm(&mut self, gemm: &Gemm) {
-        let [m, n, k] = [&gemm.row, &gemm.col, &gemm.depth].map(|(_, extent)| self.index(extent));
-        for i in 0..m {
-            for j in 0..n {
-                let mut sum = Scalar::f32(0.0);
-                self.indices.insert(gemm.row.0.clone(), i);
-                self.indices.insert(gemm.col.0.clone(), j);
-                for l in 0..k {
-                    self.indices.insert(gemm.depth.0.clone(), l);
-                    sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
-                }
-                self.scalars.insert(gemm.acc.clone(), sum);
-                self.block(&gemm.body);
+    fn fold(&mut self, fold: &LaneFold) {
+        let mut lanes = [fold.op.neutral(DType::F32); 16];
+        for k in 0..self.index(&fold.extent) {
+            let lane = &mut lanes[(k % 16) as usize];
+            self.indices.insert(fold.axis.clone(), k);
+            self.scalars.insert(fold.acc.clone(), *lane);
+            self.block(&fold.body);
+            *lane = self.scalars[&fold.acc];
+        }
+        for step in [8, 4, 2, 1] {
+            for lane in 0..step {
+                lanes[lane] = binary(fold.op.function(), lanes[lane], lanes[lane + step]);
             }
+        }
+        self.scalars.insert(fold.acc.clone(), lanes[0]);
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) {
+        let outer: Vec<_> = gemm.outer().cloned().collect();
+        let elements = self.index(&gemm.elements());
+        let summed = self.index(&gemm.summed());
+        for element in 0..elements {
+            self.enter(&outer, element);
+            let mut sum = Scalar::f32(0.0);
+            for l in 0..summed {
+                self.enter(&gemm.depth, l);
+                sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
+            }
+            self.scalars.insert(gemm.acc.clone(), sum);
+            self.block(&gemm.body);
+        }
+    }
+
+    /// Nested axes at the iteration with this number.
+    fn enter(&mut self, axes: &[(Symbol, Dim)], mut at: i64) {
+        for (axis, extent) in axes.iter().rev() {
+            let extent = self.index(extent);
+            self.indices.insert(axis.clone(), at % extent);
+            at /= extent;
         }
     }
 }

@@ -5,11 +5,14 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_storeu_ps,
+    __m256, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_cmpgt_epi64, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_maskload_ps, _mm256_permute4x64_epi64, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
 };
 
-use super::{A_STRIDE, Kernels, PANEL, Walk, WalkKernel};
+use super::window::{GUARDS, Strip};
+use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -18,7 +21,12 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    tiles: &[tile::<1>, tile::<2>, tile::<3>, tile::<4>, tile::<5>, tile::<6>],
+    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6),
+    across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6),
+    strip: LANES,
+    place: |strip, _| strip * DEPTH * LANES,
+    gather,
+    transpose,
     walks: &[
         WalkKernel { panels: 2, many: walk::<1, 2>, one: walk::<1, 1> },
         WalkKernel { panels: 1, many: walk::<2, 1>, one: walk::<2, 1> },
@@ -30,7 +38,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool) {
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    tile: *mut f32,
+    resume: bool,
+) {
     for half in [0, 2 * LANES] {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the
@@ -46,7 +60,7 @@ unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, ti
                 _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(TILE_AHEAD * PANEL).cast());
                 let [b0, b1] = load(row);
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(r * A_STRIDE + k));
+                    let x = _mm256_set1_ps(*a.add(r * ROW + k * COL));
                     sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
                     sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
                 }
@@ -98,6 +112,70 @@ unsafe fn walk<const ROWS: usize, const PANELS: usize>(w: &Walk, tile: *mut f32,
             store(tile.add(i * 2 * LANES), row);
         }
     }
+}
+
+/// See [`super::GatherFn`]. Rows that lie side by side are loaded as a vector.
+///
+/// # Safety
+/// As [`super::GatherFn`], on a CPU with AVX2.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
+    let first = strip.row.offsets[0];
+    let beside = (0..strip.rows).all(|r| strip.row.offsets[r] == first + r as i64);
+    if !beside {
+        for k in 0..strip.depth {
+            for r in 0..strip.rows {
+                // SAFETY: as the caller vouches.
+                unsafe { *out.add(k * LANES + r) = strip.element(r, k) };
+            }
+        }
+        return;
+    }
+    let halves = |of: &[i64]| {
+        // SAFETY: 8 numbers are two vectors of them.
+        unsafe {
+            [_mm256_loadu_si256(of.as_ptr().cast()), _mm256_loadu_si256(of[LANES / 2..].as_ptr().cast())]
+        }
+    };
+    let lanes: [i64; LANES] = std::array::from_fn(|r| if r < strip.rows { -1 } else { 0 });
+    let lanes = halves(&lanes);
+    let mut rows = [[_mm256_setzero_si256(); 2]; GUARDS];
+    for (g, row) in rows.iter_mut().enumerate().take(strip.guards) {
+        *row = halves(&strip.row.guards[g][..LANES]);
+    }
+    let minus = _mm256_set1_epi64x(-1);
+    for k in 0..strip.depth {
+        let mut inside = lanes;
+        for (g, row) in rows.iter().enumerate().take(strip.guards) {
+            let (column, size) =
+                (_mm256_set1_epi64x(strip.column.guards[g][k]), _mm256_set1_epi64x(strip.sizes[g]));
+            for (inside, row) in inside.iter_mut().zip(row) {
+                let at = _mm256_add_epi64(*row, column);
+                let holds = _mm256_and_si256(_mm256_cmpgt_epi64(at, minus), _mm256_cmpgt_epi64(size, at));
+                *inside = _mm256_and_si256(*inside, holds);
+            }
+        }
+        // The low words of both halves, in order.
+        let [low, high] = inside.map(|half| _mm256_castsi256_ps(half));
+        let mixed = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
+        let mask = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+        // SAFETY: the caller vouches for the elements whose guards hold, and for 8 floats of `out` for each
+        // column.
+        unsafe {
+            let from = strip.data.wrapping_offset((first + strip.column.offsets[k]) as isize);
+            _mm256_storeu_ps(out.add(k * LANES), _mm256_maskload_ps(from, mask));
+        }
+    }
+}
+
+/// See [`super::TransposeFn`].
+///
+/// # Safety
+/// As [`super::TransposeFn`], on a CPU with AVX2.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn transpose(from: *const f32, from_ld: usize, rows: usize, cols: usize, out: *mut f32, ld: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe { super::pack::transpose(from, from_ld, rows, cols, out, ld) }
 }
 
 /// # Safety

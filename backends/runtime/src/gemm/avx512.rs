@@ -4,11 +4,16 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, __mmask8, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
+    _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_cmplt_epu64_mask,
+    _mm512_fmadd_ps, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::{A_STRIDE, Kernels, PANEL, Walk, WalkKernel};
+use super::window::{GUARDS, Strip};
+use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 16;
 
@@ -17,10 +22,12 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    tiles: &[
-        tile::<1>, tile::<2>, tile::<3>, tile::<4>, tile::<5>, tile::<6>, tile::<7>, tile::<8>, tile::<9>,
-        tile::<10>, tile::<11>, tile::<12>, tile::<13>, tile::<14>,
-    ],
+    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    strip: LANES,
+    place: |strip, _| strip * DEPTH * LANES,
+    gather,
+    transpose,
     walks: &[
         WalkKernel { panels: 4, many: walk::<1, 4>, one: walk::<1, 1> },
         WalkKernel { panels: 4, many: walk::<2, 4>, one: walk::<2, 1> },
@@ -34,7 +41,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool) {
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    tile: *mut f32,
+    resume: bool,
+) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the tile;
     // a prefetch may name any address.
@@ -51,7 +64,7 @@ unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, ti
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
             let [b0, b1] = load(row);
             for (r, sum) in sums.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(r * A_STRIDE + k));
+                let x = _mm512_set1_ps(*a.add(r * ROW + k * COL));
                 sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
                 sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
             }
@@ -101,6 +114,131 @@ unsafe fn walk<const ROWS: usize, const PANELS: usize>(w: &Walk, tile: *mut f32,
             store(tile.add(i * PANEL), row);
         }
     }
+}
+
+/// See [`super::GatherFn`]. Rows that lie side by side, in few runs, are loaded as vectors.
+///
+/// # Safety
+/// As [`super::GatherFn`], on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
+    let lanes = ((1u32 << strip.rows) - 1) as __mmask16;
+    let halves = |of: &[i64; LANES]| {
+        // SAFETY: an array of 16 numbers is two vectors of them.
+        unsafe { [_mm512_loadu_epi64(of.as_ptr()), _mm512_loadu_epi64(of.as_ptr().add(LANES / 2))] }
+    };
+    let mut rows = [[_mm512_setzero_si512(); 2]; GUARDS];
+    let mut sizes = [_mm512_setzero_si512(); GUARDS];
+    for g in 0..strip.guards {
+        rows[g] = halves(&strip.row.guards[g]);
+        sizes[g] = _mm512_set1_epi64(strip.sizes[g]);
+    }
+    let offsets = halves(&strip.row.offsets);
+    let (runs, all) = runs(strip);
+    for k in 0..strip.depth {
+        let mut inside = lanes;
+        for g in 0..strip.guards {
+            let column = _mm512_set1_epi64(strip.column.guards[g][k]);
+            // As unsigned numbers, negative ones are too large.
+            let [low, high] = rows[g]
+                .map(|row| _mm512_cmplt_epu64_mask(_mm512_add_epi64(row, column), sizes[g]) as __mmask16);
+            inside &= low | high << 8;
+        }
+        let from = strip.data.wrapping_offset(strip.column.offsets[k] as isize);
+        // SAFETY: the caller vouches for the elements whose guards hold, and for 16 floats of `out` for
+        // each column.
+        unsafe {
+            let values = if all {
+                let mut values = _mm512_setzero_ps();
+                for &(mask, shift) in &runs {
+                    values = _mm512_mask_loadu_ps(values, mask & inside, from.wrapping_offset(shift));
+                }
+                values
+            } else {
+                let zero = _mm256_setzero_ps();
+                let low = _mm512_mask_i64gather_ps::<4>(zero, inside as __mmask8, offsets[0], from.cast());
+                let high =
+                    _mm512_mask_i64gather_ps::<4>(zero, (inside >> 8) as __mmask8, offsets[1], from.cast());
+                let high = _mm512_castpd256_pd512(_mm256_castps_pd(high));
+                let low = _mm512_castpd256_pd512(_mm256_castps_pd(low));
+                _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b01_00_01_00>(low, high))
+            };
+            _mm512_storeu_ps(out.add(k * LANES), values);
+        }
+    }
+}
+
+/// Stretches of rows that lie side by side: the lanes of each, and how far lane 0 would be from the column. And
+/// whether these are all rows.
+fn runs(strip: &Strip<'_>) -> ([(__mmask16, isize); 3], bool) {
+    let mut runs = [(0, 0); 3];
+    let mut start = 0;
+    for run in &mut runs {
+        if start == strip.rows {
+            break;
+        }
+        let shift = strip.row.offsets[start] - start as i64;
+        let beside = |&r: &usize| strip.row.offsets[r] == shift + r as i64;
+        let end = start + (start..strip.rows).take_while(beside).count();
+        *run = (((1u32 << end) - (1 << start)) as __mmask16, shift as isize);
+        start = end;
+    }
+    (runs, start == strip.rows)
+}
+
+/// See [`super::TransposeFn`]. By squares of 16.
+///
+/// # Safety
+/// As [`super::TransposeFn`], on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose(from: *const f32, from_ld: usize, rows: usize, cols: usize, out: *mut f32, ld: usize) {
+    for top in (0..rows).step_by(LANES) {
+        for left in (0..cols).step_by(LANES) {
+            let (height, width) = (LANES.min(rows - top), LANES.min(cols - left));
+            let mask = ((1u32 << width) - 1) as __mmask16;
+            let mut square = [_mm512_setzero_ps(); LANES];
+            // SAFETY: the square's rows and columns are those of `from` that the caller vouches for, and `out`
+            // has room for 16 rows from `top` on.
+            unsafe {
+                for (r, row) in square.iter_mut().enumerate().take(height) {
+                    *row = _mm512_maskz_loadu_ps(mask, from.add((top + r) * from_ld + left));
+                }
+                for (c, column) in turned(square).iter().enumerate().take(width) {
+                    _mm512_storeu_ps(out.add((left + c) * ld + top), *column);
+                }
+            }
+        }
+    }
+}
+
+/// A square transposed: pairs of rows, pairs of pairs, then quarters of vectors.
+#[target_feature(enable = "avx512f")]
+fn turned(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let mut pairs = rows;
+    for i in (0..LANES).step_by(2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    let mut fours = rows;
+    for i in (0..LANES).step_by(4) {
+        for j in 0..2 {
+            let [a, b] = [pairs[i + j], pairs[i + j + 2]].map(|x| _mm512_castps_pd(x));
+            fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    // Quarter q of vector j of the fours from row 4i on holds column 4q + j.
+    let mut columns = rows;
+    for j in 0..4 {
+        let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+        let even = [_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b10_00_10_00>(c, d)];
+        let odd = [_mm512_shuffle_f32x4::<0b11_01_11_01>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(c, d)];
+        columns[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even[0], even[1]);
+        columns[4 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd[0], odd[1]);
+        columns[8 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even[0], even[1]);
+        columns[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd[0], odd[1]);
+    }
+    columns
 }
 
 /// # Safety

@@ -4,13 +4,21 @@
 //! Promises: every element is summed over ascending k in one accumulator by fused multiply-adds, whatever
 //! the instruction set, the thread count, the blocking and the layout of B; so the results are the same
 //! bits (which NaN a NaN is, is left open). The epilogue sees every element exactly once. Nothing is
-//! allocated: the blocks of A and the partial tiles lie on the stack, a packed B in the caller's workspace.
+//! allocated: packed blocks and partial tiles lie in the thread's own [`scratch`], made when the thread starts
+//! or a session is bound.
 //!
 //! Deliberately absent: other element types, and products that split k over threads.
+
+/// The tiles of so many rows, A's rows and columns being so many floats apart.
+macro_rules! tiles {
+    ($row:expr, $col:expr; $($rows:literal),*) => { [$(tile::<$rows, { $row }, { $col }>),*] };
+}
 
 mod pack;
 mod portable;
 mod product;
+pub(crate) mod scratch;
+mod window;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -35,6 +43,9 @@ const DEPTH: usize = 256;
 /// Floats from one row of a packed block of A to the next. Constant, so that the kernels address all rows
 /// from one register; an odd number of cache lines, so that the rows fall into different sets.
 const A_STRIDE: usize = DEPTH + 16;
+
+/// The most rows of a packed strip of A, in any body.
+const STRIP: usize = 16;
 
 /// Receives a finished tile: `tile[r*ld + c]` is the sum for row `row + r`, column `col + c`, for
 /// `0 <= r < rows` and `0 <= c < cols`. Called from several threads, for disjoint tiles.
@@ -66,6 +77,8 @@ pub struct GemmF32 {
     pub a_row: i64,
     /// Elements from one column of A to the next.
     pub a_col: i64,
+    /// What A is if it has no such strides: the table of a [`window`]; else null.
+    pub window: *const i64,
     /// Element (0, 0) of B, or its panels where `packed` is set.
     pub b: *const f32,
     /// Elements from one row of B to the next; unused where `packed` is set.
@@ -74,8 +87,8 @@ pub struct GemmF32 {
     pub b_col: i64,
     /// Whether `b` is in panel layout ([`pack_panels`]): 0 or not.
     pub packed: i64,
-    /// Room for [`packed_len`]`(k, n)` floats where `packed` is 0; else unused.
-    pub workspace: *mut f32,
+    /// Whether the epilogue gets C transposed: 0 or not.
+    pub transposed: i64,
     /// Receives every element of C exactly once.
     pub epilogue: Epilogue,
     /// Passed to the epilogue.
@@ -83,10 +96,10 @@ pub struct GemmF32 {
 }
 
 /// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
-/// [`Kernels::tiles`] says.
+/// [`Kernels::tiles`] or [`Kernels::across`] says.
 ///
-/// `tile[r*32 + c] = sum_k a[r*A_STRIDE + k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added
-/// to what the tile holds.
+/// `tile[r*32 + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
+/// tile holds. `a[r, k]` is `a[r*A_STRIDE + k]` for `tiles`, and `a[k*strip + r]` for `across`.
 ///
 /// # Safety
 /// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
@@ -119,11 +132,38 @@ struct Walk {
     ahead: usize,
 }
 
+/// Packs a strip of a window: `out[k*strip + r]` is its element in row r and column k, for `r < rows` and all
+/// its columns. What lies behind the rows is left open.
+///
+/// # Safety
+/// The CPU has the body's instructions; the elements whose guards hold are readable, and `out` has room for
+/// `strip` floats for each column.
+type GatherFn = unsafe fn(strip: &window::Strip<'_>, out: *mut f32);
+
+/// Transposes a matrix: `out[c*ld + r] = from[r*from_ld + c]` for `r < rows` and `c < cols`. Rows are filled up
+/// with zeros to a multiple of 16.
+///
+/// # Safety
+/// The CPU has the body's instructions; the elements of `from` are readable, and `out` has room for `cols` rows
+/// of `ld` floats, at least the filled-up number of rows.
+type TransposeFn =
+    unsafe fn(from: *const f32, from_ld: usize, rows: usize, cols: usize, out: *mut f32, ld: usize);
+
 /// The bodies of one instruction set.
 struct Kernels {
     name: &'static str,
-    /// The tile of r+1 rows at place r.
+    /// The tile of r+1 rows at place r, of rows that lie one after the other.
     tiles: &'static [TileFn],
+    /// The same of rows that lie side by side.
+    across: &'static [TileFn],
+    /// Floats from one column to the next of a strip of A whose rows lie side by side.
+    strip: usize,
+    /// Where such a strip lies in a packed block, by its number and its first row.
+    place: fn(usize, usize) -> usize,
+    /// Packs such a strip.
+    gather: GatherFn,
+    /// See [`TransposeFn`].
+    transpose: TransposeFn,
     /// The walk of r+1 rows at place r.
     walks: &'static [WalkKernel],
 }
@@ -166,8 +206,7 @@ pub fn instruction_set() -> &'static str {
 /// the epilogue. An empty C calls nothing; an empty sum is 0.
 ///
 /// # Safety
-/// The matrices that `call` describes are readable, its workspace is writable, large enough and apart from
-/// them, and its epilogue may be called with `services`, `frame` and tiles of C from any thread.
+/// The matrices that `call` describes are readable, its window is a table as [`window`] says, and its epilogue may be called with `services`, `frame` and tiles of C from any thread.
 pub unsafe fn gemm(pool: &Pool, services: *const c_void, call: &GemmF32) {
     // SAFETY: as the caller vouches; `detected` names bodies that the CPU can run.
     unsafe { product::multiply(Kernels::detected(), pool, services, call) }

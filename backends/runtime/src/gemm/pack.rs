@@ -3,6 +3,7 @@
 //! B goes to **panels** of 32 columns: `packed[(p*k + i)*32 + c]` is `B[i, 32p + c]`, or zero where that
 //! column does not exist. A block of A goes to rows of [`A_STRIDE`] floats.
 
+use super::window::Strip;
 use super::{A_STRIDE, PANEL};
 
 /// Side of the squares by which a transposing copy walks: both its sides stay in cache.
@@ -45,6 +46,9 @@ pub(super) struct Matrix {
     pub(super) col: isize,
 }
 
+// SAFETY: threads only read through it; whoever makes one vouches for its elements.
+unsafe impl Sync for Matrix {}
+
 impl Matrix {
     pub(super) fn at(self, i: usize, j: usize) -> *const f32 {
         self.data.wrapping_offset(i as isize * self.row + j as isize * self.col)
@@ -76,6 +80,48 @@ pub(super) unsafe fn pack_panel(source: Matrix, depth: usize, cols: usize, out: 
 pub(super) unsafe fn pack_rows(source: Matrix, rows: usize, depth: usize, out: *mut f32) {
     // SAFETY: as the caller vouches.
     unsafe { copy(source, rows, depth, out, A_STRIDE) }
+}
+
+/// Writes a strip without guards whose columns lie side by side, in runs: row r at `out[r*A_STRIDE..]`.
+///
+/// # Safety
+/// The strip's elements are readable, and `out` has room for its rows.
+pub(super) unsafe fn pack_runs(strip: &Strip<'_>, out: *mut f32) {
+    let offsets = &strip.column.offsets[..strip.depth];
+    let mut start = 0;
+    while start < strip.depth {
+        let beside = |k: &usize| offsets[*k] == offsets[start] + (*k - start) as i64;
+        let len = (start..strip.depth).take_while(beside).count();
+        for r in 0..strip.rows {
+            let from = strip.data.wrapping_offset((strip.row.offsets[r] + offsets[start]) as isize);
+            // SAFETY: as the caller vouches.
+            unsafe { out.add(r * A_STRIDE + start).copy_from_nonoverlapping(from, len) };
+        }
+        start += len;
+    }
+}
+
+/// See [`super::TransposeFn`].
+///
+/// # Safety
+/// As [`super::TransposeFn`].
+pub(super) unsafe fn transpose(
+    from: *const f32,
+    from_ld: usize,
+    rows: usize,
+    cols: usize,
+    out: *mut f32,
+    ld: usize,
+) {
+    let source = Matrix { data: from, row: 1, col: from_ld as isize };
+    // SAFETY: the matrix with rows and columns exchanged is what the caller vouches for.
+    unsafe {
+        copy(source, cols, rows, out, ld);
+        let full = rows.next_multiple_of(SQUARE);
+        for c in 0..cols {
+            out.add(c * ld + rows).write_bytes(0, full - rows);
+        }
+    }
 }
 
 /// Copies a `rows`×`cols` matrix to `out[i*stride + j]`.

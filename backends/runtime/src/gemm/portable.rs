@@ -3,13 +3,23 @@
 //! `f32::mul_add` rounds once wherever it runs, so the bits are those of the other bodies. Where the target
 //! has no FMA instruction it is a call per element, and slow.
 
-use super::{A_STRIDE, Kernels, PANEL, Walk, WalkKernel};
+use super::pack::transpose;
+use super::window::Strip;
+use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
+/// Rows of the highest tile.
+const ROWS: usize = 4;
+
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
-    tiles: &[tile::<1>, tile::<2>, tile::<3>, tile::<4>],
+    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4),
+    across: &tiles!(1, ROWS; 1, 2, 3, 4),
+    strip: ROWS,
+    place: |strip, _| strip * DEPTH * ROWS,
+    gather,
+    transpose,
     walks: &[WalkKernel { panels: 1, many: walk, one: walk }],
 };
 
@@ -17,7 +27,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 ///
 /// # Safety
 /// As [`super::TileFn`].
-unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool) {
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    tile: *mut f32,
+    resume: bool,
+) {
     for column in (0..PANEL).step_by(LANES) {
         let mut sums = [[0.0; LANES]; ROWS];
         // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the
@@ -32,7 +48,7 @@ unsafe fn tile<const ROWS: usize>(depth: usize, a: *const f32, b: *const f32, ti
             for k in 0..depth {
                 let b = b.add(k * PANEL + column).cast::<[f32; LANES]>().read();
                 for (r, row) in sums.iter_mut().enumerate() {
-                    add_product(row, *a.add(r * A_STRIDE + k), &b);
+                    add_product(row, *a.add(r * ROW + k * COL), &b);
                 }
             }
             for (r, row) in sums.into_iter().enumerate() {
@@ -60,6 +76,19 @@ unsafe fn walk(w: &Walk, tile: *mut f32, resume: bool) {
     }
     // SAFETY: the caller vouches for a tile of one row.
     unsafe { tile.write(sums) };
+}
+
+/// See [`super::GatherFn`].
+///
+/// # Safety
+/// As [`super::GatherFn`].
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
+    for k in 0..strip.depth {
+        for r in 0..strip.rows {
+            // SAFETY: as the caller vouches.
+            unsafe { *out.add(k * ROWS + r) = strip.element(r, k) };
+        }
+    }
 }
 
 /// `sums += x * row`, rounded once per element.

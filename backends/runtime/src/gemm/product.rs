@@ -1,22 +1,31 @@
 //! The driver: takes one product apart into blocks and tiles, over the threads of a pool.
 //!
-//! Two ways through C. **Blocks**: up to 56 rows by 8 panels; for each stretch of k the block's part of A is
-//! packed on the stack and every tile is carried on from where the stretch before left it. **Walks**, for the
-//! few rows of a decoding step: B streams by once, A is read in place, and B need not be packed where its rows
-//! are contiguous.
+//! Two ways through C. **Blocks**: some strips of rows by some panels; for each stretch of k the block's part of A is
+//! packed and every tile is carried on from where the stretch before left it. **Walks**, for the few rows of a
+//! decoding step: B streams by once, A is read in place, and B need not be packed where its rows are contiguous.
+//! What must be packed is packed a stretch at a time, into the thread's own memory.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::pack::{self, Matrix};
-use super::{A_STRIDE, DEPTH, GemmF32, Kernels, PANEL, Walk, WalkKernel};
+use super::scratch::{self, Scratch};
+use super::window::Window;
+use super::{A_STRIDE, DEPTH, GemmF32, Kernels, PANEL, TileFn, Walk, WalkKernel};
 use crate::pool::Pool;
 
-/// Most rows and panels of one block of C, which is what a thread claims at a time. They bound the stack:
-/// 60 KiB of A, and 56 KiB of partial tiles.
-pub(super) const BLOCK_ROWS: usize = 56;
-const BLOCK_PANELS: usize = 8;
+/// Most rows of a block of C, whatever the height of strips.
+pub(super) const BLOCK_ROWS: usize = 224;
+
+/// Most rows times panels of a block whose tiles are carried on.
+const BLOCK_TILES: usize = scratch::TILES_LEN / PANEL;
+
+/// Strips whose tiles are delivered together where each is finished at once: 8 KiB of them.
+const WARM_STRIPS: usize = 4;
+
+/// Most panels of a block.
+const BLOCK_PANELS: usize = 64;
 
 /// Blocks per thread that the driver aims at by making blocks smaller.
 const BLOCKS_PER_THREAD: usize = 4;
@@ -35,6 +44,12 @@ const ROWS_ALONG: usize = 8;
 /// Floats ahead of the multiplication for which a walk asks, in the direction in which memory is read.
 const AHEAD: usize = 8 * PANEL;
 
+/// A as it lies in memory.
+enum Left<'a> {
+    Matrix(Matrix),
+    Window(Window<'a>),
+}
+
 /// One call, as all threads see it.
 struct Product<'a> {
     kernels: &'static Kernels,
@@ -43,11 +58,11 @@ struct Product<'a> {
     m: usize,
     n: usize,
     k: usize,
-    a: Matrix,
+    a: Left<'a>,
     b: Matrix,
-    /// B in panel layout, from panel `in_place` on.
-    packed: *const f32,
-    /// How many whole panels of `b` are read where they lie.
+    /// B in panel layout, if it is.
+    packed: Option<*const f32>,
+    /// How many whole panels of `b` are walked where they lie.
     in_place: usize,
 }
 
@@ -58,8 +73,8 @@ struct Walkable {
     panel: isize,
 }
 
-// SAFETY: the threads only read through the pointers, except for `workspace`, of which each panel is written
-// by one thread before any reads it; whoever calls `multiply` vouches that any thread may call the epilogue.
+// SAFETY: the threads only read through the pointers; whoever calls `multiply` vouches that any thread may call
+// the epilogue.
 unsafe impl Sync for Product<'_> {}
 
 /// Runs `call` by the given bodies; see [`super::gemm`].
@@ -77,16 +92,23 @@ pub(super) unsafe fn multiply(
     if m == 0 || n == 0 {
         return;
     }
-    let a = Matrix { data: call.a, row: call.a_row as isize, col: call.a_col as isize };
+    let (row, column) = ([[call.m, call.a_row]], [[call.k, call.a_col]]);
+    let a = if !call.window.is_null() {
+        // SAFETY: the caller vouches for the table, which outlives the call.
+        Left::Window(unsafe { Window::of(call.a, call.window) })
+    } else if call.a_col == 1 || m <= kernels.walks.len() {
+        Left::Matrix(Matrix { data: call.a, row: call.a_row as isize, col: call.a_col as isize })
+    } else {
+        Left::Window(Window::matrix(call.a, &row, &column))
+    };
     let b = Matrix { data: call.b, row: call.b_row as isize, col: call.b_col as isize };
-    let walked = m <= kernels.walks.len();
-    let in_place = if call.packed == 0 && walked && b.col == 1 { n / PANEL } else { 0 };
-    let packed = if call.packed == 0 { call.workspace.cast_const() } else { call.b };
+    let packed = (call.packed != 0).then_some(call.b);
+    let in_place = if packed.is_none() && b.col == 1 { n / PANEL } else { 0 };
     let product = Product { kernels, services, call, m, n, k, a, b, packed, in_place };
-    if call.packed == 0 {
-        product.pack(pool);
+    match product.a {
+        Left::Matrix(a) if m <= kernels.walks.len() => product.walk(pool, a),
+        _ => product.block(pool),
     }
-    if walked { product.walk(pool) } else { product.block(pool) }
 }
 
 impl Product<'_> {
@@ -94,24 +116,32 @@ impl Product<'_> {
         self.n.div_ceil(PANEL)
     }
 
-    /// Packs the panels that are not read in place into the workspace.
-    fn pack(&self, pool: &Pool) {
-        let first = self.in_place;
-        each(pool, self.panels() - first, grain(PANEL * self.k), |panels| {
-            for p in first + panels.start..first + panels.end {
-                let source = Matrix { data: self.b.at(0, p * PANEL), ..self.b };
-                let cols = PANEL.min(self.n - p * PANEL);
-                // SAFETY: `multiply`'s caller vouches for B and for a workspace of `panels` panels apart from
-                // it; no two threads have the same p.
-                unsafe {
-                    pack::pack_panel(source, self.k, cols, self.call.workspace.add(p * self.k * PANEL))
-                };
+    /// A stretch of panel `p`, packed if it isn't yet: into `to`, which has room for it.
+    ///
+    /// # Safety
+    /// The panel and the stretch are B's.
+    unsafe fn panel(&self, p: usize, start: usize, depth: usize, to: *mut f32) -> *const f32 {
+        if let Some(packed) = self.packed {
+            return packed.wrapping_add((p * self.k + start) * PANEL);
+        }
+        let cols = PANEL.min(self.n - p * PANEL);
+        let source = Matrix { data: self.b.at(start, p * PANEL), ..self.b };
+        // SAFETY: the caller of `multiply` vouches for B.
+        unsafe {
+            if source.row == 1 && source.col > 1 {
+                if cols <= PANEL / 2 {
+                    to.write_bytes(0, depth * PANEL);
+                }
+                (self.kernels.transpose)(source.data, source.col as usize, cols, depth, to, PANEL);
+            } else {
+                pack::pack_panel(source, depth, cols, to);
             }
-        });
+        }
+        to
     }
 
     /// All of C by walks, split by groups of panels.
-    fn walk(&self, pool: &Pool) {
+    fn walk(&self, pool: &Pool, a: Matrix) {
         let kernel = &self.kernels.walks[self.m - 1];
         let groups = self.panels().div_ceil(kernel.panels);
         let cost = self.m * self.k * PANEL * kernel.panels;
@@ -120,31 +150,29 @@ impl Product<'_> {
         each(pool, groups, grain, |groups| {
             let mut panels = groups.start * kernel.panels..self.panels().min(groups.end * kernel.panels);
             let most = WALK_TILES / self.m / kernel.panels * kernel.panels;
-            while !panels.is_empty() {
-                // A stretch of panels of one kind, as wide as its tiles have room.
-                let kind = if panels.start < self.in_place { self.in_place } else { panels.end };
-                let end = panels.end.min(kind).min(panels.start + most);
-                self.one_walk(kernel, panels.start..end);
-                panels.start = end;
-            }
+            scratch::with(|scratch| {
+                while !panels.is_empty() {
+                    // A stretch of panels of one kind, as wide as its tiles have room.
+                    let kind = if panels.start < self.in_place { self.in_place } else { panels.end };
+                    let end = panels.end.min(kind).min(panels.start + most);
+                    self.one_walk(kernel, a, panels.start..end, scratch);
+                    panels.start = end;
+                }
+            });
         });
     }
 
     /// The given panels, all in place or all packed, by one walk down k.
-    fn one_walk(&self, kernel: &WalkKernel, panels: Range<usize>) {
+    fn one_walk(&self, kernel: &WalkKernel, a: Matrix, panels: Range<usize>, scratch: Scratch) {
         let mut tiles = [const { MaybeUninit::<f32>::uninit() }; WALK_TILES * PANEL];
         let tiles = tiles.as_mut_ptr().cast::<f32>();
+        let in_place = panels.start < self.in_place;
         // Panels in place lie side by side: by a few rows of B at a time, memory is read along the rows. A
-        // packed panel is contiguous: it is read to its end.
-        let (b, step) = if panels.start < self.in_place {
-            (
-                Walkable { data: self.b.at(0, panels.start * PANEL), row: self.b.row, panel: PANEL as isize },
-                ROWS_ALONG,
-            )
-        } else {
-            let panel = self.k * PANEL;
-            let data = self.packed.wrapping_add(panels.start * panel);
-            (Walkable { data, row: PANEL as isize, panel: panel as isize }, self.k.max(1))
+        // packed panel is contiguous: it is read to its end. What must be packed is, a stretch at a time.
+        let step = match (in_place, self.packed) {
+            (true, _) => ROWS_ALONG,
+            (false, Some(_)) => self.k.max(1),
+            (false, None) => DEPTH,
         };
         for start in (0..self.k.max(1)).step_by(step) {
             let depth = step.min(self.k - start);
@@ -152,12 +180,13 @@ impl Product<'_> {
             while p < panels.len() {
                 let many = p + kernel.panels <= panels.len();
                 let (walk, count) = if many { (kernel.many, kernel.panels) } else { (kernel.one, 1) };
+                let b = self.walkable(panels.start + p, count, start, depth, in_place, scratch.b);
                 let operands = Walk {
                     depth,
-                    a: self.a.at(0, start),
-                    a_row: self.a.row,
-                    a_col: self.a.col,
-                    b: b.data.wrapping_offset(start as isize * b.row + p as isize * b.panel),
+                    a: a.at(0, start),
+                    a_row: a.row,
+                    a_col: a.col,
+                    b: b.data,
                     b_row: b.row,
                     b_panel: b.panel,
                     ahead: AHEAD,
@@ -170,19 +199,55 @@ impl Product<'_> {
         }
         for (p, panel) in panels.enumerate() {
             // SAFETY: the walk has written `m` rows for each panel, which no other walk covers.
-            unsafe { self.deliver(tiles.add(p * self.m * PANEL), 0..self.m, panel) };
+            unsafe { self.deliver(tiles.add(p * self.m * PANEL), 0..self.m, panel, scratch) };
+        }
+    }
+
+    /// A stretch of `count` panels from `p` on, for a walk.
+    fn walkable(
+        &self,
+        p: usize,
+        count: usize,
+        start: usize,
+        depth: usize,
+        in_place: bool,
+        room: *mut f32,
+    ) -> Walkable {
+        if in_place {
+            return Walkable {
+                data: self.b.at(start, p * PANEL),
+                row: self.b.row,
+                panel: PANEL as isize * self.b.col,
+            };
+        }
+        let packed = (PANEL as isize, (self.k * PANEL) as isize);
+        match self.packed {
+            Some(b) => Walkable {
+                data: b.wrapping_add((p * self.k + start) * PANEL),
+                row: packed.0,
+                panel: packed.1,
+            },
+            None => {
+                for i in 0..count {
+                    // SAFETY: the panels and the stretch are B's; there is room for four panels' stretches.
+                    unsafe { self.panel(p + i, start, depth, room.add(i * depth * PANEL)) };
+                }
+                Walkable { data: room, row: packed.0, panel: (depth * PANEL) as isize }
+            }
         }
     }
 
     /// All of C by blocks.
     fn block(&self, pool: &Pool) {
-        let strips = self.m.div_ceil(self.kernels.tiles.len());
-        let mut tall = BLOCK_ROWS / self.kernels.tiles.len();
-        let mut wide = BLOCK_PANELS;
+        let height = self.kernels.tiles.len();
+        let strips = self.m.div_ceil(height);
+        let mut tall = (BLOCK_ROWS / height).min(scratch::A_LEN / DEPTH / self.kernels.strip).min(strips);
+        let tiles = if self.k <= DEPTH { BLOCK_PANELS } else { BLOCK_TILES / (tall * height) };
+        let mut wide = tiles.min(BLOCK_PANELS).min(self.panels());
         let mut grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
         while grid.0 * grid.1 < BLOCKS_PER_THREAD * pool.threads() && pool.threads() > 1 {
             // Narrow blocks pack A more often and low ones read B more often: keep them square.
-            if wide > 1 && (tall * self.kernels.tiles.len() <= wide * PANEL || tall == 1) {
+            if wide > 1 && (tall * height <= wide * PANEL || tall == 1) {
                 wide = wide.div_ceil(2);
             } else if tall > 1 {
                 tall = tall.div_ceil(2);
@@ -197,57 +262,111 @@ impl Product<'_> {
             for block in blocks {
                 let across = part(self.panels(), grid.1, block / grid.0);
                 let down = part(strips, grid.0, block % grid.0);
-                self.one_block(strips, down, across);
+                scratch::with(|scratch| self.one_block(strips, down, across, scratch));
             }
         });
     }
 
     /// The block of C where the strips `down` of all `strips` meet the panels `across`.
-    fn one_block(&self, strips: usize, down: Range<usize>, across: Range<usize>) {
-        let mut a = [const { MaybeUninit::<f32>::uninit() }; BLOCK_ROWS * A_STRIDE];
-        let mut tiles = [const { MaybeUninit::<f32>::uninit() }; BLOCK_ROWS * BLOCK_PANELS * PANEL];
-        let (a, tiles) = (a.as_mut_ptr().cast::<f32>(), tiles.as_mut_ptr().cast::<f32>());
+    fn one_block(&self, strips: usize, down: Range<usize>, across: Range<usize>, scratch: Scratch) {
         let top = part(self.m, strips, down.start).start;
-        let rows = part(self.m, strips, down.end - 1).end - top;
+        let rows = top..part(self.m, strips, down.end - 1).end;
         let stretches = self.k.div_ceil(DEPTH).max(1);
         for stretch in 0..stretches {
             let start = stretch * DEPTH;
             let depth = DEPTH.min(self.k - start);
-            let source = Matrix { data: self.a.at(top, start), ..self.a };
-            // SAFETY: the rows and columns are A's; a block has at most BLOCK_ROWS rows.
-            unsafe { pack::pack_rows(source, rows, depth, a) };
+            let (kernels, from_strip) = self.pack_left(strips, down.clone(), start, depth, scratch.a);
             for p in across.clone() {
-                let b = self.packed.wrapping_add((p * self.k + start) * PANEL);
-                for strip in down.clone() {
-                    let strip = part(self.m, strips, strip);
-                    let row = strip.start - top;
-                    // One stretch leaves nothing to carry on: the same tile, warm in cache, serves all.
-                    let place = if stretches == 1 { 0 } else { ((p - across.start) * rows + row) * PANEL };
-                    let kernel = self.kernels.tiles[strip.len() - 1];
-                    // SAFETY: the strip lies in the packed rows, the panel's stretch in B's panels, and the
-                    // tile in `tiles`, where the stretch before, if any, has written it.
-                    unsafe {
-                        kernel(depth, a.add(row * A_STRIDE), b, tiles.add(place), stretch > 0);
-                        if stretch + 1 == stretches {
-                            self.deliver(tiles.add(place), strip, p);
-                        }
+                // SAFETY: the panel and the stretch are B's; there is room for a stretch.
+                let b = unsafe { self.panel(p, start, depth, scratch.b) };
+                // One stretch leaves nothing to carry on: few tiles, warm in cache, serve all.
+                let (place, chunk) = match stretches {
+                    1 => (0, WARM_STRIPS),
+                    _ => ((p - across.start) * rows.len(), down.len()),
+                };
+                for first in down.clone().step_by(chunk) {
+                    let chunk = first..down.end.min(first + chunk);
+                    let start = part(self.m, strips, chunk.start).start;
+                    let delivered = start..part(self.m, strips, chunk.end - 1).end;
+                    let place = if stretches == 1 { place } else { place + start - top };
+                    let tiles = scratch.tiles.wrapping_add(place * PANEL);
+                    for strip in chunk {
+                        let place = from_strip(strip - down.start, part(self.m, strips, strip).start - top);
+                        let strip = part(self.m, strips, strip);
+                        let (a, tile) = (scratch.a.wrapping_add(place), (strip.start - start) * PANEL);
+                        let kernel = kernels[strip.len() - 1];
+                        // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
+                        // the tile lies in `tiles`, where the stretch before, if any, has written it.
+                        unsafe { kernel(depth, a, b, tiles.wrapping_add(tile), stretch > 0) };
+                    }
+                    if stretch + 1 == stretches {
+                        // SAFETY: the tiles are finished, and no other block covers them.
+                        unsafe { self.deliver(tiles, delivered, p, scratch) };
                     }
                 }
             }
         }
     }
 
-    /// Hands the finished tile for the given rows and panel to the epilogue.
+    /// Packs a stretch of the strips `down`. Gives the tiles that read them, and where a strip lies by its number
+    /// among them and its first row.
+    fn pack_left(
+        &self,
+        strips: usize,
+        down: Range<usize>,
+        start: usize,
+        depth: usize,
+        to: *mut f32,
+    ) -> (&'static [TileFn], fn(usize, usize) -> usize) {
+        let top = part(self.m, strips, down.start).start;
+        let rows = part(self.m, strips, down.end - 1).end - top;
+        let along = |_, row| row * A_STRIDE;
+        let window = match self.a {
+            Left::Matrix(a) => {
+                // SAFETY: the rows and columns are A's; `to` has room for the rows of a block.
+                unsafe { pack::pack_rows(Matrix { data: a.at(top, start), ..a }, rows, depth, to) };
+                return (self.kernels.tiles, along);
+            }
+            Left::Window(window) => window,
+        };
+        let columns = window.columns(start, depth);
+        if window.has_runs() {
+            for strip in down {
+                let strip = part(self.m, strips, strip);
+                let packed = window.strip(strip.start, strip.len(), depth, &columns);
+                // SAFETY: as above.
+                unsafe { pack::pack_runs(&packed, to.add((strip.start - top) * A_STRIDE)) };
+            }
+            return (self.kernels.tiles, along);
+        }
+        for (i, strip) in down.enumerate() {
+            let strip = part(self.m, strips, strip);
+            let packed = window.strip(strip.start, strip.len(), depth, &columns);
+            // SAFETY: a strip takes `strip` floats for each column of a stretch, and there is room for the
+            // strips of a block.
+            unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
+        }
+        (self.kernels.across, self.kernels.place)
+    }
+
+    /// Hands the finished tiles of the given rows and panel to the epilogue.
     ///
     /// # Safety
-    /// `tile` holds the sums, a row every 32 floats; the caller delivers this part of C only once.
-    unsafe fn deliver(&self, tile: *const f32, rows: Range<usize>, panel: usize) {
+    /// `tiles` holds the sums, a row every 32 floats; the caller delivers this part of C only once.
+    unsafe fn deliver(&self, tiles: *const f32, rows: Range<usize>, panel: usize, scratch: Scratch) {
         let cols = PANEL.min(self.n - panel * PANEL);
-        let [row, rows, col, cols] = [rows.start, rows.len(), panel * PANEL, cols].map(|size| size as i64);
-        // SAFETY: `multiply`'s caller vouches for the epilogue with this frame and a tile of C.
-        unsafe {
-            (self.call.epilogue)(self.services, self.call.frame, tile, PANEL as i64, row, rows, col, cols);
+        let (mut tile, mut ld) = (tiles, PANEL);
+        let [mut row, mut height, mut col, mut width] = [rows.start, rows.len(), panel * PANEL, cols];
+        if self.call.transposed != 0 {
+            ld = height.next_multiple_of(super::STRIP);
+            // SAFETY: the tiles are readable, and there is room for 32 rows of the height of a block.
+            unsafe { (self.kernels.transpose)(tiles, PANEL, height, cols, scratch.turned, ld) };
+            tile = scratch.turned;
+            ((row, height), (col, width)) = ((col, width), (row, height));
         }
+        let [row, rows, col, cols, ld] = [row, height, col, width, ld].map(|size| size as i64);
+        // SAFETY: `multiply`'s caller vouches for the epilogue with this frame and a part of C.
+        unsafe { (self.call.epilogue)(self.services, self.call.frame, tile, ld, row, rows, col, cols) };
     }
 }
 

@@ -1,5 +1,7 @@
 //! Products by every body that this CPU can run: against sums in f64, and bit against bit.
 
+mod windows;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -118,8 +120,6 @@ impl Case {
     fn run(&self, kernels: &'static Kernels, pool: &Pool, a: Layout, b: Layout) -> Vec<u32> {
         let [m, n, k] = self.size;
         let (a_operand, b_operand) = (Operand::new(m, k, &self.a, a), Operand::new(k, n, &self.b, b));
-        let room = if b == Panels { 0 } else { packed_len(k, n) };
-        let mut workspace = vec![f32::NAN; room];
         let count = || (0..m * n).map(|_| AtomicU32::new(0)).collect();
         let sink = Sink { n, bits: count(), hits: count() };
         let call = GemmF32 {
@@ -129,15 +129,16 @@ impl Case {
             a: a_operand.pointer(),
             a_row: a_operand.row,
             a_col: a_operand.col,
+            window: std::ptr::null(),
             b: b_operand.pointer(),
             b_row: b_operand.row,
             b_col: b_operand.col,
             packed: i64::from(b == Panels),
-            workspace: workspace.as_mut_ptr(),
+            transposed: 0,
             epilogue: collect,
             frame: (&raw const sink).cast(),
         };
-        // SAFETY: the operands, the workspace and the sink outlive the call and fit it.
+        // SAFETY: the operands and the sink outlive the call and fit it.
         unsafe { product::multiply(kernels, pool, SERVICES, &call) };
         let context = format!("{:?} {} {a:?} {b:?}", self.size, kernels.name);
         assert!(sink.hits.iter().all(|hits| hits.load(Ordering::Relaxed) == 1), "{context}");
@@ -266,8 +267,14 @@ fn packing_checks_its_source() {
 #[test]
 fn bodies_fit_the_drivers_buffers() {
     for kernels in Kernels::available() {
-        assert!(kernels.tiles.len() <= product::BLOCK_ROWS);
+        let height = kernels.tiles.len();
+        assert_eq!(height, kernels.across.len());
+        assert!(height <= kernels.strip && kernels.strip <= STRIP, "{}", kernels.name);
+        assert!(product::BLOCK_ROWS * A_STRIDE <= scratch::A_LEN);
+        assert!(product::BLOCK_ROWS * PANEL <= scratch::TILES_LEN);
+        assert!(product::BLOCK_ROWS.next_multiple_of(STRIP) * PANEL <= scratch::TURNED_LEN);
         for (r, walk) in kernels.walks.iter().enumerate() {
+            assert!(walk.panels * DEPTH * PANEL <= scratch::B_LEN);
             assert!((r + 1) * walk.panels <= product::WALK_TILES, "{}", kernels.name);
         }
     }

@@ -109,6 +109,7 @@ impl Session {
             }
         }
         (self.bound, self.laid_out, self.ran) = (false, false, false);
+        crate::gemm::scratch::reserve();
         let dims: Vec<&[i64]> = dims.iter().map(AsRef::as_ref).collect();
         let entry = &self.model.plan().entries[self.entry];
         self.memory.bind(entry, &dims)?;

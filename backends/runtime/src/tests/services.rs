@@ -132,7 +132,6 @@ fn a_product_leaves_through_its_epilogue() {
         }
     }
     let (a, b, mut c) = ([1.0_f32, 2.0, 3.0, 4.0], [5.0_f32, 6.0, 7.0, 8.0], [0.0_f32; 4]);
-    let mut workspace = [0.0_f32; 64];
     let call = GemmF32 {
         m: 2,
         n: 2,
@@ -140,11 +139,12 @@ fn a_product_leaves_through_its_epilogue() {
         a: a.as_ptr(),
         a_row: 2,
         a_col: 1,
+        window: std::ptr::null(),
         b: b.as_ptr(),
         b_row: 2,
         b_col: 1,
         packed: 0,
-        workspace: workspace.as_mut_ptr(),
+        transposed: 0,
         epilogue: store as Epilogue,
         frame: c.as_mut_ptr().cast(),
     };

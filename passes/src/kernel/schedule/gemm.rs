@@ -1,19 +1,24 @@
-//! Recognises a matrix product in plain loops, and gives it to the micro-kernels.
+//! Recognises matrix products and convolutions in plain loops, and gives them to the micro-kernels.
 //!
-//! The loops are those that lowering makes: a row and a column axis around an accumulator from zero, a loop that adds
-//! products to it, and what becomes of the sum. A constant right operand is laid out in panels ahead of time; any
-//! other is packed into scratch memory at run time.
+//! The loops are those that lowering makes: independent axes around an accumulator from zero, loops that add products
+//! to it, and what becomes of the sum. The innermost axes that move only one operand are the columns, those around
+//! them that move only the other one are the rows, and what is left stays a loop: a batch, the groups of a
+//! convolution. An axis that an operand sees as a quotient and a remainder (heads, groups of channels) is two axes.
+//! A constant operand is laid out in panels ahead of time; any other is packed as it is read.
 
-use ir::dim::{Ranges, Symbol};
-use ir::kernel::stmt::PANEL;
-use ir::kernel::{Access, Expr, ExprKind, Gemm, LoopKind, Param, Stmt};
+use ir::dim::{Atom, Ranges, Symbol};
+use ir::kernel::operand::{Operand, even, linear};
+use ir::kernel::stmt::Axes;
+use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::program::{Layout, Program};
-use ir::types::strides;
-use ir::{DType, Dim, TensorType};
+use ir::{DType, Dim};
 
 use super::access::{Arrays, accesses};
 use super::{is_independent, keeps_scalars, lay_out, weights_behind};
-use crate::lower::{Names, add_scratch, substitute_block};
+use crate::lower::substitute_block;
+
+/// A window has to be multiplied with at least so many vectors to be worth its packing.
+const WORTH_PACKING: i64 = 8;
 
 /// The kernel's body with matrix products as statements.
 pub(super) fn use_gemm(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
@@ -40,174 +45,255 @@ fn rewrite(program: &mut Program, kernel: usize, block: Vec<Stmt>, ranges: &Rang
     out
 }
 
-/// `for row { for col { var acc = 0; for depth { acc = a·b + acc }; body } }`.
+/// `for outer, rows, cols { var acc = 0; for depth { acc = a·b + acc }; body }`.
 struct Product {
-    row: (Symbol, Dim),
-    col: (Symbol, Dim),
-    depth: (Symbol, Dim),
-    a: Expr,
-    b: Expr,
+    /// The loops around, the rows and the columns.
+    axes: [Axes; 3],
+    depth: Axes,
+    /// The operands, with their places.
+    a: (Expr, Place),
+    b: (Expr, Place),
     acc: Symbol,
     body: Vec<Stmt>,
-    /// The right operand as a matrix in memory.
-    b_place: Place,
 }
 
-/// A load that is affine in two axes: `offset + first·i + second·j`.
+/// Where the elements of an operand lie: a sum over axes.
 struct Place {
     array: Symbol,
     offset: Dim,
-    first: Dim,
-    second: Dim,
+    /// How far along each axis around the sum, and along each summed axis.
+    outer: Vec<Dim>,
+    depth: Vec<Dim>,
+    /// Does it move along each axis, in its place or its guards?
+    moves: Vec<bool>,
+    guarded: bool,
+}
+
+/// The loops that may be a product.
+struct Nest {
+    axes: Axes,
+    depth: Axes,
+    acc: Symbol,
+    factors: [Expr; 2],
+    body: Vec<Stmt>,
 }
 
 impl Product {
     fn find(program: &Program, kernel: usize, stmt: &Stmt, ranges: &Ranges) -> Option<Product> {
-        let chain = chain(stmt);
-        if chain.axes.len() <= 2 {
-            return Product::from_chain(program, kernel, &chain, ranges);
-        }
-        // All loops but the last are one row axis, if the left operand is affine in it. If not, the outermost loop
-        // stays a loop, and the search goes on inside.
-        Product::from_chain(program, kernel, &collapsed(chain)?, ranges)
+        let mut nest = Nest::of(stmt)?;
+        let arrays = Arrays::of(&program.kernels[kernel], &[]);
+        nest.split_axes(&arrays, ranges);
+        let ranges = nest.ranges(ranges);
+        let places: Vec<Place> =
+            nest.factors.iter().map(|e| nest.place(e, &arrays, &ranges)).collect::<Option<_>>()?;
+        let [x, y]: [Place; 2] = places.try_into().ok()?;
+        let (left, right) = (nest.split(&x, &y), nest.split(&y, &x));
+        let [first, second] = nest.factors;
+        // Columns are innermost; a product of a matrix and a vector may have one of both only.
+        let (axes, a, b) = match (left, right) {
+            (Some(axes), _) => (axes, (first, x), (second, y)),
+            (None, Some(axes)) => (axes, (second, y), (first, x)),
+            (None, None) => return None,
+        };
+        let Nest { depth, acc, body, .. } = nest;
+        let product = Product { axes, depth, a, b, acc, body };
+        product.is_worth_it().then_some(product)
     }
 
-    fn from_chain(program: &Program, kernel: usize, chain: &Chain, ranges: &Ranges) -> Option<Product> {
-        let [row, col] = &chain.axes[..] else { return None };
-        let [
-            Stmt::Var { name: acc, init },
-            Stmt::For { axis, extent, kind: LoopKind::Serial, body },
-            rest @ ..,
-        ] = &chain.body[..]
-        else {
-            return None;
+    /// The strides of an operand along the given kind of axes.
+    fn strides(&self, place: &Place, kind: usize) -> Vec<Dim> {
+        let from = self.axes[..kind].iter().map(Vec::len).sum::<usize>();
+        place.outer[from..from + self.axes[kind].len()].to_vec()
+    }
+
+    /// The operand as a strided matrix: the distance along rows (or columns), and along the sum.
+    fn matrix(&self, place: &Place, kind: usize) -> Option<[Dim; 2]> {
+        let along = even(&self.axes[kind], &self.strides(place, kind))?;
+        let depth = even(&self.depth, &place.depth)?;
+        (!place.guarded).then_some([along, depth])
+    }
+
+    /// Can the runtime compute it, and does it gain by that? One operand must be a matrix, to be packed in panels; the
+    /// other may be anything.
+    fn is_worth_it(&self) -> bool {
+        if self.matrix(&self.b.1, 2).is_some() {
+            return true;
+        }
+        let rows = self.axes[1].iter().map(|(_, extent)| extent.clone()).product::<Dim>();
+        let many = rows.as_const().is_none_or(|rows| rows >= WORTH_PACKING);
+        self.matrix(&self.a.1, 1).is_some() && many
+    }
+
+    fn into_stmt(self, program: &mut Program, kernel: usize) -> Stmt {
+        let [mut a, mut b] = [self.a.0.clone(), self.b.0.clone()];
+        let sides = [(2, &self.b.1, &mut b), (1, &self.a.1, &mut a)];
+        for (kind, place, operand) in sides {
+            if let Some(layout) = self.constant_panels(program, kernel, place, kind) {
+                lay_out(program, kernel, &place.array, &|_| layout.clone());
+                let at = Gemm::in_panels(&self.axes[kind], &self.depth);
+                *operand = Expr::load(place.array.clone(), DType::F32, at.map(Expr::from));
+                break;
+            }
+        }
+        let Product { axes: [outer, row, col], depth, acc, body, .. } = self;
+        let product = Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, acc, body }));
+        outer.into_iter().rev().fold(product, |inner, (axis, extent)| Stmt::For {
+            axis,
+            extent,
+            kind: LoopKind::Serial,
+            body: vec![inner],
+        })
+    }
+
+    /// The layout in panels, if the operand is a weight that nothing else in the kernel loads, at numbers.
+    fn constant_panels(
+        &self,
+        program: &Program,
+        kernel: usize,
+        place: &Place,
+        kind: usize,
+    ) -> Option<Layout> {
+        let [along, depth] = self.matrix(place, kind)?;
+        let weights = weights_behind(program, kernel, &place.array)?;
+        let plain = weights.iter().all(|&w| program.weights[w].layout == Layout::Plain);
+        let other = if kind == 2 { &self.a.1 } else { &self.b.1 };
+        let elsewhere = accesses(&self.body).iter().any(|access| *access.array == place.array);
+        let still = self.axes[0].iter().zip(&place.outer).all(|(_, stride)| stride.is(0));
+        let number = |d: &Dim| d.as_const().and_then(|v| usize::try_from(v).ok());
+        let count = |axes: &Axes| number(&axes.iter().map(|(_, extent)| extent.clone()).product::<Dim>());
+        let layout = Layout::Panels {
+            depth: count(&self.depth)?,
+            cols: count(&self.axes[kind])?,
+            row: number(&depth)?,
+            col: number(&along)?,
+            offset: number(&place.offset)?,
         };
-        let [Stmt::Set { name, value }] = &body[..] else { return None };
+        (plain && !elsewhere && still && other.array != place.array).then_some(layout)
+    }
+}
+
+impl Nest {
+    fn of(stmt: &Stmt) -> Option<Nest> {
+        let mut axes = Axes::new();
+        let mut block = std::slice::from_ref(stmt);
+        while let [Stmt::For { axis, extent, kind: LoopKind::Serial, body }] = block
+            && is_independent(axis, body)
+        {
+            axes.push((axis.clone(), extent.clone()));
+            block = body;
+        }
+        let [Stmt::Var { name: acc, init }, sum @ Stmt::For { .. }, rest @ ..] = block else { return None };
+        let mut depth = Axes::new();
+        let mut inner = std::slice::from_ref(sum);
+        while let [Stmt::For { axis, extent, kind: LoopKind::Serial, body }] = inner {
+            depth.push((axis.clone(), extent.clone()));
+            inner = body;
+        }
+        let [Stmt::Set { name, value }] = inner else { return None };
         let ExprKind::Fma(a, b, sum) = value.kind() else { return None };
         let is_acc = matches!(sum.kind(), ExprKind::Var { name, .. } if name == acc);
         let zero = Expr::number(DType::F32, 0.0);
-        if name != acc || !is_acc || *init != zero || !keeps_scalars(rest) || has_loops(rest) {
-            return None;
-        }
-        let mut ranges = ranges.clone();
-        for (axis, extent) in [row, col, &(axis.clone(), extent.clone())] {
+        // An extent that depends on an axis is no rectangle.
+        let rectangle = axes
+            .iter()
+            .chain(&depth)
+            .all(|(_, extent)| axes.iter().chain(&depth).all(|(axis, _)| !extent.mentions(axis)));
+        let plain = name == acc && is_acc && *init == zero && keeps_scalars(rest) && !has_loops(rest);
+        let factors = [a.clone(), b.clone()];
+        (plain && rectangle && !axes.is_empty()).then(|| Nest {
+            axes,
+            depth,
+            acc: acc.clone(),
+            factors,
+            body: rest.to_vec(),
+        })
+    }
+
+    fn ranges(&self, around: &Ranges) -> Ranges {
+        let mut ranges = around.clone();
+        for (axis, extent) in self.axes.iter().chain(&self.depth) {
             ranges.enter(axis.clone(), extent.clone());
         }
-        let arrays = Arrays::of(&program.kernels[kernel], &chain.body);
-        let place = |e: &Expr, i: &Symbol, j: &Symbol, not: &Symbol| {
-            let ExprKind::Load { source, dtype: DType::F32, at } = e.kind() else { return None };
-            let position = arrays.position(source, at, &ranges)?;
-            let (first, rest) = position.linear_in(i)?;
-            let (second, offset) = rest.linear_in(j)?;
-            let clean = [&first, &second, &offset].iter().all(|d| ![i, j, not].iter().any(|s| d.mentions(s)));
-            let constant_strides = !first.is(0) && !second.is(0);
-            (clean && constant_strides).then(|| Place { array: source.clone(), offset, first, second })
-        };
-        for (a, b) in [(a, b), (b, a)] {
-            let left = place(a, &row.0, axis, &col.0);
-            let right = place(b, axis, &col.0, &row.0);
-            if let (Some(_), Some(b_place)) = (left, right) {
-                return Some(Product {
-                    row: row.clone(),
-                    col: col.clone(),
-                    depth: (axis.clone(), extent.clone()),
-                    a: a.clone(),
-                    b: b.clone(),
-                    acc: acc.clone(),
-                    body: rest.to_vec(),
-                    b_place,
-                });
+        ranges
+    }
+
+    fn all_axes(&self) -> Axes {
+        self.axes.iter().chain(&self.depth).cloned().collect()
+    }
+
+    /// Makes two axes of each that an operand sees as `⌊i / n⌋`, `n` being a number that divides its extent.
+    fn split_axes(&mut self, arrays: &Arrays, around: &Ranges) {
+        while let Some((axis, width)) = self.quotient(arrays, around) {
+            let [outer, inner] = ["o", "i"].map(|part| Symbol::new(format!("{axis}{part}")));
+            let whole = Dim::from(&outer) * width.clone() + Dim::from(&inner);
+            for axes in [&mut self.axes, &mut self.depth] {
+                if let Some(at) = axes.iter().position(|(name, _)| *name == axis) {
+                    let count = axes[at].1.exact_div(&width).expect("bug: a divisor was looked for");
+                    axes.splice(at..=at, [(outer.clone(), count), (inner.clone(), width.clone())]);
+                }
+            }
+            let with = |s: &Symbol| (*s == axis).then(|| whole.clone());
+            self.factors = self.factors.each_ref().map(|e| e.substitute(&with));
+            self.body = substitute_block(&self.body, &with);
+        }
+    }
+
+    /// An axis that an operand sees divided by a number, and the number.
+    fn quotient(&self, arrays: &Arrays, around: &Ranges) -> Option<(Symbol, Dim)> {
+        let ranges = self.ranges(around);
+        let all = self.all_axes();
+        for e in &self.factors {
+            let operand = Operand::of(e)?;
+            let position = arrays.position(operand.source, operand.at, &ranges)?;
+            for (atoms, _) in position.terms() {
+                for atom in atoms {
+                    let Atom::Floor(value, width) = atom else { continue };
+                    let Some(axis) = value.as_symbol() else { continue };
+                    let extent = all.iter().find(|(name, _)| name == axis).map(|(_, extent)| extent);
+                    let divides = extent.and_then(|extent| extent.exact_div(width)).is_some();
+                    if divides && width.as_const().is_some_and(|width| width > 1) {
+                        return Some((axis.clone(), width.clone()));
+                    }
+                }
             }
         }
         None
     }
 
-    fn into_stmt(self, program: &mut Program, kernel: usize) -> Stmt {
-        let (depth, col) = (Dim::from(&self.depth.0), Dim::from(&self.col.0));
-        let panel = Dim::constant(PANEL);
-        let in_panels = |name: Symbol| {
-            let at = [col.floor_div(&panel), depth.clone(), col.modulo(&panel)];
-            Expr::load(name, DType::F32, at.map(Expr::from))
-        };
-        let mut b = self.b.clone();
-        let mut workspace = None;
-        match self.constant_panels(program, kernel) {
-            Some(layout) => {
-                lay_out(program, kernel, &self.b_place.array, &|_| layout.clone());
-                b = in_panels(self.b_place.array.clone());
-            }
-            None => {
-                let panels = self.col.1.ceil_div(&panel);
-                let shape = [panels, self.depth.1.clone(), panel];
-                let params = program.kernels[kernel].params.iter().map(|p| p.name.name());
-                let name = Symbol::new(Names::of(params).fresh("packed", "p"));
-                let ty = TensorType::new(DType::F32, shape);
-                add_scratch(program, kernel, &[Param { name: name.clone(), ty, access: Access::Scratch }]);
-                workspace = Some(name);
-            }
+    fn place(&self, e: &Expr, arrays: &Arrays, ranges: &Ranges) -> Option<Place> {
+        let operand = Operand::of(e)?;
+        let all = self.all_axes();
+        let position = arrays.position(operand.source, operand.at, ranges)?;
+        let (mut strides, offset) = linear(&position, &all)?;
+        let mut moves: Vec<bool> = strides.iter().map(|stride| !stride.is(0)).collect();
+        for guard in &operand.guards {
+            let (factors, _) = linear(&guard.value.simplify(ranges), &all)?;
+            moves.iter_mut().zip(&factors).for_each(|(moves, factor)| *moves |= !factor.is(0));
         }
-        let Product { row, col, depth, a, acc, body, .. } = self;
-        Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, workspace, acc, body }))
+        let depth = strides.split_off(self.axes.len());
+        moves.truncate(self.axes.len());
+        let guarded = !operand.guards.is_empty();
+        Some(Place { array: operand.source.clone(), offset, outer: strides, depth, moves, guarded })
     }
 
-    /// The layout in panels, if the right operand is a weight that nothing else in the kernel loads, at numbers.
-    fn constant_panels(&self, program: &Program, kernel: usize) -> Option<Layout> {
-        let place = &self.b_place;
-        let weights = weights_behind(program, kernel, &place.array)?;
-        let plain = weights.iter().all(|&w| program.weights[w].layout == Layout::Plain);
-        let elsewhere = accesses(&self.body).iter().any(|access| *access.array == place.array);
-        let number = |d: &Dim| d.as_const().and_then(|v| usize::try_from(v).ok());
-        let layout = Layout::Panels {
-            depth: number(&self.depth.1)?,
-            cols: number(&self.col.1)?,
-            row: number(&place.first)?,
-            col: number(&place.second)?,
-            offset: number(&place.offset)?,
-        };
-        (plain && !elsewhere).then_some(layout)
+    /// The axes as loops around, rows and columns, if these are the operands: from the inside, columns move only `b`,
+    /// rows only `a`.
+    fn split(&self, a: &Place, b: &Place) -> Option<[Axes; 3]> {
+        let only = |mine: &Place, other: &Place, at: usize| mine.moves[at] && !other.moves[at];
+        let mut first = self.axes.len();
+        while first > 0 && only(b, a, first - 1) {
+            first -= 1;
+        }
+        let cols = self.axes[first..].to_vec();
+        let end = first;
+        while first > 0 && only(a, b, first - 1) {
+            first -= 1;
+        }
+        let rows = self.axes[first..end].to_vec();
+        (!cols.is_empty()).then(|| [self.axes[..first].to_vec(), rows, cols])
     }
 }
 
 fn has_loops(block: &[Stmt]) -> bool {
     block.iter().any(|stmt| matches!(stmt, Stmt::For { .. } | Stmt::Var { .. } | Stmt::Gemm(_)))
-}
-
-/// Perfectly nested independent loops, and what the innermost one does.
-struct Chain {
-    axes: Vec<(Symbol, Dim)>,
-    body: Vec<Stmt>,
-}
-
-fn chain(stmt: &Stmt) -> Chain {
-    let mut axes = Vec::new();
-    let mut block = std::slice::from_ref(stmt);
-    while let [Stmt::For { axis, extent, kind: LoopKind::Serial, body }] = block
-        && is_independent(axis, body)
-    {
-        axes.push((axis.clone(), extent.clone()));
-        block = body;
-    }
-    Chain { axes, body: block.to_vec() }
-}
-
-/// The chain with all loops but the last as one row axis.
-fn collapsed(Chain { axes, body }: Chain) -> Option<Chain> {
-    let (col, rows) = axes.split_last()?;
-    let row = Symbol::new(format!("{}r", rows.first()?.0));
-    let shape: Vec<Dim> = rows.iter().map(|(_, extent)| extent.clone()).collect();
-    let extent: Dim = shape.iter().cloned().product();
-    let mut ranges = Ranges::new();
-    ranges.enter(row.clone(), extent.clone());
-    let steps = strides(&shape);
-    let parts: Vec<(Symbol, Dim)> = rows
-        .iter()
-        .enumerate()
-        .map(|(i, (axis, size))| {
-            let whole = Dim::from(&row).floor_div(&steps[i]);
-            (axis.clone(), if i == 0 { whole } else { whole.modulo(size) }.simplify(&ranges))
-        })
-        .collect();
-    let with = |s: &Symbol| parts.iter().find(|(axis, _)| axis == s).map(|(_, part)| part.clone());
-    let body = substitute_block(&body, &with);
-    Some(Chain { axes: vec![(row, extent), col.clone()], body })
 }

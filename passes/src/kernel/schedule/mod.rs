@@ -2,10 +2,11 @@
 //!
 //! From the inside out: a matrix product becomes one [`Gemm`](ir::kernel::Gemm) statement for the micro-kernels
 //! (`gemm`); the best axis of every other nest becomes the vector loop, weights being laid out for it
-//! (`vectorize`); the outermost loop is spread over threads (`parallelize`). Choices depend on the loops and
-//! their sizes alone.
+//! (`vectorize`); a reduction along a row is left to lanes, if sums may be regrouped (`fold`); the outermost loop is
+//! spread over threads (`parallelize`). Choices depend on the loops and their sizes alone.
 
 mod access;
+mod fold;
 mod gemm;
 mod parallelize;
 mod vectorize;
@@ -18,7 +19,7 @@ use ir::{At, Dim, Symbol};
 
 use crate::error::PassError;
 use crate::lower::{Names, drop_unused_weights};
-use crate::pass::{About, Changed, Cx, ProgramPass};
+use crate::pass::{About, Changed, Cx, FpMode, ProgramPass};
 
 /// See the [module](self).
 pub struct Schedule;
@@ -28,13 +29,16 @@ impl ProgramPass for Schedule {
         About::new("schedule", "choose micro-kernels, vector loops and parallel loops")
     }
 
-    fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, program: &mut Program, cx: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
         for at in 0..program.kernels.len() {
             let Body::Loops(body) = &program.kernels[at].body else { continue };
             let before = body.clone();
             let mut body = gemm::use_gemm(program, at, before.clone());
             body = vectorize::vectorize(program, at, body);
+            if cx.fp != FpMode::Strict {
+                body = fold::fold_rows(&program.kernels[at], body);
+            }
             body = parallelize::parallelize(body);
             changed |= body != before;
             program.kernels[at].body = Body::Loops(body);
@@ -58,6 +62,7 @@ fn keeps_scalars(body: &[Stmt]) -> bool {
         for stmt in block {
             match stmt {
                 Stmt::Var { name, .. } => bound.push(name.clone()),
+                Stmt::Fold(fold) => bound.push(fold.acc.clone()),
                 Stmt::Set { name, .. } => found |= !bound.contains(name),
                 _ => {}
             }

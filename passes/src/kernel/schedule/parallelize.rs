@@ -21,6 +21,9 @@ const GRAIN_WORK: i64 = 1 << 14;
 /// Elements in a block of a loop over elements alone.
 const BLOCK: i64 = 4096;
 
+/// So many products are spread over threads rather than each by itself.
+const MANY_PRODUCTS: i64 = 8;
+
 /// Symbolic sizes count as this many in estimates.
 const TYPICAL: i64 = 64;
 
@@ -37,29 +40,24 @@ fn spread(stmt: Stmt) -> Stmt {
     let Stmt::For { axis, extent, kind, body } = stmt else { return stmt };
     let each = estimate(&block_operations(&body));
     let total = each.saturating_mul(estimate(&extent));
-    if total < SERIAL_WORK || !is_independent(&axis, &body) || packs(&body) {
+    if total < SERIAL_WORK || !is_independent(&axis, &body) {
         return Stmt::For { axis, extent, kind, body };
     }
     match kind {
         LoopKind::Vector(_) => in_blocks(axis, extent, kind, body, each),
         LoopKind::Serial => {
             let (axis, extent, body) = with_next(axis, extent, body);
+            // A product is spread over threads itself: better than few of them side by side.
+            let product = matches!(&body[..], [Stmt::Gemm(_)]);
+            if product && extent.as_const().is_some_and(|n| n < MANY_PRODUCTS) {
+                return Stmt::For { axis, extent, kind: LoopKind::Serial, body };
+            }
             let each = estimate(&block_operations(&body));
             let grain = u32::try_from((GRAIN_WORK / each).clamp(1, 1 << 20)).unwrap_or(1);
             Stmt::For { axis, extent, kind: LoopKind::Parallel(grain), body }
         }
         LoopKind::Parallel(_) | LoopKind::Unroll => Stmt::For { axis, extent, kind, body },
     }
-}
-
-/// Does the block hold a product that packs its operand into scratch memory? Iterations would share it; the product
-/// is spread over threads itself.
-fn packs(block: &[Stmt]) -> bool {
-    let mut found = false;
-    for stmt in block {
-        stmt.walk(&mut |stmt| found |= matches!(stmt, Stmt::Gemm(gemm) if gemm.workspace.is_some()));
-    }
-    found
 }
 
 /// Two serial loops, one directly inside the other, as one; unless the inner one is the last before the elements.

@@ -6,10 +6,11 @@
 use ir::DType;
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
-use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, LoopKind, Stmt};
 use ir::program::{Layout, Program};
+use ir::scalar::Unary;
 
-use super::access::{Access, Arrays, accesses, enter_all};
+use super::access::{Access, Arrays, accesses, enter_all, varies};
 use super::{is_independent, lay_out, weights_behind};
 use crate::lower::{any_expr, map_block};
 
@@ -18,6 +19,15 @@ const LANES: u32 = 16;
 
 /// What an access inside so many loops counts, relative to one outside.
 const LOOP_WEIGHT: i64 = 8;
+
+/// What a function that becomes a polynomial counts, relative to an access.
+const FUNCTION_WEIGHT: i64 = 4;
+
+/// The longest distance of elements that are near.
+const NEAR: i64 = 4;
+
+/// At most so many guards of a load may differ between lanes.
+const GUARDS: usize = 2;
 
 /// The kernel's body with vector loops.
 pub(super) fn vectorize(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
@@ -112,21 +122,30 @@ fn best_axis(
     body: &[Stmt],
     ranges: &Ranges,
 ) -> Option<Choice> {
-    if !has_lanes(body) {
-        return None;
-    }
-    let arrays = Arrays::of(&program.kernels[kernel], body);
+    let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
+    let arrays = Arrays::of(&program.kernels[kernel], whole);
     let touched = accesses(body);
+    let functions = FUNCTION_WEIGHT * functions(body, 1);
     let mut best: Option<(i64, Choice)> = None;
     // Inner axes first: between equals, the order stays.
     for axis in (0..axes.len()).rev() {
         let name = &axes[axis].0;
+        if !has_lanes(body, name) {
+            continue;
+        }
         let (mut score, mut layouts) = (0, Vec::new());
         for access in &touched {
             let weight = LOOP_WEIGHT.pow(access.depth.min(4) as u32) * if access.is_store { 2 } else { 1 };
             score += match along(program, kernel, &arrays, access, &touched, name, ranges) {
                 Along::Same => 0,
-                Along::Next => weight,
+                // Mostly all lanes agree on a guard, but it takes time to find out.
+                Along::Next => match access.guards_along(name) {
+                    0 => weight,
+                    1..=GUARDS => weight / 4,
+                    _ => -2 * weight,
+                },
+                Along::Near if access.is_store || access.guards_along(name) > GUARDS => -2 * weight,
+                Along::Near => 0,
                 Along::Laid(perm) => {
                     layouts.push((access.array.clone(), perm));
                     weight
@@ -134,15 +153,31 @@ fn best_axis(
                 Along::Apart => -2 * weight,
             };
         }
-        if varying_branch(body, name) {
-            score -= 4 * LOOP_WEIGHT.pow(2);
-        }
         layouts.dedup();
-        if score > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
+        if score + functions > 0 && best.as_ref().is_none_or(|(b, _)| score > *b) {
             best = Some((score, Choice { axis, layouts }));
         }
     }
     best.map(|(_, choice)| choice)
+}
+
+/// How many functions the block computes that become polynomials, weighed by the loops around.
+fn functions(block: &[Stmt], weight: i64) -> i64 {
+    let mut sum = 0;
+    for stmt in block {
+        for e in stmt.exprs() {
+            e.walk(&mut |e| {
+                let polynomial = matches!(
+                    e.kind(),
+                    ExprKind::Unary(Unary::Exp | Unary::Log | Unary::Tanh | Unary::Erf, _)
+                );
+                sum += if polynomial { weight } else { 0 };
+            });
+        }
+        let weight = if let Stmt::For { .. } = stmt { weight * LOOP_WEIGHT } else { weight };
+        sum += stmt.blocks().into_iter().map(|block| functions(block, weight)).sum::<i64>();
+    }
+    sum
 }
 
 /// How elements lie along an axis.
@@ -151,6 +186,8 @@ enum Along {
     Same,
     /// Side by side.
     Next,
+    /// A few elements apart: lanes share lines of memory.
+    Near,
     /// Side by side, if the weight's axes are permuted so.
     Laid(Vec<usize>),
     /// Apart, or depending on data.
@@ -166,10 +203,10 @@ fn along(
     axis: &Symbol,
     ranges: &Ranges,
 ) -> Along {
-    let Some(position) = arrays.position(access.array, access.at, ranges) else { return Along::Apart };
-    match position.linear_in(axis) {
-        Some((stride, _)) if stride.is(0) => return Along::Same,
-        Some((stride, _)) if stride.is(1) => return Along::Next,
+    match arrays.stride(access.array, access.at, axis, ranges) {
+        Some(stride) if stride.is(0) => return Along::Same,
+        Some(stride) if stride.is(1) => return Along::Next,
+        Some(stride) if stride.as_const().is_some_and(|s| (2..=NEAR).contains(&s)) => return Along::Near,
         _ => {}
     }
     // One index is the axis, and no other mentions it.
@@ -190,33 +227,30 @@ fn along(
     }
 }
 
-/// Is everything in the block such that lanes make sense: 32-bit floats, and branches only inside expressions?
-fn has_lanes(body: &[Stmt]) -> bool {
-    let wide = !any_expr(body, &mut |e| match e {
-        ExprKind::Load { dtype, .. } | ExprKind::Var { dtype, .. } | ExprKind::Cast(dtype, _) => {
-            !matches!(dtype, DType::F32)
-        }
+/// Is everything in the block such that lanes along the axis make sense: 32-bit floats where it varies, and branches
+/// only inside expressions?
+pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
+    let other = any_expr(body, &mut |e| match e {
+        ExprKind::Load { dtype, at, .. } => *dtype != DType::F32 && at.iter().any(|i| varies(i, axis)),
+        ExprKind::Cast(dtype, x) => *dtype != DType::F32 && varies(x, axis),
+        ExprKind::Var { dtype, .. } => *dtype != DType::F32,
         _ => false,
     });
     let mut branches = false;
     for stmt in body {
         stmt.walk(&mut |stmt| {
-            branches |= matches!(stmt, Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_))
+            let straight = matches!(
+                stmt,
+                Stmt::For { .. }
+                    | Stmt::Let { .. }
+                    | Stmt::Var { .. }
+                    | Stmt::Set { .. }
+                    | Stmt::Store { .. }
+            );
+            branches |= !straight;
         });
     }
-    wide && !branches
-}
-
-/// Does a condition that guards a load depend on the axis?
-fn varying_branch(body: &[Stmt], axis: &Symbol) -> bool {
-    any_expr(body, &mut |e| match e {
-        ExprKind::Select(cond, yes, no) => {
-            let loads = |x: &Expr| x.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }));
-            let depends = cond.any(&mut |e| matches!(e.kind(), ExprKind::Index(dim) if dim.mentions(axis)));
-            depends && (loads(yes) || loads(no))
-        }
-        _ => false,
-    })
+    !other && !branches
 }
 
 fn permute_loads(body: &[Stmt], weight: &Symbol, perm: &[usize]) -> Vec<Stmt> {

@@ -1,0 +1,158 @@
+//! A left operand whose elements lie at sums over several axes, some of them outside and then zero: the image of
+//! a convolution, seen as a matrix.
+//!
+//! Rows and columns are the iterations of nested axes. The element in row (i…) and column (k…) lies at
+//! `data + Σ stride·i + Σ stride·k`, if for every *guard* `0 <= offset + Σ factor·i + Σ factor·k < size`; else it
+//! is 0.
+//!
+//! Compiled code describes it by a table of numbers: how many row axes, column axes and guards there are; extent
+//! and stride of each axis, the rows' before the columns', outermost first; and for each guard its size, its
+//! offset, and a factor for each axis. Positions past the end of rows never occur.
+
+/// Most axes of rows or of columns.
+pub(super) const AXES: usize = 8;
+
+/// Most guards.
+pub(super) const GUARDS: usize = 4;
+
+/// Positions of rows or columns: where they lie, and what each of them adds to the guards.
+pub(super) struct Places<const N: usize> {
+    pub(super) offsets: [i64; N],
+    pub(super) guards: [[i64; N]; GUARDS],
+}
+
+/// A window, as its table says.
+#[derive(Clone, Copy)]
+pub(super) struct Window<'a> {
+    data: *const f32,
+    rows: &'a [[i64; 2]],
+    columns: &'a [[i64; 2]],
+    guards: &'a [i64],
+    count: usize,
+}
+
+/// What a body packs: so many rows, and the columns of a stretch.
+pub(super) struct Strip<'a> {
+    pub(super) data: *const f32,
+    pub(super) rows: usize,
+    pub(super) row: Places<{ super::STRIP }>,
+    pub(super) depth: usize,
+    pub(super) column: &'a Places<{ super::DEPTH }>,
+    pub(super) guards: usize,
+    pub(super) sizes: [i64; GUARDS],
+}
+
+impl Strip<'_> {
+    /// The element in row `r` and column `k`.
+    ///
+    /// # Safety
+    /// It is readable if its guards hold.
+    pub(super) unsafe fn element(&self, r: usize, k: usize) -> f32 {
+        let inside = (0..self.guards).all(|g| {
+            let at = self.row.guards[g][r] + self.column.guards[g][k];
+            (0..self.sizes[g]).contains(&at)
+        });
+        let from = self.data.wrapping_offset((self.row.offsets[r] + self.column.offsets[k]) as isize);
+        // SAFETY: as the caller vouches.
+        if inside { unsafe { *from } } else { 0.0 }
+    }
+}
+
+impl<'a> Window<'a> {
+    /// The window that a table describes.
+    ///
+    /// # Safety
+    /// The table is one, and lives as long as the result.
+    ///
+    /// # Panics
+    /// With more axes or guards than there may be: the code generator makes no such tables.
+    pub(super) unsafe fn of(data: *const f32, table: *const i64) -> Window<'a> {
+        // SAFETY: as the caller vouches, the table holds what its first three numbers say.
+        unsafe {
+            let [rows, columns, count] = [0, 1, 2].map(|at| *table.add(at) as usize);
+            assert!(rows <= AXES && columns <= AXES && count <= GUARDS, "bug: a window of too many parts");
+            let axes = table.add(3).cast::<[i64; 2]>();
+            Window {
+                data,
+                rows: std::slice::from_raw_parts(axes, rows),
+                columns: std::slice::from_raw_parts(axes.add(rows), columns),
+                guards: std::slice::from_raw_parts(
+                    axes.add(rows + columns).cast(),
+                    count * (2 + rows + columns),
+                ),
+                count,
+            }
+        }
+    }
+
+    /// A strided matrix as a window.
+    pub(super) fn matrix(data: *const f32, row: &'a [[i64; 2]; 1], column: &'a [[i64; 2]; 1]) -> Window<'a> {
+        Window { data, rows: row, columns: column, guards: &[], count: 0 }
+    }
+
+    /// Do the elements of a row lie side by side, in runs of some length, without guards?
+    pub(super) fn has_runs(&self) -> bool {
+        self.count == 0 && self.columns.last().is_some_and(|[_, stride]| *stride == 1)
+    }
+
+    /// Where the columns `from..from + count` lie.
+    pub(super) fn columns(&self, from: usize, count: usize) -> Places<{ super::DEPTH }> {
+        let first = 2 + self.rows.len();
+        self.places(self.columns, first, false, from, count)
+    }
+
+    /// Rows `from..from + rows`, with the columns of a stretch.
+    pub(super) fn strip<'c>(
+        &self,
+        from: usize,
+        rows: usize,
+        depth: usize,
+        column: &'c Places<{ super::DEPTH }>,
+    ) -> Strip<'c> {
+        let row = self.places(self.rows, 2, true, from, rows);
+        let mut sizes = [0; GUARDS];
+        for (g, size) in sizes.iter_mut().enumerate().take(self.count) {
+            *size = self.guard(g)[0];
+        }
+        Strip { data: self.data, rows, row, depth, column, guards: self.count, sizes }
+    }
+
+    fn guard(&self, at: usize) -> &[i64] {
+        let len = 2 + self.rows.len() + self.columns.len();
+        &self.guards[at * len..(at + 1) * len]
+    }
+
+    /// Counts through the axes, which stand at `first` in the guards; their offsets go with the rows.
+    fn places<const N: usize>(
+        &self,
+        axes: &[[i64; 2]],
+        first: usize,
+        offset: bool,
+        from: usize,
+        count: usize,
+    ) -> Places<N> {
+        let mut places = Places { offsets: [0; N], guards: [[0; N]; GUARDS] };
+        let mut at = [0i64; AXES];
+        let mut rest = from as i64;
+        for (digit, [extent, _]) in at.iter_mut().zip(axes).rev().take(axes.len()) {
+            // Only the outermost axis may be passed, and rows never are.
+            (*digit, rest) = (rest % extent.max(&1), rest / extent.max(&1));
+        }
+        for i in 0..count {
+            places.offsets[i] = axes.iter().zip(&at).map(|([_, stride], at)| stride * at).sum();
+            for g in 0..self.count {
+                let guard = self.guard(g);
+                let sum: i64 = guard[first..].iter().zip(&at[..axes.len()]).map(|(f, at)| f * at).sum();
+                places.guards[g][i] = sum + if offset { guard[1] } else { 0 };
+            }
+            for (digit, [extent, _]) in at.iter_mut().zip(axes).rev().skip(0) {
+                *digit += 1;
+                if *digit < *extent {
+                    break;
+                }
+                *digit = 0;
+            }
+        }
+        places
+    }
+}

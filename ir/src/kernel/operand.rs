@@ -1,0 +1,98 @@
+//! Operands of matrix products: a load, or one that a window over a padded image guards.
+
+use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
+use crate::kernel::expr::{Expr, ExprKind};
+use crate::scalar::Binary;
+
+/// An operand of a [`Gemm`](super::Gemm): an element of an array where every guard holds, and 0 elsewhere.
+#[derive(Debug, Clone)]
+pub struct Operand<'a> {
+    /// The array.
+    pub source: &'a Symbol,
+    /// The index.
+    pub at: &'a [Expr],
+    /// What must hold.
+    pub guards: Vec<Guard>,
+}
+
+/// `0 ≤ value`, and `value < size` if there is a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Index arithmetic.
+    pub value: Dim,
+    /// What it is less than.
+    pub size: Option<Dim>,
+}
+
+impl<'a> Operand<'a> {
+    /// The operand that an expression is: an `f32` load, or `select(c, load, 0.0)` where `c` says of numbers that they
+    /// are in range.
+    pub fn of(e: &'a Expr) -> Option<Operand<'a>> {
+        let (load, guards) = match e.kind() {
+            ExprKind::Select(cond, load, zero) if *zero == Expr::number(DType::F32, 0.0) => {
+                (load, guards(cond)?)
+            }
+            _ => (e, vec![]),
+        };
+        match load.kind() {
+            ExprKind::Load { source, dtype: DType::F32, at } => Some(Operand { source, at, guards }),
+            _ => None,
+        }
+    }
+}
+
+/// The guards that a condition is made of.
+fn guards(cond: &Expr) -> Option<Vec<Guard>> {
+    let (mut lower, mut guards) = (Vec::new(), Vec::new());
+    comparisons(cond, &mut lower, &mut guards)?;
+    // What is only bounded from above is not negative by what is known of it: else the load would be out of range.
+    for value in lower {
+        if !guards.iter().any(|guard| guard.value == value) {
+            guards.push(Guard { value, size: None });
+        }
+    }
+    Some(guards)
+}
+
+fn comparisons(cond: &Expr, lower: &mut Vec<Dim>, upper: &mut Vec<Guard>) -> Option<()> {
+    let ExprKind::Binary(f, a, b) = cond.kind() else { return None };
+    if *f == Binary::And {
+        comparisons(a, lower, upper)?;
+        return comparisons(b, lower, upper);
+    }
+    let (a, b) = (a.as_index()?, b.as_index()?);
+    match f {
+        Binary::Le => lower.push(b.clone() - a.clone()),
+        Binary::Lt => upper.push(Guard { value: a.clone(), size: Some(b.clone()) }),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// A number as a sum over axes: a factor for each, and what is left. `None` if it is no such sum.
+pub fn linear(value: &Dim, axes: &[(Symbol, Dim)]) -> Option<(Vec<Dim>, Dim)> {
+    let mut rest = value.clone();
+    let mut factors = Vec::with_capacity(axes.len());
+    for (axis, _) in axes {
+        let (factor, other) = rest.linear_in(axis)?;
+        factors.push(factor);
+        rest = other;
+    }
+    let free = |d: &Dim| axes.iter().all(|(axis, _)| !d.mentions(axis));
+    (factors.iter().all(free) && free(&rest)).then_some((factors, rest))
+}
+
+/// The distance between iterations of nested axes that lie evenly in memory, given the distance along each; `None`
+/// where they do not. Without axes it is 0.
+pub fn even(axes: &[(Symbol, Dim)], strides: &[Dim]) -> Option<Dim> {
+    let Some(last) = strides.last() else { return Some(Dim::constant(0)) };
+    let mut inner = Dim::constant(1);
+    for ((_, extent), stride) in axes.iter().zip(strides).rev() {
+        if *stride != last.clone() * inner.clone() {
+            return None;
+        }
+        inner = inner * extent.clone();
+    }
+    Some(last.clone())
+}
