@@ -180,10 +180,14 @@ impl Encoder<'_> {
         let slot = self.slot(slot);
         self.code.push(Code::Mov_r64_rm64, &[value, slot]);
         if scale != 0 {
-            let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(scale)];
-            self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
+            let mut index = AXIS;
+            if scale != 1 {
+                index = OTHER;
+                let scaled = [Arg::Reg(OTHER), Arg::Reg(AXIS), Arg::Imm32(scale)];
+                self.code.push(Code::Imul_r64_rm64_imm32, &scaled);
+            }
             let distance = part as i32 * self.lanes() * scale;
-            let sum = Arg::Mem { base: SCRATCH, index: OTHER, scale: 1, distance, spread: false };
+            let sum = Arg::Mem { base: SCRATCH, index, scale: 1, distance, spread: false };
             self.code.push(Code::Lea_r64_m, &[value, sum]);
         }
         if clamp {
