@@ -190,6 +190,11 @@ fn compiler_and_runtime_agree_on_services() {
     let compiler: Vec<String> = ir::service::Service::all().into_iter().map(|s| s.name()).collect();
     assert_eq!(compiler, runtime::SERVICES, "the table of services");
     assert_eq!(ir::service::ABI_VERSION, runtime::ABI_VERSION, "the calling convention");
+    let [theirs, ours] = [
+        [runtime::gemm::MAX_AXES, runtime::gemm::MAX_GUARDS],
+        [ir::kernel::operand::MAX_AXES, ir::kernel::operand::MAX_GUARDS],
+    ];
+    assert_eq!(ours, theirs, "operands of matrix products");
 }
 
 #[test]

@@ -5,6 +5,12 @@ use crate::dtype::DType;
 use crate::kernel::expr::{Expr, ExprKind};
 use crate::scalar::Binary;
 
+/// Most axes of the rows, of the columns, or of the sum of a product.
+pub const MAX_AXES: usize = 8;
+
+/// Most guards of an operand of a product.
+pub const MAX_GUARDS: usize = 4;
+
 /// An operand of a [`Gemm`](super::Gemm): an element of an array where every guard holds, and 0 elsewhere.
 #[derive(Debug, Clone)]
 pub struct Operand<'a> {
@@ -29,14 +35,13 @@ impl<'a> Operand<'a> {
     /// The operand that an expression is: an `f32` load, or `select(c, load, 0.0)` where `c` says of numbers that they
     /// are in range.
     pub fn of(e: &'a Expr) -> Option<Operand<'a>> {
-        let (load, guards) = match e.kind() {
-            ExprKind::Select(cond, load, zero) if *zero == Expr::number(DType::F32, 0.0) => {
-                (load, guards(cond)?)
+        match e.kind() {
+            ExprKind::Load { source, dtype: DType::F32, at } => Some(Operand { source, at, guards: vec![] }),
+            ExprKind::Select(cond, inside, zero) if *zero == Expr::number(DType::F32, 0.0) => {
+                let mut operand = Operand::of(inside)?;
+                operand.guards.extend(guards(cond)?);
+                Some(operand)
             }
-            _ => (e, vec![]),
-        };
-        match load.kind() {
-            ExprKind::Load { source, dtype: DType::F32, at } => Some(Operand { source, at, guards }),
             _ => None,
         }
     }

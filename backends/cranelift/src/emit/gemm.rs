@@ -11,7 +11,7 @@
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
-use ir::kernel::operand::{Operand, even, linear};
+use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::{Axes, PANEL};
 use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::service::{GEMM_F32_FIELDS, Service};
@@ -138,6 +138,13 @@ impl Emitter<'_, '_> {
     fn place(&mut self, side: &str, e: &Expr, along: &Axes, gemm: &Gemm) -> Result<Place, EmitError> {
         let Some(operand) = Operand::of(e) else { return Err(self.not_affine(side, e)) };
         let offset = self.offset(operand.source, operand.at)?;
+        let few = along.len().max(gemm.depth.len()) <= MAX_AXES && operand.guards.len() <= MAX_GUARDS;
+        if !few {
+            return Err(self.unsupported(
+                format!("the {side} operand of a matrix product"),
+                format!("it has more than {MAX_AXES} axes or {MAX_GUARDS} guards; copy it to a scratch array before"),
+            ));
+        }
         let axes: Axes = gemm.outer().chain(&gemm.depth).cloned().collect();
         let own: Axes = along.iter().chain(&gemm.depth).cloned().collect();
         let depends = |dim: &Dim| axes.iter().any(|(axis, _)| dim.mentions(axis));

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
 };
 
-use super::window::{GUARDS, Strip};
+use super::window::{MAX_GUARDS, Strip};
 use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 8;
@@ -139,7 +139,7 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
     };
     let lanes: [i64; LANES] = std::array::from_fn(|r| if r < strip.rows { -1 } else { 0 });
     let lanes = halves(&lanes);
-    let mut rows = [[_mm256_setzero_si256(); 2]; GUARDS];
+    let mut rows = [[_mm256_setzero_si256(); 2]; MAX_GUARDS];
     for (g, row) in rows.iter_mut().enumerate().take(strip.guards) {
         *row = halves(&strip.row.guards[g][..LANES]);
     }

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::window::{GUARDS, Strip};
+use super::window::{MAX_GUARDS, Strip};
 use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 16;
@@ -127,8 +127,8 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         // SAFETY: an array of 16 numbers is two vectors of them.
         unsafe { [_mm512_loadu_epi64(of.as_ptr()), _mm512_loadu_epi64(of.as_ptr().add(LANES / 2))] }
     };
-    let mut rows = [[_mm512_setzero_si512(); 2]; GUARDS];
-    let mut sizes = [_mm512_setzero_si512(); GUARDS];
+    let mut rows = [[_mm512_setzero_si512(); 2]; MAX_GUARDS];
+    let mut sizes = [_mm512_setzero_si512(); MAX_GUARDS];
     for g in 0..strip.guards {
         rows[g] = halves(&strip.row.guards[g]);
         sizes[g] = _mm512_set1_epi64(strip.sizes[g]);

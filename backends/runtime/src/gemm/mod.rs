@@ -31,6 +31,7 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 pub use pack::{pack_panels, packed_len};
+pub use window::{MAX_AXES, MAX_GUARDS};
 
 use crate::pool::Pool;
 

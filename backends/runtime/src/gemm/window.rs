@@ -10,15 +10,15 @@
 //! offset, and a factor for each axis. Positions past the end of rows never occur.
 
 /// Most axes of rows or of columns.
-pub(super) const AXES: usize = 8;
+pub const MAX_AXES: usize = 8;
 
 /// Most guards.
-pub(super) const GUARDS: usize = 4;
+pub const MAX_GUARDS: usize = 4;
 
 /// Positions of rows or columns: where they lie, and what each of them adds to the guards.
 pub(super) struct Places<const N: usize> {
     pub(super) offsets: [i64; N],
-    pub(super) guards: [[i64; N]; GUARDS],
+    pub(super) guards: [[i64; N]; MAX_GUARDS],
 }
 
 /// A window, as its table says.
@@ -39,7 +39,7 @@ pub(super) struct Strip<'a> {
     pub(super) depth: usize,
     pub(super) column: &'a Places<{ super::DEPTH }>,
     pub(super) guards: usize,
-    pub(super) sizes: [i64; GUARDS],
+    pub(super) sizes: [i64; MAX_GUARDS],
 }
 
 impl Strip<'_> {
@@ -70,7 +70,10 @@ impl<'a> Window<'a> {
         // SAFETY: as the caller vouches, the table holds what its first three numbers say.
         unsafe {
             let [rows, columns, count] = [0, 1, 2].map(|at| *table.add(at) as usize);
-            assert!(rows <= AXES && columns <= AXES && count <= GUARDS, "bug: a window of too many parts");
+            assert!(
+                rows <= MAX_AXES && columns <= MAX_AXES && count <= MAX_GUARDS,
+                "bug: a window of too many parts"
+            );
             let axes = table.add(3).cast::<[i64; 2]>();
             Window {
                 data,
@@ -110,7 +113,7 @@ impl<'a> Window<'a> {
         column: &'c Places<{ super::DEPTH }>,
     ) -> Strip<'c> {
         let row = self.places(self.rows, 2, true, from, rows);
-        let mut sizes = [0; GUARDS];
+        let mut sizes = [0; MAX_GUARDS];
         for (g, size) in sizes.iter_mut().enumerate().take(self.count) {
             *size = self.guard(g)[0];
         }
@@ -131,8 +134,8 @@ impl<'a> Window<'a> {
         from: usize,
         count: usize,
     ) -> Places<N> {
-        let mut places = Places { offsets: [0; N], guards: [[0; N]; GUARDS] };
-        let mut at = [0i64; AXES];
+        let mut places = Places { offsets: [0; N], guards: [[0; N]; MAX_GUARDS] };
+        let mut at = [0i64; MAX_AXES];
         let mut rest = from as i64;
         for (digit, [extent, _]) in at.iter_mut().zip(axes).rev().take(axes.len()) {
             // Only the outermost axis may be passed, and rows never are.

@@ -7,7 +7,7 @@
 //! A constant operand is laid out in panels ahead of time; any other is packed as it is read.
 
 use ir::dim::{Atom, Ranges, Symbol};
-use ir::kernel::operand::{Operand, even, linear};
+use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::Axes;
 use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::program::{Layout, Program};
@@ -263,7 +263,8 @@ impl Nest {
     fn place(&self, e: &Expr, arrays: &Arrays, ranges: &Ranges) -> Option<Place> {
         let operand = Operand::of(e)?;
         let all = self.all_axes();
-        let position = arrays.position(operand.source, operand.at, ranges)?;
+        let few = self.axes.len().max(self.depth.len()) <= MAX_AXES && operand.guards.len() <= MAX_GUARDS;
+        let position = arrays.position(operand.source, operand.at, ranges).filter(|_| few)?;
         let (mut strides, offset) = linear(&position, &all)?;
         let mut moves: Vec<bool> = strides.iter().map(|stride| !stride.is(0)).collect();
         for guard in &operand.guards {

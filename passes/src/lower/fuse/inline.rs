@@ -6,6 +6,7 @@
 
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
+use ir::kernel::operand::Operand;
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
 use ir::scalar::{Binary, Unary};
 
@@ -53,9 +54,12 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     let repeats = |site: &Site| !ranges.is_nonnegative(&(size.clone() - site.times.clone()));
     match weight(body) {
         Weight::Moves { branches: false } => true,
-        // A branch per load is worth a pass over memory only where the consumer branches anyway, or loads once.
+        // A branch per load is worth a pass over memory only where each element is loaded once, or where it is padding
+        // of an image under a window, which is padded anyway.
         Weight::Moves { branches: true } => {
-            sites.iter().all(|site| !repeats(site) || is_windowed(&flat.stages[site.user].stage))
+            let padding = Operand::of(body).is_some();
+            let window = |site: &Site| padding && is_windowed(&flat.stages[site.user].stage);
+            sites.iter().all(|site| !repeats(site) || window(site))
         }
         weight => {
             let places = if matches!(weight, Weight::Cheap) { CHEAP_PLACES } else { 1 };
