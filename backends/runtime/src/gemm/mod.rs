@@ -4,7 +4,7 @@
 //! Promises: every element is summed over ascending k in one accumulator by fused multiply-adds, whatever
 //! the instruction set, the thread count, the blocking and the layout of B; so the results are the same
 //! bits (which NaN a NaN is, is left open). The epilogue sees every element exactly once. Nothing is
-//! allocated: packed blocks and partial tiles lie in the thread's own [`scratch`], made when the thread starts
+//! allocated: packed blocks and partial tiles lie in memory of the thread's own, made when the thread starts
 //! or a session is bound.
 //!
 //! Deliberately absent: other element types, and products that split k over threads.
@@ -18,7 +18,7 @@ mod pack;
 mod portable;
 mod product;
 pub(crate) mod scratch;
-mod window;
+pub mod window;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -73,6 +73,14 @@ struct Walkable {
     panel: isize,
 }
 
+/// Strips of A as they are packed.
+struct Strips {
+    /// The tiles that read them.
+    kernels: &'static [TileFn],
+    /// Where a strip lies, by its number and its first row in the block.
+    place: fn(usize, usize) -> usize,
+}
+
 // SAFETY: the threads only read through the pointers; whoever calls `multiply` vouches that any thread may call
 // the epilogue.
 unsafe impl Sync for Product<'_> {}
@@ -275,7 +283,7 @@ impl Product<'_> {
         for stretch in 0..stretches {
             let start = stretch * DEPTH;
             let depth = DEPTH.min(self.k - start);
-            let (kernels, from_strip) = self.pack_left(strips, down.clone(), start, depth, scratch.a);
+            let packed = self.pack_left(strips, down.clone(), start, depth, scratch.a);
             for p in across.clone() {
                 // SAFETY: the panel and the stretch are B's; there is room for a stretch.
                 let b = unsafe { self.panel(p, start, depth, scratch.b) };
@@ -291,10 +299,11 @@ impl Product<'_> {
                     let place = if stretches == 1 { place } else { place + start - top };
                     let tiles = scratch.tiles.wrapping_add(place * PANEL);
                     for strip in chunk {
-                        let place = from_strip(strip - down.start, part(self.m, strips, strip).start - top);
+                        let place =
+                            (packed.place)(strip - down.start, part(self.m, strips, strip).start - top);
                         let strip = part(self.m, strips, strip);
                         let (a, tile) = (scratch.a.wrapping_add(place), (strip.start - start) * PANEL);
-                        let kernel = kernels[strip.len() - 1];
+                        let kernel = packed.kernels[strip.len() - 1];
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
                         // the tile lies in `tiles`, where the stretch before, if any, has written it.
                         unsafe { kernel(depth, a, b, tiles.wrapping_add(tile), stretch > 0) };
@@ -308,8 +317,7 @@ impl Product<'_> {
         }
     }
 
-    /// Packs a stretch of the strips `down`. Gives the tiles that read them, and where a strip lies by its number
-    /// among them and its first row.
+    /// Packs a stretch of the strips `down`.
     fn pack_left(
         &self,
         strips: usize,
@@ -317,15 +325,15 @@ impl Product<'_> {
         start: usize,
         depth: usize,
         to: *mut f32,
-    ) -> (&'static [TileFn], fn(usize, usize) -> usize) {
+    ) -> Strips {
         let top = part(self.m, strips, down.start).start;
         let rows = part(self.m, strips, down.end - 1).end - top;
-        let along = |_, row| row * A_STRIDE;
+        let along = Strips { kernels: self.kernels.tiles, place: |_, row| row * A_STRIDE };
         let window = match self.a {
             Left::Matrix(a) => {
                 // SAFETY: the rows and columns are A's; `to` has room for the rows of a block.
                 unsafe { pack::pack_rows(Matrix { data: a.at(top, start), ..a }, rows, depth, to) };
-                return (self.kernels.tiles, along);
+                return along;
             }
             Left::Window(window) => window,
         };
@@ -337,7 +345,7 @@ impl Product<'_> {
                 // SAFETY: as above.
                 unsafe { pack::pack_runs(&packed, to.add((strip.start - top) * A_STRIDE)) };
             }
-            return (self.kernels.tiles, along);
+            return along;
         }
         for (i, strip) in down.enumerate() {
             let strip = part(self.m, strips, strip);
@@ -346,7 +354,7 @@ impl Product<'_> {
             // strips of a block.
             unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
         }
-        (self.kernels.across, self.kernels.place)
+        Strips { kernels: self.kernels.across, place: self.kernels.place }
     }
 
     /// Hands the finished tiles of the given rows and panel to the epilogue.

@@ -264,15 +264,18 @@ fn packing_checks_its_source() {
     pack_panels(&[0.0; 34], 5, 7, 7, 1, &mut [0.0; 160]);
 }
 
+const _: () = {
+    assert!(product::BLOCK_ROWS * A_STRIDE <= scratch::A_LEN);
+    assert!(product::BLOCK_ROWS * PANEL <= scratch::TILES_LEN);
+    assert!(product::BLOCK_ROWS.next_multiple_of(STRIP) * PANEL <= scratch::TURNED_LEN);
+};
+
 #[test]
 fn bodies_fit_the_drivers_buffers() {
     for kernels in Kernels::available() {
         let height = kernels.tiles.len();
         assert_eq!(height, kernels.across.len());
         assert!(height <= kernels.strip && kernels.strip <= STRIP, "{}", kernels.name);
-        assert!(product::BLOCK_ROWS * A_STRIDE <= scratch::A_LEN);
-        assert!(product::BLOCK_ROWS * PANEL <= scratch::TILES_LEN);
-        assert!(product::BLOCK_ROWS.next_multiple_of(STRIP) * PANEL <= scratch::TURNED_LEN);
         for (r, walk) in kernels.walks.iter().enumerate() {
             assert!(walk.panels * DEPTH * PANEL <= scratch::B_LEN);
             assert!((r + 1) * walk.panels <= product::WALK_TILES, "{}", kernels.name);

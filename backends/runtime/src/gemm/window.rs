@@ -137,7 +137,7 @@ impl<'a> Window<'a> {
         let mut places = Places { offsets: [0; N], guards: [[0; N]; MAX_GUARDS] };
         let mut at = [0i64; MAX_AXES];
         let mut rest = from as i64;
-        for (digit, [extent, _]) in at.iter_mut().zip(axes).rev().take(axes.len()) {
+        for (digit, [extent, _]) in at.iter_mut().zip(axes).rev() {
             // Only the outermost axis may be passed, and rows never are.
             (*digit, rest) = (rest % extent.max(&1), rest / extent.max(&1));
         }
@@ -148,7 +148,7 @@ impl<'a> Window<'a> {
                 let sum: i64 = guard[first..].iter().zip(&at[..axes.len()]).map(|(f, at)| f * at).sum();
                 places.guards[g][i] = sum + if offset { guard[1] } else { 0 };
             }
-            for (digit, [extent, _]) in at.iter_mut().zip(axes).rev().skip(0) {
+            for (digit, [extent, _]) in at.iter_mut().zip(axes).rev() {
                 *digit += 1;
                 if *digit < *extent {
                     break;

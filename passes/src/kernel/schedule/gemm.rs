@@ -15,7 +15,7 @@ use ir::{DType, Dim};
 
 use super::access::{Arrays, accesses};
 use super::{is_independent, keeps_scalars, lay_out, weights_behind};
-use crate::lower::substitute_block;
+use crate::lower::map_block;
 
 /// A window has to be multiplied with at least so many vectors to be worth its packing.
 const WORTH_PACKING: i64 = 8;
@@ -233,8 +233,11 @@ impl Nest {
                 }
             }
             let with = |s: &Symbol| (*s == axis).then(|| whole.clone());
-            self.factors = self.factors.each_ref().map(|e| e.substitute(&with));
-            self.body = substitute_block(&self.body, &with);
+            let ranges = self.ranges(around);
+            let index = |dim: &Dim| dim.substitute(&with).simplify(&ranges);
+            let expr = |e: &Expr| reindexed(e, &index);
+            self.factors = self.factors.each_ref().map(expr);
+            self.body = map_block(&self.body, &expr, &index);
         }
     }
 
@@ -292,6 +295,14 @@ impl Nest {
         }
         let rows = self.axes[first..end].to_vec();
         (!cols.is_empty()).then(|| [self.axes[..first].to_vec(), rows, cols])
+    }
+}
+
+/// The expression with all its index arithmetic replaced.
+fn reindexed(e: &Expr, index: &dyn Fn(&Dim) -> Dim) -> Expr {
+    match e.kind() {
+        ExprKind::Index(dim) => index(dim).into(),
+        _ => e.map_children(&mut |child| reindexed(child, index)),
     }
 }
 

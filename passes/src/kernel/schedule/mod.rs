@@ -9,6 +9,7 @@ mod access;
 mod fold;
 mod gemm;
 mod parallelize;
+mod unroll;
 mod vectorize;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ impl ProgramPass for Schedule {
             if cx.fp != FpMode::Strict {
                 body = fold::fold_rows(&program.kernels[at], body);
             }
+            body = unroll::unroll_taps(body);
             body = parallelize::parallelize(body);
             changed |= body != before;
             program.kernels[at].body = Body::Loops(body);
