@@ -28,7 +28,7 @@ const WARM_STRIPS: usize = 4;
 const BLOCK_PANELS: usize = 64;
 
 /// Blocks per thread that the driver aims at by making blocks smaller.
-const BLOCKS_PER_THREAD: usize = 4;
+const BLOCKS_PER_THREAD: usize = 2;
 
 /// Fused multiply-adds (or floats copied) below which a piece of work is not worth the waking of another
 /// thread: some microseconds.
