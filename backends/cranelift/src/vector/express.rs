@@ -266,9 +266,48 @@ impl Lowering<'_, '_, '_> {
             }
         };
         let ((left, plus), (right, minus)) = (side(a)?, side(b)?);
-        let difference = self.counted(left - right, plus, minus)?;
+        let difference = left - right;
+        if let Some(mask) = self.compare_lanes(f, &difference, &plus, &minus) {
+            return Some(mask);
+        }
+        let difference = self.counted(difference, plus, minus)?;
         let zero = self.splat(0);
         self.compare_integers(f, difference, zero, true)
+    }
+
+    /// The sign of `rest + s·i`, where `i` is the vector axis: `s·i`, in lanes, is compared with `−rest`, which is
+    /// fixed for the vector loop. The lanes have 31 bits for `s·i`.
+    fn compare_lanes(&mut self, f: Binary, dim: &Dim, plus: &Option<Expr>, minus: &Option<Expr>) -> Option<Id> {
+        let level = self.vector_level()?;
+        let Affine { base, steps, along } = self.affine(dim)?;
+        let scale = self.stride(along).filter(|&scale| scale != 0)?;
+        // An equality with the limit is one with the lanes.
+        let (beyond, less) = match f {
+            Binary::Lt => (0, true),
+            Binary::Le => (1, true),
+            Binary::Gt => (0, false),
+            Binary::Ge => (-1, false),
+            _ => return None,
+        };
+        let extent = self.vector_extent()?;
+        let limit = (1 << 30) / i64::from(scale.abs());
+        match extent.as_const() {
+            Some(extent) if extent < limit => {}
+            Some(_) => return None,
+            None => self.narrow.push((extent, limit)),
+        }
+        let base = Dim::constant(beyond) - base;
+        let steps: Vec<_> = steps.into_iter().map(|(depth, step)| (depth, -step)).collect();
+        let slot = self.advanced(Fill::Difference(base, minus.clone(), plus.clone()), &steps, 1)?;
+        let around = steps.iter().map(|(depth, _)| depth + 1).max().unwrap_or(0);
+        let limit = self.push(Kind::First { slot, scale: 0, clamp: true }, vec![], Class::Vector, around);
+        let zero = self.slot(Fill::Index(Dim::constant(0)));
+        let first = Kind::First { slot: zero, scale, clamp: false };
+        let (first, count) =
+            (self.push(first, vec![], Class::Vector, level), self.constant(Kind::Count(scale)));
+        let lanes = self.two(Two::AddI, first, count);
+        let args = if less { vec![limit, lanes] } else { vec![lanes, limit] };
+        Some(self.mask(Kind::Compare(Compare::Greater), args))
     }
 
     /// An index in lanes, wrapped to 32 bits; or a difference, of which the sign is kept.

@@ -61,6 +61,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) fills: Vec<Fill>,
     /// Extents that must be positive for the region to be entered.
     pub(crate) extents: Vec<Dim>,
+    /// Extents that must be below a number for the region to be right.
+    pub(crate) narrow: Vec<(Dim, i64)>,
     /// Scalars of the region, by name.
     pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
     /// Values of the current statement's expressions, by address and by the mask that guards them.
@@ -74,7 +76,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     path: Vec<Open>,
     /// The block at each depth.
     blocks: Vec<Vec<Item>>,
-    constants: Vec<(Kind, Id)>,
+    /// Values that are there at each depth, by how they come about; variables and memory change.
+    known: Vec<HashMap<(Kind, Vec<Id>), Id>>,
     advanced: Vec<Advanced>,
 }
 
@@ -83,6 +86,7 @@ pub(crate) struct Lowered {
     pub(crate) region: Region,
     pub(crate) fills: Vec<Fill>,
     pub(crate) extents: Vec<Dim>,
+    pub(crate) narrow: Vec<(Dim, i64)>,
 }
 
 /// An index in terms of the region's loops.
@@ -115,6 +119,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         region: Region::default(),
         fills: Vec::new(),
         extents: Vec::new(),
+        narrow: Vec::new(),
         names: BTreeMap::new(),
         memo: HashMap::new(),
         facts: HashMap::new(),
@@ -122,16 +127,16 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         stored,
         path: Vec::new(),
         blocks: vec![Vec::new()],
-        constants: Vec::new(),
+        known: vec![HashMap::new()],
         advanced: Vec::new(),
     };
     let done = lowering.stmt(stmt, true);
-    let Lowering { em, mut region, fills, extents, mut blocks, .. } = lowering;
+    let Lowering { em, mut region, fills, extents, narrow, mut blocks, .. } = lowering;
     em.scope = scope;
     done?;
     region.body = blocks.pop().expect("bug: the outermost block is missing");
     region.slots = fills.len();
-    Some(Lowered { region, fills, extents })
+    Some(Lowered { region, fills, extents, narrow })
 }
 
 impl Lowering<'_, '_, '_> {
@@ -235,11 +240,13 @@ impl Lowering<'_, '_, '_> {
         self.em.scope.ranges.enter(axis.clone(), extent);
         self.path.push(open);
         self.blocks.push(Vec::new());
+        self.known.push(HashMap::new());
         for stmt in body {
             self.stmt(stmt, only && body.len() == 1)?;
         }
         self.em.scope.ranges = ranges;
         self.names = names;
+        self.known.pop();
         let block = self.blocks.pop().expect("bug: the block of a loop is missing");
         let open = self.path.pop().expect("bug: an open loop is missing");
         self.region.loops[at].body = block;
@@ -259,6 +266,8 @@ impl Lowering<'_, '_, '_> {
         let last = matches!(block.last(), Some(Item::Compute(id)) if *id == value && *id >= first);
         if last {
             block.pop();
+            let Value { kind, args, level, .. } = &self.region.values[value];
+            self.known[*level].remove(&(*kind, args.clone()));
         }
         last
     }
@@ -266,6 +275,11 @@ impl Lowering<'_, '_, '_> {
     /// Blocks around the body of the vector loop, with it, if this place is in one.
     pub(crate) fn vector_level(&self) -> Option<usize> {
         self.path.iter().position(|open| open.vector).map(|at| at + 1)
+    }
+
+    /// The extent of the vector loop around this place.
+    pub(crate) fn vector_extent(&self) -> Option<Dim> {
+        self.path.iter().find(|open| open.vector).map(|open| open.extent.clone())
     }
 
     /// Loops around this place.
@@ -304,23 +318,29 @@ impl Lowering<'_, '_, '_> {
             value => value.level,
         };
         let level = args.iter().map(of).max().unwrap_or(0).max(level);
+        let is_cell = |&arg: &Id| self.region.values[arg].kind == Kind::Cell;
+        let changes = matches!(kind, Kind::Load(_) | Kind::Spread(_) | Kind::Gather(..) | Kind::Copy);
+        let known = (kind, args);
+        let lasts = !changes && !known.1.iter().any(is_cell);
+        if lasts && let Some(&id) = self.known[level].get(&known) {
+            return id;
+        }
+        let args = known.1.clone();
         let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
         let id = self.region.values.len();
         self.region.values.push(Value { kind, args, class, level, varying });
+        if lasts {
+            self.known[level].insert(known, id);
+        }
         self.blocks[level].push(Item::Compute(id));
         id
     }
 
     /// A constant, or a scalar of the frame.
     pub(crate) fn constant(&mut self, kind: Kind) -> Id {
-        if let Some((_, id)) = self.constants.iter().find(|(known, _)| *known == kind) {
-            return *id;
-        }
-        let id = self.push(kind, vec![], Class::Vector, 0);
-        self.constants.push((kind, id));
-        id
+        self.push(kind, vec![], Class::Vector, 0)
     }
 
     /// The slot that holds this.

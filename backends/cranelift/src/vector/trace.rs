@@ -65,7 +65,7 @@ pub(crate) struct Trace {
 pub(crate) fn trace(region: &Region, parts: usize, lanes: usize) -> Trace {
     let names = vec![Vec::new(); region.values.len()];
     let trace = Trace { steps: Vec::new(), classes: Vec::new() };
-    let mut tracer = Tracer { region, parts, lanes, names, trace };
+    let mut tracer = Tracer { region, parts, lanes, rest: false, names, trace };
     tracer.block(&region.body, 1);
     tracer.trace
 }
@@ -74,6 +74,8 @@ struct Tracer<'a> {
     region: &'a Region,
     parts: usize,
     lanes: usize,
+    /// May lanes not exist at this place?
+    rest: bool,
     /// The virtual registers of each value: one for each part, or one.
     names: Vec<Vec<Virtual>>,
     trace: Trace,
@@ -83,6 +85,12 @@ impl Tracer<'_> {
     fn block(&mut self, items: &[Item], parts: usize) {
         for item in items {
             match item {
+                // All lanes exist: the mask is its operand.
+                Item::Compute(id) if self.region.values[*id].kind == Kind::Existing && !self.rest => {
+                    let arg = self.region.values[*id].args[0];
+                    let parts = if self.region.values[*id].varying { parts } else { 1 };
+                    self.names[*id] = (0..parts).map(|part| self.name(arg, part)).collect();
+                }
                 Item::Compute(id) => {
                     self.declare(*id, parts);
                     self.compute(*id, *id);
@@ -135,7 +143,10 @@ impl Tracer<'_> {
     fn mode(&mut self, at: usize, mode: Mode, parts: usize) {
         let region = self.region;
         self.trace.steps.push(Step::Enter(at, mode));
+        let rest = self.rest;
+        self.rest |= matches!(mode, Mode::Rest { .. });
         self.block(&region.loops[at].body, parts);
+        self.rest = rest;
         self.trace.steps.push(Step::Leave(at, mode));
     }
 
