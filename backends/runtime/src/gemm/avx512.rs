@@ -4,7 +4,7 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m512, __mmask8, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
+    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
     _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_cmplt_epu64_mask,
     _mm512_fmadd_ps, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps,
     _mm512_maskz_loadu_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 16;
 
@@ -25,7 +25,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
-    place: |strip, _| strip * DEPTH * LANES,
     gather,
     transpose,
     walks: &[
@@ -47,6 +46,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
     b: *const f32,
     tile: *mut f32,
     resume: bool,
+    next: Next,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the tile;
@@ -62,6 +62,9 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
             let ahead = row.wrapping_add(TILE_AHEAD * PANEL).cast();
             _mm_prefetch::<_MM_HINT_T0>(ahead);
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+            let next = next.at.wrapping_add(k * next.step).cast();
+            _mm_prefetch::<_MM_HINT_T1>(next);
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
             let [b0, b1] = load(row);
             for (r, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * ROW + k * COL));
@@ -134,21 +137,27 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         sizes[g] = _mm512_set1_epi64(strip.sizes[g]);
     }
     let offsets = halves(&strip.row.offsets);
-    let (runs, all) = runs(strip);
-    for k in 0..strip.depth {
-        let mut inside = lanes;
+    let mut masks = [lanes; DEPTH];
+    for (inside, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
         for g in 0..strip.guards {
-            let column = _mm512_set1_epi64(strip.column.guards[g][k]);
+            let column = _mm512_set1_epi64(strip.column.places.guards[g][usize::from(example)]);
             // As unsigned numbers, negative ones are too large.
             let [low, high] = rows[g]
                 .map(|row| _mm512_cmplt_epu64_mask(_mm512_add_epi64(row, column), sizes[g]) as __mmask16);
-            inside &= low | high << 8;
+            *inside &= low | high << 8;
         }
-        let from = strip.data.wrapping_offset(strip.column.offsets[k] as isize);
+    }
+    let (runs, all) = runs(strip);
+    let one = runs[0].0 == lanes;
+    for k in 0..strip.depth {
+        let inside = masks[usize::from(strip.column.kind[k])];
+        let from = strip.data.wrapping_offset(strip.column.places.offsets[k] as isize);
         // SAFETY: the caller vouches for the elements whose guards hold, and for 16 floats of `out` for
         // each column.
         unsafe {
-            let values = if all {
+            let values = if one {
+                _mm512_maskz_loadu_ps(inside, from.wrapping_offset(runs[0].1))
+            } else if all {
                 let mut values = _mm512_setzero_ps();
                 for &(mask, shift) in &runs {
                     values = _mm512_mask_loadu_ps(values, mask & inside, from.wrapping_offset(shift));
