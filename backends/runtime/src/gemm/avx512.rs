@@ -7,9 +7,9 @@ use std::arch::x86_64::{
     __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
     _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_cmplt_epu64_mask,
     _mm512_fmadd_ps, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
@@ -147,22 +147,34 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
             *inside &= low | high << 8;
         }
     }
-    let (runs, all) = runs(strip);
-    let one = runs[0].0 == lanes;
+    let apart = if strip.rows > 1 { strip.row.offsets[1] - strip.row.offsets[0] } else { 1 };
+    let (runs, all) = runs(strip, apart);
+    let runs = &runs[..runs.iter().take_while(|(mask, _)| *mask != 0).count()];
+    // SAFETY: 16 numbers are a vector of them.
+    let evens = unsafe { _mm512_loadu_epi64(EVENS.as_ptr().cast()) };
     for k in 0..strip.depth {
         let inside = masks[usize::from(strip.column.kind[k])];
         let from = strip.data.wrapping_offset(strip.column.places.offsets[k] as isize);
         // SAFETY: the caller vouches for the elements whose guards hold, and for 16 floats of `out` for
         // each column.
         unsafe {
-            let values = if one {
-                _mm512_maskz_loadu_ps(inside, from.wrapping_offset(runs[0].1))
-            } else if all {
+            let values = if let ([(_, shift)], 1, true) = (runs, apart, all) {
+                _mm512_maskz_loadu_ps(inside, from.wrapping_offset(*shift))
+            } else if all && apart == 1 {
                 let mut values = _mm512_setzero_ps();
-                for &(mask, shift) in &runs {
+                for &(mask, shift) in runs {
                     values = _mm512_mask_loadu_ps(values, mask & inside, from.wrapping_offset(shift));
                 }
                 values
+            } else if all && apart == 2 {
+                let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+                for &(mask, shift) in runs {
+                    let (mask, from) = (spread(mask & inside), from.wrapping_offset(shift));
+                    low = _mm512_mask_loadu_ps(low, mask as __mmask16, from);
+                    let rest = from.wrapping_add(LANES);
+                    high = _mm512_mask_loadu_ps(high, (mask >> LANES) as __mmask16, rest);
+                }
+                _mm512_permutex2var_ps(low, evens, high)
             } else {
                 let zero = _mm256_setzero_ps();
                 let low = _mm512_mask_i64gather_ps::<4>(zero, inside as __mmask8, offsets[0], from.cast());
@@ -177,17 +189,29 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
     }
 }
 
-/// Stretches of rows that lie side by side: the lanes of each, and how far lane 0 would be from the column. And
-/// whether these are all rows.
-fn runs(strip: &Strip<'_>) -> ([(__mmask16, isize); 3], bool) {
+/// The even lanes of two vectors.
+static EVENS: [i32; LANES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+
+/// Each bit at twice its place.
+fn spread(mask: __mmask16) -> u32 {
+    let mut bits = u32::from(mask);
+    for (by, keep) in [(8, 0x00ff_00ff), (4, 0x0f0f_0f0f), (2, 0x3333_3333), (1, 0x5555_5555)] {
+        bits = (bits | bits << by) & keep;
+    }
+    bits
+}
+
+/// Stretches of rows that lie `apart` floats from each other: the lanes of each, and how far lane 0 would be from the
+/// column. And whether these are all rows.
+fn runs(strip: &Strip<'_>, apart: i64) -> ([(__mmask16, isize); 3], bool) {
     let mut runs = [(0, 0); 3];
     let mut start = 0;
     for run in &mut runs {
         if start == strip.rows {
             break;
         }
-        let shift = strip.row.offsets[start] - start as i64;
-        let beside = |&r: &usize| strip.row.offsets[r] == shift + r as i64;
+        let shift = strip.row.offsets[start] - apart * start as i64;
+        let beside = |&r: &usize| strip.row.offsets[r] == shift + apart * r as i64;
         let end = start + (start..strip.rows).take_while(beside).count();
         *run = (((1u32 << end) - (1 << start)) as __mmask16, shift as isize);
         start = end;

@@ -118,13 +118,18 @@ impl<'a> Window<'a> {
         let places: Places<DEPTH> = self.places(self.columns, 2 + self.rows.len(), false, from, count);
         let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
         let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
+        let mut next = 0;
         for k in 0..count {
-            let known = (0..kinds).find(|&at| sums(usize::from(example[at])).eq(sums(k)));
-            kind[k] = known.unwrap_or(kinds) as u8;
+            // Kinds follow each other in the same order again and again.
+            let is = |at: &usize| sums(usize::from(example[*at])).eq(sums(k));
+            let known = (next..kinds).chain(0..next).find(is);
+            let at = known.unwrap_or(kinds);
             if known.is_none() {
                 example[kinds] = k as u8;
                 kinds += 1;
             }
+            kind[k] = at as u8;
+            next = (at + 1) % kinds;
         }
         Columns { kinds, kind, example, places }
     }
