@@ -56,7 +56,13 @@ impl Emitter<'_, '_> {
     }
 
     /// A vector loop in the code generator's vectors.
-    fn groups_for(&mut self, axis: &Symbol, extent: &Dim, width: u32, body: &[Stmt]) -> Result<(), EmitError> {
+    fn groups_for(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        width: u32,
+        body: &[Stmt],
+    ) -> Result<(), EmitError> {
         let width = (width as usize).min(LANES) / GROUP * GROUP;
         let varying = match self.vector {
             None if width >= GROUP && !self.scalar => self.vectorisable(axis, body, None),

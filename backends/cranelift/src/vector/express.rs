@@ -41,7 +41,7 @@ impl Lowering<'_, '_, '_> {
         let id = match e.kind() {
             ExprKind::Const(value) => self.scalar(*value),
             _ if self.before(e, guard) => {
-                let slot = self.slot(Fill::Scalar(e.clone()));
+                let slot = self.slot(Fill::Scalar(self.for_caller(e)));
                 let value = self.constant(Kind::Uniform(slot));
                 if e.dtype() == DType::Bool { self.negative(value) } else { value }
             }
@@ -55,6 +55,14 @@ impl Lowering<'_, '_, '_> {
     pub(crate) fn before(&mut self, e: &Expr, guard: Option<Id>) -> bool {
         let facts = self.facts(e);
         facts.fixed && (!facts.reads || guard.is_none() && facts.settled && self.is_certain())
+    }
+
+    /// What the caller computes: there no axis of the region has a name, and what follows from their ranges is not known.
+    fn for_caller(&self, e: &Expr) -> Expr {
+        match e.kind() {
+            ExprKind::Index(dim) => self.em.resolve(dim).into(),
+            _ => e.map_children(&mut |child| self.for_caller(child)),
+        }
     }
 
     fn reads(&mut self, e: &Expr) -> bool {
@@ -261,9 +269,8 @@ impl Lowering<'_, '_, '_> {
     fn compare_indices(&mut self, f: Binary, a: &Expr, b: &Expr) -> Option<Id> {
         let mut side = |e: &Expr| match e.as_index() {
             Some(dim) => Some((self.em.resolve(dim), None)),
-            None => {
-                (e.dtype() == DType::I64 && self.before(e, None)).then(|| (Dim::constant(0), Some(e.clone())))
-            }
+            None => (e.dtype() == DType::I64 && self.before(e, None))
+                .then(|| (Dim::constant(0), Some(self.for_caller(e)))),
         };
         let ((left, plus), (right, minus)) = (side(a)?, side(b)?);
         let difference = left - right;
@@ -277,7 +284,13 @@ impl Lowering<'_, '_, '_> {
 
     /// The sign of `rest + s·i`, where `i` is the vector axis: `s·i`, in lanes, is compared with `−rest`, which is
     /// fixed for the vector loop. The lanes have 31 bits for `s·i`.
-    fn compare_lanes(&mut self, f: Binary, dim: &Dim, plus: &Option<Expr>, minus: &Option<Expr>) -> Option<Id> {
+    fn compare_lanes(
+        &mut self,
+        f: Binary,
+        dim: &Dim,
+        plus: &Option<Expr>,
+        minus: &Option<Expr>,
+    ) -> Option<Id> {
         let level = self.vector_level()?;
         let Affine { base, steps, along } = self.affine(dim)?;
         let scale = self.stride(along).filter(|&scale| scale != 0)?;
