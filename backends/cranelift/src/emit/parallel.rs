@@ -5,7 +5,7 @@
 
 use cranelift_codegen::ir::{InstBuilder, types};
 use ir::dim::{Dim, Symbol};
-use ir::kernel::Stmt;
+use ir::kernel::{LoopKind, Stmt};
 use ir::service::Service;
 
 use super::function::{Emitter, define};
@@ -29,6 +29,10 @@ impl Emitter<'_, '_> {
         // (services, frame, begin, end)
         let place = define(self.module, self.kernel, name, &[types::I64; 4], true, |inner, given| {
             inner.restore(&frame, given[1]);
+            let range = Some([given[2], given[3]]);
+            if inner.vector_range(axis, extent, LoopKind::Parallel(grain), body, range)? {
+                return Ok(());
+            }
             inner.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
         })?;
         let function = self.function_address(place);

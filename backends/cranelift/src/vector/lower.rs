@@ -42,7 +42,17 @@ struct Open {
     vector: bool,
     /// Runs the body at least once whenever the region is entered?
     certain: bool,
+    /// The value of the axis in the first iteration, if it is not 0.
+    from: Option<Symbol>,
     advances: Vec<Advance>,
+}
+
+/// A range of the iterations of a loop, by names of numbers in the caller's scope.
+pub(crate) struct Range {
+    /// The first one.
+    pub(crate) from: Symbol,
+    /// How many there are.
+    pub(crate) count: Symbol,
 }
 
 /// A slot that loops advance.
@@ -71,6 +81,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) bounds: HashMap<Id, (f32, f32)>,
     /// Arrays that the region writes.
     pub(crate) stored: BTreeSet<Symbol>,
+    /// Iterations of the outermost loop, if not all.
+    range: Option<Range>,
     path: Vec<Open>,
     /// The block at each depth.
     blocks: Vec<Vec<Item>>,
@@ -95,12 +107,12 @@ pub(crate) struct Affine {
     pub(crate) along: i64,
 }
 
-/// The loop as a region, if all of it can be one.
-pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
+/// The loop as a region, or a range of it, if all of it can be one.
+pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>) -> Option<Lowered> {
     let mut vector = false;
     let mut stored = BTreeSet::new();
     stmt.walk(&mut |stmt| match stmt {
-        Stmt::For { kind: LoopKind::Vector(_), .. } => vector = true,
+        Stmt::For { kind: LoopKind::Vector(_), .. } | Stmt::Fold(_) => vector = true,
         Stmt::Store { target, .. } => {
             stored.insert(target.clone());
         }
@@ -120,6 +132,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         facts: HashMap::new(),
         bounds: HashMap::new(),
         stored,
+        range,
         path: Vec::new(),
         blocks: vec![Vec::new()],
         constants: Vec::new(),
@@ -136,7 +149,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
 
 impl Lowering<'_, '_, '_> {
     /// `only` tells that it is all that the loop around it does.
-    fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
+    pub(crate) fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
         self.memo.clear();
         self.facts.clear();
         match stmt {
@@ -144,7 +157,11 @@ impl Lowering<'_, '_, '_> {
             Stmt::For { kind: LoopKind::Parallel(_), .. } if !self.em.parallel => None,
             Stmt::For { axis, extent, kind, body } => {
                 let vector = matches!(kind, LoopKind::Vector(_)) && self.vector_level().is_none();
-                self.run(axis, extent, vector, body, only)
+                let free = matches!(kind, LoopKind::Parallel(_));
+                let at = self.nest(axis, extent, vector, body, only)?;
+                self.region.loops[at].free = free;
+                self.append(Item::Loop(at));
+                Some(())
             }
             Stmt::Let { name, value } => {
                 let id = self.expr(value, None)?;
@@ -156,20 +173,10 @@ impl Lowering<'_, '_, '_> {
                 Some(())
             }
             Stmt::Var { name, init } => {
-                // A scalar that changes outside of lanes is the code generator's.
-                let level = self.vector_level()?;
                 let first = self.region.values.len();
                 let value = self.expr(init, None)?;
                 let class = self.region.values[value].class;
-                let cell = self.region.values.len();
-                let level = level.max(self.path.len());
-                self.region.values.push(Value {
-                    kind: Kind::Cell,
-                    args: vec![],
-                    class,
-                    level,
-                    varying: true,
-                });
+                let cell = self.given(Kind::Cell, class, self.vector_level().is_some());
                 let computed = self.take_last(value, first);
                 self.append(Item::Declare(cell));
                 self.append(if computed { Item::Into(cell, value) } else { Item::Set(cell, value) });
@@ -178,7 +185,10 @@ impl Lowering<'_, '_, '_> {
             }
             Stmt::Set { name, value } => {
                 let (cell, dtype) = *self.names.get(name)?;
-                if self.region.values[cell].kind != Kind::Cell || dtype != value.dtype() {
+                let Value { kind, varying, .. } = self.region.values[cell];
+                // A scalar from outside the lanes carries a value between iterations.
+                let carries = !varying && self.vector_level().is_some();
+                if kind != Kind::Cell || dtype != value.dtype() || carries {
                     return None;
                 }
                 let first = self.region.values.len();
@@ -188,13 +198,13 @@ impl Lowering<'_, '_, '_> {
                 Some(())
             }
             Stmt::Store { target, at, value } => {
-                self.vector_level()?;
                 if self.em.scope.arrays.get(target)?.dtype != value.dtype() || value.dtype() == DType::Bool {
                     return None;
                 }
                 let id = self.expr(value, None)?;
                 let (place, along, _) = self.place(target, at, None)?;
                 let item = match self.stride(along)? {
+                    _ if self.vector_level().is_none() => Item::StoreOne(place, id),
                     // The last lane would have to win.
                     0 => return None,
                     1 => Item::Store(place, id),
@@ -203,34 +213,52 @@ impl Lowering<'_, '_, '_> {
                 self.append(item);
                 Some(())
             }
-            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+            Stmt::Fold(fold) => self.fold(fold),
+            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => None,
         }
     }
 
-    fn run(&mut self, axis: &Symbol, extent: &Dim, vector: bool, body: &[Stmt], only: bool) -> Option<()> {
+    /// A loop of the region, which the caller appends.
+    pub(crate) fn nest(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        vector: bool,
+        body: &[Stmt],
+        only: bool,
+    ) -> Option<usize> {
         let extent = self.em.resolve(extent);
+        let range = self.range.take();
+        let iterations = range.as_ref().map_or(extent.clone(), |range| Dim::from(&range.count));
         let known =
             self.em.scope.locals.contains_key(axis) || self.path.iter().any(|open| open.axis == *axis);
         if self.path.len() >= DEEPEST || known || self.mentions(&extent) {
             return None;
         }
-        let count = match extent.as_const() {
+        let count = match iterations.as_const() {
             Some(count) => Number::Const(i64::from(u32::try_from(count).ok().filter(|n| *n < 1 << 31)?)),
-            None => Number::Slot(self.slot(Fill::Index(extent.clone()))),
+            None => Number::Slot(self.slot(Fill::Index(iterations.clone()))),
         };
         let certain = match count {
             Number::Const(count) => count > 0,
             Number::Slot(_) if only => {
-                self.extents.push(extent.clone());
+                self.extents.push(iterations);
                 true
             }
             Number::Slot(_) => false,
         };
         let counter = if vector { None } else { Some(self.new_slot(Fill::Counter)) };
         let at = self.region.loops.len();
-        self.region.loops.push(Loop { count, counter, body: Vec::new(), advances: Vec::new() });
-        let open =
-            Open { at, axis: axis.clone(), extent: extent.clone(), vector, certain, advances: Vec::new() };
+        self.region.loops.push(Loop { count, counter, body: Vec::new(), advances: Vec::new(), free: false });
+        let open = Open {
+            at,
+            axis: axis.clone(),
+            extent: extent.clone(),
+            vector,
+            certain,
+            from: range.map(|range| range.from),
+            advances: Vec::new(),
+        };
         let (ranges, names) = (self.em.scope.ranges.clone(), self.names.clone());
         self.em.scope.ranges.enter(axis.clone(), extent);
         self.path.push(open);
@@ -244,11 +272,10 @@ impl Lowering<'_, '_, '_> {
         let open = self.path.pop().expect("bug: an open loop is missing");
         self.region.loops[at].body = block;
         self.region.loops[at].advances = open.advances;
-        self.append(Item::Loop(at));
-        Some(())
+        Some(at)
     }
 
-    fn append(&mut self, item: Item) {
+    pub(crate) fn append(&mut self, item: Item) {
         self.blocks.last_mut().expect("bug: no block").push(item);
     }
 
@@ -313,6 +340,12 @@ impl Lowering<'_, '_, '_> {
         id
     }
 
+    /// A new value that items give what it is.
+    pub(crate) fn given(&mut self, kind: Kind, class: Class, varying: bool) -> Id {
+        self.region.values.push(Value { kind, args: vec![], class, level: self.path.len(), varying });
+        self.region.values.len() - 1
+    }
+
     /// A constant, or a scalar of the frame.
     pub(crate) fn constant(&mut self, kind: Kind) -> Id {
         if let Some((_, id)) = self.constants.iter().find(|(known, _)| *known == kind) {
@@ -347,9 +380,12 @@ impl Lowering<'_, '_, '_> {
             if open.vector {
                 affine.along = step.as_const()?;
             } else if !step.is(0) {
-                affine.steps.push((depth, step));
+                affine.steps.push((depth, step.clone()));
             }
-            affine.base = rest;
+            affine.base = match &open.from {
+                Some(from) => rest + step * Dim::from(from),
+                None => rest,
+            };
         }
         (!self.mentions(&affine.base)).then_some(affine)
     }

@@ -13,6 +13,7 @@ mod allocate;
 mod code;
 mod encode;
 mod express;
+mod fold;
 mod frame;
 mod function;
 mod lower;
