@@ -75,6 +75,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
     /// Values of the current statement's expressions, by address and by the mask that guards them.
     pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
+    /// Values of the current statement by how they come about, so that equal ones are computed once.
+    alike: HashMap<(Kind, Vec<Id>, usize), Id>,
     /// What is known of the current statement's expressions, by address.
     pub(crate) facts: HashMap<*const ExprKind, Facts>,
     /// Numbers between which floats are known to lie, unless they are NaN.
@@ -129,6 +131,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>)
         extents: Vec::new(),
         names: BTreeMap::new(),
         memo: HashMap::new(),
+        alike: HashMap::new(),
         facts: HashMap::new(),
         bounds: HashMap::new(),
         stored,
@@ -150,8 +153,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>)
 impl Lowering<'_, '_, '_> {
     /// `only` tells that it is all that the loop around it does.
     pub(crate) fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
-        self.memo.clear();
-        self.facts.clear();
+        self.next();
         match stmt {
             // Threads run the iterations of such a loop.
             Stmt::For { kind: LoopKind::Parallel(_), .. } if !self.em.parallel => None,
@@ -218,6 +220,13 @@ impl Lowering<'_, '_, '_> {
         }
     }
 
+    /// What was computed may be another thing from here on.
+    fn next(&mut self) {
+        self.memo.clear();
+        self.alike.clear();
+        self.facts.clear();
+    }
+
     /// A loop of the region, which the caller appends.
     pub(crate) fn nest(
         &mut self,
@@ -266,6 +275,7 @@ impl Lowering<'_, '_, '_> {
         for stmt in body {
             self.stmt(stmt, only && body.len() == 1)?;
         }
+        self.next();
         self.em.scope.ranges = ranges;
         self.names = names;
         let block = self.blocks.pop().expect("bug: the block of a loop is missing");
@@ -331,10 +341,14 @@ impl Lowering<'_, '_, '_> {
             value => value.level,
         };
         let level = args.iter().map(of).max().unwrap_or(0).max(level);
+        if let Some(&known) = self.alike.get(&(kind, args.clone(), level)) {
+            return known;
+        }
         let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
         let id = self.region.values.len();
+        self.alike.insert((kind, args.clone(), level), id);
         self.region.values.push(Value { kind, args, class, level, varying });
         self.blocks[level].push(Item::Compute(id));
         id

@@ -20,7 +20,7 @@ pub(crate) enum Class {
 }
 
 /// Functions of two vectors: each is one machine instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Two {
     /// Sum of floats.
     AddF,
@@ -63,7 +63,7 @@ pub(crate) enum Two {
 }
 
 /// Functions of one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum One {
     /// Square root.
     Sqrt,
@@ -78,7 +78,7 @@ pub(crate) enum One {
 }
 
 /// Comparisons of vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Compare {
     /// Of floats, by the predicate of the instruction.
     Float(u8),
@@ -89,7 +89,7 @@ pub(crate) enum Compare {
 }
 
 /// Functions of two masks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Logic {
     /// Both.
     And,
@@ -102,7 +102,7 @@ pub(crate) enum Logic {
 }
 
 /// How a value comes about. Operands stand beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// The same bits in all lanes.
     Splat(u32),
@@ -158,7 +158,7 @@ pub(crate) enum Kind {
 }
 
 /// An address: a slot and bytes beyond it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     /// The slot with the address.
     pub(crate) slot: Slot,

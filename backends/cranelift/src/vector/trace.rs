@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use ir::kernel::stmt::FOLD_LANES;
 
-use super::region::{Class, Id, Item, Kind, Loop, Number, Place, Region};
+use super::region::{Advance, Class, Id, Item, Kind, Loop, Number, Place, Region};
 
 /// A virtual register, by its place in [`Trace::classes`].
 pub(crate) type Virtual = usize;
@@ -182,8 +182,10 @@ impl Tracer<'_> {
         }
         let mut further = vec![0; self.region.slots];
         for advance in &inner.advances {
-            match advance.step {
-                Number::Const(step) if step.abs() < 1 << 24 => further[advance.slot] = step as i32,
+            match *advance {
+                Advance { slot, step: Number::Const(step), rewind: None } if step.abs() < 1 << 24 => {
+                    further[slot] = step as i32;
+                }
                 _ => return false,
             }
         }

@@ -8,7 +8,7 @@ use ir::scalar::{Binary, Scalar, Unary};
 
 use crate::build::*;
 use crate::machine::Machine;
-use crate::walk::compare;
+use crate::walk::{check, compare};
 
 const PARALLEL: LoopKind = LoopKind::Parallel(3);
 const VECTOR: LoopKind = LoopKind::Vector(16);
@@ -150,6 +150,30 @@ fn rows_of_many_lengths() {
                     machines.iter().for_each(|machine| compare(machine, 0, &known, &sizes, &buffers));
                     any.iter().for_each(|machine| compare(machine, 0, &symbolic, &sizes, &buffers));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_in_two_loops() {
+    // The inner loop starts over at each step of the outer one.
+    let at3 = |last: &str| vec![at("i"), at("r"), at(last)];
+    for n in [5, 16, 40] {
+        let taken = set("sum", acc("sum") + load("x", F32, at3("k")));
+        let value = load("x", F32, at3("j")) - acc("sum");
+        let row = vec![
+            fold("sum", Reduce::Sum, &Dim::constant(n), vec![taken]),
+            for_each("j", n, VECTOR, vec![store("y", at3("j"), value)]),
+        ];
+        let shape = [dim("m"), dim("g"), Dim::constant(n)];
+        let params = vec![read("x", F32, &shape), write("y", F32, &shape)];
+        for outer in [PARALLEL, LoopKind::Serial] {
+            let nest = for_each("i", dim("m"), outer, vec![for_each("r", dim("g"), PARALLEL, row.clone())]);
+            let kernel = kernel("nest", &["m", "g"], params.clone(), vec![nest]);
+            for [m, g] in [[3, 4], [2, 9], [5, 1], [2, 0]] {
+                let count = (m * g * n) as usize;
+                check(&kernel, &[m, g], &[values(F32, count, 3), vec![Scalar::f32(0.0); count]]);
             }
         }
     }
