@@ -30,7 +30,7 @@ pub struct Changed(pub bool);
 pub enum FpMode {
     /// Only those that keep every bit.
     Strict,
-    /// Sums and products may be regrouped.
+    /// Sums and products may be regrouped, and a quotient is a product with the reciprocal.
     #[default]
     Reassoc,
     /// Also those that lose some accuracy, within the model's tolerance.

@@ -19,6 +19,7 @@ use ir::kernel::{self, Kernel};
 
 pub(crate) use address::Offset;
 pub(crate) use function::{Body, Emitter, Module, signature};
+pub(crate) use value::Value;
 
 use crate::error::EmitError;
 

@@ -5,7 +5,7 @@
 
 use cranelift_codegen::ir::{InstBuilder, types};
 use ir::dim::{Dim, Symbol};
-use ir::kernel::Stmt;
+use ir::kernel::{LoopKind, Stmt};
 use ir::service::Service;
 
 use super::function::{Emitter, define};
@@ -29,7 +29,10 @@ impl Emitter<'_, '_> {
         // (services, frame, begin, end)
         let place = define(self.module, self.kernel, name, &[types::I64; 4], true, |inner, given| {
             inner.restore(&frame, given[1]);
-            inner.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
+            let range = Some([given[2], given[3]]);
+            inner.in_vector_function(axis, extent, LoopKind::Parallel(grain), body, range, |this| {
+                this.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
+            })
         })?;
         let function = self.function_address(place);
         let grain = self.b.ins().iconst(types::I64, i64::from(grain.max(1)));

@@ -3,7 +3,7 @@
 use iced_x86::{Code, Register};
 
 use super::code::Arg;
-use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH};
+use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH, low};
 use super::region::{Place, Slot};
 use super::select;
 use super::trace::Virtual;
@@ -55,6 +55,13 @@ impl Encoder<'_> {
                 self.code.push(Code::VEX_Vmaskmovps_m256_ymm_ymm, &[to, Arg::Reg(existing), value]);
             }
         }
+    }
+
+    /// Writes the first lane.
+    pub(crate) fn store_one(&mut self, place: Place, value: Virtual) {
+        let base = self.slot_in(place.slot, SCRATCH);
+        let value = Arg::Reg(low(self.operand(value, 0)));
+        self.code.push(select::store_one(self.wide), &[Arg::at(base, place.distance), value]);
     }
 
     /// One element for all lanes that want it.
@@ -117,7 +124,6 @@ impl Encoder<'_> {
         }
         let Arg::Mem { base, distance, .. } = self.apart(place, stride, Register::None, part) else { return };
         let end = self.code.label();
-        let low = |register: Register| Register::XMM0 + (register as u32 - Register::YMM0 as u32);
         let mut four = low(value);
         for lane in 0..self.lanes() {
             if self.rest {
@@ -208,7 +214,7 @@ impl Encoder<'_> {
 
     /// A number in all lanes, at 256 bits.
     pub(crate) fn spread_number(&mut self, to: Register, from: Register) {
-        let low = Arg::Reg(Register::XMM0 + (to as u32 - Register::YMM0 as u32));
+        let low = Arg::Reg(low(to));
         self.code.push(Code::VEX_Vmovd_xmm_rm32, &[low, Arg::Reg(from)]);
         self.code.push(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[Arg::Reg(to), low]);
     }

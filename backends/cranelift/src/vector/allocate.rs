@@ -5,7 +5,7 @@
 //! place in the pool, and a scalar of the caller in the frame, so that they cost no store.
 
 use super::region::{Class, Kind, Slot};
-use super::trace::{Step, Trace, Virtual};
+use super::trace::{Lanes, Step, Trace, Virtual};
 
 /// Where a virtual register is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +124,11 @@ fn lives(trace: &Trace) -> Vec<Life> {
                     _ => None,
                 };
             }
-            Step::Store { value, apart, .. } => {
+            Step::Store { value, lanes, .. } => {
                 mention(*value, 2 * at);
-                apart.iter().for_each(|(_, index)| mention(*index, 2 * at));
+                if let Lanes::Apart(_, index) = lanes {
+                    mention(*index, 2 * at);
+                }
             }
             Step::Enter(..) => around.push((2 * at, 2 * ends[at])),
             Step::Leave(..) => {

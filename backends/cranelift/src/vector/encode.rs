@@ -43,6 +43,12 @@ pub(crate) fn files(wide: bool) -> Files {
     if wide { Files { vectors: 29, masks: 5 } } else { Files { vectors: 12, masks: 0 } }
 }
 
+/// The first four lanes of a vector register.
+pub(crate) fn low(register: Register) -> Register {
+    let first = if register >= Register::ZMM0 { Register::ZMM0 } else { Register::YMM0 };
+    Register::XMM0 + (register as u32 - first as u32)
+}
+
 impl Encoder<'_> {
     /// Lanes of a vector.
     pub(crate) fn lanes(&self) -> i32 {
@@ -221,7 +227,25 @@ impl Encoder<'_> {
             }
             Kind::Fma => self.fma(register, args),
             Kind::Blend => self.blend(to, args),
+            Kind::Keep => {
+                let no = Arg::Reg(self.operand(args[1], 1));
+                let yes = self.anywhere(args[0], 2);
+                self.choose(to, no, yes);
+            }
             Kind::Copy => self.fetch(register, self.homes[args[0]]),
+            Kind::Down(distance) => {
+                let a = Arg::Reg(self.operand(args[0], 1));
+                let (code, how) = select::down(distance, wide);
+                let how = Arg::Imm8(how);
+                match distance {
+                    4.. => self.code.push(code, &[to, a, a, how]),
+                    _ => self.code.push(code, &[to, a, how]),
+                };
+            }
+            Kind::Lowest => {
+                let a = self.operand(args[0], 1);
+                self.code.push(select::lowest(wide), &[to, Arg::Reg(low(a))]);
+            }
             // Masks of 256 bits are vectors.
             Kind::Compare(f) => self.compare(to, f, args),
             Kind::Logic(f) => {
@@ -240,7 +264,7 @@ impl Encoder<'_> {
                 let existing = Arg::Reg(self.existing());
                 self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, existing, a]);
             }
-            Kind::Cell => unreachable!("bug: a variable is not computed"),
+            Kind::Cell | Kind::Half => unreachable!("bug: {kind:?} is not computed"),
         }
     }
 
@@ -273,6 +297,18 @@ impl Encoder<'_> {
             let b = Arg::Reg(self.operand(b, 1));
             let c = self.anywhere(c, 2);
             self.code.push(select::fma_213(wide), &[Arg::Reg(to), b, c]);
+        }
+    }
+
+    /// `yes` in the lanes that exist.
+    fn choose(&mut self, to: Arg, no: Arg, yes: Arg) {
+        let existing = self.existing();
+        if self.wide {
+            let code = Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32;
+            self.code.push(code, &[to, no, yes]).set_op_mask(existing);
+        } else {
+            let args = [to, no, yes, Arg::Reg(existing)];
+            self.code.push(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &args);
         }
     }
 

@@ -3,23 +3,25 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
+use ir::dtype::DType;
 use ir::kernel::{Expr, LoopKind, Stmt};
 
 use super::function::function;
-use super::lower::{Fill, Lowered, lower};
-use crate::emit::{Body, Emitter};
+use super::lower::{Fill, Lowered, Range, lower};
+use crate::emit::{Body, Emitter, Value};
 use crate::error::EmitError;
 use crate::target::Vectors;
 
 impl Emitter<'_, '_> {
     /// Runs a loop as a vector function, if the target has vectors for it and all of the loop can be one; `otherwise`
-    /// runs it if not, or where an extent is too large for the lanes.
+    /// runs it if not, or where an extent is too large for the lanes. From one iteration to another if they are given.
     pub(crate) fn in_vector_function(
         &mut self,
         axis: &Symbol,
         extent: &Dim,
         kind: LoopKind,
         body: &[Stmt],
+        given: Option<[clif::Value; 2]>,
         otherwise: impl FnOnce(&mut Self) -> Result<(), EmitError>,
     ) -> Result<(), EmitError> {
         let vectors = self.module.target.widest();
@@ -27,7 +29,15 @@ impl Emitter<'_, '_> {
             return otherwise(self);
         }
         let stmt = Stmt::For { axis: axis.clone(), extent: extent.clone(), kind, body: body.to_vec() };
-        let Some(lowered) = lower(self, &stmt) else { return otherwise(self) };
+        // No other name holds a space.
+        let [from, count] = ["first", "number of"].map(|what| Symbol::new(format!("{what} {axis}")));
+        let range = given.map(|_| Range { from: from.clone(), count: count.clone() });
+        let Some(lowered) = lower(self, &stmt, range) else { return otherwise(self) };
+        if let Some([begin, end]) = given {
+            let length = self.b.ins().isub(end, begin);
+            self.bind_scalar(from, DType::I64, Value::Uniform(begin));
+            self.bind_scalar(count, DType::I64, Value::Uniform(length));
+        }
         let code = function(&lowered.region, vectors == Vectors::Bits512);
         let place = self.module.functions.len();
         let name = format!("{}.{axis}.{place}", self.kernel.name);

@@ -8,7 +8,7 @@ use super::allocate::{Allocation, allocate};
 use super::code::{Arg, Assembler, Label};
 use super::encode::{AXIS, Encoder, FRAME, LIMIT, SCRATCH, files};
 use super::region::{Kind, Number, Region, Slot};
-use super::trace::{Mode, Step, Trace, trace};
+use super::trace::{Lanes, Mode, Shape, Step, Trace, trace};
 
 /// Registers for slots; the first four need not be kept.
 const SLOTS: [Register; 9] = [
@@ -23,8 +23,8 @@ const SLOTS: [Register; 9] = [
     Register::R15,
 ];
 
-/// Vectors in one iteration, the most first; with fewer if registers do not suffice.
-const PARTS: [usize; 3] = [4, 2, 1];
+/// Rows and vectors in one iteration, the most first; with fewer if registers do not suffice.
+const SHAPES: [(usize, usize); 6] = [(4, 4), (2, 4), (4, 2), (2, 2), (1, 2), (1, 1)];
 
 /// The longest body that is written out for several vectors.
 const LONGEST: usize = 1200;
@@ -32,13 +32,13 @@ const LONGEST: usize = 1200;
 /// The function of a region, at 512 bits or at 256.
 pub(crate) fn function(region: &Region, wide: bool) -> Vec<u8> {
     let lanes = if wide { 16 } else { 8 };
-    let candidates = PARTS.iter().map(|&parts| {
-        let trace = trace(region, parts, lanes);
+    let candidates = SHAPES.iter().map(|&(rows, parts)| {
+        let trace = trace(region, Shape { lanes, parts, rows });
         let allocation = allocate(&trace, files(wide));
-        (parts, trace, allocation)
+        (rows * parts, trace, allocation)
     });
-    let fits = |(parts, trace, allocation): &(usize, Trace, Allocation)| {
-        *parts == 1 || allocation.spilled == 0 && trace.steps.len() <= LONGEST
+    let fits = |(most, trace, allocation): &(usize, Trace, Allocation)| {
+        *most == 1 || allocation.spilled == 0 && trace.steps.len() <= LONGEST
     };
     let (_, trace, allocation) = { candidates }.find(fits).expect("bug: one vector always fits");
     let mut writer = Writer {
@@ -123,9 +123,10 @@ impl Writer<'_> {
         for step in &trace.steps {
             match step {
                 Step::Compute { to, kind, args, part } => self.e.compute(*to, *kind, args, *part),
-                Step::Store { place, value, apart, part } => match apart {
-                    None => self.e.store(*place, *value, *part),
-                    Some((stride, index)) => self.e.scatter(*place, *stride, [*index, *value], *part),
+                Step::Store { place, value, lanes, part } => match lanes {
+                    Lanes::Beside => self.e.store(*place, *value, *part),
+                    Lanes::Apart(stride, index) => self.e.scatter(*place, *stride, [*index, *value], *part),
+                    Lanes::One => self.e.store_one(*place, *value),
                 },
                 Step::Enter(at, mode) => self.enter(*at, *mode),
                 Step::Leave(at, mode) => self.leave(*at, *mode),
@@ -171,6 +172,20 @@ impl Writer<'_> {
                 self.op(Code::Mov_rm64_r64, &[counter, Arg::Reg(SCRATCH)]);
                 self.e.code.bind(top);
             }
+            Mode::Several(rows) => {
+                let counter = self.e.slot(inner.counter.expect("bug: a serial loop counts"));
+                self.set(SCRATCH, inner.count);
+                self.op(Code::Sub_rm64_imm32, &[Arg::Reg(SCRATCH), Arg::Imm32(rows as i32)]);
+                self.op(Code::Mov_rm64_r64, &[counter, Arg::Reg(SCRATCH)]);
+                self.e.code.jump(Code::Jl_rel32_64, end);
+                self.e.code.bind(top);
+            }
+            Mode::Left(rows) => {
+                let counter = self.e.slot(inner.counter.expect("bug: a serial loop counts"));
+                self.op(Code::Add_rm64_imm32, &[counter, Arg::Imm32(rows as i32)]);
+                self.e.code.jump(Code::Jle_rel32_64, end);
+                self.e.code.bind(top);
+            }
             Mode::Whole(parts) => {
                 self.op(Code::Xor_r32_rm32, &[Arg::Reg(Register::ECX), Arg::Reg(Register::ECX)]);
                 self.set(LIMIT, inner.count);
@@ -179,7 +194,7 @@ impl Writer<'_> {
                 self.e.code.jump(Code::Jl_rel32_64, end);
                 self.e.code.bind(top);
             }
-            Mode::Rest { first } => {
+            Mode::Rest { first, .. } => {
                 if first {
                     self.op(Code::Xor_r32_rm32, &[Arg::Reg(Register::ECX), Arg::Reg(Register::ECX)]);
                 }
@@ -215,7 +230,19 @@ impl Writer<'_> {
         let inner = &region.loops[at];
         let axis = Arg::Reg(AXIS);
         match mode {
-            Mode::Serial => {
+            Mode::Several(rows) => {
+                for advance in &inner.advances {
+                    let Number::Const(step) = advance.step else {
+                        unreachable!("bug: several rows at a distance that is not known")
+                    };
+                    let step = Number::Const(step * rows as i64);
+                    self.change(Code::Add_rm64_imm32, Code::Add_rm64_r64, advance.slot, step);
+                }
+                let counter = self.e.slot(inner.counter.expect("bug: a serial loop counts"));
+                self.op(Code::Sub_rm64_imm32, &[counter, Arg::Imm32(rows as i32)]);
+                self.e.code.jump(Code::Jge_rel32_64, top);
+            }
+            Mode::Serial | Mode::Left(_) => {
                 for advance in &inner.advances {
                     self.change(Code::Add_rm64_imm32, Code::Add_rm64_r64, advance.slot, advance.step);
                 }
@@ -234,10 +261,12 @@ impl Writer<'_> {
                 self.op(Code::Cmp_r64_rm64, &[axis, Arg::Reg(LIMIT)]);
                 self.e.code.jump(Code::Jle_rel32_64, top);
             }
-            Mode::Rest { .. } => {
+            Mode::Rest { again, .. } => {
                 let lanes = self.e.lanes();
                 self.op(Code::Add_rm64_imm32, &[axis, Arg::Imm32(lanes)]);
-                self.e.code.jump(Code::Jmp_rel32_64, top);
+                if again {
+                    self.e.code.jump(Code::Jmp_rel32_64, top);
+                }
                 self.e.rest = false;
             }
         }

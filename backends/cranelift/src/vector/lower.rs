@@ -42,7 +42,17 @@ struct Open {
     vector: bool,
     /// Runs the body at least once whenever the region is entered?
     certain: bool,
+    /// The value of the axis in the first iteration, if it is not 0.
+    from: Option<Symbol>,
     advances: Vec<Advance>,
+}
+
+/// A range of the iterations of a loop, by names of numbers in the caller's scope.
+pub(crate) struct Range {
+    /// The first one.
+    pub(crate) from: Symbol,
+    /// How many there are.
+    pub(crate) count: Symbol,
 }
 
 /// A slot that loops advance.
@@ -67,12 +77,16 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
     /// Values of the current statement's expressions, by address and by the mask that guards them.
     pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
+    /// Values of the current statement by how they come about, so that equal ones are computed once.
+    alike: HashMap<(Kind, Vec<Id>, usize), Id>,
     /// What is known of the current statement's expressions, by address.
     pub(crate) facts: HashMap<*const ExprKind, Facts>,
     /// Numbers between which floats are known to lie, unless they are NaN.
     pub(crate) bounds: HashMap<Id, (f32, f32)>,
     /// Arrays that the region writes.
     pub(crate) stored: BTreeSet<Symbol>,
+    /// Iterations of the outermost loop, if not all.
+    range: Option<Range>,
     path: Vec<Open>,
     /// The block at each depth.
     blocks: Vec<Vec<Item>>,
@@ -99,12 +113,12 @@ pub(crate) struct Affine {
     pub(crate) along: i64,
 }
 
-/// The loop as a region, if all of it can be one.
-pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
+/// The loop as a region, or a range of it, if all of it can be one.
+pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>) -> Option<Lowered> {
     let mut vector = false;
     let mut stored = BTreeSet::new();
     stmt.walk(&mut |stmt| match stmt {
-        Stmt::For { kind: LoopKind::Vector(_), .. } => vector = true,
+        Stmt::For { kind: LoopKind::Vector(_), .. } | Stmt::Fold(_) => vector = true,
         Stmt::Store { target, .. } => {
             stored.insert(target.clone());
         }
@@ -122,9 +136,11 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
         narrow: Vec::new(),
         names: BTreeMap::new(),
         memo: HashMap::new(),
+        alike: HashMap::new(),
         facts: HashMap::new(),
         bounds: HashMap::new(),
         stored,
+        range,
         path: Vec::new(),
         blocks: vec![Vec::new()],
         known: vec![HashMap::new()],
@@ -141,15 +157,18 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt) -> Option<Lowered> {
 
 impl Lowering<'_, '_, '_> {
     /// `only` tells that it is all that the loop around it does.
-    fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
-        self.memo.clear();
-        self.facts.clear();
+    pub(crate) fn stmt(&mut self, stmt: &Stmt, only: bool) -> Option<()> {
+        self.next();
         match stmt {
             // Threads run the iterations of such a loop.
             Stmt::For { kind: LoopKind::Parallel(_), .. } if !self.em.parallel => None,
             Stmt::For { axis, extent, kind, body } => {
                 let vector = matches!(kind, LoopKind::Vector(_)) && self.vector_level().is_none();
-                self.run(axis, extent, vector, body, only)
+                let free = matches!(kind, LoopKind::Parallel(_));
+                let at = self.nest(axis, extent, vector, body, only)?;
+                self.region.loops[at].free = free;
+                self.append(Item::Loop(at));
+                Some(())
             }
             Stmt::Let { name, value } => {
                 let id = self.expr(value, None)?;
@@ -161,20 +180,10 @@ impl Lowering<'_, '_, '_> {
                 Some(())
             }
             Stmt::Var { name, init } => {
-                // A scalar that changes outside of lanes is the code generator's.
-                let level = self.vector_level()?;
                 let first = self.region.values.len();
                 let value = self.expr(init, None)?;
                 let class = self.region.values[value].class;
-                let cell = self.region.values.len();
-                let level = level.max(self.path.len());
-                self.region.values.push(Value {
-                    kind: Kind::Cell,
-                    args: vec![],
-                    class,
-                    level,
-                    varying: true,
-                });
+                let cell = self.given(Kind::Cell, class, self.vector_level().is_some());
                 let computed = self.take_last(value, first);
                 self.append(Item::Declare(cell));
                 self.append(if computed { Item::Into(cell, value) } else { Item::Set(cell, value) });
@@ -183,7 +192,10 @@ impl Lowering<'_, '_, '_> {
             }
             Stmt::Set { name, value } => {
                 let (cell, dtype) = *self.names.get(name)?;
-                if self.region.values[cell].kind != Kind::Cell || dtype != value.dtype() {
+                let Value { kind, varying, .. } = self.region.values[cell];
+                // A scalar from outside the lanes carries a value between iterations.
+                let carries = !varying && self.vector_level().is_some();
+                if kind != Kind::Cell || dtype != value.dtype() || carries {
                     return None;
                 }
                 let first = self.region.values.len();
@@ -193,13 +205,13 @@ impl Lowering<'_, '_, '_> {
                 Some(())
             }
             Stmt::Store { target, at, value } => {
-                self.vector_level()?;
                 if self.em.scope.arrays.get(target)?.dtype != value.dtype() || value.dtype() == DType::Bool {
                     return None;
                 }
                 let id = self.expr(value, None)?;
                 let (place, along, _) = self.place(target, at, None)?;
                 let item = match self.stride(along)? {
+                    _ if self.vector_level().is_none() => Item::StoreOne(place, id),
                     // The last lane would have to win.
                     0 => return None,
                     1 => Item::Store(place, id),
@@ -208,34 +220,59 @@ impl Lowering<'_, '_, '_> {
                 self.append(item);
                 Some(())
             }
-            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+            Stmt::Fold(fold) => self.fold(fold),
+            Stmt::If { .. } | Stmt::Alloc { .. } | Stmt::Gemm(_) | Stmt::Sort(_) => None,
         }
     }
 
-    fn run(&mut self, axis: &Symbol, extent: &Dim, vector: bool, body: &[Stmt], only: bool) -> Option<()> {
+    /// What was computed may be another thing from here on.
+    fn next(&mut self) {
+        self.memo.clear();
+        self.alike.clear();
+        self.facts.clear();
+    }
+
+    /// A loop of the region, which the caller appends.
+    pub(crate) fn nest(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        vector: bool,
+        body: &[Stmt],
+        only: bool,
+    ) -> Option<usize> {
         let extent = self.em.resolve(extent);
+        let range = self.range.take();
+        let iterations = range.as_ref().map_or(extent.clone(), |range| Dim::from(&range.count));
         let known =
             self.em.scope.locals.contains_key(axis) || self.path.iter().any(|open| open.axis == *axis);
         if self.path.len() >= DEEPEST || known || self.mentions(&extent) {
             return None;
         }
-        let count = match extent.as_const() {
+        let count = match iterations.as_const() {
             Some(count) => Number::Const(i64::from(u32::try_from(count).ok().filter(|n| *n < 1 << 31)?)),
-            None => Number::Slot(self.slot(Fill::Index(extent.clone()))),
+            None => Number::Slot(self.slot(Fill::Index(iterations.clone()))),
         };
         let certain = match count {
             Number::Const(count) => count > 0,
             Number::Slot(_) if only => {
-                self.extents.push(extent.clone());
+                self.extents.push(iterations);
                 true
             }
             Number::Slot(_) => false,
         };
         let counter = if vector { None } else { Some(self.new_slot(Fill::Counter)) };
         let at = self.region.loops.len();
-        self.region.loops.push(Loop { count, counter, body: Vec::new(), advances: Vec::new() });
-        let open =
-            Open { at, axis: axis.clone(), extent: extent.clone(), vector, certain, advances: Vec::new() };
+        self.region.loops.push(Loop { count, counter, body: Vec::new(), advances: Vec::new(), free: false });
+        let open = Open {
+            at,
+            axis: axis.clone(),
+            extent: extent.clone(),
+            vector,
+            certain,
+            from: range.map(|range| range.from),
+            advances: Vec::new(),
+        };
         let (ranges, names) = (self.em.scope.ranges.clone(), self.names.clone());
         self.em.scope.ranges.enter(axis.clone(), extent);
         self.path.push(open);
@@ -244,6 +281,7 @@ impl Lowering<'_, '_, '_> {
         for stmt in body {
             self.stmt(stmt, only && body.len() == 1)?;
         }
+        self.next();
         self.em.scope.ranges = ranges;
         self.names = names;
         self.known.pop();
@@ -251,11 +289,10 @@ impl Lowering<'_, '_, '_> {
         let open = self.path.pop().expect("bug: an open loop is missing");
         self.region.loops[at].body = block;
         self.region.loops[at].advances = open.advances;
-        self.append(Item::Loop(at));
-        Some(())
+        Some(at)
     }
 
-    fn append(&mut self, item: Item) {
+    pub(crate) fn append(&mut self, item: Item) {
         self.blocks.last_mut().expect("bug: no block").push(item);
     }
 
@@ -320,12 +357,13 @@ impl Lowering<'_, '_, '_> {
         let level = args.iter().map(of).max().unwrap_or(0).max(level);
         let is_cell = |&arg: &Id| self.region.values[arg].kind == Kind::Cell;
         let changes = matches!(kind, Kind::Load(_) | Kind::Spread(_) | Kind::Gather(..) | Kind::Copy);
-        let known = (kind, args);
-        let lasts = !changes && !known.1.iter().any(is_cell);
-        if lasts && let Some(&id) = self.known[level].get(&known) {
+        let lasts = !changes && !args.iter().any(is_cell);
+        let known = (kind, args.clone());
+        let alike =
+            if lasts { self.known[level].get(&known) } else { self.alike.get(&(kind, args.clone(), level)) };
+        if let Some(&id) = alike {
             return id;
         }
-        let args = known.1.clone();
         let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
@@ -333,9 +371,17 @@ impl Lowering<'_, '_, '_> {
         self.region.values.push(Value { kind, args, class, level, varying });
         if lasts {
             self.known[level].insert(known, id);
+        } else {
+            self.alike.insert((known.0, known.1, level), id);
         }
         self.blocks[level].push(Item::Compute(id));
         id
+    }
+
+    /// A new value that items give what it is.
+    pub(crate) fn given(&mut self, kind: Kind, class: Class, varying: bool) -> Id {
+        self.region.values.push(Value { kind, args: vec![], class, level: self.path.len(), varying });
+        self.region.values.len() - 1
     }
 
     /// A constant, or a scalar of the frame.
@@ -367,9 +413,12 @@ impl Lowering<'_, '_, '_> {
             if open.vector {
                 affine.along = step.as_const()?;
             } else if !step.is(0) {
-                affine.steps.push((depth, step));
+                affine.steps.push((depth, step.clone()));
             }
-            affine.base = rest;
+            affine.base = match &open.from {
+                Some(from) => rest + step * Dim::from(from),
+                None => rest,
+            };
         }
         (!self.mentions(&affine.base)).then_some(affine)
     }

@@ -145,6 +145,14 @@ pub(crate) enum Kind {
     Blend,
     /// The operand.
     Copy,
+    /// The first operand in the lanes that exist in this iteration, else the second.
+    Keep,
+    /// In each lane the one that is so many further on; it tells nothing of the last ones.
+    Down(u8),
+    /// The first lane of the operand, in all lanes.
+    Lowest,
+    /// Half of the accumulators of a fold; it is given its value by [`Item::Fold`].
+    Half,
     /// A variable; it is given values by [`Item::Set`].
     Cell,
 }
@@ -188,8 +196,21 @@ pub(crate) enum Item {
     Store(Place, Id),
     /// Writes the lanes so many elements apart; the distances of the lanes, and what is written.
     Scatter(Place, i32, [Id; 2]),
+    /// Writes one element, of a value that is the same in all lanes.
+    StoreOne(Place, Id),
     /// Runs a loop, by its place in [`Region::loops`].
     Loop(usize),
+    /// Runs a loop for the accumulators of a fold.
+    Fold {
+        /// The loop, by its place in [`Region::loops`].
+        at: usize,
+        /// The accumulators: a variable of sixteen lanes.
+        acc: Id,
+        /// What they are at first.
+        first: Id,
+        /// The finished accumulators: the lower eight lanes, and the upper ones. Further lanes tell nothing.
+        halves: [Id; 2],
+    },
 }
 
 /// A number known when code is made, or else a slot.
@@ -223,6 +244,8 @@ pub(crate) struct Loop {
     pub(crate) body: Vec<Item>,
     /// Slots that it advances.
     pub(crate) advances: Vec<Advance>,
+    /// May iterations run in any order?
+    pub(crate) free: bool,
 }
 
 /// What one vector function does.

@@ -80,6 +80,30 @@ pub(crate) fn logic(f: Logic, wide: bool) -> Code {
     by(wide, at512, at256)
 }
 
+/// The instruction that moves lanes so far down, and how it is to do it; by four and more, it has two operands.
+pub(crate) fn down(distance: u8, wide: bool) -> (Code, u8) {
+    match (distance, wide) {
+        (8, _) => (Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8, 0x4e),
+        (4, true) => (Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8, 0xb1),
+        (4, false) => (Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, 0x01),
+        (distance, _) => {
+            let code =
+                by(wide, Code::EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8, Code::VEX_Vpermilps_ymm_ymmm256_imm8);
+            (code, if distance == 2 { 0x4e } else { 0xb1 })
+        }
+    }
+}
+
+/// The first lane in all lanes.
+pub(crate) fn lowest(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vbroadcastss_zmm_k1z_xmmm32, Code::VEX_Vbroadcastss_ymm_xmm)
+}
+
+/// One element to memory.
+pub(crate) fn store_one(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vmovss_m32_k1_xmm, Code::VEX_Vmovss_m32_xmm)
+}
+
 /// `a·b + c` into the register of `a`.
 pub(crate) fn fma_213(wide: bool) -> Code {
     by(wide, Code::EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er, Code::VEX_Vfmadd213ps_ymm_ymm_ymmm256)

@@ -9,6 +9,7 @@ mod loops;
 mod machine;
 mod object;
 mod refused;
+mod rows;
 mod sort;
 mod vectors;
 mod walk;

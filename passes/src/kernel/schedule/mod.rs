@@ -2,13 +2,14 @@
 //!
 //! From the inside out: a matrix product becomes one [`Gemm`](ir::kernel::Gemm) statement for the micro-kernels
 //! (`gemm`); the best axis of every other nest becomes the vector loop, weights being laid out for it
-//! (`vectorize`); a reduction along a row is left to lanes, if sums may be regrouped (`fold`); the outermost loop is
-//! spread over threads (`parallelize`). Choices depend on the loops and their sizes alone.
+//! (`vectorize`); a reduction along a row is left to lanes, if sums may be regrouped (`fold`), and what divides
+//! many numbers divides once (`reciprocal`); the outermost loop is spread over threads (`parallelize`). Choices depend on the loops and their sizes alone.
 
 mod access;
 mod fold;
 mod gemm;
 mod parallelize;
+mod reciprocal;
 mod unroll;
 mod vectorize;
 
@@ -39,6 +40,7 @@ impl ProgramPass for Schedule {
             body = vectorize::vectorize(program, at, body);
             if cx.fp != FpMode::Strict {
                 body = fold::fold_rows(&program.kernels[at], body);
+                body = reciprocal::divide_once(body);
             }
             body = unroll::unroll_taps(body);
             body = parallelize::parallelize(body);
