@@ -21,8 +21,8 @@ const fn code(name: &'static str, meaning: &'static str, remedy: &'static str) -
 pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::cli::against",
-        "Other engines run the ONNX model itself, and what was given is an artifact or another form of it.",
-        "Give the .onnx that it was made of.",
+        "Other engines run the ONNX model itself, and show only its outputs; what was given is an artifact or another form of it, or every node is to be compared.",
+        "Give the .onnx that it was made of, and leave out `--per-node`.",
     ),
     code(
         "egraft::cli::bug",
@@ -131,9 +131,19 @@ pub(crate) const CODES: &[Code] = &[
         "Check where it leads, and that there is room.",
     ),
     code(
+        "egraft::cli::threads",
+        "The other engine cannot run on as many threads as were asked for, so a comparison would be unfair.",
+        "Leave out `--threads`, or give the number that the message states.",
+    ),
+    code(
         "egraft::cli::tool",
         "A program of the system that links libraries failed; its message follows.",
         "Read the message; if it speaks of names beginning with `egraft_`, report it.",
+    ),
+    code(
+        "egraft::cli::tract",
+        "tract refuses the model or its inputs; its message follows.",
+        "Read the message; `--against onnxruntime` is another second opinion.",
     ),
     code(
         "egraft::cli::unknown_code",
@@ -185,6 +195,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::without_onnx",
         "This egraft was built without the importer of ONNX models.",
         "Build it with its default features.",
+    ),
+    code(
+        "egraft::cli::without_tract",
+        "This egraft was built without the feature `tract`, which takes minutes to build.",
+        "Build it with `cargo install egraft --features tract`, or compare with onnxruntime.",
     ),
     code(
         "egraft::cli::write",

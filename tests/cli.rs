@@ -9,6 +9,8 @@ mod damaged;
 mod external;
 #[path = "cli/reports.rs"]
 mod reports;
+#[path = "cli/tract.rs"]
+mod tract;
 #[path = "cli/verify.rs"]
 mod verify;
 
@@ -46,6 +48,13 @@ fn say(folder: &Path, line: &str) -> Done {
             .replace("{I}", &root().join("models/zoo/digits/3.npy").display().to_string())
     };
     call(line.split_whitespace().map(place))
+}
+
+/// The Python that egraft would start, if it has onnxruntime.
+fn python_with_onnxruntime() -> Option<String> {
+    let python = std::env::var("EGRAFT_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import onnxruntime"]).output();
+    has.is_ok_and(|done| done.status.success()).then_some(python)
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -362,6 +362,18 @@ fn random_sizes_read_back() {
     }
 }
 
+#[test]
+fn only_words_with_a_meaning_are_quoted() {
+    for name in ["batch", "workspace", "W_2"] {
+        assert_eq!(Dim::symbol(name).to_string(), name);
+    }
+    for name in ["graph", "sum", "f32", "batch-size"] {
+        let quoted = format!("`{name}`");
+        assert_eq!(Dim::symbol(name).to_string(), quoted);
+        assert_eq!(Dim::parse(&quoted), Ok(Dim::symbol(name)));
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- expressions
 
 type Names = Vec<(Symbol, DType)>;

@@ -5,9 +5,10 @@
 
 use ir::Dim;
 use ir::attr::{Attr, AttrSpec, AttrValue, Attrs, Key, key};
+use ir::dim::{Condition, Ranges};
 use ir::kernel::lower::Lower;
 use ir::kernel::{Expr, Reduce};
-use ir::op::OpError;
+use ir::op::{OpError, Requirement};
 
 use crate::math::elementwise::is_nonnegative;
 use crate::onnx::{ImportError, NodeView};
@@ -43,6 +44,21 @@ pub(crate) struct Window {
     pub(crate) ceil: bool,
 }
 
+/// How large an image must be along an axis.
+struct Room {
+    /// What the first window needs: it may begin in the image and end beyond the padding where sizes are rounded up.
+    needed: Dim,
+    /// What there is, with padding.
+    padded: Dim,
+    /// How far the padded image reaches beyond the first window.
+    beyond: Dim,
+    /// Does an empty image have a number of windows that is not negative?
+    nothing: bool,
+}
+
+/// What is wrong where no window fits.
+const LARGER: &str = "window larger than the padded image";
+
 impl Window {
     /// A window of these sizes that slides as the attributes say.
     pub(crate) fn new(kernel: Vec<Dim>, attrs: &Attrs, ceil: bool) -> Result<Window, OpError> {
@@ -69,28 +85,54 @@ impl Window {
     pub(crate) fn count(&self, image: &[Dim]) -> Result<Vec<Dim>, OpError> {
         let one = Dim::constant(1);
         let count = |axis: usize| {
-            let padded = self.low[axis].clone() + image[axis].clone() + self.high[axis].clone();
-            let kernel = self.kernel[axis].clone() - one.clone();
-            let span = kernel * self.dilations[axis].into() + one.clone();
-            let room = padded.clone() - span.clone();
-            let nothing =
-                image[axis].is(0) && room.as_const().is_some_and(|room| room >= -self.strides[axis]);
-            if room.as_const().is_some_and(|room| room < 0) && !nothing {
-                return Err(OpError::Size {
-                    what: "window larger than the padded image",
-                    left: span,
-                    right: padded,
-                });
+            let Room { needed, padded, beyond, nothing } = self.room(axis, &image[axis]);
+            let (refused, is_empty) = (Condition::at_most(needed.clone(), padded.clone()), image[axis].is(0));
+            if refused.is_refuted() && !(is_empty && nothing) {
+                return Err(OpError::Size { what: LARGER, left: needed, right: padded });
             }
             let stride = Dim::constant(self.strides[axis]);
             if !self.ceil {
-                return Ok(room.floor_div(&stride) + one.clone());
+                return Ok(beyond.floor_div(&stride) + one.clone());
             }
             // The last window starts before the end of the image.
             let starts = (self.low[axis].clone() + image[axis].clone()).ceil_div(&stride);
-            Ok(Dim::smaller(&(room.ceil_div(&stride) + one.clone()), &starts))
+            Ok(Dim::smaller(&(beyond.ceil_div(&stride) + one.clone()), &starts))
         };
         (0..image.len()).map(count).collect()
+    }
+
+    /// There is at least one window along each axis of the image, unless that is empty. What always holds is left out.
+    pub(crate) fn fits(&self, image: &[Dim]) -> Vec<Requirement> {
+        let ranges = Ranges::new();
+        let along = |axis: usize| {
+            let size = &image[axis];
+            let Room { needed, padded, beyond, nothing } = self.room(axis, size);
+            let stride = Dim::constant(self.strides[axis]);
+            // So much padding that `⌈size/stride⌉` windows fit, whatever the size.
+            let same = (size.ceil_div(&stride) - Dim::constant(1)) * stride;
+            let enough = [size.clone() - Dim::constant(1), same];
+            if enough.into_iter().any(|least| ranges.is_nonnegative(&(beyond.clone() - least))) {
+                return None;
+            }
+            let condition = match nothing {
+                true => Condition::at_most(needed * size.clone(), padded * size.clone()),
+                false => Condition::at_most(needed, padded),
+            };
+            Some(Requirement { condition, what: "a window is no larger than the padded image" })
+        };
+        (0..image.len()).filter_map(along).collect()
+    }
+
+    /// How much room the windows have along an axis of this size.
+    fn room(&self, axis: usize, size: &Dim) -> Room {
+        let (one, stride) = (Dim::constant(1), Dim::constant(self.strides[axis]));
+        let padding = self.low[axis].clone() + self.high[axis].clone();
+        let span = (self.kernel[axis].clone() - one.clone()) * self.dilations[axis].into() + one.clone();
+        let padded = padding.clone() + size.clone();
+        let nothing = (padding - span.clone() + stride.clone()).as_const().is_some_and(|least| least >= 0);
+        let beyond = padded.clone() - span.clone();
+        let needed = if self.ceil { span - stride + one } else { span };
+        Room { needed, padded, beyond, nothing }
     }
 
     /// Where in the image element `k` of the window `i` lies, along an axis.

@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod compile;
 mod completions;
+mod engines;
 mod explain;
 mod given;
 mod inspect;
@@ -44,7 +45,7 @@ enum Command {
     Compile(compile::Compile),
     /// Run a model, compiled in memory, or an artifact on given or random inputs
     Run(run::Run),
-    /// Compile a model, run it, and compare with known results or with the reference
+    /// Compile a model, run it, and compare with known results, the reference or another engine
     Verify(verify::Verify),
     /// Time a model, kernel by kernel, next to what the machine could do and to other engines
     Bench(bench::Bench),

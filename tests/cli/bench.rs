@@ -6,7 +6,7 @@ use std::path::Path;
 use harness::program::{call, run};
 use serde_json::Value;
 
-use crate::{folder, names, say};
+use crate::{folder, names, python_with_onnxruntime, say};
 
 /// The report of a bench that must succeed; notes on random inputs are all it may say else.
 #[track_caller]
@@ -142,6 +142,12 @@ fn other_engines_must_be_there() {
         .refused("egraft::cli::python", &["/nonexistent/python", "--python", "$EGRAFT_PYTHON"]);
     // What stands for Python answers as the script does where the package is missing, or not at all.
     let python = folder.path().join("python");
+    // Before anything else is done: the model is not even read.
+    fs::write(folder.path().join("bad.onnx"), "no model").expect("the folder is writable");
+    for verb in ["bench", "verify"] {
+        let line = format!("{verb} {{D}}/bad.onnx --against onnxruntime --python /nonexistent/python");
+        say(folder.path(), &line).refused("egraft::cli::python", &["/nonexistent/python", "pip install"]);
+    }
     for (answer, words) in [
         (r#"echo '{"error": "ModuleNotFoundError: No module named x"}'"#, &["No module named x", "pip"][..]),
         ("true", &["without an answer"]),
@@ -149,19 +155,17 @@ fn other_engines_must_be_there() {
     ] {
         fs::write(&python, format!("#!/bin/sh\n{answer}\n")).expect("the folder is writable");
         fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let line = "bench {M} {I} --against onnxruntime --python {D}/python";
-        say(folder.path(), line).refused("egraft::cli::onnxruntime", words);
+        for line in ["bench {M} {I}", "bench {D}/bad.onnx", "verify {D}/bad.onnx"] {
+            let line = format!("{line} --against onnxruntime --python {{D}}/python");
+            say(folder.path(), &line).refused("egraft::cli::onnxruntime", words);
+        }
     }
 }
 
 /// With the real one, where this machine has it.
 #[test]
 fn onnxruntime_takes_turns() {
-    let python = std::env::var("EGRAFT_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has = std::process::Command::new(&python).args(["-c", "import onnxruntime"]).output();
-    if !has.is_ok_and(|done| done.status.success()) {
-        return;
-    }
+    let Some(python) = python_with_onnxruntime() else { return };
     let folder = folder();
     let line = format!("bench {{M}} {{I}} --iters 9 --against onnxruntime --python {python} --json");
     let report = say(folder.path(), &line).succeeds().json();

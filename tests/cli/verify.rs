@@ -6,8 +6,9 @@ use std::process::Command;
 
 use harness::program::Done;
 use harness::root;
+use serde_json::Value;
 
-use crate::{folder, say};
+use crate::{folder, python_with_onnxruntime, say};
 
 /// `egraft verify` of a golden case with its tensors; `{C}` is its folder.
 fn golden(case: &str, options: &str) -> Done {
@@ -88,4 +89,35 @@ fn a_library_says_what_it_refuses() {
         let line = format!("verify {{M}} --data {{D}}/small.safetensors --through {through}");
         say(folder.path(), &line).refused(code, &["rank", "3"]);
     }
+}
+
+#[test]
+fn other_engines_give_outputs_of_onnx_models() {
+    let folder = folder();
+    say(folder.path(), "compile {M} -o {D}/m.ir --emit ir").succeeds();
+    for (line, words) in [
+        ("verify {D}/m.ir --against onnxruntime", "m.ir"),
+        ("verify {D}/m.ir --against tract", "m.ir"),
+        ("verify zoo:smoe --against onnxruntime", "zoo:smoe"),
+        ("verify {M} --against onnxruntime --per-node", "--per-node"),
+    ] {
+        say(folder.path(), line).refused("egraft::cli::against", &[words]);
+    }
+}
+
+/// With the real one, where this machine has it: also at other sizes, for which the model is loaded again.
+#[test]
+fn onnxruntime_is_a_second_opinion() {
+    let Some(python) = python_with_onnxruntime() else { return };
+    let options = format!("--against onnxruntime --python {python} --json");
+    let report = golden("attention/rpc_layer_dynamic", &options).succeeds().json();
+    let cases = report["cases"].as_array().expect("cases");
+    assert_eq!((&report["ok"], cases.len()), (&true.into(), 2), "{report}");
+    let is_by_it = |case: &Value| case["against"].as_str().is_some_and(|by| by.starts_with("onnxruntime "));
+    assert!(cases.iter().all(is_by_it), "{report}");
+    // Whatever the data say: it is another engine that is asked.
+    let folder = folder();
+    let digits =
+        say(folder.path(), &format!("verify {{M}} --against onnxruntime --python {python}")).succeeds();
+    assert!(digits.out.contains("agree with onnxruntime"), "{digits}");
 }

@@ -124,6 +124,47 @@ fn a_size_that_two_values_must_share() {
     gives(&mut model, &[floats(&[3], &x), floats(&[2], &[9.0, 20.0])], &expected);
 }
 
+/// A window on a vector of any length: as text, where the results have `windows` elements.
+fn window(op: &str, attributes: &str, windows: &str) -> Everywhere {
+    let weights = if op == "conv" { "weights @w : f32[1, 1, 3] = splat 1.0\n" } else { "" };
+    let operands = if op == "conv" { "%x, @w" } else { "%x" };
+    let text = format!(
+        "{weights}graph @g(%x: f32[1, 1, n]) -> f32[1, 1, {windows}] {{\n  \
+         %0 = {op} {operands} {{{attributes}}} : f32[1, 1, {windows}]   from \"/window\"\n  return %0 as \"y\"\n}}\n"
+    );
+    Everywhere::new(op, &harness::graph(&text))
+}
+
+/// A window that is larger than the image is refused, at every size alike: no result has elements that nothing gave.
+#[test]
+fn windows_larger_than_the_image() {
+    let vector = |n: usize| [floats(&[1, 1, n], &(0..n).map(|i| i as f64).collect::<Vec<_>>())];
+    let down = "dilations=[1], high=[0], kernel=[2], low=[0], strides=[2]";
+    let mut pool = window("max_pool", down, "floor(n, 2)");
+    for (n, expected) in [(0, &[][..]), (2, &[1.0]), (3, &[1.0]), (5, &[1.0, 3.0])] {
+        gives(&mut pool, &vector(n), &[floats(&[1, 1, n / 2], expected)]);
+    }
+    pool.refuse(&vector(1), &["/window", "a window is no larger than the padded image", "n = 1"]);
+    // Where the number of windows is rounded up, the last one may end beyond the image.
+    let up = "ceil=true, dilations=[1], high=[0], kernel=[3], low=[0], strides=[2]";
+    let mut pool = window("avg_pool", up, "min(floor(n + 1, 2), floor(n, 2))");
+    for (n, expected) in [(2, &[0.5][..]), (3, &[1.0]), (4, &[1.0, 2.5])] {
+        gives(&mut pool, &vector(n), &[floats(&[1, 1, n / 2], expected)]);
+    }
+    pool.refuse(&vector(1), &["/window", "n = 1"]);
+    let mut conv = window("conv", "dilations=[1], high=[0], low=[0], strides=[1]", "n - 2");
+    gives(&mut conv, &vector(3), &[floats(&[1, 1, 1], &[3.0])]);
+    for n in [0, 1, 2] {
+        // Not that its result would have a negative size.
+        conv.refuse(&vector(n), &["/window", &format!("3 must be at most n = {n}")]);
+    }
+    // With as much padding, there is nothing to be checked.
+    let mut conv = window("conv", "dilations=[1], high=[1], low=[1], strides=[1]", "n");
+    gives(&mut conv, &vector(1), &[floats(&[1, 1, 1], &[0.0])]);
+    gives(&mut conv, &vector(0), &[floats(&[1, 1, 0], &[])]);
+    assert!(!conv.program().to_string().contains("require"), "{}", conv.program());
+}
+
 /// Runs a model, or an artifact, with these inputs. Whatever happens, there are results only if it succeeds.
 fn say(program: Option<&Path>, source: &Path, inputs: &[(&str, Tensor)]) -> Done {
     let folder = tempfile::tempdir().expect("a folder");

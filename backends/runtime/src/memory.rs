@@ -10,8 +10,14 @@ use std::{
     ptr::NonNull,
 };
 
+use memmap2::MmapMut;
+
 /// Alignment of arenas and weights: a cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
+
+/// From so many bytes on, memory is pages by themselves, large ones if the system has them: kernels walk through
+/// many rows at once, each on a page of its own.
+const MAPPED: usize = 4 << 20;
 
 /// The system did not give the memory that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +33,8 @@ pub struct OutOfMemory {
 pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
+    /// The pages, where it has pages by itself.
+    map: Option<MmapMut>,
 }
 
 // SAFETY: it owns its bytes as a `Vec<u8>` does; shared access only reads.
@@ -44,10 +52,18 @@ impl AlignedBytes {
             return Ok(AlignedBytes::default());
         }
         let failed = || OutOfMemory { what, bytes: len as u64 };
+        if len >= MAPPED {
+            let mut map = MmapMut::map_anon(len).map_err(|_| failed())?;
+            // Small pages do as well, but slower.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            let start = NonNull::new(map.as_mut_ptr()).ok_or_else(failed)?;
+            return Ok(AlignedBytes { start, len, map: Some(map) });
+        }
         let layout = Layout::from_size_align(len, ALIGN).map_err(|_| failed())?;
         // SAFETY: the layout has a size above 0.
         let start = unsafe { alloc_zeroed(layout) };
-        Ok(AlignedBytes { start: NonNull::new(start).ok_or_else(failed)?, len })
+        Ok(AlignedBytes { start: NonNull::new(start).ok_or_else(failed)?, len, map: None })
     }
 
     /// A copy of `bytes`.
@@ -96,7 +112,7 @@ impl AlignedBytes {
 impl Default for AlignedBytes {
     /// No bytes, at an aligned address.
     fn default() -> AlignedBytes {
-        AlignedBytes { start: dangling(), len: 0 }
+        AlignedBytes { start: dangling(), len: 0, map: None }
     }
 }
 
@@ -111,7 +127,7 @@ pub(crate) const fn dangling() -> NonNull<u8> {
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.len > 0 && self.map.is_none() {
             let layout = Layout::from_size_align(self.len, ALIGN).expect("it was allocated with this layout");
             // SAFETY: allocated by `zeroed` with the same layout, and not freed before.
             unsafe { dealloc(self.start.as_ptr(), layout) };

@@ -201,34 +201,9 @@ pub(crate) fn quote(f: &mut fmt::Formatter<'_>, text: &str, quote: char) -> fmt:
 }
 
 /// Words that a bare name can't be, because they mean something in an expression or end one.
-const RESERVED: [&str; 28] = [
-    "true",
-    "false",
-    "inf",
-    "nan",
-    "sum",
-    "prod",
-    "max",
-    "min",
-    "any",
-    "all",
-    "floor",
-    "ceil",
-    "select",
-    "fma",
-    "cast",
-    "bitcast",
-    "in",
-    "by",
-    "grain",
-    "at",
-    "as",
-    "from",
-    "graph",
-    "workspace",
-    "bytes",
-    "stages",
-    "loops",
+const RESERVED: [&str; 27] = [
+    "true", "false", "inf", "nan", "sum", "prod", "max", "min", "any", "all", "floor", "ceil", "select",
+    "fma", "cast", "bitcast", "in", "by", "grain", "at", "as", "from", "graph", "bytes", "stages", "loops",
     "named",
 ];
 

@@ -11,7 +11,7 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::kernel::{Expr, Reduce};
-use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::op::{Eval, Infer, OpError, Requirement, Semantics};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
@@ -66,6 +66,11 @@ impl Semantics for Conv {
         let windows = Window::new(w.shape[2..].to_vec(), cx.attrs, false)?.count(&x.shape[2..])?;
         let channels = [x.shape[0].clone(), w.shape[0].clone()];
         Ok(vec![TensorType::new(dtype, channels.into_iter().chain(windows))])
+    }
+
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        let (image, kernel) = (&cx.operands[0].shape[2..], cx.operands[1].shape[2..].to_vec());
+        Window::new(kernel, cx.attrs, false).map_or_else(|_| Vec::new(), |window| window.fits(image))
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {

@@ -8,7 +8,7 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
 use ir::kernel::{Expr, Reduce};
-use ir::op::{Eval, Infer, OpDef, OpError, Semantics};
+use ir::op::{Eval, Infer, OpDef, OpError, Requirement, Semantics};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
 
@@ -55,6 +55,10 @@ impl Semantics for Slide {
         cx.want_rank(0, "x", window.kernel.len() + 2)?;
         let windows = window.count(&x.shape[2..])?;
         Ok(vec![x.with_shape(x.shape[..2].iter().cloned().chain(windows))])
+    }
+
+    fn requires(&self, cx: &Infer) -> Vec<Requirement> {
+        Slide::window(cx.attrs).map_or_else(|_| Vec::new(), |window| window.fits(&cx.operands[0].shape[2..]))
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {

@@ -4,6 +4,7 @@ pub mod fuse;
 mod names;
 pub mod plan_memory;
 pub mod share_kernels;
+mod simplify;
 pub mod to_loops;
 pub mod to_stages;
 
@@ -15,5 +16,6 @@ pub use to_stages::ToStages;
 
 pub(crate) use names::Names;
 pub(crate) use share_kernels::{any_expr, map_block, substitute_block};
+pub(crate) use simplify::simplify;
 
 pub(crate) use to_stages::drop_unused_weights;

@@ -2,7 +2,6 @@
 //! does falls on both alike.
 
 use std::io::Write;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use ir::Tensor;
 use runner::timing::{Bound, Times};
 use serde_json::{Value, json};
 
-use super::onnxruntime::OnnxRuntime;
 use crate::commands::compare::{Tolerance, compare};
+use crate::commands::engines::Other;
 use crate::report::{FAILED, Failure, Problem};
 
 /// Rounds of each engine. The first of a round is the second of the next.
@@ -20,21 +19,6 @@ const ROUNDS: usize = 9;
 
 /// Between the turns: threads of an engine may spin for a while after its last run.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Other engines read ONNX.
-///
-/// # Errors
-/// The model is something else.
-pub(super) fn check_model(model: &Path) -> Result<(), Failure> {
-    if model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        return Ok(());
-    }
-    Err(Failure::bad_input(
-        "egraft::cli::against",
-        format!("`--against` runs the model itself, and {} is no .onnx", model.display()),
-        "give the .onnx; `egraft zoo build NAME -o f.onnx` writes a built-in one",
-    ))
-}
 
 /// The outputs of both must agree before anything is timed.
 ///
@@ -78,7 +62,7 @@ impl Turns {
     /// One of them fails.
     pub(super) fn take(
         bound: &mut Bound<'_>,
-        other: &mut OnnxRuntime,
+        other: &mut dyn Other,
         warmup: usize,
         iters: usize,
     ) -> Result<Turns, Failure> {

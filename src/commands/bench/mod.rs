@@ -4,24 +4,23 @@
 
 mod against;
 mod kernels;
-mod onnxruntime;
 mod trace;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use egraft::output;
 use runner::cli;
 use runner::timing::{Bound, Times};
 use serde_json::{Value, json};
 
+use super::engines::{Engine, Python};
 use super::given::Given;
 use super::{Common, print_json};
 use crate::report::Failure;
 use against::Turns;
 use kernels::{Machine, Profiled};
-use onnxruntime::OnnxRuntime;
 
 /// Profiled runs are no more than this many, so that the times of every step fit memory.
 const PROFILED: usize = 100;
@@ -43,10 +42,9 @@ pub(super) struct Bench {
     iters: u32,
     /// Compare with another engine, in turns: the model must be a .onnx, and the outputs must agree
     #[arg(long, value_enum)]
-    against: Option<Against>,
-    /// The Python that has onnxruntime [default: $EGRAFT_PYTHON, or python3]
-    #[arg(long, value_name = "PATH", requires = "against")]
-    python: Option<PathBuf>,
+    against: Option<Engine>,
+    #[command(flatten)]
+    python: Python,
     /// Write one run as a Chrome trace [default file: trace.json]
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "trace.json")]
     profile: Option<PathBuf>,
@@ -54,45 +52,38 @@ pub(super) struct Bench {
     common: Common,
 }
 
-/// Another engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Against {
-    /// The Python package of that name, in a process of its own
-    Onnxruntime,
-}
-
 impl Bench {
-    pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+    pub(super) fn run(mut self, out: &mut dyn Write) -> Result<u8, Failure> {
         // What can be known to fail is refused before any work.
         if let Some(path) = &self.profile {
             output::check(path)?;
             output::check_other(path, &self.given.model)?;
         }
-        if self.against.is_some() {
-            against::check_model(&self.given.model)?;
-        }
+        let mut other = match self.against {
+            None => None,
+            Some(engine) => {
+                let other = engine.start(&self.given.model, &self.python)?;
+                self.common.threads = engine.threads(self.common.threads)?;
+                Some(other)
+            }
+        };
         let (warmup, iters) = (self.warmup as usize, self.iters as usize);
         let (model, options) = self.given.load(&self.common)?;
         let (mut session, inputs) = cli::prepare(&model, &options, "egraft bench", &mut io::stderr())?;
         let mut bound = Bound::new(&mut session, &inputs)?;
-        let mut other = match self.against {
-            None => None,
-            Some(Against::Onnxruntime) => {
-                let entry = bound.session().entry();
-                let names = entry.inputs.iter().map(|port| port.name.as_str());
-                let named: Vec<_> = names.zip(&inputs).collect();
-                let python = onnxruntime::python(self.python.clone());
-                let other = OnnxRuntime::start(&python, &self.given.model, &named, self.common.threads())?;
-                against::compare_outputs(&bound, other.outputs(), other.name())?;
-                Some(other)
-            }
-        };
+        if let Some(other) = &mut other {
+            let entry = bound.session().entry();
+            let names = entry.inputs.iter().map(|port| port.name.as_str());
+            let named: Vec<_> = names.zip(&inputs).collect();
+            let theirs = other.load(&self.given.model, &named, self.common.threads())?;
+            against::compare_outputs(&bound, &theirs, other.name())?;
+        }
         let latency = bound.times(warmup, iters)?;
         let profiled = Profiled::measure(&mut bound, iters.min(PROFILED))?;
         let machine = Machine::measure(self.common.threads())?;
         let turns = match &mut other {
             None => None,
-            Some(other) => Some(Turns::take(&mut bound, other, warmup, iters)?),
+            Some(other) => Some(Turns::take(&mut bound, other.as_mut(), warmup, iters)?),
         };
         if let Some(path) = &self.profile {
             output::write(path, trace::of_one_run(&mut bound, &profiled)?.as_bytes())?;

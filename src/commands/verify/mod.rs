@@ -1,4 +1,4 @@
-//! `egraft verify`: a model compiled, run, and compared with known results or with the reference.
+//! `egraft verify`: a model compiled, run, and compared with known results, the reference or another engine.
 //!
 //! The model is compiled before any data is read: nothing that is compared can have shaped it.
 
@@ -16,6 +16,7 @@ use passes::pipeline::State;
 use serde_json::json;
 
 use super::compare::{Comparison, Tolerance, compare};
+use super::engines::{Engine, Other, Python};
 use super::{Common, print_json};
 use crate::report::{FAILED, Failure};
 use crate::watch::Watch;
@@ -28,7 +29,7 @@ const SIZE: i64 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  egraft verify mlp.onnx\n  egraft verify resnet.onnx --data resnet/ --rtol 1e-3\n  \
-                        egraft verify mlp.onnx --per-node"
+                        egraft verify mlp.onnx --per-node\n  egraft verify mlp.onnx --against onnxruntime"
 )]
 pub(super) struct Verify {
     /// The model
@@ -42,6 +43,8 @@ pub(super) struct Verify {
     /// Compare with this instead of the outputs in the data
     #[arg(long, value_enum)]
     against: Option<Against>,
+    #[command(flatten)]
+    python: Python,
     /// Largest absolute difference of floats [default: 1e-5; 2e-2 for 16 bits]
     #[arg(long, value_name = "A", value_parser = tolerance)]
     atol: Option<f64>,
@@ -63,6 +66,21 @@ pub(super) struct Verify {
 enum Against {
     /// Evaluation of the model op by op
     Reference,
+    /// The Python package of that name, in a process of its own: the model must be a .onnx
+    Onnxruntime,
+    /// The crate tract-onnx, in this process: the model must be a .onnx; needs an egraft with the feature `tract`
+    Tract,
+}
+
+impl Against {
+    /// The other engine, if it is one.
+    fn engine(self) -> Option<Engine> {
+        match self {
+            Against::Reference => None,
+            Against::Onnxruntime => Some(Engine::Onnxruntime),
+            Against::Tract => Some(Engine::Tract),
+        }
+    }
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -76,12 +94,13 @@ fn tolerance(text: &str) -> Result<f64, String> {
 struct Verdict {
     case: String,
     /// What the results are compared with.
-    with: &'static str,
+    with: String,
     outputs: Vec<Comparison>,
 }
 
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        let mut other = self.other()?;
         let (options, mut source) = self.common.load(&self.model)?;
         if self.per_node {
             source.state = show_all(source.state)?;
@@ -98,7 +117,9 @@ impl Verify {
         };
         let verdicts = egraft::output::with_folder(|folder| {
             Ok(Ready::new(self.through, &compiled, folder).and_then(|ready| {
-                cases.into_iter().map(|case| self.verdict(&original, &ready, &names, case)).collect()
+                let other = &mut other;
+                let verdict = |case| self.verdict(&original, &ready, other, &names, case);
+                cases.into_iter().map(verdict).collect()
             }))
         });
         let verdicts: Vec<Verdict> = verdicts??;
@@ -161,20 +182,40 @@ impl Verify {
         Ok(Case { name: format!("random inputs (seed {})", self.seed), inputs, expected })
     }
 
+    /// The engine to compare with, if it is not the reference or the data.
+    fn other(&self) -> Result<Option<Box<dyn Other>>, Failure> {
+        let Some(engine) = self.against.and_then(Against::engine) else { return Ok(None) };
+        if self.per_node {
+            return Err(Failure::bad_input(
+                "egraft::cli::against",
+                "`--per-node` compares with the reference: other engines do not show what their nodes give",
+                "leave out one of them",
+            ));
+        }
+        engine.start(&self.model, &self.python).map(Some)
+    }
+
     fn verdict(
         &self,
         original: &Source,
         ready: &Ready,
+        other: &mut Option<Box<dyn Other>>,
         names: &Names,
         case: Case,
     ) -> Result<Verdict, Failure> {
         let found = ready.run(&case.inputs, names, self.common.threads())?;
         let is_known = !self.per_node && case.expected.iter().any(Option::is_some);
-        let (with, expected) = match self.against {
-            None if is_known => ("the data", case.expected),
-            _ => {
+        let (with, expected) = match other {
+            Some(other) => {
+                let inputs = through::to_files(&case.inputs)?;
+                let named: Vec<_> = names.inputs.iter().map(String::as_str).zip(&inputs).collect();
+                let values = other.load(&self.model, &named, self.common.threads())?;
+                (other.name().to_owned(), values.into_iter().map(Some).collect())
+            }
+            None if self.against.is_none() && is_known => ("the data".to_owned(), case.expected),
+            None => {
                 let values = reference(&original.state, &case.inputs)?;
-                ("the reference", values.into_iter().map(Some).collect())
+                ("the reference".to_owned(), values.into_iter().map(Some).collect())
             }
         };
         let tolerance = Tolerance { atol: self.atol, rtol: self.rtol };

@@ -82,7 +82,11 @@ impl<'a> Ready<'a> {
     }
 }
 
-fn to_files(inputs: &[Tensor]) -> Result<Vec<runner::tensor::Tensor>, Failure> {
+/// The same, as they are read from files.
+///
+/// # Errors
+/// There is not enough memory.
+pub(super) fn to_files(inputs: &[Tensor]) -> Result<Vec<runner::tensor::Tensor>, Failure> {
     let all: Option<Vec<_>> = inputs.iter().map(tensors::to_file).collect();
     all.ok_or_else(|| {
         let message = "there is not enough memory for the inputs";

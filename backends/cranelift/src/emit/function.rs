@@ -134,6 +134,8 @@ pub(crate) struct Emitter<'f, 'm> {
     pub(crate) parallel: bool,
     /// The vector loop around this place.
     pub(crate) vector: Option<VectorLoop>,
+    /// Run loops over lanes one iteration after the other?
+    pub(crate) scalar: bool,
     /// The lane that is being computed by itself.
     pub(crate) lane: Option<usize>,
     pub(crate) memo: Memo,
@@ -196,6 +198,7 @@ pub(crate) fn define<'m>(
         sizes: given[0],
         parallel,
         vector: None,
+        scalar: false,
         lane: None,
         memo: Memo::default(),
         stack: 0,

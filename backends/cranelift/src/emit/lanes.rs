@@ -50,12 +50,22 @@ impl Emitter<'_, '_> {
         width: u32,
         body: &[Stmt],
     ) -> Result<(), EmitError> {
-        if self.vector_function(axis, extent, LoopKind::Vector(width), body)? {
-            return Ok(());
-        }
+        self.in_vector_function(axis, extent, LoopKind::Vector(width), body, |this| {
+            this.groups_for(axis, extent, width, body)
+        })
+    }
+
+    /// A vector loop in the code generator's vectors.
+    fn groups_for(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        width: u32,
+        body: &[Stmt],
+    ) -> Result<(), EmitError> {
         let width = (width as usize).min(LANES) / GROUP * GROUP;
         let varying = match self.vector {
-            None if width >= GROUP => self.vectorisable(axis, body, None),
+            None if width >= GROUP && !self.scalar => self.vectorisable(axis, body, None),
             _ => None,
         };
         let Some(varying) = varying else { return self.serial_for(axis, extent, body) };

@@ -30,10 +30,9 @@ impl Emitter<'_, '_> {
         let place = define(self.module, self.kernel, name, &[types::I64; 4], true, |inner, given| {
             inner.restore(&frame, given[1]);
             let range = Some([given[2], given[3]]);
-            if inner.vector_range(axis, extent, LoopKind::Parallel(grain), body, range)? {
-                return Ok(());
-            }
-            inner.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
+            inner.vector_range(axis, extent, LoopKind::Parallel(grain), body, range, |this| {
+                this.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
+            })
         })?;
         let function = self.function_address(place);
         let grain = self.b.ins().iconst(types::I64, i64::from(grain.max(1)));

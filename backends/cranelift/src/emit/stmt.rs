@@ -96,12 +96,11 @@ impl Emitter<'_, '_> {
 
     /// A loop that runs one iteration after the other.
     pub(crate) fn serial_for(&mut self, axis: &Symbol, extent: &Dim, body: &[Stmt]) -> Result<(), EmitError> {
-        if self.vector_function(axis, extent, LoopKind::Serial, body)? {
-            return Ok(());
-        }
-        let count = self.index(extent)?;
-        let zero = self.b.ins().iconst(types::I64, 0);
-        self.counted(zero, count, 1, |this, at| this.iteration(axis, extent, at, body))
+        self.in_vector_function(axis, extent, LoopKind::Serial, body, |this| {
+            let count = this.index(extent)?;
+            let zero = this.b.ins().iconst(types::I64, 0);
+            this.counted(zero, count, 1, |this, at| this.iteration(axis, extent, at, body))
+        })
     }
 
     /// The body, with the axis at `at`.

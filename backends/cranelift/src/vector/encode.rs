@@ -174,12 +174,12 @@ impl Encoder<'_> {
                 let a = self.mask(args[0], Register::K7);
                 self.code.push(Code::VEX_Knotw_kr_kr, &[to, Arg::Reg(a)]);
             }
-            Kind::Existing if self.rest => {
+            Kind::Existing => {
                 let a = self.mask(args[0], Register::K7);
                 let existing = Arg::Reg(self.existing());
                 self.code.push(Code::VEX_Kandw_kr_kr_kr, &[to, Arg::Reg(a), existing]);
             }
-            Kind::Existing | Kind::Copy => {
+            Kind::Copy => {
                 let a = self.mask(args[0], Register::K7);
                 self.code.push(Code::VEX_Kmovw_kr_km16, &[to, Arg::Reg(a)]);
             }
@@ -259,12 +259,11 @@ impl Encoder<'_> {
                 let a = self.anywhere(args[0], 1);
                 self.code.push(Code::VEX_Vpxor_ymm_ymm_ymmm256, &[to, ones, a]);
             }
-            Kind::Existing if self.rest => {
+            Kind::Existing => {
                 let a = self.anywhere(args[0], 1);
                 let existing = Arg::Reg(self.existing());
                 self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, existing, a]);
             }
-            Kind::Existing => self.fetch(register, self.homes[args[0]]),
             Kind::Cell | Kind::Half => unreachable!("bug: {kind:?} is not computed"),
         }
     }

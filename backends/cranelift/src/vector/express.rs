@@ -41,7 +41,7 @@ impl Lowering<'_, '_, '_> {
         let id = match e.kind() {
             ExprKind::Const(value) => self.scalar(*value),
             _ if self.before(e, guard) => {
-                let slot = self.slot(Fill::Scalar(e.clone()));
+                let slot = self.slot(Fill::Scalar(self.for_caller(e)));
                 let value = self.constant(Kind::Uniform(slot));
                 if e.dtype() == DType::Bool { self.negative(value) } else { value }
             }
@@ -55,6 +55,14 @@ impl Lowering<'_, '_, '_> {
     pub(crate) fn before(&mut self, e: &Expr, guard: Option<Id>) -> bool {
         let facts = self.facts(e);
         facts.fixed && (!facts.reads || guard.is_none() && facts.settled && self.is_certain())
+    }
+
+    /// What the caller computes: there no axis of the region has a name, and what follows from their ranges is not known.
+    fn for_caller(&self, e: &Expr) -> Expr {
+        match e.kind() {
+            ExprKind::Index(dim) => self.em.resolve(dim).into(),
+            _ => e.map_children(&mut |child| self.for_caller(child)),
+        }
     }
 
     fn reads(&mut self, e: &Expr) -> bool {
@@ -261,14 +269,58 @@ impl Lowering<'_, '_, '_> {
     fn compare_indices(&mut self, f: Binary, a: &Expr, b: &Expr) -> Option<Id> {
         let mut side = |e: &Expr| match e.as_index() {
             Some(dim) => Some((self.em.resolve(dim), None)),
-            None => {
-                (e.dtype() == DType::I64 && self.before(e, None)).then(|| (Dim::constant(0), Some(e.clone())))
-            }
+            None => (e.dtype() == DType::I64 && self.before(e, None))
+                .then(|| (Dim::constant(0), Some(self.for_caller(e)))),
         };
         let ((left, plus), (right, minus)) = (side(a)?, side(b)?);
-        let difference = self.counted(left - right, plus, minus)?;
+        let difference = left - right;
+        if let Some(mask) = self.compare_lanes(f, &difference, &plus, &minus) {
+            return Some(mask);
+        }
+        let difference = self.counted(difference, plus, minus)?;
         let zero = self.splat(0);
         self.compare_integers(f, difference, zero, true)
+    }
+
+    /// The sign of `rest + s·i`, where `i` is the vector axis: `s·i`, in lanes, is compared with `−rest`, which is
+    /// fixed for the vector loop. The lanes have 31 bits for `s·i`.
+    fn compare_lanes(
+        &mut self,
+        f: Binary,
+        dim: &Dim,
+        plus: &Option<Expr>,
+        minus: &Option<Expr>,
+    ) -> Option<Id> {
+        let level = self.vector_level()?;
+        let Affine { base, steps, along } = self.affine(dim)?;
+        let scale = self.stride(along).filter(|&scale| scale != 0)?;
+        // An equality with the limit is one with the lanes.
+        let (beyond, less) = match f {
+            Binary::Lt => (0, true),
+            Binary::Le => (1, true),
+            Binary::Gt => (0, false),
+            Binary::Ge => (-1, false),
+            _ => return None,
+        };
+        let extent = self.vector_extent()?;
+        let limit = (1 << 30) / i64::from(scale.abs());
+        match extent.as_const() {
+            Some(extent) if extent < limit => {}
+            Some(_) => return None,
+            None => self.narrow.push((extent, limit)),
+        }
+        let base = Dim::constant(beyond) - base;
+        let steps: Vec<_> = steps.into_iter().map(|(depth, step)| (depth, -step)).collect();
+        let slot = self.advanced(Fill::Difference(base, minus.clone(), plus.clone()), &steps, 1)?;
+        let around = steps.iter().map(|(depth, _)| depth + 1).max().unwrap_or(0);
+        let limit = self.push(Kind::First { slot, scale: 0, clamp: true }, vec![], Class::Vector, around);
+        let zero = self.slot(Fill::Index(Dim::constant(0)));
+        let first = Kind::First { slot: zero, scale, clamp: false };
+        let (first, count) =
+            (self.push(first, vec![], Class::Vector, level), self.constant(Kind::Count(scale)));
+        let lanes = self.two(Two::AddI, first, count);
+        let args = if less { vec![limit, lanes] } else { vec![lanes, limit] };
+        Some(self.mask(Kind::Compare(Compare::Greater), args))
     }
 
     /// An index in lanes, wrapped to 32 bits; or a difference, of which the sign is kept.

@@ -13,15 +13,17 @@ use crate::error::EmitError;
 use crate::target::Vectors;
 
 impl Emitter<'_, '_> {
-    /// Runs a loop as a vector function, if the target has vectors for it and all of the loop can be one.
-    pub(crate) fn vector_function(
+    /// Runs a loop as a vector function, if the target has vectors for it and all of the loop can be one; `otherwise`
+    /// runs it if not, or where an extent is too large for the lanes.
+    pub(crate) fn in_vector_function(
         &mut self,
         axis: &Symbol,
         extent: &Dim,
         kind: LoopKind,
         body: &[Stmt],
-    ) -> Result<bool, EmitError> {
-        self.vector_range(axis, extent, kind, body, None)
+        otherwise: impl FnOnce(&mut Self) -> Result<(), EmitError>,
+    ) -> Result<(), EmitError> {
+        self.vector_range(axis, extent, kind, body, None, otherwise)
     }
 
     /// Runs a loop as a vector function, from one iteration to another if they are given.
@@ -32,16 +34,17 @@ impl Emitter<'_, '_> {
         kind: LoopKind,
         body: &[Stmt],
         given: Option<[clif::Value; 2]>,
-    ) -> Result<bool, EmitError> {
+        otherwise: impl FnOnce(&mut Self) -> Result<(), EmitError>,
+    ) -> Result<(), EmitError> {
         let vectors = self.module.target.widest();
-        if vectors == Vectors::Bits128 || self.vector.is_some() {
-            return Ok(false);
+        if vectors == Vectors::Bits128 || self.vector.is_some() || self.scalar {
+            return otherwise(self);
         }
         let stmt = Stmt::For { axis: axis.clone(), extent: extent.clone(), kind, body: body.to_vec() };
         // No other name holds a space.
         let [from, count] = ["first", "number of"].map(|what| Symbol::new(format!("{what} {axis}")));
         let range = given.map(|_| Range { from: from.clone(), count: count.clone() });
-        let Some(lowered) = lower(self, &stmt, range) else { return Ok(false) };
+        let Some(lowered) = lower(self, &stmt, range) else { return otherwise(self) };
         if let Some([begin, end]) = given {
             let length = self.b.ins().isub(end, begin);
             self.bind_scalar(from, DType::I64, Value::Uniform(begin));
@@ -52,24 +55,52 @@ impl Emitter<'_, '_> {
         let name = format!("{}.{axis}.{place}", self.kernel.name);
         self.module.functions.push((name, Body::Bytes(code)));
         let place = u32::try_from(place).expect("functions are far fewer than 2³²");
-        let mut enter = None;
-        for extent in &lowered.extents {
+        let above: Vec<_> = lowered.extents.iter().map(|extent| (extent, 0)).collect();
+        let some = self.all_extents(IntCC::SignedGreaterThan, &above)?;
+        let below: Vec<_> = lowered.narrow.iter().map(|(extent, limit)| (extent, *limit)).collect();
+        let narrow = self.all_extents(IntCC::SignedLessThan, &below)?;
+        self.forget();
+        let call = |this: &mut Self| this.call_vector_function(place, &lowered);
+        // What is that long is memory that hardly any machine has: it is worth no second body in lanes.
+        let in_scalars = |this: &mut Self| {
+            this.scalar = true;
+            otherwise(this)?;
+            this.scalar = false;
+            Ok(())
+        };
+        self.guarded(some, |this| this.guarded(narrow, call, in_scalars), |_| Ok(()))?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Do all extents compare so with their numbers?
+    fn all_extents(&mut self, cc: IntCC, extents: &[(&Dim, i64)]) -> Result<Option<clif::Value>, EmitError> {
+        let mut all = None;
+        for (extent, number) in extents {
             let count = self.polynomial(extent)?;
-            let zero = self.b.ins().iconst(types::I64, 0);
-            let any = self.b.ins().icmp(IntCC::SignedGreaterThan, count, zero);
-            enter = Some(match enter {
-                None => any,
-                Some(enter) => self.b.ins().band(enter, any),
+            let holds = self.b.ins().icmp_imm_s(cc, count, *number);
+            all = Some(match all {
+                None => holds,
+                Some(all) => self.b.ins().band(all, holds),
             });
         }
-        self.forget();
-        let run = |this: &mut Self| this.call_vector_function(place, &lowered).map(|()| vec![]);
-        match enter {
-            Some(enter) => self.branch(enter, run, |_| Ok(vec![]))?,
-            None => run(self)?,
-        };
-        self.forget();
-        Ok(true)
+        Ok(all)
+    }
+
+    /// One or the other, by a condition; the first if there is none.
+    fn guarded(
+        &mut self,
+        cond: Option<clif::Value>,
+        yes: impl FnOnce(&mut Self) -> Result<(), EmitError>,
+        no: impl FnOnce(&mut Self) -> Result<(), EmitError>,
+    ) -> Result<(), EmitError> {
+        match cond {
+            Some(cond) => {
+                self.branch(cond, |this| yes(this).map(|()| vec![]), |this| no(this).map(|()| vec![]))?;
+                Ok(())
+            }
+            None => yes(self),
+        }
     }
 
     fn call_vector_function(&mut self, place: u32, lowered: &Lowered) -> Result<(), EmitError> {

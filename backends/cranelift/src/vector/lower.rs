@@ -71,6 +71,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     pub(crate) fills: Vec<Fill>,
     /// Extents that must be positive for the region to be entered.
     pub(crate) extents: Vec<Dim>,
+    /// Extents that must be below a number for the region to be right.
+    pub(crate) narrow: Vec<(Dim, i64)>,
     /// Scalars of the region, by name.
     pub(crate) names: BTreeMap<Symbol, (Id, DType)>,
     /// Values of the current statement's expressions, by address and by the mask that guards them.
@@ -88,7 +90,8 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     path: Vec<Open>,
     /// The block at each depth.
     blocks: Vec<Vec<Item>>,
-    constants: Vec<(Kind, Id)>,
+    /// Values that are there at each depth, by how they come about; variables and memory change.
+    known: Vec<HashMap<(Kind, Vec<Id>), Id>>,
     advanced: Vec<Advanced>,
 }
 
@@ -97,6 +100,7 @@ pub(crate) struct Lowered {
     pub(crate) region: Region,
     pub(crate) fills: Vec<Fill>,
     pub(crate) extents: Vec<Dim>,
+    pub(crate) narrow: Vec<(Dim, i64)>,
 }
 
 /// An index in terms of the region's loops.
@@ -129,6 +133,7 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>)
         region: Region::default(),
         fills: Vec::new(),
         extents: Vec::new(),
+        narrow: Vec::new(),
         names: BTreeMap::new(),
         memo: HashMap::new(),
         alike: HashMap::new(),
@@ -138,16 +143,16 @@ pub(crate) fn lower(em: &mut Emitter<'_, '_>, stmt: &Stmt, range: Option<Range>)
         range,
         path: Vec::new(),
         blocks: vec![Vec::new()],
-        constants: Vec::new(),
+        known: vec![HashMap::new()],
         advanced: Vec::new(),
     };
     let done = lowering.stmt(stmt, true);
-    let Lowering { em, mut region, fills, extents, mut blocks, .. } = lowering;
+    let Lowering { em, mut region, fills, extents, narrow, mut blocks, .. } = lowering;
     em.scope = scope;
     done?;
     region.body = blocks.pop().expect("bug: the outermost block is missing");
     region.slots = fills.len();
-    Some(Lowered { region, fills, extents })
+    Some(Lowered { region, fills, extents, narrow })
 }
 
 impl Lowering<'_, '_, '_> {
@@ -272,12 +277,14 @@ impl Lowering<'_, '_, '_> {
         self.em.scope.ranges.enter(axis.clone(), extent);
         self.path.push(open);
         self.blocks.push(Vec::new());
+        self.known.push(HashMap::new());
         for stmt in body {
             self.stmt(stmt, only && body.len() == 1)?;
         }
         self.next();
         self.em.scope.ranges = ranges;
         self.names = names;
+        self.known.pop();
         let block = self.blocks.pop().expect("bug: the block of a loop is missing");
         let open = self.path.pop().expect("bug: an open loop is missing");
         self.region.loops[at].body = block;
@@ -296,6 +303,8 @@ impl Lowering<'_, '_, '_> {
         let last = matches!(block.last(), Some(Item::Compute(id)) if *id == value && *id >= first);
         if last {
             block.pop();
+            let Value { kind, args, level, .. } = &self.region.values[value];
+            self.known[*level].remove(&(*kind, args.clone()));
         }
         last
     }
@@ -303,6 +312,11 @@ impl Lowering<'_, '_, '_> {
     /// Blocks around the body of the vector loop, with it, if this place is in one.
     pub(crate) fn vector_level(&self) -> Option<usize> {
         self.path.iter().position(|open| open.vector).map(|at| at + 1)
+    }
+
+    /// The extent of the vector loop around this place.
+    pub(crate) fn vector_extent(&self) -> Option<Dim> {
+        self.path.iter().find(|open| open.vector).map(|open| open.extent.clone())
     }
 
     /// Loops around this place.
@@ -344,12 +358,23 @@ impl Lowering<'_, '_, '_> {
         if let Some(&known) = self.alike.get(&(kind, args.clone(), level)) {
             return known;
         }
+        let is_cell = |&arg: &Id| self.region.values[arg].kind == Kind::Cell;
+        let changes = matches!(kind, Kind::Load(_) | Kind::Spread(_) | Kind::Gather(..) | Kind::Copy);
+        let known = (kind, args);
+        let lasts = !changes && !known.1.iter().any(is_cell);
+        if lasts && let Some(&id) = self.known[level].get(&known) {
+            return id;
+        }
+        let args = known.1.clone();
         let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
         let id = self.region.values.len();
         self.alike.insert((kind, args.clone(), level), id);
         self.region.values.push(Value { kind, args, class, level, varying });
+        if lasts {
+            self.known[level].insert(known, id);
+        }
         self.blocks[level].push(Item::Compute(id));
         id
     }
@@ -362,12 +387,7 @@ impl Lowering<'_, '_, '_> {
 
     /// A constant, or a scalar of the frame.
     pub(crate) fn constant(&mut self, kind: Kind) -> Id {
-        if let Some((_, id)) = self.constants.iter().find(|(known, _)| *known == kind) {
-            return *id;
-        }
-        let id = self.push(kind, vec![], Class::Vector, 0);
-        self.constants.push((kind, id));
-        id
+        self.push(kind, vec![], Class::Vector, 0)
     }
 
     /// The slot that holds this.

@@ -11,7 +11,7 @@ pub(crate) type Id = usize;
 pub(crate) type Slot = usize;
 
 /// Where a value lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
     /// 32-bit lanes.
     Vector,
@@ -139,7 +139,7 @@ pub(crate) enum Kind {
     Logic(Logic),
     /// The other lanes.
     Not,
-    /// Of a mask, the lanes that exist in this iteration.
+    /// Of a mask, the lanes that exist in this iteration; only computed where some may not.
     Existing,
     /// `yes` where the mask holds, else `no`; the mask is the first operand.
     Blend,

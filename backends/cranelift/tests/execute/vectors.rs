@@ -306,6 +306,22 @@ fn windows_inside_lanes() {
 }
 
 #[test]
+fn numbers_that_the_range_of_an_axis_fixes() {
+    // With `j` below 2 it is 2; who calls for all `j` at once knows of no `j`.
+    let two = Dim::smaller(&(dim("4") - dim("j")), &dim("2"));
+    assert!(two.as_const().is_none(), "{two}");
+    let here = vec![at("j"), at("i")];
+    let value = load("x", F32, here.clone()) * Expr::from(two).cast(F32);
+    let nest = for_each("i", dim("n"), VECTOR, vec![store("y", here, value)]);
+    let params = vec![read("x", F32, &[dim("2"), dim("n")]), write("y", F32, &[dim("2"), dim("n")])];
+    let kernel = kernel("fixed", &["n"], params, vec![for_each("j", dim("2"), SERIAL, vec![nest])]);
+    for n in [0, 1, 16, 37] {
+        let zeros = vec![Scalar::f32(0.0); 2 * n];
+        check(&kernel, &[n as i64], &[values(F32, 2 * n, 7), zeros]);
+    }
+}
+
+#[test]
 fn lanes_along_channels() {
     // Inputs are the same in all lanes, behind guards that are, too; results lie apart.
     for channels in [1, 7, 16, 40, 70] {

@@ -5,14 +5,14 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256,
+    __m256, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256,
     _mm256_castsi256_ps, _mm256_cmpgt_epi64, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_maskload_ps, _mm256_permute4x64_epi64, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps,
     _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -24,7 +24,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6),
     across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6),
     strip: LANES,
-    place: |strip, _| strip * DEPTH * LANES,
     gather,
     transpose,
     walks: &[
@@ -44,6 +43,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
     b: *const f32,
     tile: *mut f32,
     resume: bool,
+    next: Next,
 ) {
     for half in [0, 2 * LANES] {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
@@ -58,6 +58,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
             for k in 0..depth {
                 let row = b.add(k * PANEL + half);
                 _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(TILE_AHEAD * PANEL).cast());
+                _mm_prefetch::<_MM_HINT_T1>(next.at.wrapping_add(k * next.step + half * 4).cast());
                 let [b0, b1] = load(row);
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*a.add(r * ROW + k * COL));
@@ -144,11 +145,14 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         *row = halves(&strip.row.guards[g][..LANES]);
     }
     let minus = _mm256_set1_epi64x(-1);
-    for k in 0..strip.depth {
+    let mut masks = [_mm256_setzero_si256(); DEPTH];
+    for (mask, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
         let mut inside = lanes;
         for (g, row) in rows.iter().enumerate().take(strip.guards) {
-            let (column, size) =
-                (_mm256_set1_epi64x(strip.column.guards[g][k]), _mm256_set1_epi64x(strip.sizes[g]));
+            let (column, size) = (
+                _mm256_set1_epi64x(strip.column.places.guards[g][usize::from(example)]),
+                _mm256_set1_epi64x(strip.sizes[g]),
+            );
             for (inside, row) in inside.iter_mut().zip(row) {
                 let at = _mm256_add_epi64(*row, column);
                 let holds = _mm256_and_si256(_mm256_cmpgt_epi64(at, minus), _mm256_cmpgt_epi64(size, at));
@@ -158,11 +162,14 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         // The low words of both halves, in order.
         let [low, high] = inside.map(|half| _mm256_castsi256_ps(half));
         let mixed = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
-        let mask = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+        *mask = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+    }
+    for k in 0..strip.depth {
+        let mask = masks[usize::from(strip.column.kind[k])];
         // SAFETY: the caller vouches for the elements whose guards hold, and for 8 floats of `out` for each
         // column.
         unsafe {
-            let from = strip.data.wrapping_offset((first + strip.column.offsets[k]) as isize);
+            let from = strip.data.wrapping_offset((first + strip.column.places.offsets[k]) as isize);
             _mm256_storeu_ps(out.add(k * LANES), _mm256_maskload_ps(from, mask));
         }
     }

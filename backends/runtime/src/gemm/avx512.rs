@@ -4,16 +4,16 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m512, __mmask8, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
+    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
     _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_cmplt_epu64_mask,
     _mm512_fmadd_ps, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 16;
 
@@ -25,7 +25,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
-    place: |strip, _| strip * DEPTH * LANES,
     gather,
     transpose,
     walks: &[
@@ -47,6 +46,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
     b: *const f32,
     tile: *mut f32,
     resume: bool,
+    next: Next,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the tile;
@@ -62,6 +62,9 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
             let ahead = row.wrapping_add(TILE_AHEAD * PANEL).cast();
             _mm_prefetch::<_MM_HINT_T0>(ahead);
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+            let next = next.at.wrapping_add(k * next.step).cast();
+            _mm_prefetch::<_MM_HINT_T1>(next);
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
             let [b0, b1] = load(row);
             for (r, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * ROW + k * COL));
@@ -134,26 +137,44 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         sizes[g] = _mm512_set1_epi64(strip.sizes[g]);
     }
     let offsets = halves(&strip.row.offsets);
-    let (runs, all) = runs(strip);
-    for k in 0..strip.depth {
-        let mut inside = lanes;
+    let mut masks = [lanes; DEPTH];
+    for (inside, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
         for g in 0..strip.guards {
-            let column = _mm512_set1_epi64(strip.column.guards[g][k]);
+            let column = _mm512_set1_epi64(strip.column.places.guards[g][usize::from(example)]);
             // As unsigned numbers, negative ones are too large.
             let [low, high] = rows[g]
                 .map(|row| _mm512_cmplt_epu64_mask(_mm512_add_epi64(row, column), sizes[g]) as __mmask16);
-            inside &= low | high << 8;
+            *inside &= low | high << 8;
         }
-        let from = strip.data.wrapping_offset(strip.column.offsets[k] as isize);
+    }
+    let apart = if strip.rows > 1 { strip.row.offsets[1] - strip.row.offsets[0] } else { 1 };
+    let (runs, all) = runs(strip, apart);
+    let runs = &runs[..runs.iter().take_while(|(mask, _)| *mask != 0).count()];
+    // SAFETY: 16 numbers are a vector of them.
+    let evens = unsafe { _mm512_loadu_epi64(EVENS.as_ptr().cast()) };
+    for k in 0..strip.depth {
+        let inside = masks[usize::from(strip.column.kind[k])];
+        let from = strip.data.wrapping_offset(strip.column.places.offsets[k] as isize);
         // SAFETY: the caller vouches for the elements whose guards hold, and for 16 floats of `out` for
         // each column.
         unsafe {
-            let values = if all {
+            let values = if let ([(_, shift)], 1, true) = (runs, apart, all) {
+                _mm512_maskz_loadu_ps(inside, from.wrapping_offset(*shift))
+            } else if all && apart == 1 {
                 let mut values = _mm512_setzero_ps();
-                for &(mask, shift) in &runs {
+                for &(mask, shift) in runs {
                     values = _mm512_mask_loadu_ps(values, mask & inside, from.wrapping_offset(shift));
                 }
                 values
+            } else if all && apart == 2 {
+                let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+                for &(mask, shift) in runs {
+                    let (mask, from) = (spread(mask & inside), from.wrapping_offset(shift));
+                    low = _mm512_mask_loadu_ps(low, mask as __mmask16, from);
+                    let rest = from.wrapping_add(LANES);
+                    high = _mm512_mask_loadu_ps(high, (mask >> LANES) as __mmask16, rest);
+                }
+                _mm512_permutex2var_ps(low, evens, high)
             } else {
                 let zero = _mm256_setzero_ps();
                 let low = _mm512_mask_i64gather_ps::<4>(zero, inside as __mmask8, offsets[0], from.cast());
@@ -168,17 +189,29 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
     }
 }
 
-/// Stretches of rows that lie side by side: the lanes of each, and how far lane 0 would be from the column. And
-/// whether these are all rows.
-fn runs(strip: &Strip<'_>) -> ([(__mmask16, isize); 3], bool) {
+/// The even lanes of two vectors.
+static EVENS: [i32; LANES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+
+/// Each bit at twice its place.
+fn spread(mask: __mmask16) -> u32 {
+    let mut bits = u32::from(mask);
+    for (by, keep) in [(8, 0x00ff_00ff), (4, 0x0f0f_0f0f), (2, 0x3333_3333), (1, 0x5555_5555)] {
+        bits = (bits | bits << by) & keep;
+    }
+    bits
+}
+
+/// Stretches of rows that lie `apart` floats from each other: the lanes of each, and how far lane 0 would be from the
+/// column. And whether these are all rows.
+fn runs(strip: &Strip<'_>, apart: i64) -> ([(__mmask16, isize); 3], bool) {
     let mut runs = [(0, 0); 3];
     let mut start = 0;
     for run in &mut runs {
         if start == strip.rows {
             break;
         }
-        let shift = strip.row.offsets[start] - start as i64;
-        let beside = |&r: &usize| strip.row.offsets[r] == shift + r as i64;
+        let shift = strip.row.offsets[start] - apart * start as i64;
+        let beside = |&r: &usize| strip.row.offsets[r] == shift + apart * r as i64;
         let end = start + (start..strip.rows).take_while(beside).count();
         *run = (((1u32 << end) - (1 << start)) as __mmask16, shift as isize);
         start = end;

@@ -96,16 +96,24 @@ pub struct GemmF32 {
     pub frame: *const u8,
 }
 
+/// What a tile asks memory for while it multiplies: `step` bytes from `at` on with each row of the panel, and the
+/// cache line behind them. Any address will do.
+#[derive(Clone, Copy)]
+struct Next {
+    at: *const u8,
+    step: usize,
+}
+
 /// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
-/// [`Kernels::tiles`] or [`Kernels::across`] says.
+/// list says.
 ///
 /// `tile[r*32 + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
-/// tile holds. `a[r, k]` is `a[r*A_STRIDE + k]` for `tiles`, and `a[k*strip + r]` for `across`.
+/// tile holds. Where `a[r, k]` is, [`Kernels`] says.
 ///
 /// # Safety
 /// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
 /// resumed) are readable, the tile is writable and apart from both.
-type TileFn = unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool);
+type TileFn = unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool, next: Next);
 
 /// Multiplies few rows of A, in place, by one or several panels of B, in place or packed: panel p's row r
 /// is `tile[(p*rows + r)*32..]`, set to the sum or, to `resume`, raised by it.
@@ -153,15 +161,14 @@ type TransposeFn =
 /// The bodies of one instruction set.
 struct Kernels {
     name: &'static str,
-    /// The tile of r+1 rows at place r, of rows that lie one after the other.
+    /// The tile of r+1 rows at place r, of packed rows that lie one after the other: `a[r, k]` is
+    /// `a[r*A_STRIDE + k]`.
     tiles: &'static [TileFn],
-    /// The same of rows that lie side by side.
+    /// The same of packed rows that lie side by side: `a[k*strip + r]`.
     across: &'static [TileFn],
-    /// Floats from one column to the next of a strip of A whose rows lie side by side.
+    /// Rows that are packed side by side together.
     strip: usize,
-    /// Where such a strip lies in a packed block, by its number and its first row.
-    place: fn(usize, usize) -> usize,
-    /// Packs such a strip.
+    /// Packs so many rows.
     gather: GatherFn,
     /// See [`TransposeFn`].
     transpose: TransposeFn,

@@ -87,7 +87,7 @@ pub(super) unsafe fn pack_rows(source: Matrix, rows: usize, depth: usize, out: *
 /// # Safety
 /// The strip's elements are readable, and `out` has room for its rows.
 pub(super) unsafe fn pack_runs(strip: &Strip<'_>, out: *mut f32) {
-    let offsets = &strip.column.offsets[..strip.depth];
+    let offsets = &strip.column.places.offsets[..strip.depth];
     let mut start = 0;
     while start < strip.depth {
         let beside = |k: &usize| offsets[*k] == offsets[start] + (*k - start) as i64;

@@ -5,7 +5,7 @@
 
 use super::pack::transpose;
 use super::window::Strip;
-use super::{A_STRIDE, DEPTH, Kernels, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, Kernels, Next, PANEL, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -17,7 +17,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4),
     across: &tiles!(1, ROWS; 1, 2, 3, 4),
     strip: ROWS,
-    place: |strip, _| strip * DEPTH * ROWS,
     gather,
     transpose,
     walks: &[WalkKernel { panels: 1, many: walk, one: walk }],
@@ -33,6 +32,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
     b: *const f32,
     tile: *mut f32,
     resume: bool,
+    _next: Next,
 ) {
     for column in (0..PANEL).step_by(LANES) {
         let mut sums = [[0.0; LANES]; ROWS];

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
 use super::window::Window;
-use super::{A_STRIDE, DEPTH, GemmF32, Kernels, PANEL, TileFn, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TileFn, Walk, WalkKernel};
 use crate::pool::Pool;
 
 /// Most rows of a block of C, whatever the height of strips.
@@ -77,8 +77,10 @@ struct Walkable {
 struct Strips {
     /// The tiles that read them.
     kernels: &'static [TileFn],
-    /// Where a strip lies, by its number and its first row in the block.
-    place: fn(usize, usize) -> usize,
+    /// Floats from a strip to the next one, beside those for its rows.
+    strip: usize,
+    /// Floats for a row.
+    row: usize,
 }
 
 // SAFETY: the threads only read through the pointers; whoever calls `multiply` vouches that any thread may call
@@ -281,8 +283,8 @@ impl Product<'_> {
         let rows = top..part(self.m, strips, down.end - 1).end;
         let stretches = self.k.div_ceil(DEPTH).max(1);
         for stretch in 0..stretches {
-            let start = stretch * DEPTH;
-            let depth = DEPTH.min(self.k - start);
+            let Range { start, end } = part(self.k, stretches, stretch);
+            let depth = end - start;
             let packed = self.pack_left(strips, down.clone(), start, depth, scratch.a);
             for p in across.clone() {
                 // SAFETY: the panel and the stretch are B's; there is room for a stretch.
@@ -298,15 +300,20 @@ impl Product<'_> {
                     let delivered = start..part(self.m, strips, chunk.end - 1).end;
                     let place = if stretches == 1 { place } else { place + start - top };
                     let tiles = scratch.tiles.wrapping_add(place * PANEL);
+                    let next = self.next_panel(p, &across, stretch, stretches);
+                    // All strips together ask for a panel of such depth.
+                    let step = size_of::<[f32; PANEL]>().div_ceil(down.len());
                     for strip in chunk {
-                        let place =
-                            (packed.place)(strip - down.start, part(self.m, strips, strip).start - top);
+                        let at = next.wrapping_byte_add((strip - down.start) * depth * step).cast();
+                        let place = (strip - down.start) * packed.strip
+                            + (part(self.m, strips, strip).start - top) * packed.row;
                         let strip = part(self.m, strips, strip);
                         let (a, tile) = (scratch.a.wrapping_add(place), (strip.start - start) * PANEL);
                         let kernel = packed.kernels[strip.len() - 1];
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
                         // the tile lies in `tiles`, where the stretch before, if any, has written it.
-                        unsafe { kernel(depth, a, b, tiles.wrapping_add(tile), stretch > 0) };
+                        let tile = tiles.wrapping_add(tile);
+                        unsafe { kernel(depth, a, b, tile, stretch > 0, Next { at, step }) };
                     }
                     if stretch + 1 == stretches {
                         // SAFETY: the tiles are finished, and no other block covers them.
@@ -315,6 +322,17 @@ impl Product<'_> {
                 }
             }
         }
+    }
+
+    /// The panel that is multiplied after panel `p` of a block, at its stretch; null if it is yet to be packed.
+    fn next_panel(&self, p: usize, across: &Range<usize>, stretch: usize, stretches: usize) -> *const f32 {
+        let Some(panels) = self.packed else { return std::ptr::null() };
+        let (panel, stretch) = match (p + 1 < across.end, stretch + 1 < stretches) {
+            (true, _) => (p + 1, stretch),
+            (false, true) => (across.start, stretch + 1),
+            (false, false) => (across.end, 0),
+        };
+        panels.wrapping_add((panel * self.k + part(self.k, stretches, stretch).start) * PANEL)
     }
 
     /// Packs a stretch of the strips `down`.
@@ -328,7 +346,7 @@ impl Product<'_> {
     ) -> Strips {
         let top = part(self.m, strips, down.start).start;
         let rows = part(self.m, strips, down.end - 1).end - top;
-        let along = Strips { kernels: self.kernels.tiles, place: |_, row| row * A_STRIDE };
+        let along = Strips { kernels: self.kernels.tiles, strip: 0, row: A_STRIDE };
         let window = match self.a {
             Left::Matrix(a) => {
                 // SAFETY: the rows and columns are A's; `to` has room for the rows of a block.
@@ -354,7 +372,7 @@ impl Product<'_> {
             // strips of a block.
             unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
         }
-        Strips { kernels: self.kernels.across, place: self.kernels.place }
+        Strips { kernels: self.kernels.across, strip: DEPTH * self.kernels.strip, row: 0 }
     }
 
     /// Hands the finished tiles of the given rows and panel to the epilogue.

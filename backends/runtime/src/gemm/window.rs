@@ -9,6 +9,8 @@
 //! and stride of each axis, the rows' before the columns', outermost first; and for each guard its size, its
 //! offset, and a factor for each axis. Positions past the end of rows never occur.
 
+use super::{DEPTH, STRIP};
+
 /// Most axes of rows or of columns.
 pub const MAX_AXES: usize = 8;
 
@@ -20,6 +22,19 @@ pub(super) struct Places<const N: usize> {
     pub(super) offsets: [i64; N],
     pub(super) guards: [[i64; N]; MAX_GUARDS],
 }
+
+/// The columns of a stretch.
+pub(super) struct Columns {
+    pub(super) places: Places<DEPTH>,
+    /// How many different sums columns have for the guards.
+    pub(super) kinds: usize,
+    /// Which of them each column has.
+    pub(super) kind: [u8; DEPTH],
+    /// A column that has it.
+    pub(super) example: [u8; DEPTH],
+}
+
+const _: () = assert!(DEPTH <= 1 << 8, "columns of a stretch are counted in bytes");
 
 /// A window, as its table says.
 #[derive(Clone, Copy)]
@@ -35,9 +50,9 @@ pub(super) struct Window<'a> {
 pub(super) struct Strip<'a> {
     pub(super) data: *const f32,
     pub(super) rows: usize,
-    pub(super) row: Places<{ super::STRIP }>,
+    pub(super) row: Places<STRIP>,
     pub(super) depth: usize,
-    pub(super) column: &'a Places<{ super::DEPTH }>,
+    pub(super) column: &'a Columns,
     pub(super) guards: usize,
     pub(super) sizes: [i64; MAX_GUARDS],
 }
@@ -49,10 +64,10 @@ impl Strip<'_> {
     /// It is readable if its guards hold.
     pub(super) unsafe fn element(&self, r: usize, k: usize) -> f32 {
         let inside = (0..self.guards).all(|g| {
-            let at = self.row.guards[g][r] + self.column.guards[g][k];
+            let at = self.row.guards[g][r] + self.column.places.guards[g][k];
             (0..self.sizes[g]).contains(&at)
         });
-        let from = self.data.wrapping_offset((self.row.offsets[r] + self.column.offsets[k]) as isize);
+        let from = self.data.wrapping_offset((self.row.offsets[r] + self.column.places.offsets[k]) as isize);
         // SAFETY: as the caller vouches.
         if inside { unsafe { *from } } else { 0.0 }
     }
@@ -99,19 +114,28 @@ impl<'a> Window<'a> {
     }
 
     /// Where the columns `from..from + count` lie.
-    pub(super) fn columns(&self, from: usize, count: usize) -> Places<{ super::DEPTH }> {
-        let first = 2 + self.rows.len();
-        self.places(self.columns, first, false, from, count)
+    pub(super) fn columns(&self, from: usize, count: usize) -> Columns {
+        let places: Places<DEPTH> = self.places(self.columns, 2 + self.rows.len(), false, from, count);
+        let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
+        let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
+        let mut next = 0;
+        for k in 0..count {
+            // Kinds follow each other in the same order again and again.
+            let is = |at: &usize| sums(usize::from(example[*at])).eq(sums(k));
+            let known = (next..kinds).chain(0..next).find(is);
+            let at = known.unwrap_or(kinds);
+            if known.is_none() {
+                example[kinds] = k as u8;
+                kinds += 1;
+            }
+            kind[k] = at as u8;
+            next = (at + 1) % kinds;
+        }
+        Columns { kinds, kind, example, places }
     }
 
     /// Rows `from..from + rows`, with the columns of a stretch.
-    pub(super) fn strip<'c>(
-        &self,
-        from: usize,
-        rows: usize,
-        depth: usize,
-        column: &'c Places<{ super::DEPTH }>,
-    ) -> Strip<'c> {
+    pub(super) fn strip<'c>(&self, from: usize, rows: usize, depth: usize, column: &'c Columns) -> Strip<'c> {
         let row = self.places(self.rows, 2, true, from, rows);
         let mut sizes = [0; MAX_GUARDS];
         for (g, size) in sizes.iter_mut().enumerate().take(self.count) {

@@ -8,7 +8,7 @@ use crate::{
     error::RunError,
     memory::{ALIGN, AlignedBytes, dangling},
     model::Model,
-    plan::{Arg, Entry, Phase, Space},
+    plan::{Arg, Entry, Phase, Space, Step},
 };
 
 /// Bytes that may be used: `room` of them start at `start`.
@@ -114,6 +114,7 @@ impl Memory {
             let bytes = bind::tensor_bytes(port.dtype, dims, || format!("input `{}`", port.name))?;
             *input = Span::without_pointer(bytes);
         }
+        self.require(entry, Phase::Bind)?;
         for index in 0..self.outputs.len() {
             if !self.outputs[index].dynamic {
                 self.size_output(entry, index)?;
@@ -127,6 +128,7 @@ impl Memory {
 
     /// Lays out arena and state. All that inputs and `host` decide must be known.
     pub(super) fn lay_out(&mut self, entry: &Entry) -> Result<(), RunError> {
+        self.require(entry, Phase::Host)?;
         let what = "the arena";
         let bytes = bind::eval_count(entry, &entry.arena_bytes, &self.symbols, || what.to_owned())?;
         self.place_all(entry, |space| match space {
@@ -137,6 +139,18 @@ impl Memory {
         self.state.lay_out(entry, &self.places)?;
         self.arena_bytes = memory_size(bytes, what)?;
         Ok(self.arena.reserve(self.arena_bytes, what)?)
+    }
+
+    /// Checks what the steps begin with, where it is known: what is required tells why a size would be negative, and
+    /// whose it is.
+    fn require(&self, entry: &Entry, known: Phase) -> Result<(), RunError> {
+        for step in &entry.steps {
+            let Step::Require { left, relation, right, what } = step else { break };
+            if left.phase(&self.phases).max(right.phase(&self.phases)) <= known {
+                bind::require(entry, left, *relation, right, &self.symbols, what)?;
+            }
+        }
+        Ok(())
     }
 
     /// Places the buffers of the spaces of which `limit` knows the length, if steps do not move them.

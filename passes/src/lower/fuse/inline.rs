@@ -12,6 +12,7 @@ use ir::scalar::{Binary, Unary};
 
 use super::flat::{Flat, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
+use crate::lower::simplify;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.
 const CHEAP_OPERATIONS: usize = 2;
@@ -228,41 +229,5 @@ fn put(e: &Expr, name: &Symbol, axes: &[(Symbol, Dim)], body: &Expr, ranges: &Ra
             Expr::fold(*op, axis.clone(), extent.clone(), put(inner, name, axes, body, &ranges))
         }
         _ => e.map_children(&mut |child| put(child, name, axes, body, ranges)),
-    }
-}
-
-/// Index arithmetic simplified with what is known about the axes around it, and conditions decided where it can.
-fn simplify(e: &Expr, ranges: &Ranges) -> Expr {
-    let e = match e.kind() {
-        ExprKind::Index(dim) => return dim.simplify(ranges).into(),
-        ExprKind::Fold(Fold { op, axis, extent, body }) => {
-            let mut ranges = ranges.clone();
-            ranges.enter(axis.clone(), extent.clone());
-            return Expr::fold(*op, axis.clone(), extent.clone(), simplify(body, &ranges));
-        }
-        _ => e.map_children(&mut |child| simplify(child, ranges)),
-    };
-    decide(&e, ranges).unwrap_or(e)
-}
-
-/// A comparison of index arithmetic whose outcome is known.
-fn decide(e: &Expr, ranges: &Ranges) -> Option<Expr> {
-    let ExprKind::Binary(f, a, b) = e.kind() else { return None };
-    if *f == Binary::And {
-        return Some(a.clone().and(b.clone()));
-    }
-    let (a, b) = (a.as_index()?, b.as_index()?);
-    let gap = b.clone() - a.clone();
-    let (holds, fails) = match f {
-        Binary::Le => (gap.clone(), -gap - Dim::constant(1)),
-        Binary::Lt => (gap.clone() - Dim::constant(1), -gap),
-        _ => return None,
-    };
-    if ranges.is_nonnegative(&holds) {
-        Some(Expr::constant(ir::Scalar::bool(true)))
-    } else if ranges.is_nonnegative(&fails) {
-        Some(Expr::constant(ir::Scalar::bool(false)))
-    } else {
-        None
     }
 }

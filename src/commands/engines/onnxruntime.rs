@@ -1,6 +1,6 @@
-//! onnxruntime as a process: a small program for Python loads the model and times runs as it is told.
+//! onnxruntime as a process: a small program for Python loads models and times runs as it is told.
 //!
-//! Inputs and outputs go through files, once; after that, lines of JSON. Needs a Python with the packages
+//! Inputs and outputs go through files, all else is lines of JSON. Needs a Python with the packages
 //! `onnxruntime` and `numpy`; both ends are one file each, this one and `onnxruntime.py`.
 
 use std::env;
@@ -11,8 +11,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use egraft::{output, tensors};
 use ir::Tensor;
 use runner::files;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::Other;
 use crate::report::Failure;
 
 const PROGRAM: &str = include_str!("onnxruntime.py");
@@ -21,18 +22,17 @@ const INSTALL: &str = "name a Python that has onnxruntime (`pip install onnxrunt
                        $EGRAFT_PYTHON, or leave out `--against`";
 
 /// The Python to be used: what is given, else $EGRAFT_PYTHON, else `python3`.
-pub(super) fn python(given: Option<PathBuf>) -> PathBuf {
+fn python(given: Option<PathBuf>) -> PathBuf {
     let stated = || env::var_os("EGRAFT_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
     given.or_else(stated).unwrap_or_else(|| PathBuf::from("python3"))
 }
 
-/// A model that is loaded in a process of onnxruntime.
+/// A process of onnxruntime.
 pub(super) struct OnnxRuntime {
     process: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
     name: String,
-    outputs: Vec<Tensor>,
 }
 
 impl Drop for OnnxRuntime {
@@ -44,30 +44,14 @@ impl Drop for OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    /// Starts the process, loads the model on this many threads, and runs it once on the inputs.
+    /// Starts the process. Once it answers, onnxruntime is there.
     ///
     /// # Errors
-    /// There is no such Python, it has no onnxruntime, or that refuses the model or the inputs.
-    pub(super) fn start(
-        python: &Path,
-        model: &Path,
-        inputs: &[(&str, &runner::tensor::Tensor)],
-        threads: usize,
-    ) -> Result<OnnxRuntime, Failure> {
-        output::with_folder(|folder| Ok(OnnxRuntime::start_in(folder, python, model, inputs, threads)))?
-    }
-
-    fn start_in(
-        folder: &Path,
-        python: &Path,
-        model: &Path,
-        inputs: &[(&str, &runner::tensor::Tensor)],
-        threads: usize,
-    ) -> Result<OnnxRuntime, Failure> {
-        let (given, made) = (folder.join("in.npz"), folder.join("out.npz"));
-        files::write_all(&given, inputs)?;
-        let mut command = Command::new(python);
-        command.arg("-c").arg(PROGRAM).arg(model).args([&given, &made]).arg(threads.to_string());
+    /// There is no such Python, or it has no onnxruntime.
+    pub(super) fn start(given: Option<PathBuf>) -> Result<OnnxRuntime, Failure> {
+        let python = python(given);
+        let mut command = Command::new(&python);
+        command.arg("-c").arg(PROGRAM);
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut process = spawned.map_err(|source| {
             let message = format!("`{}` cannot be started: {source}", python.display());
@@ -75,34 +59,33 @@ impl OnnxRuntime {
         })?;
         let (requests, answers) = process.stdin.take().zip(process.stdout.take()).expect("both are piped");
         let answers = BufReader::new(answers);
-        let mut other = OnnxRuntime { process, requests, answers, name: String::new(), outputs: Vec::new() };
+        let mut other = OnnxRuntime { process, requests, answers, name: String::new() };
         let first = other.answer()?;
         other.name = first["engine"].as_str().unwrap_or("onnxruntime").to_owned();
-        let results = files::read_all(&made)?;
-        other.outputs = results.iter().map(|(_, tensor)| tensors::from_file(tensor)).collect();
         Ok(other)
     }
 
-    /// What it is called, with its version.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    fn load_in(
+        &mut self,
+        folder: &Path,
+        model: &Path,
+        inputs: &[(&str, &runner::tensor::Tensor)],
+        threads: usize,
+    ) -> Result<Vec<Tensor>, Failure> {
+        let (given, made) = (folder.join("in.npz"), folder.join("out.npz"));
+        files::write_all(&given, inputs)?;
+        let text = |path: &Path| {
+            let unknown = || failed(&format!("{} is no UTF-8, as requests to it are", path.display()));
+            path.to_str().map(str::to_owned).ok_or_else(unknown)
+        };
+        let (model, inputs, outputs) = (text(model)?, text(&given)?, text(&made)?);
+        self.ask(&json!({"model": model, "inputs": inputs, "outputs": outputs, "threads": threads}))?;
+        Ok(files::read_all(&made)?.iter().map(|(_, tensor)| tensors::from_file(tensor)).collect())
     }
 
-    /// What the model gives, in the order of its outputs.
-    pub(super) fn outputs(&self) -> &[Tensor] {
-        &self.outputs
-    }
-
-    /// The milliseconds of each of `runs` runs.
-    ///
-    /// # Errors
-    /// The process has ended.
-    pub(super) fn times(&mut self, runs: usize) -> Result<Vec<f64>, Failure> {
-        writeln!(self.requests, "{runs}").map_err(|error| failed(&error.to_string()))?;
-        let answer = self.answer()?;
-        let times: Vec<f64> =
-            answer["ms"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-        if times.len() == runs { Ok(times) } else { Err(failed("it gave no times")) }
+    fn ask(&mut self, request: &Value) -> Result<Value, Failure> {
+        writeln!(self.requests, "{request}").map_err(|error| failed(&error.to_string()))?;
+        self.answer()
     }
 
     fn answer(&mut self) -> Result<Value, Failure> {
@@ -116,6 +99,28 @@ impl OnnxRuntime {
             Some(error) => Err(failed(error)),
             None => Ok(answer),
         }
+    }
+}
+
+impl Other for OnnxRuntime {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn load(
+        &mut self,
+        model: &Path,
+        inputs: &[(&str, &runner::tensor::Tensor)],
+        threads: usize,
+    ) -> Result<Vec<Tensor>, Failure> {
+        output::with_folder(|folder| Ok(self.load_in(folder, model, inputs, threads)))?
+    }
+
+    fn times(&mut self, runs: usize) -> Result<Vec<f64>, Failure> {
+        let answer = self.ask(&json!({"runs": runs}))?;
+        let times: Vec<f64> =
+            answer["ms"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+        if times.len() == runs { Ok(times) } else { Err(failed("it gave no times")) }
     }
 }
 
