@@ -50,7 +50,7 @@ impl Emitter<'_, '_> {
         width: u32,
         body: &[Stmt],
     ) -> Result<(), EmitError> {
-        self.in_vector_function(axis, extent, LoopKind::Vector(width), body, None, |this| {
+        self.in_vector_function(axis, extent, LoopKind::Vector(width), body, |this| {
             this.groups_for(axis, extent, width, body)
         })
     }

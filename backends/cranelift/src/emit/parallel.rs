@@ -30,7 +30,7 @@ impl Emitter<'_, '_> {
         let place = define(self.module, self.kernel, name, &[types::I64; 4], true, |inner, given| {
             inner.restore(&frame, given[1]);
             let range = Some([given[2], given[3]]);
-            inner.in_vector_function(axis, extent, LoopKind::Parallel(grain), body, range, |this| {
+            inner.vector_range(axis, extent, LoopKind::Parallel(grain), body, range, |this| {
                 this.counted(given[2], given[3], 1, |this, at| this.iteration(axis, extent, at, body))
             })
         })?;

@@ -96,7 +96,7 @@ impl Emitter<'_, '_> {
 
     /// A loop that runs one iteration after the other.
     pub(crate) fn serial_for(&mut self, axis: &Symbol, extent: &Dim, body: &[Stmt]) -> Result<(), EmitError> {
-        self.in_vector_function(axis, extent, LoopKind::Serial, body, None, |this| {
+        self.in_vector_function(axis, extent, LoopKind::Serial, body, |this| {
             let count = this.index(extent)?;
             let zero = this.b.ins().iconst(types::I64, 0);
             this.counted(zero, count, 1, |this, at| this.iteration(axis, extent, at, body))

@@ -14,8 +14,20 @@ use crate::target::Vectors;
 
 impl Emitter<'_, '_> {
     /// Runs a loop as a vector function, if the target has vectors for it and all of the loop can be one; `otherwise`
-    /// runs it if not, or where an extent is too large for the lanes. From one iteration to another if they are given.
+    /// runs it if not, or where an extent is too large for the lanes.
     pub(crate) fn in_vector_function(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        kind: LoopKind,
+        body: &[Stmt],
+        otherwise: impl FnOnce(&mut Self) -> Result<(), EmitError>,
+    ) -> Result<(), EmitError> {
+        self.vector_range(axis, extent, kind, body, None, otherwise)
+    }
+
+    /// Runs a loop as a vector function, from one iteration to another if they are given.
+    pub(crate) fn vector_range(
         &mut self,
         axis: &Symbol,
         extent: &Dim,

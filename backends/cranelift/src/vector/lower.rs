@@ -355,24 +355,25 @@ impl Lowering<'_, '_, '_> {
             value => value.level,
         };
         let level = args.iter().map(of).max().unwrap_or(0).max(level);
+        if let Some(&known) = self.alike.get(&(kind, args.clone(), level)) {
+            return known;
+        }
         let is_cell = |&arg: &Id| self.region.values[arg].kind == Kind::Cell;
         let changes = matches!(kind, Kind::Load(_) | Kind::Spread(_) | Kind::Gather(..) | Kind::Copy);
-        let lasts = !changes && !args.iter().any(is_cell);
-        let known = (kind, args.clone());
-        let alike =
-            if lasts { self.known[level].get(&known) } else { self.alike.get(&(kind, args.clone(), level)) };
-        if let Some(&id) = alike {
+        let known = (kind, args);
+        let lasts = !changes && !known.1.iter().any(is_cell);
+        if lasts && let Some(&id) = self.known[level].get(&known) {
             return id;
         }
+        let args = known.1.clone();
         let own = matches!(kind, Kind::Load(_) | Kind::Gather(..))
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
         let id = self.region.values.len();
+        self.alike.insert((kind, args.clone(), level), id);
         self.region.values.push(Value { kind, args, class, level, varying });
         if lasts {
             self.known[level].insert(known, id);
-        } else {
-            self.alike.insert((known.0, known.1, level), id);
         }
         self.blocks[level].push(Item::Compute(id));
         id

@@ -99,7 +99,7 @@ pub(crate) fn trace(region: &Region, shape: Shape) -> Trace {
     let names = vec![Vec::new(); region.values.len()];
     let trace = Trace { steps: Vec::new(), classes: Vec::new() };
     let further = vec![0; region.slots];
-    let mut tracer = Tracer { region, shape, names, rows: 0..1, further, rest: false, trace };
+    let mut tracer = Tracer { region, shape, rest: false, names, rows: 0..1, further, trace };
     tracer.block(&region.body, 1);
     tracer.trace
 }
@@ -107,14 +107,14 @@ pub(crate) fn trace(region: &Region, shape: Shape) -> Trace {
 struct Tracer<'a> {
     region: &'a Region,
     shape: Shape,
+    /// May lanes not exist at this place?
+    rest: bool,
     /// The virtual registers of each value: those of each row, or of all; one for each part, or one.
     names: Vec<Vec<Vec<Virtual>>>,
     /// The iterations of the outermost loop that run at once here.
     rows: Range<usize>,
     /// How much larger each slot is in the next row.
     further: Vec<i32>,
-    /// May lanes not exist at this place?
-    rest: bool,
     trace: Trace,
 }
 
@@ -126,8 +126,8 @@ impl Tracer<'_> {
                 Item::Compute(id) if self.region.values[*id].kind == Kind::Existing && !self.rest => {
                     let arg = self.region.values[*id].args[0];
                     let parts = if self.region.values[*id].varying { parts } else { 1 };
-                    let of = |row| (0..parts).map(|part| self.name(arg, row, part)).collect();
-                    self.names[*id] = self.rows.clone().map(of).collect();
+                    let of_row = |row| (0..parts).map(|part| self.name(arg, row, part)).collect();
+                    self.names[*id] = self.rows.clone().map(of_row).collect();
                 }
                 Item::Compute(id) => {
                     self.declare(*id, parts);
@@ -235,9 +235,9 @@ impl Tracer<'_> {
                 let (from, to) = (all[row - rows.start][part], self.name(acc, row, 0));
                 self.trace.steps.push(Step::Compute { to, kind: Kind::Copy, args: vec![from], part: 0 });
             }
-            let rest = std::mem::replace(&mut self.rest, true);
+            self.rest = true;
             self.each_row(at, 1);
-            self.rest = rest;
+            self.rest = false;
             for row in rows.clone() {
                 let to = all[row - rows.start][part];
                 let args = vec![self.name(acc, row, 0), to];
