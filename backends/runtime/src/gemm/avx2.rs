@@ -21,8 +21,9 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6),
-    across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6),
+    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4, 5, 6),
+    across: &tiles!(1, LANES, false; 1, 2, 3, 4, 5, 6),
+    looking: &tiles!(1, LANES, true; 1, 2, 3, 4, 5, 6),
     strip: LANES,
     gather,
     transpose,
@@ -37,13 +38,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
     resume: bool,
-    next: Next,
+    next: &Next<'_>,
 ) {
     for half in [0, 2 * LANES] {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
@@ -58,7 +59,11 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
             for k in 0..depth {
                 let row = b.add(k * PANEL + half);
                 _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(TILE_AHEAD * PANEL).cast());
-                _mm_prefetch::<_MM_HINT_T1>(next.at.wrapping_add(k * next.step + half * 4).cast());
+                _mm_prefetch::<_MM_HINT_T1>(next.panel.wrapping_add(k * next.step + half * 4).cast());
+                if LOOK && half == 0 {
+                    let column = *next.columns.get_unchecked(k) as isize;
+                    _mm_prefetch::<_MM_HINT_T1>(next.rows.wrapping_offset(column).cast());
+                }
                 let [b0, b1] = load(row);
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*a.add(r * ROW + k * COL));

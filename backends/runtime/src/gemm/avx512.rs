@@ -22,8 +22,9 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    across: &tiles!(1, LANES; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    across: &tiles!(1, LANES, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking: &tiles!(1, LANES, true; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
     gather,
     transpose,
@@ -40,13 +41,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
     resume: bool,
-    next: Next,
+    next: &Next<'_>,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the tile;
@@ -62,9 +63,13 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
             let ahead = row.wrapping_add(TILE_AHEAD * PANEL).cast();
             _mm_prefetch::<_MM_HINT_T0>(ahead);
             _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
-            let next = next.at.wrapping_add(k * next.step).cast();
-            _mm_prefetch::<_MM_HINT_T1>(next);
-            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(64));
+            let panel = next.panel.wrapping_add(k * next.step).cast();
+            _mm_prefetch::<_MM_HINT_T1>(panel);
+            _mm_prefetch::<_MM_HINT_T1>(panel.wrapping_add(64));
+            if LOOK {
+                let column = *next.columns.get_unchecked(k) as isize;
+                _mm_prefetch::<_MM_HINT_T1>(next.rows.wrapping_offset(column).cast());
+            }
             let [b0, b1] = load(row);
             for (r, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * ROW + k * COL));
@@ -137,7 +142,7 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         sizes[g] = _mm512_set1_epi64(strip.sizes[g]);
     }
     let offsets = halves(&strip.row.offsets);
-    let mut masks = [lanes; DEPTH];
+    let (mut masks, mut wide) = ([lanes; DEPTH], [0; DEPTH]);
     for (inside, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
         for g in 0..strip.guards {
             let column = _mm512_set1_epi64(strip.column.places.guards[g][usize::from(example)]);
@@ -149,6 +154,11 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
     }
     let apart = if strip.rows > 1 { strip.row.offsets[1] - strip.row.offsets[0] } else { 1 };
     let (runs, all) = runs(strip, apart);
+    let lanes_apart = runs.map(|(mask, _)| spread(mask));
+    if apart == 2 {
+        let kinds = strip.column.kinds;
+        wide[..kinds].iter_mut().zip(&masks[..kinds]).for_each(|(wide, &mask)| *wide = spread(mask));
+    }
     let runs = &runs[..runs.iter().take_while(|(mask, _)| *mask != 0).count()];
     // SAFETY: 16 numbers are a vector of them.
     let evens = unsafe { _mm512_loadu_epi64(EVENS.as_ptr().cast()) };
@@ -168,8 +178,9 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
                 values
             } else if all && apart == 2 {
                 let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-                for &(mask, shift) in runs {
-                    let (mask, from) = (spread(mask & inside), from.wrapping_offset(shift));
+                let inside = wide[usize::from(strip.column.kind[k])];
+                for (&(_, shift), &lanes) in runs.iter().zip(&lanes_apart) {
+                    let (mask, from) = (lanes & inside, from.wrapping_offset(shift));
                     low = _mm512_mask_loadu_ps(low, mask as __mmask16, from);
                     let rest = from.wrapping_add(LANES);
                     high = _mm512_mask_loadu_ps(high, (mask >> LANES) as __mmask16, rest);

@@ -11,7 +11,9 @@
 
 /// The tiles of so many rows, A's rows and columns being so many floats apart.
 macro_rules! tiles {
-    ($row:expr, $col:expr; $($rows:literal),*) => { [$(tile::<$rows, { $row }, { $col }>),*] };
+    ($row:expr, $col:expr, $look:literal; $($rows:literal),*) => {
+        [$(tile::<$rows, { $row }, { $col }, $look>),*]
+    };
 }
 
 mod pack;
@@ -96,12 +98,15 @@ pub struct GemmF32 {
     pub frame: *const u8,
 }
 
-/// What a tile asks memory for while it multiplies: `step` bytes from `at` on with each row of the panel, and the
-/// cache line behind them. Any address will do.
+/// What a tile asks memory for while it multiplies: with row k of the panel, the cache lines at `panel + k*step`
+/// bytes and behind it, which are of the panel that comes next, and that at `rows + columns[k]` floats, which is of
+/// the strip that is packed next. Any address will do.
 #[derive(Clone, Copy)]
-struct Next {
-    at: *const u8,
+struct Next<'a> {
+    panel: *const u8,
     step: usize,
+    rows: *const f32,
+    columns: &'a [i64; DEPTH],
 }
 
 /// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
@@ -113,7 +118,8 @@ struct Next {
 /// # Safety
 /// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
 /// resumed) are readable, the tile is writable and apart from both.
-type TileFn = unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool, next: Next);
+type TileFn =
+    unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool, next: &Next<'_>);
 
 /// Multiplies few rows of A, in place, by one or several panels of B, in place or packed: panel p's row r
 /// is `tile[(p*rows + r)*32..]`, set to the sum or, to `resume`, raised by it.
@@ -166,6 +172,8 @@ struct Kernels {
     tiles: &'static [TileFn],
     /// The same of packed rows that lie side by side: `a[k*strip + r]`.
     across: &'static [TileFn],
+    /// Those that also ask for the strip that is packed next.
+    looking: &'static [TileFn],
     /// Rows that are packed side by side together.
     strip: usize,
     /// Packs so many rows.

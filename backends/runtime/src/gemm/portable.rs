@@ -14,8 +14,9 @@ const ROWS: usize = 4;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
-    tiles: &tiles!(A_STRIDE, 1; 1, 2, 3, 4),
-    across: &tiles!(1, ROWS; 1, 2, 3, 4),
+    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4),
+    across: &tiles!(1, ROWS, false; 1, 2, 3, 4),
+    looking: &tiles!(1, ROWS, true; 1, 2, 3, 4),
     strip: ROWS,
     gather,
     transpose,
@@ -26,13 +27,13 @@ pub(super) static KERNELS: Kernels = Kernels {
 ///
 /// # Safety
 /// As [`super::TileFn`].
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
     resume: bool,
-    _next: Next,
+    _next: &Next<'_>,
 ) {
     for column in (0..PANEL).step_by(LANES) {
         let mut sums = [[0.0; LANES]; ROWS];

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
-use super::window::Window;
+use super::window::{Columns, Window};
 use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TileFn, Walk, WalkKernel};
 use crate::pool::Pool;
 
@@ -269,23 +269,47 @@ impl Product<'_> {
         let cost = self.m.div_ceil(grid.0) * self.n.div_ceil(grid.1) * self.k;
         each(pool, grid.0 * grid.1, grain(cost), |blocks| {
             // Neighbours share their panels, which stay in the second-level cache.
+            let down = |block: usize| part(strips, grid.0, block % grid.0);
+            let end = blocks.end;
             for block in blocks {
                 let across = part(self.panels(), grid.1, block / grid.0);
-                let down = part(strips, grid.0, block % grid.0);
-                scratch::with(|scratch| self.one_block(strips, down, across, scratch));
+                let next = if block + 1 < end { down(block + 1) } else { 0..0 };
+                scratch::with(|scratch| self.one_block(strips, down(block), next, across, scratch));
             }
         });
     }
 
-    /// The block of C where the strips `down` of all `strips` meet the panels `across`.
-    fn one_block(&self, strips: usize, down: Range<usize>, across: Range<usize>, scratch: Scratch) {
+    /// The block of C where the strips `down` of all `strips` meet the panels `across`. Those of the block after it
+    /// are `then`.
+    fn one_block(
+        &self,
+        strips: usize,
+        down: Range<usize>,
+        then: Range<usize>,
+        across: Range<usize>,
+        scratch: Scratch,
+    ) {
         let top = part(self.m, strips, down.start).start;
         let rows = top..part(self.m, strips, down.end - 1).end;
         let stretches = self.k.div_ceil(DEPTH).max(1);
+        let columns = |stretch: usize| {
+            let Range { start, end } = part(self.k, stretches, stretch);
+            match self.a {
+                Left::Window(window) => window.columns(start, end - start),
+                Left::Matrix(_) => Columns::default(),
+            }
+        };
+        let first = columns(0);
+        let mut current = first.clone();
         for stretch in 0..stretches {
             let Range { start, end } = part(self.k, stretches, stretch);
             let depth = end - start;
-            let packed = self.pack_left(strips, down.clone(), start, depth, scratch.a);
+            let packed = self.pack_left(strips, down.clone(), start, depth, &current, scratch.a);
+            // The same rows with other columns, or other rows.
+            let (upcoming, next_rows) = match stretch + 1 < stretches {
+                true => (columns(stretch + 1), down.clone()),
+                false => (first.clone(), then.clone()),
+            };
             for p in across.clone() {
                 // SAFETY: the panel and the stretch are B's; there is room for a stretch.
                 let b = unsafe { self.panel(p, start, depth, scratch.b) };
@@ -304,16 +328,26 @@ impl Product<'_> {
                     // All strips together ask for a panel of such depth.
                     let step = size_of::<[f32; PANEL]>().div_ceil(down.len());
                     for strip in chunk {
-                        let at = next.wrapping_byte_add((strip - down.start) * depth * step).cast();
+                        let panel = next.wrapping_byte_add((strip - down.start) * depth * step).cast();
+                        // The first panel has all strips look ahead, each for its like.
+                        let like = next_rows.start + (strip - down.start);
+                        let rows = match (&self.a, p == across.start && next_rows.contains(&like)) {
+                            (Left::Window(window), true) if window.has_lone_columns() => {
+                                window.row(part(self.m, strips, like).start)
+                            }
+                            _ => std::ptr::null(),
+                        };
+                        let next = Next { panel, step, rows, columns: &upcoming.places.offsets };
                         let place = (strip - down.start) * packed.strip
                             + (part(self.m, strips, strip).start - top) * packed.row;
                         let strip = part(self.m, strips, strip);
                         let (a, tile) = (scratch.a.wrapping_add(place), (strip.start - start) * PANEL);
-                        let kernel = packed.kernels[strip.len() - 1];
+                        let kernels = if rows.is_null() { packed.kernels } else { self.kernels.looking };
+                        let kernel = kernels[strip.len() - 1];
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
                         // the tile lies in `tiles`, where the stretch before, if any, has written it.
                         let tile = tiles.wrapping_add(tile);
-                        unsafe { kernel(depth, a, b, tile, stretch > 0, Next { at, step }) };
+                        unsafe { kernel(depth, a, b, tile, stretch > 0, &next) };
                     }
                     if stretch + 1 == stretches {
                         // SAFETY: the tiles are finished, and no other block covers them.
@@ -321,6 +355,7 @@ impl Product<'_> {
                     }
                 }
             }
+            current = upcoming;
         }
     }
 
@@ -342,6 +377,7 @@ impl Product<'_> {
         down: Range<usize>,
         start: usize,
         depth: usize,
+        columns: &Columns,
         to: *mut f32,
     ) -> Strips {
         let top = part(self.m, strips, down.start).start;
@@ -355,11 +391,10 @@ impl Product<'_> {
             }
             Left::Window(window) => window,
         };
-        let columns = window.columns(start, depth);
         if window.has_runs() {
             for strip in down {
                 let strip = part(self.m, strips, strip);
-                let packed = window.strip(strip.start, strip.len(), depth, &columns);
+                let packed = window.strip(strip.start, strip.len(), depth, columns);
                 // SAFETY: as above.
                 unsafe { pack::pack_runs(&packed, to.add((strip.start - top) * A_STRIDE)) };
             }
@@ -367,7 +402,7 @@ impl Product<'_> {
         }
         for (i, strip) in down.enumerate() {
             let strip = part(self.m, strips, strip);
-            let packed = window.strip(strip.start, strip.len(), depth, &columns);
+            let packed = window.strip(strip.start, strip.len(), depth, columns);
             // SAFETY: a strip takes `strip` floats for each column of a stretch, and there is room for the
             // strips of a block.
             unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };

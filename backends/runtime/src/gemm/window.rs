@@ -18,12 +18,14 @@ pub const MAX_AXES: usize = 8;
 pub const MAX_GUARDS: usize = 4;
 
 /// Positions of rows or columns: where they lie, and what each of them adds to the guards.
+#[derive(Clone)]
 pub(super) struct Places<const N: usize> {
     pub(super) offsets: [i64; N],
     pub(super) guards: [[i64; N]; MAX_GUARDS],
 }
 
 /// The columns of a stretch.
+#[derive(Clone)]
 pub(super) struct Columns {
     pub(super) places: Places<DEPTH>,
     /// How many different sums columns have for the guards.
@@ -32,6 +34,14 @@ pub(super) struct Columns {
     pub(super) kind: [u8; DEPTH],
     /// A column that has it.
     pub(super) example: [u8; DEPTH],
+}
+
+impl Default for Columns {
+    /// No columns.
+    fn default() -> Columns {
+        let places = Places { offsets: [0; DEPTH], guards: [[0; DEPTH]; MAX_GUARDS] };
+        Columns { places, kinds: 0, kind: [0; DEPTH], example: [0; DEPTH] }
+    }
 }
 
 const _: () = assert!(DEPTH <= 1 << 8, "columns of a stretch are counted in bytes");
@@ -113,6 +123,11 @@ impl<'a> Window<'a> {
         self.count == 0 && self.columns.last().is_some_and(|[_, stride]| *stride == 1)
     }
 
+    /// Is each element in one column alone, and are those of a row not side by side?
+    pub(super) fn has_lone_columns(&self) -> bool {
+        self.count == 0 && !self.has_runs()
+    }
+
     /// Where the columns `from..from + count` lie.
     pub(super) fn columns(&self, from: usize, count: usize) -> Columns {
         let places: Places<DEPTH> = self.places(self.columns, 2 + self.rows.len(), false, from, count);
@@ -142,6 +157,12 @@ impl<'a> Window<'a> {
             *size = self.guard(g)[0];
         }
         Strip { data: self.data, rows, row, depth, column, guards: self.count, sizes }
+    }
+
+    /// Where row `at` begins.
+    pub(super) fn row(&self, at: usize) -> *const f32 {
+        let row: Places<1> = self.places(self.rows, 2, true, at, 1);
+        self.data.wrapping_offset(row.offsets[0] as isize)
     }
 
     fn guard(&self, at: usize) -> &[i64] {
