@@ -134,7 +134,7 @@ impl<'a> Window<'a> {
         let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
         let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
         let mut next = 0;
-        for k in 0..count {
+        for (k, kind) in kind.iter_mut().enumerate().take(count) {
             // Kinds follow each other in the same order again and again.
             let is = |at: &usize| sums(usize::from(example[*at])).eq(sums(k));
             let known = (next..kinds).chain(0..next).find(is);
@@ -143,7 +143,7 @@ impl<'a> Window<'a> {
                 example[kinds] = k as u8;
                 kinds += 1;
             }
-            kind[k] = at as u8;
+            *kind = at as u8;
             next = (at + 1) % kinds;
         }
         Columns { kinds, kind, example, places }
