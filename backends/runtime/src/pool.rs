@@ -16,9 +16,9 @@ use std::thread::JoinHandle;
 
 use crate::gemm::scratch;
 
-/// How often a thread looks again before it parks: some ten microseconds at most, so that the back-to-back loops
-/// of one run do not pay a wake-up each, and an idle pool costs nothing.
-const SPINS: usize = 256;
+/// How often a thread looks again before it parks: some hundred microseconds at most, so that the loops of one run,
+/// with the short serial steps between them, do not pay a wake-up each, and an idle pool costs nothing.
+const SPINS: usize = 4096;
 
 /// Chunks per thread that `run` aims at: enough that a slow thread does not hold up the rest.
 const CHUNKS_PER_THREAD: i64 = 8;

@@ -155,8 +155,9 @@ impl Product<'_> {
         let kernel = &self.kernels.walks[self.m - 1];
         let groups = self.panels().div_ceil(kernel.panels);
         let cost = self.m * self.k * PANEL * kernel.panels;
-        // Few wide pieces: the wider, the longer the runs in which B is read.
-        let grain = groups.div_ceil(2 * pool.threads()).max(grain(cost));
+        // Few wide pieces: the wider, the longer the runs in which B is read. As many for each thread.
+        let pieces = if groups < 8 * pool.threads() { 1 } else { 2 };
+        let grain = groups.div_ceil(pieces * pool.threads()).max(grain(cost));
         each(pool, groups, grain, |groups| {
             let mut panels = groups.start * kernel.panels..self.panels().min(groups.end * kernel.panels);
             let most = WALK_TILES / self.m / kernel.panels * kernel.panels;
