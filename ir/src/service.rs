@@ -1,13 +1,14 @@
 //! What the runtime offers to machine code: the table of services, by position.
 //!
 //! A kernel gets a pointer to the table and calls entry `i` through `table[i]`. The runtime fills the table in the
-//! same order (a test compares the names); [`ABI_VERSION`] changes when an entry's place or signature does.
+//! same order (a test compares the names); [`ABI_VERSION`] changes when an entry's place or signature does. Behind the
+//! last entry stands a number of 64 bits: how many lanes of 32 bits the processor's vectors have.
 
 use crate::dtype::DType;
 use crate::scalar::{Binary, Unary};
 
 /// Version of the calling convention between kernels and the runtime.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Unary functions that the runtime computes, in table order; each for `f64`, then each for `f32`.
 pub const UNARY: [Unary; 15] = [

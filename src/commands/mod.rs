@@ -107,7 +107,8 @@ pub(crate) struct Common {
     /// What code is made for
     #[arg(long, value_enum, default_value_t = Target::Cpu)]
     target: Target,
-    /// The processor: portable (x86-64-v3, or any AArch64), host, or a level such as x86-64-v4
+    /// The processor: portable (x86-64-v3, with loops for AVX-512 where it has that, or any AArch64), host, or a
+    /// level such as x86-64-v4
     #[arg(long, value_name = "NAME", default_value = "portable")]
     mcpu: String,
     /// Fix a symbolic size; repeatable

@@ -39,6 +39,8 @@ pub struct Target {
     pub features: Vec<String>,
     /// The widest vectors that may be used, if the features allow them. Results do not depend on it.
     pub vectors: Vectors,
+    /// Is code for wider vectors than the features have added, and chosen where the processor has them?
+    pub chooses: bool,
 }
 
 impl Default for Target {
@@ -48,7 +50,8 @@ impl Default for Target {
 }
 
 impl Target {
-    /// A common processor of this machine's architecture: x86-64-v3, or any AArch64.
+    /// A common processor of this machine's architecture: x86-64-v3, with wider vectors where it has them, or any
+    /// AArch64.
     pub fn portable() -> Target {
         let features: &[&str] = match std::env::consts::ARCH {
             "x86_64" => &X86_64_V3,
@@ -58,6 +61,7 @@ impl Target {
             arch: std::env::consts::ARCH.to_owned(),
             features: features.iter().map(|f| (*f).to_owned()).collect(),
             vectors: Vectors::default(),
+            chooses: true,
         }
     }
 
@@ -79,7 +83,7 @@ impl Target {
             );
             let features =
                 X86_64_V3.iter().chain(&X86_64_MORE).filter(has).map(|f| (*f).to_owned()).collect();
-            Target { arch: "x86_64".to_owned(), features, vectors: Vectors::default() }
+            Target { arch: "x86_64".to_owned(), features, vectors: Vectors::default(), chooses: false }
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::portable()
@@ -99,6 +103,11 @@ impl Target {
             () => Vectors::Bits512,
         };
         has.min(self.vectors)
+    }
+
+    /// Is there to be code for vectors of 512 bits beside that for 256?
+    pub(crate) fn chooses_at_512(&self) -> bool {
+        self.chooses && self.vectors == Vectors::Bits512 && self.widest() == Vectors::Bits256
     }
 
     /// Has it a multiply-add with one rounding?

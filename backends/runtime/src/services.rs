@@ -8,7 +8,7 @@ use std::{ffi::c_void, sync::Arc};
 use crate::{gemm, math, pool::Pool, sort};
 
 /// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`, `SortRows`.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A kernel. `args[i]` points to its i-th buffer, `sizes[i]` is its i-th size.
 ///
@@ -89,13 +89,15 @@ services! {
 #[repr(C)]
 pub struct Services {
     table: [Function; COUNT],
+    /// Lanes of 32 bits that the processor's vectors have.
+    lanes: u64,
     pool: Arc<Pool>,
 }
 
 impl Services {
     /// The services, with loops run by `pool`.
     pub fn new(pool: Arc<Pool>) -> Services {
-        Services { table: TABLE, pool }
+        Services { table: TABLE, lanes: lanes(), pool }
     }
 
     /// The threads that run parallel loops.
@@ -107,6 +109,20 @@ impl Services {
     pub fn address(index: usize) -> Option<usize> {
         TABLE.get(index).map(|function| *function as usize)
     }
+}
+
+/// How many lanes of 32 bits this processor's vectors have, of those that compiled code has functions for.
+fn lanes() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let wide = std::is_x86_feature_detected!("avx512f")
+            && std::is_x86_feature_detected!("avx512bw")
+            && std::is_x86_feature_detected!("avx512dq")
+            && std::is_x86_feature_detected!("avx512vl");
+        if wide { 16 } else { 8 }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    4
 }
 
 /// Runs `body` over `0..extent` in chunks of at least `grain` iterations; returns when all are done.

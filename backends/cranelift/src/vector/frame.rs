@@ -5,6 +5,7 @@ use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::{Expr, LoopKind, Stmt};
+use ir::service::Service;
 
 use super::function::function;
 use super::lower::{Fill, Lowered, Range, lower};
@@ -50,17 +51,21 @@ impl Emitter<'_, '_> {
             self.bind_scalar(from, DType::I64, Value::Uniform(begin));
             self.bind_scalar(count, DType::I64, Value::Uniform(length));
         }
-        let code = function(&lowered.region, vectors == Vectors::Bits512);
-        let place = self.module.functions.len();
-        let name = format!("{}.{axis}.{place}", self.kernel.name);
-        self.module.functions.push((name, Body::Bytes(code)));
-        let place = u32::try_from(place).expect("functions are far fewer than 2³²");
+        let add = |this: &mut Self, wide: bool| {
+            let code = function(&lowered.region, wide);
+            let place = this.module.functions.len();
+            let name = format!("{}.{axis}.{place}", this.kernel.name);
+            this.module.functions.push((name, Body::Bytes(code)));
+            u32::try_from(place).expect("functions are far fewer than 2³²")
+        };
+        let place = add(self, vectors == Vectors::Bits512);
+        let wider = self.module.target.chooses_at_512().then(|| add(self, true));
         let above: Vec<_> = lowered.extents.iter().map(|extent| (extent, 0)).collect();
         let some = self.all_extents(IntCC::SignedGreaterThan, &above)?;
         let below: Vec<_> = lowered.narrow.iter().map(|(extent, limit)| (extent, *limit)).collect();
         let narrow = self.all_extents(IntCC::SignedLessThan, &below)?;
         self.forget();
-        let call = |this: &mut Self| this.call_vector_function(place, &lowered);
+        let call = |this: &mut Self| this.call_vector_function(place, wider, &lowered);
         // What is that long is memory that hardly any machine has: it is worth no second body in lanes.
         let in_scalars = |this: &mut Self| {
             this.scalar = true;
@@ -103,15 +108,28 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn call_vector_function(&mut self, place: u32, lowered: &Lowered) -> Result<(), EmitError> {
+    /// Calls the function at the first place, or that at the second where there is one and the processor has its vectors.
+    fn call_vector_function(
+        &mut self,
+        place: u32,
+        wider: Option<u32>,
+        lowered: &Lowered,
+    ) -> Result<(), EmitError> {
         let frame = self.stack_bytes(8 * lowered.fills.len() as u64, 3)?;
         for (at, fill) in lowered.fills.iter().enumerate() {
             let Some(value) = self.fill(fill)? else { continue };
             self.b.ins().store(MemFlagsData::trusted(), value, frame, 8 * at as i32);
         }
-        let function = self.function(place, &[types::I64]);
-        self.b.ins().call(function, &[frame]);
-        Ok(())
+        let call = |this: &mut Self, place: u32| {
+            let function = this.function(place, &[types::I64]);
+            this.b.ins().call(function, &[frame]);
+            Ok(())
+        };
+        let Some(wider) = wider else { return call(self, place) };
+        let at = 8 * Service::all().len() as i32;
+        let lanes = self.b.ins().load(types::I64, MemFlagsData::trusted(), self.services, at);
+        let has = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, lanes, 16);
+        self.guarded(Some(has), |this| call(this, wider), |this| call(this, place))
     }
 
     fn fill(&mut self, fill: &Fill) -> Result<Option<clif::Value>, EmitError> {

@@ -66,19 +66,35 @@ impl Memory {
 }
 
 impl Machine {
-    /// The program with vectors of each width. One that the processor does not have is the next narrower.
+    /// The program with vectors of each width, and with a choice of those that this processor has. A width that it does
+    /// not have is the next narrower.
     pub(crate) fn all(program: &Program) -> Vec<Machine> {
-        [Vectors::Bits128, Vectors::Bits256, Vectors::Bits512].map(|v| Machine::new(program, v)).into()
+        let mut all: Vec<Machine> =
+            [Vectors::Bits128, Vectors::Bits256, Vectors::Bits512].map(|v| Machine::new(program, v)).into();
+        let host = Target::host();
+        let has = |features: &[&str]| features.iter().all(|feature| host.has(feature));
+        let wide = has(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]);
+        for lanes in
+            [8, 16].into_iter().filter(|&lanes| if lanes == 8 { has(&["avx2", "fma"]) } else { wide })
+        {
+            all.push(Machine::of(program, &Target { chooses: true, ..Target::portable() }, lanes));
+        }
+        all
     }
 
     pub(crate) fn new(program: &Program, vectors: Vectors) -> Machine {
-        let target = Target { vectors, ..Target::host() };
-        let image = emit(program, &target).expect("the program can be emitted");
-        assert_eq!(image, emit(program, &target).expect("again"), "the same program gives the same bytes");
+        Machine::of(program, &Target { vectors, ..Target::host() }, 0)
+    }
+
+    /// On a processor whose vectors have so many lanes of 32 bits.
+    fn of(program: &Program, target: &Target, lanes: usize) -> Machine {
+        let image = emit(program, target).expect("the program can be emitted");
+        assert_eq!(image, emit(program, target).expect("again"), "the same program gives the same bytes");
         let mut code = MmapMut::map_anon(image.code.len().max(1)).expect("memory");
         code[..image.code.len()].copy_from_slice(&image.code);
         let code = code.make_exec().expect("executable memory");
-        Machine { image, code, services: Service::all().into_iter().map(address).collect() }
+        let services = Service::all().into_iter().map(address).chain([lanes]).collect();
+        Machine { image, code, services }
     }
 
     /// Calls kernel `at` of the program.

@@ -429,5 +429,7 @@ fn narrower_vectors_can_be_asked_for() {
     assert_eq!(functions(Vectors::Bits128), 1);
     if Target::portable().has("avx2") {
         assert_eq!(functions(Vectors::Bits256), 2);
+        // One for each width, of which the kernel chooses.
+        assert_eq!(functions(Vectors::Bits512), 3);
     }
 }

@@ -126,7 +126,7 @@ fn other_versions_and_machines_are_told_apart() {
     let abi = load(&forged(|bytes| bytes[12] = 7));
     assert_eq!(
         (abi.code(), &abi),
-        ("egraft::runtime::abi_version", &LoadError::Abi { found: 7, expected: 3 })
+        ("egraft::runtime::abi_version", &LoadError::Abi { found: 7, expected: crate::ABI_VERSION })
     );
     let plan = plan();
     let with = |arch, features| {
