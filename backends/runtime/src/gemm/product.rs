@@ -301,16 +301,23 @@ impl Product<'_> {
             }
         };
         let first = columns(0);
-        let mut current = first.clone();
+        // Those of the current stretch, if it is not the first.
+        let mut later = None;
         for stretch in 0..stretches {
             let Range { start, end } = part(self.k, stretches, stretch);
             let depth = end - start;
-            let packed = self.pack_left(strips, down.clone(), start, depth, &current, scratch.a);
+            let packed = self.pack_left(
+                strips,
+                down.clone(),
+                start,
+                depth,
+                later.as_ref().unwrap_or(&first),
+                scratch.a,
+            );
             // The same rows with other columns, or other rows.
-            let (upcoming, next_rows) = match stretch + 1 < stretches {
-                true => (columns(stretch + 1), down.clone()),
-                false => (first.clone(), then.clone()),
-            };
+            let upcoming = (stretch + 1 < stretches).then(|| columns(stretch + 1));
+            let next_rows = if upcoming.is_some() { &down } else { &then };
+            let next_columns = &upcoming.as_ref().unwrap_or(&first).places.offsets;
             for p in across.clone() {
                 // SAFETY: the panel and the stretch are B's; there is room for a stretch.
                 let b = unsafe { self.panel(p, start, depth, scratch.b) };
@@ -338,7 +345,7 @@ impl Product<'_> {
                             }
                             _ => std::ptr::null(),
                         };
-                        let next = Next { panel, step, rows, columns: &upcoming.places.offsets };
+                        let next = Next { panel, step, rows, columns: next_columns };
                         let place = (strip - down.start) * packed.strip
                             + (part(self.m, strips, strip).start - top) * packed.row;
                         let strip = part(self.m, strips, strip);
@@ -356,7 +363,7 @@ impl Product<'_> {
                     }
                 }
             }
-            current = upcoming;
+            later = upcoming;
         }
     }
 

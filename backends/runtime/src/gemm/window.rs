@@ -18,14 +18,12 @@ pub const MAX_AXES: usize = 8;
 pub const MAX_GUARDS: usize = 4;
 
 /// Positions of rows or columns: where they lie, and what each of them adds to the guards.
-#[derive(Clone)]
 pub(super) struct Places<const N: usize> {
     pub(super) offsets: [i64; N],
     pub(super) guards: [[i64; N]; MAX_GUARDS],
 }
 
 /// The columns of a stretch.
-#[derive(Clone)]
 pub(super) struct Columns {
     pub(super) places: Places<DEPTH>,
     /// How many different sums columns have for the guards.
@@ -186,19 +184,30 @@ impl<'a> Window<'a> {
             // Only the outermost axis may be passed, and rows never are.
             (*digit, rest) = (rest % extent.max(&1), rest / extent.max(&1));
         }
+        // Where the digits stand, and what a step of each, or its return to zero, adds.
+        let mut place: i64 = axes.iter().zip(&at).map(|([_, stride], at)| stride * at).sum();
+        let mut sums = [0; MAX_GUARDS];
+        for (g, sum) in sums.iter_mut().enumerate().take(self.count) {
+            let guard = self.guard(g);
+            *sum = guard[first..].iter().zip(&at[..axes.len()]).map(|(f, at)| f * at).sum();
+            *sum += if offset { guard[1] } else { 0 };
+        }
         for i in 0..count {
-            places.offsets[i] = axes.iter().zip(&at).map(|([_, stride], at)| stride * at).sum();
-            for g in 0..self.count {
-                let guard = self.guard(g);
-                let sum: i64 = guard[first..].iter().zip(&at[..axes.len()]).map(|(f, at)| f * at).sum();
-                places.guards[g][i] = sum + if offset { guard[1] } else { 0 };
+            places.offsets[i] = place;
+            for (g, sum) in sums.iter().enumerate().take(self.count) {
+                places.guards[g][i] = *sum;
             }
-            for (digit, [extent, _]) in at.iter_mut().zip(axes).rev() {
-                *digit += 1;
-                if *digit < *extent {
+            for (d, [extent, stride]) in axes.iter().enumerate().rev() {
+                at[d] += 1;
+                let back = if at[d] < *extent { 0 } else { *extent };
+                place += (1 - back) * stride;
+                for (g, sum) in sums.iter_mut().enumerate().take(self.count) {
+                    *sum += (1 - back) * self.guard(g)[first + d];
+                }
+                if back == 0 {
                     break;
                 }
-                *digit = 0;
+                at[d] = 0;
             }
         }
         places
