@@ -32,7 +32,7 @@ const BLOCKS_PER_THREAD: usize = 2;
 
 /// Fused multiply-adds (or floats copied) below which a piece of work is not worth the waking of another
 /// thread: some microseconds.
-const WORTH_A_THREAD: usize = 1 << 18;
+const WORTH_A_THREAD: usize = 1 << 16;
 
 /// Room for the tiles of a walk, in rows: 16 KiB, half of a first-level cache.
 pub(super) const WALK_TILES: usize = 128;

@@ -131,6 +131,9 @@ impl<'a> Window<'a> {
         let places: Places<DEPTH> = self.places(self.columns, 2 + self.rows.len(), false, from, count);
         let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
         let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
+        if self.count == 0 {
+            return Columns { kinds: 1, kind, example, places };
+        }
         let mut next = 0;
         for (k, kind) in kind.iter_mut().enumerate().take(count) {
             // Kinds follow each other in the same order again and again.
