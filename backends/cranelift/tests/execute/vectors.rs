@@ -221,6 +221,39 @@ fn random_bodies() {
 }
 
 #[test]
+fn an_axis_is_compared_with_what_is_fixed_for_its_loop() {
+    let parse = |text: &str| Dim::parse(text).expect("an index");
+    let index = |text: &str| -> Expr { parse(text).into() };
+    // Both ways round, from the left and from the right, also in steps; the last has room for 2047 iterations alone.
+    for (step, limits) in
+        [(1, ["3", "n - 2"]), (-1, ["-4", "2 - n"]), (3, ["7", "3*n - 5"]), (1 << 19, ["8", "n"])]
+    {
+        for (at, limit) in limits.iter().enumerate() {
+            for f in [Binary::Lt, Binary::Le, Binary::Gt, Binary::Ge, Binary::Eq] {
+                let axis = index(&format!("{step}*i"));
+                let limit = index(&format!("{limit} + q"));
+                let holds = match at {
+                    0 => Expr::binary(f, axis, limit),
+                    _ => Expr::binary(f, limit, axis),
+                };
+                let x = load("x", F32, vec![(dim("i") + dim("q")).into()]);
+                let body = vec![store("y", vec![index("q"), index("i")], holds.select(x, number(0.5)))];
+                let lanes = for_each("i", dim("n"), VECTOR, body);
+                let params = vec![read("x", F32, &[parse("n + 2")]), write("y", F32, &[dim("2"), dim("n")])];
+                let nest = vec![for_each("q", dim("2"), SERIAL, vec![lanes])];
+                let kernel = kernel(&format!("limit_{step}_{at}_{f:?}"), &["n"], params, nest);
+                let machines = machines(&kernel);
+                for n in [0, 1, 9, 40, 2047, 2048, 5000] {
+                    let y = vec![Scalar::f32(0.0); 2 * n];
+                    let buffers = [values(F32, n + 2, 7), y];
+                    machines.iter().for_each(|machine| compare(machine, 0, &kernel, &[n as i64], &buffers));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn more_values_than_registers() {
     // All of these live until the last statement.
     for count in [10, 40, 100] {
