@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -21,9 +21,10 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4, 5, 6),
-    across: &tiles!(1, LANES, false; 1, 2, 3, 4, 5, 6),
-    looking: &tiles!(1, LANES, true; 1, 2, 3, 4, 5, 6),
+    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4, 5, 6),
+    across: &tiles!(1, LANES, 1, false; 1, 2, 3, 4, 5, 6),
+    shared: &tiles!(1, LANES, TAPS, false; 1, 2, 3, 4, 5, 6),
+    looking: &tiles!(1, LANES, 1, true; 1, 2, 3, 4, 5, 6),
     strip: LANES,
     gather,
     transpose,
@@ -38,7 +39,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
@@ -66,7 +67,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK
                 }
                 let [b0, b1] = load(row);
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(r * ROW + k * COL));
+                    let x = _mm256_set1_ps(*a.add(r * ROW + k / TAPS * COL + k % TAPS));
                     sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
                     sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
                 }

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
 
 const LANES: usize = 16;
 
@@ -22,9 +22,10 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    across: &tiles!(1, LANES, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    looking: &tiles!(1, LANES, true; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    across: &tiles!(1, LANES, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    shared: &tiles!(1, LANES, TAPS, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking: &tiles!(1, LANES, 1, true; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
     gather,
     transpose,
@@ -41,7 +42,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
@@ -72,7 +73,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK
             }
             let [b0, b1] = load(row);
             for (r, sum) in sums.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(r * ROW + k * COL));
+                let x = _mm512_set1_ps(*a.add(r * ROW + k / TAPS * COL + k % TAPS));
                 sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
                 sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
             }

@@ -11,8 +11,8 @@
 
 /// The tiles of so many rows, A's rows and columns being so many floats apart.
 macro_rules! tiles {
-    ($row:expr, $col:expr, $look:literal; $($rows:literal),*) => {
-        [$(tile::<$rows, { $row }, { $col }, $look>),*]
+    ($row:expr, $col:expr, $taps:expr, $look:literal; $($rows:literal),*) => {
+        [$(tile::<$rows, { $row }, { $col }, { $taps }, $look>),*]
     };
 }
 
@@ -46,6 +46,9 @@ const DEPTH: usize = 256;
 /// Floats from one row of a packed block of A to the next. Constant, so that the kernels address all rows
 /// from one register; an odd number of cache lines, so that the rows fall into different sets.
 const A_STRIDE: usize = DEPTH + 16;
+
+/// Columns of a window that may be packed together: of the kernels of most convolutions.
+const TAPS: usize = 3;
 
 /// The most rows of a packed strip of A, in any body.
 const STRIP: usize = 16;
@@ -172,7 +175,9 @@ struct Kernels {
     tiles: &'static [TileFn],
     /// The same of packed rows that lie side by side: `a[k*strip + r]`.
     across: &'static [TileFn],
-    /// Those that also ask for the strip that is packed next.
+    /// The same of rows that [`TAPS`] columns share: `a[k/3*strip + k%3 + r]`.
+    shared: &'static [TileFn],
+    /// Those of `across` that also ask for the strip that is packed next.
     looking: &'static [TileFn],
     /// Rows that are packed side by side together.
     strip: usize,

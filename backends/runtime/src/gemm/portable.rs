@@ -5,7 +5,7 @@
 
 use super::pack::transpose;
 use super::window::Strip;
-use super::{A_STRIDE, Kernels, Next, PANEL, Walk, WalkKernel};
+use super::{A_STRIDE, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -14,9 +14,10 @@ const ROWS: usize = 4;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
-    tiles: &tiles!(A_STRIDE, 1, false; 1, 2, 3, 4),
-    across: &tiles!(1, ROWS, false; 1, 2, 3, 4),
-    looking: &tiles!(1, ROWS, true; 1, 2, 3, 4),
+    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4),
+    across: &tiles!(1, ROWS, 1, false; 1, 2, 3, 4),
+    shared: &tiles!(1, ROWS, TAPS, false; 1, 2, 3, 4),
+    looking: &tiles!(1, ROWS, 1, true; 1, 2, 3, 4),
     strip: ROWS,
     gather,
     transpose,
@@ -27,7 +28,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 ///
 /// # Safety
 /// As [`super::TileFn`].
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK: bool>(
+unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
     depth: usize,
     a: *const f32,
     b: *const f32,
@@ -49,7 +50,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const LOOK
             for k in 0..depth {
                 let b = b.add(k * PANEL + column).cast::<[f32; LANES]>().read();
                 for (r, row) in sums.iter_mut().enumerate() {
-                    add_product(row, *a.add(r * ROW + k * COL), &b);
+                    add_product(row, *a.add(r * ROW + k / TAPS * COL + k % TAPS), &b);
                 }
             }
             for (r, row) in sums.into_iter().enumerate() {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
 use super::window::{Columns, Window};
-use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TileFn, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TAPS, TileFn, Walk, WalkKernel};
 use crate::pool::Pool;
 
 /// Most rows of a block of C, whatever the height of strips.
@@ -111,6 +111,15 @@ pub(super) unsafe fn multiply(
     } else {
         Left::Window(Window::matrix(call.a, &row, &column))
     };
+    let height = kernels.tiles.len();
+    let strips = m.div_ceil(height);
+    let a = match a {
+        // All strips are of one height, and there is room for the elements behind their rows.
+        Left::Window(window) if m % strips == 0 && height + TAPS <= kernels.strip + 1 => {
+            Left::Window(window.with_taps(m / strips).unwrap_or(window))
+        }
+        a => a,
+    };
     let b = Matrix { data: call.b, row: call.b_row as isize, col: call.b_col as isize };
     let packed = (call.packed != 0).then_some(call.b);
     let in_place = if packed.is_none() && b.col == 1 { n / PANEL } else { 0 };
@@ -122,6 +131,25 @@ pub(super) unsafe fn multiply(
 }
 
 impl Product<'_> {
+    /// Columns of A that are packed together.
+    fn taps(&self) -> usize {
+        match self.a {
+            Left::Window(window) => window.taps(),
+            Left::Matrix(_) => 1,
+        }
+    }
+
+    /// How many stretches k is walked in.
+    fn stretches(&self) -> usize {
+        (self.k / self.taps()).div_ceil(DEPTH / self.taps()).max(1)
+    }
+
+    /// A stretch of k. Columns that are packed together are in one.
+    fn stretch(&self, i: usize) -> Range<usize> {
+        let Range { start, end } = part(self.k / self.taps(), self.stretches(), i);
+        start * self.taps()..end * self.taps()
+    }
+
     fn panels(&self) -> usize {
         self.n.div_ceil(PANEL)
     }
@@ -253,7 +281,7 @@ impl Product<'_> {
         let height = self.kernels.tiles.len();
         let strips = self.m.div_ceil(height);
         let mut tall = (BLOCK_ROWS / height).min(scratch::A_LEN / DEPTH / self.kernels.strip).min(strips);
-        let tiles = if self.k <= DEPTH { BLOCK_PANELS } else { BLOCK_TILES / (tall * height) };
+        let tiles = if self.stretches() == 1 { BLOCK_PANELS } else { BLOCK_TILES / (tall * height) };
         let mut wide = tiles.min(BLOCK_PANELS).min(self.panels());
         let mut grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
         while grid.0 * grid.1 < BLOCKS_PER_THREAD * pool.threads() && pool.threads() > 1 {
@@ -292,9 +320,9 @@ impl Product<'_> {
     ) {
         let top = part(self.m, strips, down.start).start;
         let rows = top..part(self.m, strips, down.end - 1).end;
-        let stretches = self.k.div_ceil(DEPTH).max(1);
+        let stretches = self.stretches();
         let columns = |stretch: usize| {
-            let Range { start, end } = part(self.k, stretches, stretch);
+            let Range { start, end } = self.stretch(stretch);
             match self.a {
                 Left::Window(window) => window.columns(start, end - start),
                 Left::Matrix(_) => Columns::default(),
@@ -304,7 +332,7 @@ impl Product<'_> {
         // Those of the current stretch, if it is not the first.
         let mut later = None;
         for stretch in 0..stretches {
-            let Range { start, end } = part(self.k, stretches, stretch);
+            let Range { start, end } = self.stretch(stretch);
             let depth = end - start;
             let packed = self.pack_left(
                 strips,
@@ -375,7 +403,7 @@ impl Product<'_> {
             (false, true) => (across.start, stretch + 1),
             (false, false) => (across.end, 0),
         };
-        panels.wrapping_add((panel * self.k + part(self.k, stretches, stretch).start) * PANEL)
+        panels.wrapping_add((panel * self.k + self.stretch(stretch).start) * PANEL)
     }
 
     /// Packs a stretch of the strips `down`.
@@ -411,11 +439,12 @@ impl Product<'_> {
         for (i, strip) in down.enumerate() {
             let strip = part(self.m, strips, strip);
             let packed = window.strip(strip.start, strip.len(), depth, columns);
-            // SAFETY: a strip takes `strip` floats for each column of a stretch, and there is room for the
+            // SAFETY: a strip takes `strip` floats for each column of a stretch at most, and there is room for the
             // strips of a block.
             unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
         }
-        Strips { kernels: self.kernels.across, strip: DEPTH * self.kernels.strip, row: 0 }
+        let kernels = if window.taps() > 1 { self.kernels.shared } else { self.kernels.across };
+        Strips { kernels, strip: DEPTH * self.kernels.strip, row: 0 }
     }
 
     /// Hands the finished tiles of the given rows and panel to the epilogue.

@@ -9,7 +9,7 @@
 //! and stride of each axis, the rows' before the columns', outermost first; and for each guard its size, its
 //! offset, and a factor for each axis. Positions past the end of rows never occur.
 
-use super::{DEPTH, STRIP};
+use super::{DEPTH, STRIP, TAPS};
 
 /// Most axes of rows or of columns.
 pub const MAX_AXES: usize = 8;
@@ -52,6 +52,8 @@ pub(super) struct Window<'a> {
     columns: &'a [[i64; 2]],
     guards: &'a [i64],
     count: usize,
+    /// Columns that are packed as one run of elements, of which each of them skips one more.
+    taps: usize,
 }
 
 /// What a body packs: so many rows, and the columns of a stretch.
@@ -107,28 +109,49 @@ impl<'a> Window<'a> {
                     count * (2 + rows + columns),
                 ),
                 count,
+                taps: 1,
             }
         }
     }
 
     /// A strided matrix as a window.
     pub(super) fn matrix(data: *const f32, row: &'a [[i64; 2]; 1], column: &'a [[i64; 2]; 1]) -> Window<'a> {
-        Window { data, rows: row, columns: column, guards: &[], count: 0 }
+        Window { data, rows: row, columns: column, guards: &[], count: 0, taps: 1 }
+    }
+
+    /// The window with the columns of each of a kernel's rows packed together, for strips of so many rows, if that can
+    /// be: strips that stay on one line of an image, of which the next row and the next of [`TAPS`] columns are the
+    /// next element.
+    pub(super) fn with_taps(self, rows: usize) -> Option<Window<'a>> {
+        let (&[width, row], &[taps, column]) = (self.rows.last()?, self.columns.last()?);
+        let alike = (0..self.count).all(|g| {
+            let factors = &self.guard(g)[2..];
+            factors[self.rows.len() - 1] == factors[factors.len() - 1]
+        });
+        let fits = taps == TAPS as i64 && row == 1 && column == 1 && width % rows as i64 == 0;
+        (fits && alike).then_some(Window { taps: TAPS, ..self })
+    }
+
+    /// Columns that are packed together.
+    pub(super) fn taps(&self) -> usize {
+        self.taps
     }
 
     /// Do the elements of a row lie side by side, in runs of some length, without guards?
     pub(super) fn has_runs(&self) -> bool {
-        self.count == 0 && self.columns.last().is_some_and(|[_, stride]| *stride == 1)
+        self.count == 0 && self.taps == 1 && self.columns.last().is_some_and(|[_, stride]| *stride == 1)
     }
 
     /// Is each element in one column alone, and are those of a row not side by side?
     pub(super) fn has_lone_columns(&self) -> bool {
-        self.count == 0 && !self.has_runs()
+        self.count == 0 && self.taps == 1 && !self.has_runs()
     }
 
-    /// Where the columns `from..from + count` lie.
+    /// Where the columns `from..from + count` lie; of those that are packed together, the first.
     pub(super) fn columns(&self, from: usize, count: usize) -> Columns {
-        let places: Places<DEPTH> = self.places(self.columns, 2 + self.rows.len(), false, from, count);
+        let axes = if self.taps > 1 { &self.columns[..self.columns.len() - 1] } else { self.columns };
+        let (from, count) = (from / self.taps, count / self.taps);
+        let places: Places<DEPTH> = self.places(axes, 2 + self.rows.len(), false, from, count);
         let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
         let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
         if self.count == 0 {
@@ -150,9 +173,17 @@ impl<'a> Window<'a> {
         Columns { kinds, kind, example, places }
     }
 
-    /// Rows `from..from + rows`, with the columns of a stretch.
+    /// Rows `from..from + rows`, with the columns of a stretch. Where columns are packed together, the elements behind
+    /// the last row are rows, too.
     pub(super) fn strip<'c>(&self, from: usize, rows: usize, depth: usize, column: &'c Columns) -> Strip<'c> {
-        let row = self.places(self.rows, 2, true, from, rows);
+        let mut row: Places<STRIP> = self.places(self.rows, 2, true, from, rows);
+        for r in rows..rows + self.taps - 1 {
+            row.offsets[r] = row.offsets[r - 1] + 1;
+            for g in 0..self.count {
+                row.guards[g][r] = row.guards[g][r - 1] + self.guard(g)[1 + self.rows.len()];
+            }
+        }
+        let (rows, depth) = (rows + self.taps - 1, depth / self.taps);
         let mut sizes = [0; MAX_GUARDS];
         for (g, size) in sizes.iter_mut().enumerate().take(self.count) {
             *size = self.guard(g)[0];
