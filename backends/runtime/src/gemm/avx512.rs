@@ -4,12 +4,13 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_castps_pd, _mm256_setzero_ps,
-    _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_cmplt_epu64_mask,
-    _mm512_fmadd_ps, _mm512_loadu_epi64, _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps,
-    _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_prefetch, _mm256_castps_pd,
+    _mm256_setzero_ps, _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd,
+    _mm512_castps128_ps512, _mm512_cmplt_epu64_mask, _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_epi64,
+    _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps, _mm512_maskz_loadu_ps,
+    _mm512_permutex2var_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
@@ -240,6 +241,13 @@ unsafe fn transpose(from: *const f32, from_ld: usize, rows: usize, cols: usize, 
     for top in (0..rows).step_by(LANES) {
         for left in (0..cols).step_by(LANES) {
             let (height, width) = (LANES.min(rows - top), LANES.min(cols - left));
+            if (height, width) == (LANES, LANES) {
+                // SAFETY: the square is one of `from`, and `out` has room for it.
+                unsafe {
+                    transpose_square(from.add(top * from_ld + left), from_ld, out.add(left * ld + top), ld)
+                };
+                continue;
+            }
             let mask = ((1u32 << width) - 1) as __mmask16;
             let mut square = [_mm512_setzero_ps(); LANES];
             // SAFETY: the square's rows and columns are those of `from` that the caller vouches for, and `out`
@@ -251,6 +259,40 @@ unsafe fn transpose(from: *const f32, from_ld: usize, rows: usize, cols: usize, 
                 for (c, column) in turned(square).iter().enumerate().take(width) {
                     _mm512_storeu_ps(out.add((left + c) * ld + top), *column);
                 }
+            }
+        }
+    }
+}
+
+/// Transposes a square of 16. Quarters of rows four apart are loaded into one vector, so that only squares of four are
+/// left to be turned, within the quarters.
+///
+/// # Safety
+/// 16 rows of 16 floats are readable at `from` and writable at `out`, on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_square(from: *const f32, from_ld: usize, out: *mut f32, ld: usize) {
+    for left in (0..LANES).step_by(4) {
+        let mut rows = [_mm512_setzero_ps(); 4];
+        // SAFETY: as the caller vouches.
+        unsafe {
+            for (r, row) in rows.iter_mut().enumerate() {
+                let quarter = |q: usize| _mm_loadu_ps(from.add((4 * q + r) * from_ld + left));
+                *row = _mm512_castps128_ps512(quarter(0));
+                *row = _mm512_insertf32x4::<1>(*row, quarter(1));
+                *row = _mm512_insertf32x4::<2>(*row, quarter(2));
+                *row = _mm512_insertf32x4::<3>(*row, quarter(3));
+            }
+            let [a, b, c, d] = rows;
+            let low = [_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)].map(|x| _mm512_castps_pd(x));
+            let high = [_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d)].map(|x| _mm512_castps_pd(x));
+            let columns = [
+                _mm512_unpacklo_pd(low[0], low[1]),
+                _mm512_unpackhi_pd(low[0], low[1]),
+                _mm512_unpacklo_pd(high[0], high[1]),
+                _mm512_unpackhi_pd(high[0], high[1]),
+            ];
+            for (c, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_ps(out.add((left + c) * ld), _mm512_castpd_ps(column));
             }
         }
     }
