@@ -78,7 +78,7 @@ pub(crate) struct Lowering<'a, 'f, 'm> {
     /// Values of the current statement's expressions, by address and by the mask that guards them.
     pub(crate) memo: HashMap<(*const ExprKind, Option<Id>), Id>,
     /// Values of the current statement by how they come about, so that equal ones are computed once.
-    alike: HashMap<(Kind, Vec<Id>, usize), Id>,
+    alike: HashMap<((Kind, Vec<Id>), usize), Id>,
     /// What is known of the current statement's expressions, by address.
     pub(crate) facts: HashMap<*const ExprKind, Facts>,
     /// Numbers between which floats are known to lie, unless they are NaN.
@@ -355,14 +355,13 @@ impl Lowering<'_, '_, '_> {
             value => value.level,
         };
         let level = args.iter().map(of).max().unwrap_or(0).max(level);
-        if let Some(&known) = self.alike.get(&(kind, args.clone(), level)) {
-            return known;
-        }
         let is_cell = |&arg: &Id| self.region.values[arg].kind == Kind::Cell;
         let changes = matches!(kind, Kind::Load(_) | Kind::Spread(_) | Kind::Gather(..) | Kind::Copy);
         let known = (kind, args);
         let lasts = !changes && !known.1.iter().any(is_cell);
-        if lasts && let Some(&id) = self.known[level].get(&known) {
+        let there =
+            if lasts { self.known[level].get(&known) } else { self.alike.get(&(known.clone(), level)) };
+        if let Some(&id) = there {
             return id;
         }
         let args = known.1.clone();
@@ -370,10 +369,11 @@ impl Lowering<'_, '_, '_> {
             || matches!(kind, Kind::First { scale, .. } if scale != 0);
         let varying = own || args.iter().any(|&arg| self.region.values[arg].varying);
         let id = self.region.values.len();
-        self.alike.insert((kind, args.clone(), level), id);
         self.region.values.push(Value { kind, args, class, level, varying });
         if lasts {
             self.known[level].insert(known, id);
+        } else {
+            self.alike.insert((known, level), id);
         }
         self.blocks[level].push(Item::Compute(id));
         id
