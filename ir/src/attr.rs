@@ -9,6 +9,7 @@ use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::graph::Graph;
 use crate::op::OpError;
+use crate::region::Region;
 
 /// The value of an attribute.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub enum Attr {
     Dim(Dim),
     /// Several values.
     List(Vec<Attr>),
+    /// A function of one number.
+    Region(Region),
     /// A nested graph: the body of a control-flow op. Its captures are operands of the node.
     Graph(Arc<Graph>),
 }
@@ -48,6 +51,7 @@ impl PartialEq for Attr {
             (Attr::DType(a), Attr::DType(b)) => a == b,
             (Attr::Dim(a), Attr::Dim(b)) => a == b,
             (Attr::List(a), Attr::List(b)) => a == b,
+            (Attr::Region(a), Attr::Region(b)) => a == b,
             // Text is the graph's identity: printing is canonical and total.
             (Attr::Graph(a), Attr::Graph(b)) => Arc::ptr_eq(a, b) || a.to_string() == b.to_string(),
             _ => false,
@@ -68,6 +72,7 @@ impl Hash for Attr {
             Attr::DType(v) => v.hash(state),
             Attr::Dim(v) => v.hash(state),
             Attr::List(v) => v.hash(state),
+            Attr::Region(v) => v.hash(state),
             Attr::Graph(v) => v.to_string().hash(state),
         }
     }
@@ -102,6 +107,8 @@ pub enum AttrKind {
     Floats,
     /// A list of [`Attr::Str`].
     Strs,
+    /// [`Attr::Region`].
+    Region,
     /// [`Attr::Graph`].
     Graph,
 }
@@ -117,6 +124,7 @@ impl AttrKind {
             AttrKind::Str => matches!(attr, Attr::Str(_)),
             AttrKind::DType => matches!(attr, Attr::DType(_)),
             AttrKind::Dim => matches!(attr, Attr::Int(_) | Attr::Dim(_)),
+            AttrKind::Region => matches!(attr, Attr::Region(_)),
             AttrKind::Graph => matches!(attr, Attr::Graph(_)),
             AttrKind::Ints => all(attr, AttrKind::Int),
             AttrKind::Dims => all(attr, AttrKind::Dim),
@@ -138,6 +146,7 @@ impl AttrKind {
             AttrKind::Dims => "a list of sizes",
             AttrKind::Floats => "a list of numbers",
             AttrKind::Strs => "a list of strings",
+            AttrKind::Region => "a function of a number",
             AttrKind::Graph => "a graph",
         }
     }
@@ -178,6 +187,7 @@ attr_value!(String, Str, |v| Attr::Str(v.into()), |a| if let Attr::Str(v) = a {
 } else {
     None
 });
+attr_value!(Region, Region, Attr::Region, |a| if let Attr::Region(v) = a { Some(v.clone()) } else { None });
 attr_value!(Arc<Graph>, Graph, Attr::Graph, |a| if let Attr::Graph(v) = a { Some(v.clone()) } else { None });
 attr_value!(Dim, Dim, Attr::dim, |a| match a {
     Attr::Int(v) => Some(Dim::constant(*v)),
@@ -342,6 +352,7 @@ impl Attrs {
             match attr {
                 Attr::Dim(dim) => dim.for_each_symbol(visit),
                 Attr::List(items) => items.iter().for_each(|item| each(item, visit)),
+                Attr::Region(region) => region.for_each_symbol(visit),
                 Attr::Graph(graph) => graph.for_each_symbol(visit),
                 _ => {}
             }
@@ -360,6 +371,7 @@ impl Attrs {
                 Attr::List(items) => {
                     Attr::List(items.iter().map(|item| attr(item, with)).collect::<Result<_, _>>()?)
                 }
+                Attr::Region(region) => Attr::Region(region.substitute(with)),
                 Attr::Graph(graph) => {
                     let mut graph = Graph::clone(graph);
                     graph.substitute(with).map_err(|at| at.error)?;

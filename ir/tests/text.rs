@@ -19,6 +19,7 @@ use ir::program::{
     Arg, Branch, Buffer, Call, Copy, Entry, Layout, Loop, Measure, PackedWeight, Port, Program, Require,
     Space, Step,
 };
+use ir::region::Region;
 use ir::scalar::{Binary, Scalar, Unary};
 use ir::tensor::Tensor;
 use ir::text::{
@@ -47,6 +48,7 @@ const SHAPE: Key<Vec<Dim>> = key("shape");
 const WORD: Key<String> = key("word");
 const TO: Key<DType> = key("to");
 const DEEP: Key<bool> = key("deep");
+const SCORE: Key<Region> = key("score");
 const BODY: Key<Arc<Graph>> = key("body");
 
 static PAIR: OpDef = OpDef::new("pair", &["x", "y"], &Same);
@@ -57,6 +59,7 @@ static SAME: OpDef = OpDef::new("same", &["x"], &Same).attrs(&[
     WORD.or(|| Attr::Str("".into())),
     TO.or(|| Attr::DType(DType::F32)),
     DEEP.or(|| Attr::Bool(false)),
+    SCORE.or(|| Attr::Region(Region::identity())),
 ]);
 static WITH: OpDef = OpDef::new("with", &["x"], &Same).attrs(&[BODY.spec()]);
 
@@ -127,6 +130,7 @@ fn everything() -> (Graph, Vec<Weight>) {
         WORD.is("a \"word\"\\".into()),
         TO.is(DType::I32),
         DEEP.is(true),
+        SCORE.is(Region::parse("(%s: f32, %x3: bool) -> select(%x3[i0, i1], %s, -inf)").unwrap()),
     ];
     let s = b.op_with(&SAME, &[p[1]], attrs).unwrap();
     let t = b.op_with(&SAME, &[p[0]], [ALPHA.is(f64::INFINITY)]).unwrap();

@@ -117,6 +117,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &flow::as_size::AS_SIZE, onnx: flow::as_size::ONNX },
     Entry { op: &flow::r#if::IF, onnx: flow::r#if::ONNX },
     Entry { op: &flow::r#loop::LOOP, onnx: flow::r#loop::ONNX },
+    Entry { op: &linalg::attention::ATTENTION, onnx: &[] },
     Entry { op: &linalg::conv::CONV, onnx: linalg::conv::ONNX },
     Entry { op: &linalg::einsum::EINSUM, onnx: linalg::einsum::ONNX },
     Entry { op: &linalg::matmul::MATMUL, onnx: linalg::matmul::ONNX },

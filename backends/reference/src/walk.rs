@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
+use ir::kernel::eval::{Names, eval, indices};
 use ir::kernel::stmt::FOLD_LANES;
-use ir::kernel::{Body, Expr, ExprKind, Fold, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
+use ir::kernel::{Body, Expr, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
 use ir::scalar::fma;
 use ir::{DType, Dim, Scalar, Tensor};
 
@@ -163,49 +164,20 @@ impl Walk {
         Ok(())
     }
 
-    fn position(&mut self, array: &Symbol, at: &[Expr]) -> Result<usize, WalkError> {
-        let index = at.iter().map(|i| Ok(self.expr(i)?.to_i64())).collect::<Result<Vec<i64>, WalkError>>()?;
+    fn position(&self, array: &Symbol, index: &[i64]) -> Result<usize, WalkError> {
         let tensor = self.arrays.get(array).ok_or_else(|| undefined(array))?;
         let shape = tensor.shape();
         let inside = index.len() == shape.len()
             && index.iter().zip(shape).all(|(&i, &size)| usize::try_from(i).is_ok_and(|i| i < size));
         if !inside {
             let (array, shape) = (array.to_string(), shape.to_vec());
-            return Err(WalkError::OutOfRange { array, index, shape });
+            return Err(WalkError::OutOfRange { array, index: index.to_vec(), shape });
         }
         Ok(tensor.position(&index.iter().map(|&i| i as usize).collect::<Vec<_>>()))
     }
 
     fn expr(&mut self, e: &Expr) -> Result<Scalar, WalkError> {
-        Ok(match e.kind() {
-            ExprKind::Const(value) => *value,
-            ExprKind::Index(dim) => Scalar::from_i64(DType::I64, self.dim(dim)?),
-            ExprKind::Load { source, at, .. } => {
-                let position = self.position(source, at)?;
-                self.arrays[source].get(position)
-            }
-            ExprKind::Var { name, .. } => *self.scalars.get(name).ok_or_else(|| undefined(name))?,
-            ExprKind::Unary(f, x) => f.apply(self.expr(x)?),
-            ExprKind::Binary(f, a, b) => f.apply(self.expr(a)?, self.expr(b)?),
-            ExprKind::Fma(a, b, c) => fma(self.expr(a)?, self.expr(b)?, self.expr(c)?),
-            ExprKind::Select(cond, yes, no) => {
-                if self.expr(cond)?.to_bool() {
-                    self.expr(yes)?
-                } else {
-                    self.expr(no)?
-                }
-            }
-            ExprKind::Cast(dtype, x) => self.expr(x)?.cast(*dtype),
-            ExprKind::Bitcast(dtype, x) => Scalar::from_bits(*dtype, self.expr(x)?.bits()),
-            ExprKind::Fold(Fold { op, axis, extent, body }) => {
-                let mut acc = op.neutral(body.dtype());
-                for i in 0..self.dim(extent)? {
-                    self.axes.insert(axis.clone(), i);
-                    acc = op.function().apply(acc, self.expr(body)?);
-                }
-                acc
-            }
-        })
+        eval(e, self)
     }
 
     fn block(&mut self, block: &[Stmt]) -> Result<(), WalkError> {
@@ -230,7 +202,8 @@ impl Walk {
                 self.scalars.insert(name.clone(), value);
             }
             Stmt::Store { target, at, value } => {
-                let position = self.position(target, at)?;
+                let at = indices(at, self)?;
+                let position = self.position(target, &at)?;
                 let value = self.expr(value)?;
                 self.put(target, position, value)?;
             }
@@ -317,6 +290,27 @@ impl Walk {
             }
         }
         Ok(())
+    }
+}
+
+impl Names for Walk {
+    type Error = WalkError;
+
+    fn index(&mut self, dim: &Dim) -> Result<i64, WalkError> {
+        self.dim(dim)
+    }
+
+    fn load(&mut self, source: &Symbol, at: &[i64]) -> Result<Scalar, WalkError> {
+        let position = self.position(source, at)?;
+        Ok(self.arrays[source].get(position))
+    }
+
+    fn scalar(&mut self, name: &Symbol) -> Result<Scalar, WalkError> {
+        self.scalars.get(name).copied().ok_or_else(|| undefined(name))
+    }
+
+    fn enter(&mut self, axis: &Symbol, value: i64) {
+        self.axes.insert(axis.clone(), value);
     }
 }
 

@@ -12,6 +12,7 @@
 //! lanes, in an order that is part of its meaning ([`LaneFold`]). `select(c, a, b)` evaluates only the side that it
 //! chooses: the way to guard a load. Arrays are row-major and contiguous.
 
+pub mod eval;
 pub mod expr;
 pub mod lower;
 pub mod operand;

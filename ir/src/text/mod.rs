@@ -20,8 +20,9 @@ mod parse_expr;
 pub mod parse_graph;
 pub mod parse_kernel;
 pub mod parse_program;
+pub(crate) mod parse_region;
 pub(crate) mod print_graph;
-mod print_kernel;
+pub(crate) mod print_kernel;
 mod print_program;
 pub mod weights;
 

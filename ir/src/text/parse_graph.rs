@@ -30,6 +30,7 @@ use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
 use crate::text::lex::{Kind, Sigil};
+use crate::text::parse_region::region;
 use crate::text::print_graph::{SPLAT, implied_name};
 use crate::text::weights::WeightSource;
 use crate::types::TensorType;
@@ -353,6 +354,7 @@ fn attr(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<Attr> {
             cursor.advance();
             Ok(Attr::List(cursor.deeper(|cursor| cursor.list("]", |cursor| attr(cursor, cx)))?))
         }
+        (Kind::Sign("("), _) => Ok(Attr::Region(region(cursor)?)),
         (_, "true" | "false") => {
             cursor.advance();
             Ok(Attr::Bool(word == "true"))

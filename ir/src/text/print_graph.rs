@@ -225,6 +225,7 @@ fn attr_at(f: &mut fmt::Formatter<'_>, attr: &Attr, level: usize) -> fmt::Result
             commas(f, items, |f, item| attr_at(f, item, level))?;
             f.write_char(']')
         }
+        Attr::Region(region) => write!(f, "{region}"),
         Attr::Graph(nested) => graph(f, nested, level, true),
     }
 }

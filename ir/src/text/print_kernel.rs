@@ -10,6 +10,7 @@ use std::fmt::Write;
 use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
 use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt};
+use crate::region::Region;
 use crate::scalar::{Binary, Scalar, Unary};
 use crate::text::lex::{Bare, Sigil};
 use crate::text::print_graph::{commas, element, indent};
@@ -150,6 +151,15 @@ impl fmt::Display for Expr {
             }
         }
     }
+}
+
+/// Writes a region: the types of its names, then its body.
+pub(crate) fn region(f: &mut fmt::Formatter<'_>, region: &Region) -> fmt::Result {
+    f.write_str("(%s: f32")?;
+    for (name, dtype) in region.arrays() {
+        write!(f, ", {}: {dtype}", Sigil('%', name.name()))?;
+    }
+    write!(f, ") -> {}", region.body())
 }
 
 impl fmt::Display for Stage {

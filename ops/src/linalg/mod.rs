@@ -1,5 +1,6 @@
 //! Matrix products and convolutions.
 
+pub mod attention;
 pub mod causal_conv;
 pub mod conv;
 pub mod conv_transpose;

@@ -2,7 +2,7 @@
 
 use ir::attr::{Attr, AttrValue};
 use ir::op::{Arity, OpDef};
-use ir::{DType, Dim, Scalar, Tensor, TensorType};
+use ir::{DType, Dim, Region, Scalar, Tensor, TensorType};
 
 /// An op applied to something.
 pub(crate) struct Sample {
@@ -174,6 +174,23 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             s.add(op, &[], &[(F32, "1 5"), (F32, "4 5 1")]);
             let special = special_in(&[11, 11], F32, 0);
             s.add_tensors(op, &[], &[special.clone(), special]);
+        }
+        "attention" => {
+            let plain = [(F32, "2 n 4"), (F32, "2 m 4"), (F32, "2 m 3")];
+            s.add(op, &[], &plain);
+            s.add(op, &[], &[(F32, "3 4"), (F32, "5 4"), (F32, "5 k")]);
+            s.add(op, &[], &[(F32, "k 2 3 n 4"), (F32, "k 2 1 5 4"), (F32, "k 2 1 5 6")]);
+            s.add(op, &[], &[(F32, "3 4"), (F32, "2 1 5 4"), (F32, "3 5 2")]);
+            let score = |text: &str| is("score", Region::parse(text).expect("a region"));
+            let causal = score("(%s: f32) -> select(i2 <= i1, %s * 0.5, -inf)");
+            s.add(op, &[causal], &plain);
+            let window = score("(%s: f32) -> select(i2 <= i1 + m && i1 <= i2 + 1, %s, -inf)");
+            s.add(op, &[window], &plain);
+            let bias =
+                score("(%s: f32, %x3: f32, %x4: f32) -> %s / 2.0 + %x3[i1, i2] - %x4[0] * cast<f32>(i0)");
+            s.add(op, &[bias], &[plain[0], plain[1], plain[2], (F32, "n m"), (F32, "1")]);
+            let masked = score("(%s: f32, %x3: bool) -> select(%x3[i0, 0, i2], tanh(%s), -inf)");
+            s.add(op, &[masked], &[plain[0], plain[1], plain[2], (Bool, "2 n m")]);
         }
         "conv" => {
             let conv = |strides: &[i64], dilations: &[i64], low: &[i64], high: &[i64], groups: i64| {
