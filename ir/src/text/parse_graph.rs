@@ -368,12 +368,12 @@ fn attr(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<Attr> {
 /// ` from "…", … by "…", …`, if it stands here.
 pub(super) fn origin(cursor: &mut Cursor<'_>) -> Parse<Origin> {
     let places = if cursor.eat_word("from") { strings(cursor, place)? } else { Vec::new() };
-    let rules = if cursor.eat_word("by") { strings(cursor, Cursor::string)? } else { Vec::new() };
+    let rules = if cursor.eat_word("by") { strings(cursor, |cursor| cursor.string())? } else { Vec::new() };
     Ok(rules.iter().fold(Origin::places_from(places), |origin, rule| origin.by(rule)))
 }
 
 /// Items that start with a string, with commas between them.
-fn strings<T>(cursor: &mut Cursor<'_>, item: fn(&mut Cursor<'_>) -> Parse<T>) -> Parse<Vec<T>> {
+fn strings<T>(cursor: &mut Cursor<'_>, item: impl Fn(&mut Cursor<'_>) -> Parse<T>) -> Parse<Vec<T>> {
     let mut items = vec![item(cursor)?];
     while cursor.is(",") && cursor.next_kind() == Kind::Str {
         cursor.advance();

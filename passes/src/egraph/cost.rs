@@ -16,11 +16,12 @@ use ir::{Dim, OpDef, TensorType};
 use super::facts::{Classes, signature};
 use super::language::{Head, Node};
 use crate::cost::stage_flops;
+use crate::graph::fold_constants::MAX_FOLDED;
 use crate::kernel::{has_fold, is_contraction};
 
 /// What units of work take on a target, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Prices {
+pub(super) struct Prices {
     /// A floating-point operation of a matrix product.
     pub product_flop: f64,
     /// Another floating-point operation.
@@ -32,7 +33,7 @@ pub struct Prices {
 }
 
 /// A CPU core with vectors of 512 bits, as measured: 160 Gflop/s in products, 10 Gflop/s elsewhere, 10 GB/s.
-pub const CPU: Prices = Prices { product_flop: 0.006, flop: 0.1, byte: 0.1, launch: 1000.0 };
+pub(super) const CPU: Prices = Prices { product_flop: 0.006, flop: 0.1, byte: 0.1, launch: 1000.0 };
 
 /// Elementwise results mostly stay where they are made.
 const FUSED: f64 = 0.25;
@@ -44,7 +45,7 @@ const UNKNOWN: f64 = 1e6;
 const TYPICAL: i64 = 128;
 
 /// Prices nodes.
-pub struct Model<'a> {
+pub(super) struct Model<'a> {
     classes: &'a Classes,
     prices: Prices,
     known: RefCell<HashMap<(&'static str, Attrs, Vec<TensorType>), f64>>,
@@ -52,19 +53,33 @@ pub struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// Of the nodes of this e-graph.
-    pub fn new(classes: &'a Classes, prices: Prices) -> Self {
+    pub(super) fn new(classes: &'a Classes, prices: Prices) -> Self {
         Model { classes, prices, known: RefCell::default() }
     }
 
-    /// A node without its children. What depends on constants alone is computed when the model is compiled.
-    pub fn node(&self, node: &Node) -> f64 {
+    /// A node without its children. What depends on constants alone is computed when the model is compiled, unless it
+    /// is large.
+    pub(super) fn node(&self, node: &Node) -> f64 {
         let Head::Op(def) = node.head() else { return 0.0 };
         let operands = node.operands();
-        if !operands.is_empty() && operands.iter().all(|&id| self.classes[id].data.constant) {
+        let constant = !operands.is_empty() && operands.iter().all(|&id| self.classes[id].data.constant);
+        if constant && self.is_folded(node) {
             return 0.0;
         }
         let (attrs, types) = signature(self.classes, node);
         self.op(def, &attrs, types)
+    }
+
+    fn is_folded(&self, node: &Node) -> bool {
+        let (attrs, types) = signature(self.classes, node);
+        let operands: Vec<&TensorType> = types.iter().collect();
+        let bytes = |types: &[&TensorType]| types.iter().map(|ty| number(&ty.bytes())).sum::<f64>();
+        let results =
+            node.op().and_then(|def| def.result_types(&Infer { operands: &operands, attrs: &attrs }).ok());
+        results.is_some_and(|results| {
+            let result = bytes(&results.iter().collect::<Vec<_>>());
+            result <= MAX_FOLDED as f64 || result <= bytes(&operands)
+        })
     }
 
     fn op(&self, def: &'static OpDef, attrs: &Attrs, types: Vec<TensorType>) -> f64 {

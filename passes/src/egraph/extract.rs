@@ -2,8 +2,8 @@
 //!
 //! egg's own extractor prices trees: at each residual connection it counts everything before twice. Here a first choice
 //! is made greedily, a class being priced by the *set* of classes that its choice needs; then choices are changed one at
-//! a time as long as the whole becomes cheaper. So a node that serves several users (one product for queries, keys and
-//! values) is found although no user alone would pay for it.
+//! a time, and for all users of a node together, as long as the whole becomes cheaper. So a node that serves several users
+//! (one product for queries, keys and values) is found although no user alone would pay for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,33 @@ use super::facts::Classes;
 use super::language::Node;
 
 /// The chosen node of each class.
-pub type Choice = BTreeMap<Id, Node>;
+pub(super) type Choice = BTreeMap<Id, Node>;
 
 /// Rounds of improvement: each changes every choice at most once.
 const ROUNDS: usize = 4;
 
 /// The cheapest nodes found for the classes that `roots` need.
-pub fn extract(classes: &Classes, roots: &[Id], cost: &dyn Fn(&Node) -> f64) -> Choice {
+pub(super) fn extract(classes: &Classes, roots: &[Id], cost: &dyn Fn(&Node) -> f64) -> Choice {
     let roots: Vec<Id> = roots.iter().map(|&id| classes.find(id)).collect();
     let nodes = Nodes::of(classes, cost);
     let mut choice = nodes.greedy();
     nodes.climb(&roots, &mut choice);
     let needed = nodes.needed(&roots, &choice).expect("bug: the greedy choice has a circle");
-    choice.into_iter().filter(|(id, _)| needed.contains(id)).map(|(id, at)| (id, nodes.of[&id][at].0.clone())).collect()
+    choice
+        .into_iter()
+        .filter(|(id, _)| needed.contains(id))
+        .map(|(id, at)| (id, nodes.of[&id][at].0.clone()))
+        .collect()
 }
 
+#[cfg(test)]
 /// What a choice costs: every needed class once. `None` if it has a circle.
-pub fn price(classes: &Classes, roots: &[Id], choice: &Choice, cost: &dyn Fn(&Node) -> f64) -> Option<f64> {
+pub(super) fn price(
+    classes: &Classes,
+    roots: &[Id],
+    choice: &Choice,
+    cost: &dyn Fn(&Node) -> f64,
+) -> Option<f64> {
     let nodes = Nodes::of(classes, cost);
     let of = |(id, node): (&Id, &Node)| Some((*id, nodes.of.get(id)?.iter().position(|(n, _)| n == node)?));
     let choice: BTreeMap<Id, usize> = choice.iter().map(of).collect::<Option<_>>()?;
@@ -97,34 +107,49 @@ impl Nodes {
         Some(Price { needs, total })
     }
 
-    /// Changes choices one at a time while that makes the whole cheaper.
+    /// Changes choices while that makes the whole cheaper: one class at a time, and all users of a node together.
     fn climb(&self, roots: &[Id], choice: &mut BTreeMap<Id, usize>) {
         let Some(mut total) = self.total(roots, choice) else { return };
+        let moves = self.moves();
         for _ in 0..ROUNDS {
             let before = total;
-            let open = choice.keys().copied().filter(|id| self.of[id].len() > 1);
-            for id in open.collect::<Vec<_>>() {
-                let kept = choice[&id];
-                let mut best = (total, kept);
-                for at in 0..self.of[&id].len() {
-                    let complete = self.of[&id][at].0.children().iter().all(|child| choice.contains_key(child));
-                    if at == kept || !complete {
-                        continue;
-                    }
-                    choice.insert(id, at);
-                    if let Some(other) = self.total(roots, choice)
-                        && other < best.0
-                    {
-                        best = (other, at);
-                    }
+            for changes in &moves {
+                let complete = |(id, at): &(Id, usize)| {
+                    self.of[id][*at].0.children().iter().all(|child| choice.contains_key(child))
+                };
+                if !changes.iter().all(complete) {
+                    continue;
                 }
-                choice.insert(id, best.1);
-                total = best.0;
+                let kept: Vec<(Id, usize)> = changes.iter().map(|(id, _)| (*id, choice[id])).collect();
+                choice.extend(changes.iter().copied());
+                match self.total(roots, choice) {
+                    Some(other) if other < total => total = other,
+                    _ => choice.extend(kept),
+                }
             }
             if total >= before {
                 break;
             }
         }
+    }
+
+    /// What may be changed at once: a node for a class; and, for each class, every node that takes it.
+    fn moves(&self) -> Vec<Vec<(Id, usize)>> {
+        let open = || self.of.iter().filter(|(_, nodes)| nodes.len() > 1);
+        let mut moves: Vec<Vec<(Id, usize)>> =
+            open().flat_map(|(&id, nodes)| (0..nodes.len()).map(move |at| vec![(id, at)])).collect();
+        let mut takers: BTreeMap<Id, BTreeMap<Id, usize>> = BTreeMap::new();
+        for (&id, nodes) in open() {
+            for (at, (node, _)) in nodes.iter().enumerate() {
+                for child in node.children() {
+                    takers.entry(*child).or_default().entry(id).or_insert(at);
+                }
+            }
+        }
+        moves.extend(
+            takers.into_values().filter(|users| users.len() > 1).map(|users| users.into_iter().collect()),
+        );
+        moves
     }
 
     fn total(&self, roots: &[Id], choice: &BTreeMap<Id, usize>) -> Option<f64> {

@@ -10,11 +10,11 @@ use ir::{Origin, TensorType, Weight};
 use super::language::{Head, Node};
 
 /// The e-graph of a region.
-pub type Classes = EGraph<Node, Facts>;
+pub(super) type Classes = EGraph<Node, Facts>;
 
 /// What nodes name by numbers.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(super) struct Facts {
     attrs: Vec<Attrs>,
     numbers: HashMap<Attrs, u32>,
     constants: Vec<Weight>,
@@ -23,7 +23,7 @@ pub struct Facts {
 
 /// A value from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
+pub(super) struct Input {
     /// Its type.
     pub ty: TensorType,
     /// Is it a weight, too large to be looked at?
@@ -32,7 +32,7 @@ pub struct Input {
 
 /// What is known of a class.
 #[derive(Debug, Clone)]
-pub struct Fact {
+pub(super) struct Fact {
     /// The types of the op's results; none for attributes.
     pub types: Vec<TensorType>,
     /// The value, if it is a constant that may be looked at.
@@ -47,7 +47,7 @@ pub struct Fact {
 
 impl Facts {
     /// The number of these attributes.
-    pub fn number(&mut self, attrs: &Attrs) -> u32 {
+    pub(super) fn number(&mut self, attrs: &Attrs) -> u32 {
         if let Some(&number) = self.numbers.get(attrs) {
             return number;
         }
@@ -58,12 +58,12 @@ impl Facts {
     }
 
     /// The attributes with this number.
-    pub fn attrs(&self, number: u32) -> &Attrs {
+    pub(super) fn attrs(&self, number: u32) -> &Attrs {
         &self.attrs[number as usize]
     }
 
     /// The number of a constant.
-    pub fn constant(&mut self, weight: &Weight) -> u32 {
+    pub(super) fn constant(&mut self, weight: &Weight) -> u32 {
         let known = self.constants.iter().position(|w| w == weight);
         known.unwrap_or_else(|| {
             self.constants.push(weight.clone());
@@ -72,19 +72,19 @@ impl Facts {
     }
 
     /// The constant with this number.
-    pub fn weight(&self, number: u32) -> &Weight {
+    pub(super) fn weight(&self, number: u32) -> &Weight {
         &self.constants[number as usize]
     }
 
     /// One more value from outside. Gives its number.
-    pub fn input(&mut self, input: Input) -> u32 {
+    pub(super) fn input(&mut self, input: Input) -> u32 {
         self.inputs.push(input);
         self.inputs.len() as u32 - 1
     }
 }
 
 /// The attributes and operand types of an op's node.
-pub fn signature(classes: &Classes, node: &Node) -> (Attrs, Vec<TensorType>) {
+pub(super) fn signature(classes: &Classes, node: &Node) -> (Attrs, Vec<TensorType>) {
     let attrs = node.attrs().and_then(|id| classes[id].data.attrs);
     let attrs = attrs.map_or_else(Attrs::default, |number| classes.analysis.attrs(number).clone());
     let types = node.operands().iter().map(|&id| classes[id].data.types[0].clone()).collect();
@@ -120,8 +120,7 @@ impl Analysis<Node> for Facts {
                 let types = def.result_types(&Infer { operands: &operands, attrs: &attrs });
                 fact.types = types.expect("bug: a node was added whose types were not inferred before");
                 let operands = node.operands();
-                fact.constant =
-                    !operands.is_empty() && operands.iter().all(|&id| classes[id].data.constant);
+                fact.constant = !operands.is_empty() && operands.iter().all(|&id| classes[id].data.constant);
             }
         }
         fact

@@ -10,7 +10,7 @@ use ir::OpDef;
 
 /// What an e-node is, its children aside.
 #[derive(Clone, Copy)]
-pub enum Head {
+pub(super) enum Head {
     /// An op; its children are its operands and, where the op declares attributes, those.
     Op(&'static OpDef),
     /// Attributes, by their number in [`Facts`](super::facts::Facts).
@@ -39,7 +39,7 @@ impl Head {
 
 /// An e-node.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Node {
+pub(super) struct Node {
     head: OrderedHead,
     children: Vec<Id>,
 }
@@ -76,17 +76,17 @@ impl std::hash::Hash for OrderedHead {
 
 impl Node {
     /// A node with these children.
-    pub fn new(head: Head, children: Vec<Id>) -> Node {
+    pub(super) fn new(head: Head, children: Vec<Id>) -> Node {
         Node { head: OrderedHead(head), children }
     }
 
     /// What it is.
-    pub fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         self.head.0
     }
 
     /// The op, if it is one.
-    pub fn op(&self) -> Option<&'static OpDef> {
+    pub(super) fn op(&self) -> Option<&'static OpDef> {
         match self.head.0 {
             Head::Op(def) => Some(def),
             _ => None,
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// The operands of an op.
-    pub fn operands(&self) -> &[Id] {
+    pub(super) fn operands(&self) -> &[Id] {
         match self.head.0 {
             Head::Op(def) => &self.children[..self.children.len() - attrs_children(def)],
             _ => &self.children,
@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// The attributes of an op, if it declares any.
-    pub fn attrs(&self) -> Option<Id> {
+    pub(super) fn attrs(&self) -> Option<Id> {
         match self.head.0 {
             Head::Op(def) if attrs_children(def) == 1 => self.children.last().copied(),
             _ => None,

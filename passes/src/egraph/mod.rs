@@ -28,8 +28,8 @@ use cost::Model;
 use facts::{Classes, Facts, Input};
 use language::{Head, Node};
 use region::Part;
-pub use rewrite::Missed;
 use rewrite::Made;
+pub use rewrite::Missed;
 use rules::{Outcome, Rule, Set};
 
 /// Times that a set of rules is tried on everything.
@@ -79,7 +79,9 @@ pub struct MissedAt {
 /// Rewrites a graph, and says what the rules did.
 pub fn rewrite(graph: &mut Graph, cx: &Cx) -> Report {
     let rules: Vec<&'static Rule> = rules::all()
-        .filter(|rule| rule.exactness.allowed(cx.fp) && !cx.disabled_rules.iter().any(|name| name == rule.name))
+        .filter(|rule| {
+            rule.exactness.allowed(cx.fp) && !cx.disabled_rules.iter().any(|name| name == rule.name)
+        })
         .collect();
     let mut report = Report::default();
     let mut known: HashMap<String, Rewritten> = HashMap::new();
@@ -154,7 +156,8 @@ impl Saturation {
                     values.insert(id.into(), classes.add(Node::new(Head::Constant(number), Vec::new())));
                 }
                 Kind::Op { def, attrs } => {
-                    let mut children: Vec<Id> = graph.operands(id).iter().map(|value| values[value]).collect();
+                    let mut children: Vec<Id> =
+                        graph.operands(id).iter().map(|value| values[value]).collect();
                     if !def.attrs.is_empty() {
                         let number = classes.analysis.number(attrs);
                         children.push(classes.add(Node::new(Head::Attrs(number), Vec::new())));
@@ -244,7 +247,8 @@ impl Saturation {
             node.update_children(|id| self.classes.find(id));
             made.entry(node).or_insert(by);
         }
-        let mut chosen = Chosen { saturation: self, made, choice, graph: Graph::new("region"), values: BTreeMap::new() };
+        let mut chosen =
+            Chosen { saturation: self, made, choice, graph: Graph::new("region"), values: BTreeMap::new() };
         for &input in part.graph.inputs() {
             let ty = part.graph.node(input).types[0].clone();
             let value = chosen.graph.add_input(part.graph.input_name(input), ty, Origin::none());
@@ -313,7 +317,9 @@ impl Chosen<'_> {
         let classes = &self.saturation.classes;
         let first = |id: &Id| self.values[id][0];
         match node.head() {
-            Head::Attrs(_) | Head::Input(_) => unreachable!("bug: no value, or one that was there from the start"),
+            Head::Attrs(_) | Head::Input(_) => {
+                unreachable!("bug: no value, or one that was there from the start")
+            }
             Head::Constant(number) => {
                 vec![self.graph.add_weight(classes.analysis.weight(number).clone(), Origin::none())]
             }

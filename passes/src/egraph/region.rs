@@ -17,8 +17,11 @@ use ops::norm::rms_norm::RMS_NORM;
 /// Normalisations that start a layer.
 const NORMS: [&OpDef; 3] = [&LAYER_NORM, &RMS_NORM, &GROUP_NORM];
 
-/// A period is at least so many ops.
-const SHORTEST: usize = 8;
+/// A graph of at most so many ops is one region, whatever repeats in it.
+const WHOLE: usize = 256;
+
+/// A period is at least so many ops: heads and iterations repeat inside of a layer.
+const SHORTEST: usize = 24;
 
 /// And at most so many.
 const LONGEST: usize = 2048;
@@ -49,7 +52,8 @@ fn layers(graph: &Graph, run: Vec<NodeId>) -> Vec<Vec<NodeId>> {
     if run.is_empty() {
         return Vec::new();
     }
-    let Some((from, to, period)) = repetition(&signatures(graph, &run)) else { return vec![run] };
+    let repeated = if run.len() > WHOLE { repetition(&signatures(graph, &run)) } else { None };
+    let Some((from, to, period)) = repeated else { return vec![run] };
     let first = border(graph, &run, from, period);
     let borders = (first..=to).step_by(period).filter(|&at| at > 0 && at < run.len());
     let mut parts = Vec::new();
@@ -102,13 +106,13 @@ fn repetition(items: &[usize]) -> Option<(usize, usize, usize)> {
 fn border(graph: &Graph, run: &[NodeId], from: usize, period: usize) -> usize {
     let place: HashMap<NodeId, usize> = run.iter().enumerate().map(|(at, &id)| (id, at)).collect();
     let last_use = |id: NodeId| {
-        let users = (0..graph.node(id).types.len()).flat_map(|result| graph.users(Value { node: id, result }));
+        let users =
+            (0..graph.node(id).types.len()).flat_map(|result| graph.users(Value { node: id, result }));
         users.filter_map(|(user, _)| place.get(&user).copied()).max().unwrap_or(0)
     };
     let crossing = |at: usize| run[..at].iter().filter(|&&id| last_use(id) >= at).count();
-    let after_norm = |at: usize| {
-        at > 0 && graph.node(run[at - 1]).op().is_some_and(|(def, _)| NORMS.contains(&def))
-    };
+    let after_norm =
+        |at: usize| at > 0 && graph.node(run[at - 1]).op().is_some_and(|(def, _)| NORMS.contains(&def));
     let norms = (from..from + period).filter(|&at| after_norm(at));
     let norm = norms.min_by_key(|&at| (crossing(at), at));
     norm.unwrap_or_else(|| (from..from + period).min_by_key(|&at| (crossing(at), at)).unwrap_or(from))

@@ -12,7 +12,7 @@ use super::language::{Head, Node};
 
 /// Which rule made a node, and what the node stands for.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub(super) struct Made {
     /// The rule.
     pub rule: &'static str,
     /// The nodes of the region that it replaced.
@@ -30,13 +30,13 @@ pub struct Missed {
 
 impl Missed {
     /// An obligation that does not hold.
-    pub fn new(obligation: &'static str, found: impl Into<String>) -> Missed {
+    pub(super) fn new(obligation: &'static str, found: impl Into<String>) -> Missed {
         Missed { obligation, found: found.into() }
     }
 }
 
 /// An application of a rule.
-pub struct Match<'a> {
+pub(super) struct Match<'a> {
     classes: &'a mut Classes,
     made: &'a mut BTreeMap<Node, Made>,
     rule: &'static str,
@@ -46,50 +46,54 @@ pub struct Match<'a> {
 
 impl<'a> Match<'a> {
     /// Of this rule.
-    pub fn new(classes: &'a mut Classes, made: &'a mut BTreeMap<Node, Made>, rule: &'static str) -> Self {
+    pub(super) fn new(
+        classes: &'a mut Classes,
+        made: &'a mut BTreeMap<Node, Made>,
+        rule: &'static str,
+    ) -> Self {
         Match { classes, made, rule, origin: Origin::none(), new: Vec::new() }
     }
 
     /// The e-graph.
-    pub fn classes(&self) -> &Classes {
+    pub(super) fn classes(&self) -> &Classes {
         self.classes
     }
 
     /// The type of a value.
-    pub fn ty(&self, id: Id) -> &TensorType {
+    pub(super) fn ty(&self, id: Id) -> &TensorType {
         &self.classes[id].data.types[0]
     }
 
     /// Its sizes.
-    pub fn shape(&self, id: Id) -> Vec<Dim> {
+    pub(super) fn shape(&self, id: Id) -> Vec<Dim> {
         self.ty(id).shape.clone()
     }
 
     /// Every node of a class, in a fixed order.
-    pub fn nodes(&self, id: Id) -> Vec<Node> {
+    pub(super) fn nodes(&self, id: Id) -> Vec<Node> {
         let mut nodes = self.classes[id].nodes.clone();
         nodes.sort_unstable();
         nodes
     }
 
     /// The applications of an op that give this value: operands and attributes.
-    pub fn uses_of(&self, def: &'static OpDef, id: Id) -> Vec<(Vec<Id>, Attrs)> {
+    pub(super) fn uses_of(&self, def: &'static OpDef, id: Id) -> Vec<(Vec<Id>, Attrs)> {
         let of = |node: &Node| (node.operands().to_vec(), self.attrs(node));
         self.nodes(id).iter().filter(|node| node.op() == Some(def)).map(of).collect()
     }
 
     /// The first application of an op that gives this value.
-    pub fn find(&self, def: &'static OpDef, id: Id) -> Option<(Vec<Id>, Attrs)> {
+    pub(super) fn find(&self, def: &'static OpDef, id: Id) -> Option<(Vec<Id>, Attrs)> {
         self.uses_of(def, id).into_iter().next()
     }
 
     /// The attributes of an op's node.
-    pub fn attrs(&self, node: &Node) -> Attrs {
+    pub(super) fn attrs(&self, node: &Node) -> Attrs {
         signature(self.classes, node).0
     }
 
     /// The applications of an op to this value: their classes and nodes, in a fixed order.
-    pub fn users(&self, def: &'static OpDef, id: Id) -> Vec<(Id, Node)> {
+    pub(super) fn users(&self, def: &'static OpDef, id: Id) -> Vec<(Id, Node)> {
         let id = self.classes.find(id);
         let mut users: Vec<(Id, Node)> = Vec::new();
         for parent in self.classes[id].parents() {
@@ -107,24 +111,24 @@ impl<'a> Match<'a> {
     }
 
     /// Do two ids name one value?
-    pub fn same(&self, a: Id, b: Id) -> bool {
+    pub(super) fn same(&self, a: Id, b: Id) -> bool {
         self.classes.find(a) == self.classes.find(b)
     }
 
     /// The value, if it is a constant that may be looked at.
-    pub fn value(&self, id: Id) -> Option<&Weight> {
+    pub(super) fn value(&self, id: Id) -> Option<&Weight> {
         self.classes[id].data.value.map(|number| self.classes.analysis.weight(number))
     }
 
     /// The number, if the value is a constant whose elements are all equal.
-    pub fn number(&self, id: Id) -> Option<f64> {
+    pub(super) fn number(&self, id: Id) -> Option<f64> {
         let weight = self.value(id).filter(|weight| weight.dtype().is_float() && weight.elements() > 0)?;
         let first = weight.get(0);
         weight.values().all(|value| value.bits() == first.bits()).then(|| first.to_f64())
     }
 
     /// Does a value depend on `on`, through any of the nodes that give it?
-    pub fn depends(&self, value: Id, on: Id) -> bool {
+    pub(super) fn depends(&self, value: Id, on: Id) -> bool {
         let on = self.classes.find(on);
         let (mut seen, mut todo) = (std::collections::BTreeSet::new(), vec![self.classes.find(value)]);
         while let Some(id) = todo.pop() {
@@ -140,13 +144,13 @@ impl<'a> Match<'a> {
     }
 
     /// The match stands for this value, too.
-    pub fn covers(&mut self, id: Id) {
+    pub(super) fn covers(&mut self, id: Id) {
         let origin = self.classes[id].data.origin.clone();
         self.origin = self.origin.join(&origin);
     }
 
     /// How values are called in messages: by the nodes of the model behind them.
-    pub fn describe(&self, id: Id) -> String {
+    pub(super) fn describe(&self, id: Id) -> String {
         let data = &self.classes[id].data;
         let ops: Vec<&str> = self.nodes(id).iter().filter_map(|node| Some(node.op()?.name)).collect();
         let op = ops.first().copied().unwrap_or(if data.constant { "a constant" } else { "an input" });
@@ -160,7 +164,12 @@ impl<'a> Match<'a> {
     ///
     /// # Errors
     /// What the op says of these operands.
-    pub fn op_as(&mut self, def: &'static OpDef, operands: &[Id], attrs: &Attrs) -> Result<Id, OpError> {
+    pub(super) fn op_as(
+        &mut self,
+        def: &'static OpDef,
+        operands: &[Id],
+        attrs: &Attrs,
+    ) -> Result<Id, OpError> {
         let types: Vec<&TensorType> = operands.iter().map(|&id| self.ty(id)).collect();
         def.result_types(&Infer { operands: &types, attrs })?;
         let mut children = operands.to_vec();
@@ -175,7 +184,7 @@ impl<'a> Match<'a> {
     ///
     /// # Errors
     /// What the op says of these operands.
-    pub fn op_with(
+    pub(super) fn op_with(
         &mut self,
         def: &'static OpDef,
         operands: &[Id],
@@ -189,18 +198,18 @@ impl<'a> Match<'a> {
     ///
     /// # Errors
     /// What the op says of these operands.
-    pub fn op(&mut self, def: &'static OpDef, operands: &[Id]) -> Result<Id, OpError> {
+    pub(super) fn op(&mut self, def: &'static OpDef, operands: &[Id]) -> Result<Id, OpError> {
         self.op_with(def, operands, [])
     }
 
     /// A constant.
-    pub fn constant(&mut self, tensor: &Tensor) -> Id {
+    pub(super) fn constant(&mut self, tensor: &Tensor) -> Id {
         let number = self.classes.analysis.constant(&Weight::from_tensor("", tensor));
         self.add(Node::new(Head::Constant(number), Vec::new()))
     }
 
     /// A constant without axes.
-    pub fn scalar(&mut self, dtype: DType, value: f64) -> Id {
+    pub(super) fn scalar(&mut self, dtype: DType, value: f64) -> Id {
         self.constant(&Tensor::scalar(Scalar::from_f64(dtype, value)))
     }
 
@@ -214,7 +223,7 @@ impl<'a> Match<'a> {
     }
 
     /// The rule has made equal values. Says whether that is news.
-    pub fn finish(self, equal: &[(Id, Id)]) -> bool {
+    pub(super) fn finish(self, equal: &[(Id, Id)]) -> bool {
         let Match { classes, made, rule, mut origin, new, .. } = self;
         for (old, _) in equal {
             origin = origin.join(&classes[*old].data.origin);

@@ -6,6 +6,7 @@
 
 mod attention;
 mod linear;
+mod mixture;
 mod softmax;
 
 use std::collections::BTreeMap;
@@ -73,10 +74,10 @@ impl Set {
 }
 
 /// Values that a rule made equal: what was there, and what is new.
-pub type Equal = Vec<(Id, Id)>;
+pub(super) type Equal = Vec<(Id, Id)>;
 
 /// Why a rule makes nothing at an anchor.
-pub enum Stop {
+pub(super) enum Stop {
     /// There is nothing of its kind.
     Other,
     /// There is, but something does not hold.
@@ -111,12 +112,12 @@ pub struct Rule {
     /// What must hold, in its words: what [`Missed::obligation`] says.
     pub obligations: &'static [&'static str],
     /// Tries it at a class, for one of its nodes.
-    pub apply: fn(&mut Match, Id, &Node) -> Result<Equal, Stop>,
+    pub(super) apply: fn(&mut Match, Id, &Node) -> Result<Equal, Stop>,
 }
 
 /// Every rule, in the order in which they are tried.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [softmax::RULES, linear::RULES, attention::RULES].into_iter().flatten()
+    [softmax::RULES, linear::RULES, attention::RULES, mixture::RULES].into_iter().flatten()
 }
 
 /// The rule of that name.
@@ -125,7 +126,7 @@ pub fn find(name: &str) -> Option<&'static Rule> {
 }
 
 /// What came of trying a rule at an anchor.
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It made something that was not known to be equal.
     New,
     /// It made what was there already.
