@@ -45,13 +45,18 @@ pub(super) struct Match<'a> {
 }
 
 impl<'a> Match<'a> {
-    /// Of this rule.
+    /// Of this rule, at a node. If a rule made that, it had its part in whatever comes of it.
     pub(super) fn new(
         classes: &'a mut Classes,
         made: &'a mut BTreeMap<Node, Made>,
         rule: &'static str,
+        anchor: &Node,
     ) -> Self {
-        Match { classes, made, rule, origin: Origin::none(), new: Vec::new() }
+        let now = |node: &Node| node.clone().map_children(|id| classes.find(id));
+        let anchor = now(anchor);
+        let before = made.iter().find(|(node, _)| node.op() == anchor.op() && now(node) == anchor);
+        let origin = before.map_or(Origin::none(), |(_, made)| made.origin.by(made.rule));
+        Match { classes, made, rule, origin, new: Vec::new() }
     }
 
     /// The e-graph.
@@ -90,6 +95,11 @@ impl<'a> Match<'a> {
     /// The attributes of an op's node.
     pub(super) fn attrs(&self, node: &Node) -> Attrs {
         signature(self.classes, node).0
+    }
+
+    /// The attributes that a class is, if it is some.
+    pub(super) fn attributes(&self, id: Id) -> Option<&Attrs> {
+        self.classes[id].data.attrs.map(|number| self.classes.analysis.attrs(number))
     }
 
     /// The applications of an op to this value: their classes and nodes, in a fixed order.

@@ -159,15 +159,23 @@ fn product(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
             let (of, factor) = without_factor(m, of[0]);
             let mut perm: Vec<i64> = attrs.get(PERM);
             perm.swap(rank - 1, rank - 2);
-            (m.op_with(&TRANSPOSE, &[of], [PERM.is(perm)])?, factor)
+            (transposed(m, of, perm)?, factor)
         }
-        None => (m.op_with(&TRANSPOSE, &[right], [PERM.is(swapped(rank))])?, 1.0),
+        None => (transposed(m, right, swapped(rank))?, 1.0),
     };
     let scale = scale * factor * inner;
     let number = Region::number();
     let body = if scale == 1.0 { number } else { number * Expr::number(DType::F32, scale) };
     let region = Region::new(body);
     Ok(Scores { q, k, products: vec![id], between: vec![], shape: m.shape(id), region, captured: vec![] })
+}
+
+/// A value with its axes in another order.
+fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
+    if perm.is_sorted() {
+        return Ok(x);
+    }
+    Ok(m.op_with(&TRANSPOSE, &[x], [PERM.is(perm)])?)
 }
 
 /// What a value is a multiple of, and the factor.
