@@ -42,6 +42,9 @@ const FUSED: f64 = 0.25;
 /// Of two spellings of the same work, that with the name of an op says more.
 const NAMED: f64 = 0.99;
 
+/// Of two spellings of the same work, that with fewer ops leaves less to fuse.
+const NODE: f64 = 1.0;
+
 /// What has no lowering that could be counted.
 const UNKNOWN: f64 = 1e6;
 
@@ -94,7 +97,7 @@ impl<'a> Model<'a> {
         let operands: Vec<&TensorType> = key.2.iter().collect();
         let cost = match self.expansion(def, attrs, &operands) {
             Ok(Some(cost)) => cost * NAMED,
-            Ok(None) | Err(_) => self.core(def, attrs, &operands),
+            Ok(None) | Err(_) => self.core(def, attrs, &operands) + NODE,
         };
         self.known.borrow_mut().insert(key, cost);
         cost

@@ -130,11 +130,14 @@ impl<'a> Match<'a> {
         self.classes[id].data.value.map(|number| self.classes.analysis.weight(number))
     }
 
+    /// Does the value depend on constants alone?
+    pub(super) fn is_constant(&self, id: Id) -> bool {
+        self.classes[id].data.constant
+    }
+
     /// The number, if the value is a constant whose elements are all equal.
     pub(super) fn number(&self, id: Id) -> Option<f64> {
-        let weight = self.value(id).filter(|weight| weight.dtype().is_float() && weight.elements() > 0)?;
-        let first = weight.get(0);
-        weight.values().all(|value| value.bits() == first.bits()).then(|| first.to_f64())
+        self.classes[id].data.value.and_then(|number| self.classes.analysis.uniform(number))
     }
 
     /// Does a value depend on `on`, through any of the nodes that give it?

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod horizontal;
 mod linear;
 mod mixture;
 mod norm;
@@ -119,7 +120,7 @@ pub struct Rule {
 
 /// Every rule, in the order in which they are tried.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [softmax::RULES, norm::RULES, activation::RULES, linear::RULES, attention::RULES, mixture::RULES]
+    [softmax::RULES, norm::RULES, activation::RULES, linear::RULES, attention::RULES, mixture::RULES, horizontal::RULES]
         .into_iter()
         .flatten()
 }
