@@ -16,6 +16,8 @@ mod pattern;
 mod region;
 mod rewrite;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
