@@ -117,7 +117,9 @@ impl Nodes {
         let mut moves = self.moves();
         if moves.len() <= PAIRED {
             for at in 1..moves.len() {
-                moves.extend((0..at).map(|before| [&moves[before][..], &moves[at]].concat()).collect::<Vec<_>>());
+                moves.extend(
+                    (0..at).map(|before| [&moves[before][..], &moves[at]].concat()).collect::<Vec<_>>(),
+                );
             }
         }
         for _ in 0..ROUNDS {

@@ -126,7 +126,8 @@ fn a_node_for_several_users_is_found_though_none_would_pay_alone() {
 
 #[test]
 fn layers_are_cut_after_their_first_norm() {
-    let mut text = String::from("weights @w : f32[4, 4] = splat 0.5\ngraph @g(%x: f32[n, 4]) -> f32[n, 4] {\n");
+    let mut text =
+        String::from("weights @w : f32[4, 4] = splat 0.5\ngraph @g(%x: f32[n, 4]) -> f32[n, 4] {\n");
     let (mut x, mut value) = ("%x".to_owned(), 0);
     let ops_of_a_layer = 30;
     for _ in 0..12 {

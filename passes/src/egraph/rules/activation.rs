@@ -63,7 +63,8 @@ fn gelu(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
         .into_iter()
         .find(|&(x, scaled)| {
             let product = factors(m, scaled, 1).into_iter().any(|f| matches_all(m, &f, &[x], 1.0 / root));
-            let quotient = m.uses_of(&DIV, scaled).iter().any(|(of, _)| m.same(of[0], x) && is(m, of[1], root));
+            let quotient =
+                m.uses_of(&DIV, scaled).iter().any(|(of, _)| m.same(of[0], x) && is(m, of[1], root));
             product || quotient
         })
         .ok_or(Stop::Other)?;
@@ -90,7 +91,8 @@ fn gelu_tanh(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
 fn adds_cube(m: &Match, x: Id, sum: Id) -> bool {
     let is_cube = |cube: Id| {
         factors(m, cube, 3).into_iter().any(|f| {
-            let power = |id: &Id| m.uses_of(&POW, *id).iter().any(|(of, _)| m.same(of[0], x) && is(m, of[1], 3.0));
+            let power =
+                |id: &Id| m.uses_of(&POW, *id).iter().any(|(of, _)| m.same(of[0], x) && is(m, of[1], 3.0));
             let powers: Vec<Id> = f.iter().copied().filter(power).collect();
             match powers[..] {
                 [power] => matches_all(m, &f, &[power], 0.044715),
@@ -98,9 +100,9 @@ fn adds_cube(m: &Match, x: Id, sum: Id) -> bool {
             }
         })
     };
-    m.uses_of(&ADD, sum).iter().any(|(of, _)| {
-        m.same(of[0], x) && is_cube(of[1]) || m.same(of[1], x) && is_cube(of[0])
-    })
+    m.uses_of(&ADD, sum)
+        .iter()
+        .any(|(of, _)| m.same(of[0], x) && is_cube(of[1]) || m.same(of[1], x) && is_cube(of[0]))
 }
 
 /// `x` and `y` of each way to read a value as `x/2 · (1 + f(y))`.

@@ -120,9 +120,17 @@ pub struct Rule {
 
 /// Every rule, in the order in which they are tried.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [softmax::RULES, norm::RULES, activation::RULES, linear::RULES, attention::RULES, mixture::RULES, horizontal::RULES]
-        .into_iter()
-        .flatten()
+    [
+        softmax::RULES,
+        norm::RULES,
+        activation::RULES,
+        linear::RULES,
+        attention::RULES,
+        mixture::RULES,
+        horizontal::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The rule of that name.
