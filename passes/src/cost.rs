@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Stage, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Stmt};
 use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
 
@@ -39,14 +39,14 @@ pub fn of_call(program: &Program, call: &Call) -> Cost {
 fn flops(kernel: &Kernel) -> Dim {
     match &kernel.body {
         Body::Loops(body) => block_flops(body),
-        Body::Stages(stages) => stages.iter().map(stage_flops).sum(),
+        Body::Stages(stages) => stages
+            .iter()
+            .map(|stage| {
+                let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+                elements * expr_flops(&stage.body)
+            })
+            .sum(),
     }
-}
-
-/// Floating-point operations of a stage.
-pub(crate) fn stage_flops(stage: &Stage) -> Dim {
-    let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
-    elements * expr_flops(&stage.body)
 }
 
 fn block_flops(block: &[Stmt]) -> Dim {

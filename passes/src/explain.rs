@@ -74,11 +74,13 @@ pub fn counts(graph: &Graph) -> BTreeMap<String, usize> {
 fn rewrite_all(graph: &mut Graph, cx: &Cx) -> Report {
     let mut all = Report::default();
     let done: Result<bool, Infallible> = everywhere(graph, &mut |graph| {
-        let Report { changed, applied, missed } = rewrite(graph, cx);
+        let Report { changed, applied, missed, regions, distinct } = rewrite(graph, cx);
         for (rule, times) in applied {
             *all.applied.entry(rule).or_insert(0) += times;
         }
         all.missed.extend(missed);
+        all.regions += regions;
+        all.distinct += distinct;
         Ok(changed)
     });
     let Ok(changed) = done;

@@ -354,7 +354,8 @@ fn attr(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<Attr> {
             cursor.advance();
             Ok(Attr::List(cursor.deeper(|cursor| cursor.list("]", |cursor| attr(cursor, cx)))?))
         }
-        (Kind::Sign("("), _) => Ok(Attr::Region(region(cursor)?)),
+        // A size may stand in parentheses, too.
+        (Kind::Sign("("), _) if cursor.next_kind() == Kind::Sign("%") => Ok(Attr::Region(region(cursor)?)),
         (_, "true" | "false") => {
             cursor.advance();
             Ok(Attr::Bool(word == "true"))

@@ -10,12 +10,13 @@ use ir::attr::Attrs;
 use ir::build::Build;
 use ir::graph::Kind;
 use ir::kernel::lower::{Compute, Lower};
+use ir::kernel::{Expr, ExprKind, Fold, Stage};
 use ir::op::{Infer, OpError};
+use ir::scalar::{Binary, Unary};
 use ir::{Dim, OpDef, TensorType};
 
 use super::facts::{Classes, signature};
 use super::language::{Head, Node};
-use crate::cost::stage_flops;
 use crate::graph::fold_constants::MAX_FOLDED;
 use crate::kernel::{has_fold, is_contraction};
 
@@ -37,6 +38,12 @@ pub(super) const CPU: Prices = Prices { product_flop: 0.006, flop: 0.1, byte: 0.
 
 /// Elementwise results mostly stay where they are made.
 const FUSED: f64 = 0.25;
+
+/// Of two spellings of the same work, that with the name of an op says more.
+const NAMED: f64 = 0.99;
+
+/// Of two spellings of the same work, that with fewer ops leaves less to fuse.
+const NODE: f64 = 1.0;
 
 /// What has no lowering that could be counted.
 const UNKNOWN: f64 = 1e6;
@@ -89,8 +96,8 @@ impl<'a> Model<'a> {
         }
         let operands: Vec<&TensorType> = key.2.iter().collect();
         let cost = match self.expansion(def, attrs, &operands) {
-            Ok(Some(cost)) => cost,
-            Ok(None) | Err(_) => self.core(def, attrs, &operands),
+            Ok(Some(cost)) => cost * NAMED,
+            Ok(None) | Err(_) => self.core(def, attrs, &operands) + NODE,
         };
         self.known.borrow_mut().insert(key, cost);
         cost
@@ -127,7 +134,7 @@ impl<'a> Model<'a> {
             Some(Compute::Stages(stages)) => {
                 let work = |stage| {
                     let each = if is_contraction(stage) { product_flop } else { flop };
-                    number(&stage_flops(stage)) * each
+                    number(&stage_work(stage)) * each
                 };
                 let work: f64 = stages.iter().map(work).sum();
                 let reduces = stages.iter().any(|stage| has_fold(&stage.body));
@@ -142,4 +149,26 @@ impl<'a> Model<'a> {
 
 fn number(dim: &Dim) -> f64 {
     dim.eval(&|_| Some(TYPICAL)).map_or(UNKNOWN, |n| n as f64)
+}
+
+/// Arithmetic of a stage, functions weighed by what they take.
+fn stage_work(stage: &Stage) -> Dim {
+    let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+    elements * work(&stage.body)
+}
+
+fn work(e: &Expr) -> Dim {
+    let inside: Dim = e.children().into_iter().map(work).sum();
+    let own = match e.kind() {
+        ExprKind::Fold(Fold { extent, .. }) => return (inside + Dim::constant(1)) * extent.clone(),
+        ExprKind::Const(_) | ExprKind::Index(_) | ExprKind::Var { .. } | ExprKind::Load { .. } => 0,
+        ExprKind::Unary(Unary::Neg | Unary::Abs | Unary::Not | Unary::IsNan | Unary::IsInf, _) => 1,
+        ExprKind::Unary(Unary::Sqrt, _) | ExprKind::Binary(Binary::Div | Binary::Rem | Binary::Mod, ..) => 4,
+        ExprKind::Unary(Unary::Floor | Unary::Ceil | Unary::Round | Unary::Trunc, _) => 2,
+        ExprKind::Unary(..) => 16,
+        ExprKind::Binary(Binary::Pow, ..) => 32,
+        ExprKind::Fma(..) => 2,
+        ExprKind::Binary(..) | ExprKind::Select(..) | ExprKind::Cast(..) | ExprKind::Bitcast(..) => 1,
+    };
+    inside + Dim::constant(own)
 }

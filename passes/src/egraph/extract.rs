@@ -18,6 +18,9 @@ pub(super) type Choice = BTreeMap<Id, Node>;
 /// Rounds of improvement: each changes every choice at most once.
 const ROUNDS: usize = 4;
 
+/// So many changes are also made two at a time.
+const PAIRED: usize = 40;
+
 /// The cheapest nodes found for the classes that `roots` need.
 pub(super) fn extract(classes: &Classes, roots: &[Id], cost: &dyn Fn(&Node) -> f64) -> Choice {
     let roots: Vec<Id> = roots.iter().map(|&id| classes.find(id)).collect();
@@ -107,10 +110,18 @@ impl Nodes {
         Some(Price { needs, total })
     }
 
-    /// Changes choices while that makes the whole cheaper: one class at a time, and all users of a node together.
+    /// Changes choices while that makes the whole cheaper: one class at a time, all users of a node together, and, where
+    /// there are few of these, two at once.
     fn climb(&self, roots: &[Id], choice: &mut BTreeMap<Id, usize>) {
         let Some(mut total) = self.total(roots, choice) else { return };
-        let moves = self.moves();
+        let mut moves = self.moves();
+        if moves.len() <= PAIRED {
+            for at in 1..moves.len() {
+                moves.extend(
+                    (0..at).map(|before| [&moves[before][..], &moves[at]].concat()).collect::<Vec<_>>(),
+                );
+            }
+        }
         for _ in 0..ROUNDS {
             let before = total;
             for changes in &moves {

@@ -17,8 +17,15 @@ pub(super) type Classes = EGraph<Node, Facts>;
 pub(super) struct Facts {
     attrs: Vec<Attrs>,
     numbers: HashMap<Attrs, u32>,
-    constants: Vec<Weight>,
+    constants: Vec<Constant>,
     inputs: Vec<Input>,
+}
+
+/// A constant, and the number that all its elements are, if they are one float.
+#[derive(Debug)]
+struct Constant {
+    weight: Weight,
+    number: Option<f64>,
 }
 
 /// A value from outside.
@@ -64,16 +71,21 @@ impl Facts {
 
     /// The number of a constant.
     pub(super) fn constant(&mut self, weight: &Weight) -> u32 {
-        let known = self.constants.iter().position(|w| w == weight);
+        let known = self.constants.iter().position(|constant| constant.weight == *weight);
         known.unwrap_or_else(|| {
-            self.constants.push(weight.clone());
+            self.constants.push(Constant { weight: weight.clone(), number: uniform(weight) });
             self.constants.len() - 1
         }) as u32
     }
 
     /// The constant with this number.
     pub(super) fn weight(&self, number: u32) -> &Weight {
-        &self.constants[number as usize]
+        &self.constants[number as usize].weight
+    }
+
+    /// What all elements of this constant are, if they are one float.
+    pub(super) fn uniform(&self, number: u32) -> Option<f64> {
+        self.constants[number as usize].number
     }
 
     /// One more value from outside. Gives its number.
@@ -81,6 +93,17 @@ impl Facts {
         self.inputs.push(input);
         self.inputs.len() as u32 - 1
     }
+}
+
+/// What all elements of a constant are, if they are one float.
+fn uniform(weight: &Weight) -> Option<f64> {
+    if !weight.dtype().is_float() || weight.elements() == 0 {
+        return None;
+    }
+    let first = weight.get(0);
+    let size = weight.dtype().bytes();
+    let mut elements = weight.stored().chunks_exact(size);
+    elements.all(|element| element == &weight.stored()[..size]).then(|| first.to_f64())
 }
 
 /// The attributes and operand types of an op's node.

@@ -12,9 +12,12 @@ mod cost;
 mod extract;
 mod facts;
 mod language;
+mod pattern;
 mod region;
 mod rewrite;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,6 +60,10 @@ impl GraphPass for Saturate {
 pub struct Report {
     /// Did anything change?
     pub changed: bool,
+    /// How many regions there were, and how many of them were rewritten: one of those that are equal.
+    pub regions: usize,
+    /// See [`Report::regions`].
+    pub distinct: usize,
     /// How often each rule found something new.
     pub applied: BTreeMap<&'static str, usize>,
     /// Anchors at which a rule found what it is for, but could not be applied.
@@ -82,6 +89,7 @@ pub fn rewrite(graph: &mut Graph, cx: &Cx) -> Report {
     let mut report = Report::default();
     let mut known: HashMap<String, Rewritten> = HashMap::new();
     for region in region::split(graph) {
+        report.regions += 1;
         let part = Part::of(graph, &region);
         let rewritten = known.entry(part.key()).or_insert_with(|| Rewritten::of(&part, &rules));
         for (rule, times) in &rewritten.applied {
@@ -96,6 +104,7 @@ pub fn rewrite(graph: &mut Graph, cx: &Cx) -> Report {
             report.changed = true;
         }
     }
+    report.distinct = known.len();
     if report.changed {
         let needed = graph.needed(graph.roots());
         graph.retain(|id| needed.contains(&id));
@@ -212,6 +221,9 @@ impl Saturation {
             if self.classes.total_size() > limit {
                 break;
             }
+            // Patterns are only found in a graph whose equalities are complete.
+            self.classes.rebuild();
+            let class = self.classes.find(class);
             match rule.try_at(&mut self.classes, &mut self.made, class, &node) {
                 Outcome::New => {
                     *self.applied.entry(rule.name).or_insert(0) += 1;

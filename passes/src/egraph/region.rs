@@ -30,7 +30,7 @@ const LONGEST: usize = 2048;
 const SMALL_FLOATS: usize = 16;
 
 /// Integers and truth values (masks, permutations) of at most so many elements do.
-const SMALL_OTHERS: usize = 1 << 16;
+const SMALL_OTHERS: usize = 1 << 20;
 
 /// The ops of a graph in regions, in order.
 pub(super) fn split(graph: &Graph) -> Vec<Vec<NodeId>> {

@@ -45,13 +45,18 @@ pub(super) struct Match<'a> {
 }
 
 impl<'a> Match<'a> {
-    /// Of this rule.
+    /// Of this rule, at a node. If a rule made that, it had its part in whatever comes of it.
     pub(super) fn new(
         classes: &'a mut Classes,
         made: &'a mut BTreeMap<Node, Made>,
         rule: &'static str,
+        anchor: &Node,
     ) -> Self {
-        Match { classes, made, rule, origin: Origin::none(), new: Vec::new() }
+        let now = |node: &Node| node.clone().map_children(|id| classes.find(id));
+        let anchor = now(anchor);
+        let before = made.iter().find(|(node, _)| node.op() == anchor.op() && now(node) == anchor);
+        let origin = before.map_or(Origin::none(), |(_, made)| made.origin.by(made.rule));
+        Match { classes, made, rule, origin, new: Vec::new() }
     }
 
     /// The e-graph.
@@ -92,6 +97,11 @@ impl<'a> Match<'a> {
         signature(self.classes, node).0
     }
 
+    /// The attributes that a class is, if it is some.
+    pub(super) fn attributes(&self, id: Id) -> Option<&Attrs> {
+        self.classes[id].data.attrs.map(|number| self.classes.analysis.attrs(number))
+    }
+
     /// The applications of an op to this value: their classes and nodes, in a fixed order.
     pub(super) fn users(&self, def: &'static OpDef, id: Id) -> Vec<(Id, Node)> {
         let id = self.classes.find(id);
@@ -120,11 +130,14 @@ impl<'a> Match<'a> {
         self.classes[id].data.value.map(|number| self.classes.analysis.weight(number))
     }
 
+    /// Does the value depend on constants alone?
+    pub(super) fn is_constant(&self, id: Id) -> bool {
+        self.classes[id].data.constant
+    }
+
     /// The number, if the value is a constant whose elements are all equal.
     pub(super) fn number(&self, id: Id) -> Option<f64> {
-        let weight = self.value(id).filter(|weight| weight.dtype().is_float() && weight.elements() > 0)?;
-        let first = weight.get(0);
-        weight.values().all(|value| value.bits() == first.bits()).then(|| first.to_f64())
+        self.classes[id].data.value.and_then(|number| self.classes.analysis.uniform(number))
     }
 
     /// Does a value depend on `on`, through any of the nodes that give it?

@@ -19,7 +19,10 @@ use ops::math::mul::MUL;
 use ops::norm::AXIS;
 use ops::norm::softmax::SOFTMAX;
 use ops::shape::concat::{self, CONCAT};
+use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
 use ops::shape::reshape::RESHAPE;
+use ops::shape::scatter::REDUCTION;
+use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::linear::swapped;
@@ -34,7 +37,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
     set: Set::Raise,
     exactness: Exactness::Reassociating,
     anchor: &[&SOFTMAX],
-    obligations: &[ALONG_KEYS, IN_F32, TIMES_VALUES, OF_A_PRODUCT, MASK_APART],
+    obligations: &[ALONG_KEYS, IN_F32, TIMES_VALUES, OF_A_PRODUCT, A_WINDOW, MASK_APART],
     apply: attention,
 }];
 
@@ -42,6 +45,8 @@ const ALONG_KEYS: &str = "the softmax runs along the last axis, over the keys";
 const IN_F32: &str = "scores are f32";
 const TIMES_VALUES: &str = "the softmax is the left operand of a matrix product with values";
 const OF_A_PRODUCT: &str = "scores are made, element by element, of one matrix product";
+const A_WINDOW: &str =
+    "keys that are gathered for a query are a window that moves on by one from query to query";
 const MASK_APART: &str = "biases and masks do not depend on the scores";
 
 /// So many ops may stand between the product and the softmax.
@@ -60,8 +65,19 @@ struct Scores {
     between: Vec<Id>,
     /// The shape of the products, over which the region speaks.
     shape: Vec<Dim>,
+    /// If only a window of keys counts for each query, the region speaks of places in the window.
+    window: Option<Window>,
     region: Region,
     captured: Vec<Id>,
+}
+
+/// Query `i` sees the keys `i + start ..` of that, `length` of them.
+#[derive(Clone)]
+struct Window {
+    /// The indices of keys, `i + j + start`.
+    indices: Id,
+    start: i64,
+    length: Dim,
 }
 
 fn attention(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
@@ -79,14 +95,11 @@ fn attention(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
         for &id in [scores, class].iter().chain(&found.products).chain(&found.between) {
             m.covers(id);
         }
-        let products = values(m, class, &found.shape);
-        if products.is_empty() {
-            return Err(Missed::new(TIMES_VALUES, "it is used otherwise").into());
-        }
+        let products = values(m, class, &found);
         for (product, v, regrouped) in products {
             let mut operands = vec![found.q, found.k, v];
             operands.extend_from_slice(&found.captured);
-            let fused = m.op_with(&ATTENTION, &operands, [SCORE.is(found.region.clone())])?;
+            let fused = m.op_with(&ATTENTION, &operands, [SCORE.is(found.over_keys())])?;
             if m.ty(fused) != m.ty(product) {
                 continue;
             }
@@ -94,24 +107,55 @@ fn attention(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
             equal.push((product, fused));
         }
     }
+    if equal.is_empty() {
+        return Err(Missed::new(TIMES_VALUES, "it is used otherwise").into());
+    }
     Ok(equal)
 }
 
-/// Products of the weights with values: the product, the values, and the weights with regrouped batch axes, if they are.
-fn values(m: &Match, weights: Id, shape: &[Dim]) -> Vec<(Id, Id, Option<Id>)> {
+impl Scores {
+    /// The region over all keys: outside of a window it is −∞.
+    fn over_keys(&self) -> Region {
+        let Some(Window { start, length, .. }) = &self.window else { return self.region.clone() };
+        let mut at: Vec<Dim> = (0..self.shape.len()).map(|at| Dim::from(&Region::axis(at))).collect();
+        let [.., query, place] = &mut at[..] else { return self.region.clone() };
+        *place = place.clone() - query.clone() - Dim::constant(*start);
+        let place = Expr::from(place.clone());
+        let inside = Expr::from(Dim::constant(0)).at_most(place.clone()).and(place.less(Expr::from(length)));
+        let never = Expr::number(DType::F32, f64::NEG_INFINITY);
+        Region::new(inside.select(self.region.apply(&Region::number(), &at), never))
+    }
+}
+
+/// Products of the weights with values: the product, the values, and what stands between if something does: the weights
+/// with regrouped batch axes, or put back into their windows.
+fn values(m: &Match, weights: Id, scores: &Scores) -> Vec<(Id, Id, Option<Id>)> {
     let mut found = Vec::new();
-    let mut direct = |weights: Id, regrouped: Option<Id>| {
+    let mut direct = |weights: Id, between: Option<Id>| {
         for (class, node) in m.users(&MATMUL, weights) {
             if m.same(node.operands()[0], weights) {
-                found.push((class, node.operands()[1], regrouped));
+                found.push((class, node.operands()[1], between));
             }
         }
     };
-    if m.shape(weights) == shape {
+    if let Some(window) = &scores.window {
+        for (class, node) in m.users(&SCATTER_ELEMENTS, weights) {
+            let [zeros, indices, _] = node.operands()[..] else { continue };
+            let attrs = m.attrs(&node);
+            let last = m.ty(class).rank() as i64 - 1;
+            let along_keys = [-1, last].contains(&attrs.get(scatter_elements::AXIS));
+            let sets = attrs.get(REDUCTION) == "none";
+            if along_keys && sets && m.same(indices, window.indices) && m.number(zeros) == Some(0.0) {
+                direct(class, Some(class));
+            }
+        }
+        return found;
+    }
+    if m.shape(weights) == scores.shape {
         direct(weights, None);
     }
     for (class, _) in m.users(&RESHAPE, weights) {
-        if m.shape(class) == shape {
+        if m.shape(class) == scores.shape {
             direct(class, Some(class));
         }
     }
@@ -133,6 +177,8 @@ fn recognise(m: &mut Match, id: Id, depth: usize) -> Result<Vec<Scores>, Stop> {
             regrouped(m, id, &node, depth)
         } else if def == &CONCAT {
             side_by_side(m, id, &node, depth)
+        } else if def == &GATHER_ELEMENTS {
+            windowed(m, id, &node, depth)
         } else if def.semantics.is_elementwise() {
             elementwise(m, id, &node, def, depth)
         } else {
@@ -159,15 +205,24 @@ fn product(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
             let (of, factor) = without_factor(m, of[0]);
             let mut perm: Vec<i64> = attrs.get(PERM);
             perm.swap(rank - 1, rank - 2);
-            (m.op_with(&TRANSPOSE, &[of], [PERM.is(perm)])?, factor)
+            (transposed(m, of, perm)?, factor)
         }
-        None => (m.op_with(&TRANSPOSE, &[right], [PERM.is(swapped(rank))])?, 1.0),
+        None => (transposed(m, right, swapped(rank))?, 1.0),
     };
     let scale = scale * factor * inner;
     let number = Region::number();
     let body = if scale == 1.0 { number } else { number * Expr::number(DType::F32, scale) };
     let region = Region::new(body);
-    Ok(Scores { q, k, products: vec![id], between: vec![], shape: m.shape(id), region, captured: vec![] })
+    let (shape, products) = (m.shape(id), vec![id]);
+    Ok(Scores { q, k, products, between: vec![], shape, window: None, region, captured: vec![] })
+}
+
+/// A value with its axes in another order.
+fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
+    if perm.is_sorted() {
+        return Ok(x);
+    }
+    Ok(m.op_with(&TRANSPOSE, &[x], [PERM.is(perm)])?)
 }
 
 /// What a value is a multiple of, and the factor.
@@ -197,9 +252,48 @@ fn regrouped(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<Sco
     }
     let mut found = recognise(m, inner, depth + 1)?;
     // What speaks of axes speaks of the inner ones.
-    found.retain(|scores| scores.region.symbols().0.is_empty() && scores.captured.is_empty());
+    let fits = |s: &Scores| s.region.symbols().0.is_empty() && s.captured.is_empty() && s.window.is_none();
+    found.retain(fits);
     found.iter_mut().for_each(|scores| scores.between.push(id));
     if found.is_empty() { Err(Stop::Other) } else { Ok(found) }
+}
+
+/// Scores of which each query takes a window: an index for each place, one more from query to query.
+fn windowed(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<Scores>, Stop> {
+    let [scores, indices] = node.operands()[..] else { return Err(Stop::Other) };
+    let shape = m.shape(id);
+    let last = shape.len() as i64 - 1;
+    if ![-1, last].contains(&m.attrs(node).get(gather_elements::AXIS)) {
+        return Err(Stop::Other);
+    }
+    let start = diagonal(m, indices).ok_or_else(|| Missed::new(A_WINDOW, m.describe(indices)))?;
+    let mut found = recognise(m, scores, depth + 1)?;
+    found.retain(|scores| scores.region.symbols().0.is_empty() && scores.captured.is_empty());
+    for scores in &mut found {
+        let inner = &scores.shape;
+        let same_rows = inner.len() == shape.len() && inner[..inner.len() - 1] == shape[..shape.len() - 1];
+        if scores.window.is_some() || !same_rows {
+            return Err(Stop::Other);
+        }
+        scores.window = Some(Window { indices, start, length: shape[shape.len() - 1].clone() });
+        scores.between.push(id);
+    }
+    if found.is_empty() { Err(Stop::Other) } else { Ok(found) }
+}
+
+/// `s`, where a constant is `i + j + s` in row `i` and column `j` of every matrix.
+fn diagonal(m: &Match, indices: Id) -> Option<i64> {
+    let weight = m.value(indices)?;
+    let [.., rows, cols] = *weight.shape() else { return None };
+    let start = weight.values().next()?.to_i64();
+    if start < 0 {
+        return None;
+    }
+    let fits = |(at, value): (usize, ir::Scalar)| {
+        let (row, col) = (at / cols % rows, at % cols);
+        value.to_i64() == start + (row + col) as i64
+    };
+    weight.values().enumerate().all(fits).then_some(start)
 }
 
 /// Scores of several sets of keys, one after the other.
@@ -214,7 +308,8 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
         parts.push(recognise(m, part, depth + 1)?.swap_remove(0));
     }
     let q = parts[0].q;
-    if parts.iter().any(|part| !m.same(part.q, q) || part.shape.len() != shape.len()) {
+    let fits = |part: &Scores| m.same(part.q, q) && part.shape.len() == shape.len() && part.window.is_none();
+    if !parts.iter().all(fits) {
         return Err(Stop::Other);
     }
     let keys: Vec<Id> = parts.iter().map(|part| part.k).collect();
@@ -241,7 +336,8 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
     let all = |of: fn(&Scores) -> &Vec<Id>| parts.iter().flat_map(of).copied().collect::<Vec<Id>>();
     let mut between = all(|part| &part.between);
     between.push(id);
-    Ok(vec![Scores { q, k, products: all(|part| &part.products), between, shape, region, captured }])
+    let products = all(|part| &part.products);
+    Ok(vec![Scores { q, k, products, between, shape, window: None, region, captured }])
 }
 
 /// An elementwise op, one operand of which are scores.
@@ -255,38 +351,51 @@ fn elementwise(
     let (shape, operands) = (m.shape(id), node.operands().to_vec());
     let candidates: Vec<Id> =
         operands.iter().copied().filter(|&x| m.ty(x).dtype == DType::F32 && m.shape(x) == shape).collect();
-    let mut first = None;
+    let (mut all, mut first) = (Vec::new(), None);
     for score in candidates {
-        let mut found = match recognise(m, score, depth + 1) {
-            Ok(found) => found,
-            Err(Stop::Missed(missed)) => {
-                first = first.or(Some(missed));
-                continue;
-            }
-            Err(Stop::Other) => continue,
-        };
-        let positions: Vec<usize> = (0..operands.len()).filter(|&at| m.same(operands[at], score)).collect();
-        let others = (0..operands.len()).filter(|at| !positions.contains(at)).map(|at| operands[at]);
-        let depends = |other: &Id| found[0].products.iter().any(|&product| m.depends(*other, product));
-        if let Some(mask) = others.into_iter().find(depends) {
-            return Err(Missed::new(MASK_APART, m.describe(mask)).into());
+        match elementwise_of(m, id, node, def, score, depth) {
+            Ok(found) => all.extend(found),
+            Err(Stop::Missed(missed)) => first = first.or(Some(missed)),
+            Err(Stop::Other) => {}
         }
-        let stage = stage(m, def, &m.attrs(node), &operands).ok_or(Stop::Other)?;
-        let stage = with_literals(m, &stage, &operands);
-        for scores in &mut found {
-            let captured = &mut scores.captured;
-            let mut number = |at: usize| {
-                let is_captured = loads(&stage, at) && !positions.contains(&at);
-                if is_captured { 3 + capture(captured, m, operands[at]) } else { 0 }
-            };
-            let numbers: Vec<usize> = (0..operands.len()).map(&mut number).collect();
-            scores.region = after(scores, &shape, &stage, &positions, &numbers).ok_or(Stop::Other)?;
-            scores.between.push(id);
-        }
-        return Ok(found);
     }
-    let missed = first.unwrap_or_else(|| Missed::new(OF_A_PRODUCT, m.describe(id)));
-    Err(missed.into())
+    if all.is_empty() {
+        return Err(first.unwrap_or_else(|| Missed::new(OF_A_PRODUCT, m.describe(id))).into());
+    }
+    all.truncate(MOST);
+    Ok(all)
+}
+
+/// An elementwise op on these scores; its other operands are captured.
+fn elementwise_of(
+    m: &mut Match,
+    id: Id,
+    node: &Node,
+    def: &'static OpDef,
+    score: Id,
+    depth: usize,
+) -> Result<Vec<Scores>, Stop> {
+    let (shape, operands) = (m.shape(id), node.operands().to_vec());
+    let mut found = recognise(m, score, depth + 1)?;
+    let positions: Vec<usize> = (0..operands.len()).filter(|&at| m.same(operands[at], score)).collect();
+    let others = (0..operands.len()).filter(|at| !positions.contains(at)).map(|at| operands[at]);
+    let depends = |other: &Id| found[0].products.iter().any(|&product| m.depends(*other, product));
+    if let Some(mask) = others.into_iter().find(depends) {
+        return Err(Missed::new(MASK_APART, m.describe(mask)).into());
+    }
+    let stage = stage(m, def, &m.attrs(node), &operands).ok_or(Stop::Other)?;
+    let stage = with_literals(m, &stage, &operands);
+    for scores in &mut found {
+        let captured = &mut scores.captured;
+        let mut number = |at: usize| {
+            let is_captured = loads(&stage, at) && !positions.contains(&at);
+            if is_captured { 3 + capture(captured, m, operands[at]) } else { 0 }
+        };
+        let numbers: Vec<usize> = (0..operands.len()).map(&mut number).collect();
+        scores.region = after(scores, &shape, &stage, &positions, &numbers).ok_or(Stop::Other)?;
+        scores.between.push(id);
+    }
+    Ok(found)
 }
 
 /// The region after a stage over scores of this shape. The region's axes are those of the product.
@@ -297,13 +406,16 @@ fn after(
     positions: &[usize],
     numbers: &[usize],
 ) -> Option<Region> {
-    let product = &scores.shape;
+    let mut product = scores.shape.clone();
+    if let (Some(window), Some(last)) = (&scores.window, product.last_mut()) {
+        *last = window.length.clone();
+    }
     if product == shape {
         return scores.region.then(stage, positions, numbers);
     }
     let single = Region::identity().then(stage, positions, numbers)?;
     let axes: Vec<Dim> = (0..product.len()).map(|at| Dim::from(&Region::axis(at))).collect();
-    let at = ir::types::reindex(shape, product, &axes);
+    let at = ir::types::reindex(shape, &product, &axes);
     Some(Region::new(single.apply(scores.region.body(), &at)))
 }
 

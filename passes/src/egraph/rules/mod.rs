@@ -4,9 +4,12 @@
 //! either makes something equal, or finds nothing of its kind, or names the first obligation that does not hold. A rule
 //! changes nothing that it does not state: what it makes has the type and the value of what it found.
 
+mod activation;
 mod attention;
+mod horizontal;
 mod linear;
 mod mixture;
+mod norm;
 #[cfg(feature = "planted-rule")]
 pub mod planted;
 mod softmax;
@@ -135,7 +138,17 @@ impl fmt::Debug for Rule {
 
 /// Every rule, in the order in which they are tried.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [softmax::RULES, linear::RULES, attention::RULES, mixture::RULES].into_iter().flatten()
+    [
+        softmax::RULES,
+        norm::RULES,
+        activation::RULES,
+        linear::RULES,
+        attention::RULES,
+        mixture::RULES,
+        horizontal::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The rule of that name.
@@ -164,7 +177,7 @@ impl Rule {
         class: Id,
         node: &Node,
     ) -> Outcome {
-        let mut at = Match::new(classes, made, self.name);
+        let mut at = Match::new(classes, made, self.name, node);
         match (self.apply)(&mut at, class, node) {
             Ok(equal) if equal.is_empty() => Outcome::Other,
             Ok(equal) => {
