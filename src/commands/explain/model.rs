@@ -258,7 +258,10 @@ fn print_nodes(origin: &Origin, out: &mut dyn Write) -> Result<(), Failure> {
     // One more takes no more room than the word that there is one more.
     let shown = if places.len() == SHOWN + 1 { SHOWN + 1 } else { SHOWN };
     for place in places.iter().take(shown) {
-        let mut line = format!("  from {} ({})", place.name, place.op);
+        let mut line = format!("  from {}", place.name);
+        if !place.op.is_empty() {
+            line.push_str(&format!(" ({})", place.op));
+        }
         for (word, what) in [("in", &place.module), ("at", &place.source)] {
             if !what.is_empty() {
                 line.push_str(&format!(" {word} {what}"));
