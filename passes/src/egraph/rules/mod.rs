@@ -130,6 +130,9 @@ impl PartialEq for Rule {
 
 impl Eq for Rule {}
 
+/// A rule is constant.
+impl std::panic::RefUnwindSafe for Rule {}
+
 impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
