@@ -112,6 +112,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Number of threads that would share a loop of this thread now: inside of a body, only itself.
+    pub(crate) fn available(&self) -> usize {
+        if INSIDE.get() { 1 } else { self.threads() }
+    }
+
     /// Calls `body(begin, end)` over disjoint ranges of at least `grain` elements (the last may be
     /// shorter) that cover `0..extent`, on all threads, and returns when every call has returned.
     ///

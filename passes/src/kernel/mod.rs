@@ -9,6 +9,8 @@ use ir::dim::Symbol;
 use ir::kernel::{Expr, ExprKind, Fold, KernelKind, Reduce, Stage};
 use ir::scalar::Binary;
 
+use crate::lower::attention::Attention;
+
 pub use expand_math::ExpandMath;
 pub use schedule::Schedule;
 
@@ -87,6 +89,9 @@ fn slides(stage: &Stage) -> bool {
 
 /// What a kernel made of these stages mainly is.
 pub(crate) fn classify(stages: &[Stage]) -> KernelKind {
+    if Attention::find(stages).is_some() {
+        return KernelKind::Attention;
+    }
     if let Some(stage) = stages.iter().find(|stage| is_contraction(stage)) {
         return if slides(stage) { KernelKind::Conv } else { KernelKind::Matmul };
     }

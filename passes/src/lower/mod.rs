@@ -1,5 +1,6 @@
 //! From graph to program, and from what kernels compute to how.
 
+pub(crate) mod attention;
 pub mod fuse;
 mod names;
 pub mod plan_memory;

@@ -2,12 +2,17 @@
 //!
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
-//! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else.
+//! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
+//! attention runs in tiles (`attention`).
+
+mod attention;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Param, Reduce, Stage, Stmt};
+use ir::kernel::{
+    Access, Body, Expr, ExprKind, Fold, Kernel, KernelKind, LoopKind, Param, Reduce, Stage, Stmt,
+};
 use ir::program::{Arg, Buffer, Entry, Program, Space};
 use ir::scalar::Binary;
 use ir::{At, DType, Dim};
@@ -32,9 +37,16 @@ impl ProgramPass for ToLoops {
         for at in 0..program.kernels.len() {
             let Body::Stages(stages) = &program.kernels[at].body else { continue };
             let stages = stages.clone();
-            let scratch = Loops::of(&mut program.kernels[at], &stages);
-            add_scratch(program, at, &scratch);
             changed = true;
+            let kernel = &mut program.kernels[at];
+            if kernel.kind == KernelKind::Attention
+                && let Some(body) = attention::loops(kernel, &stages)
+            {
+                kernel.body = Body::Loops(body);
+                continue;
+            }
+            let scratch = Loops::of(kernel, &stages);
+            add_scratch(program, at, &scratch);
         }
         Ok(Changed(changed))
     }

@@ -21,7 +21,7 @@ use crate::error::EmitError;
 use crate::target::Target;
 
 /// Stack that the small arrays of one function may take.
-pub(crate) const STACK_LIMIT: u64 = 64 * 1024;
+pub(crate) const STACK_LIMIT: u64 = 256 * 1024;
 
 /// The functions made so far; a function is called by its place.
 pub(crate) struct Module<'t> {

@@ -184,8 +184,9 @@ impl Product<'_> {
         let groups = self.panels().div_ceil(kernel.panels);
         let cost = self.m * self.k * PANEL * kernel.panels;
         // Few wide pieces: the wider, the longer the runs in which B is read. As many for each thread.
-        let pieces = if groups < 8 * pool.threads() { 1 } else { 2 };
-        let grain = groups.div_ceil(pieces * pool.threads()).max(grain(cost));
+        let threads = pool.available();
+        let pieces = if groups < 8 * threads { 1 } else { 2 };
+        let grain = groups.div_ceil(pieces * threads).max(grain(cost));
         each(pool, groups, grain, |groups| {
             let mut panels = groups.start * kernel.panels..self.panels().min(groups.end * kernel.panels);
             let most = WALK_TILES / self.m / kernel.panels * kernel.panels;
@@ -284,7 +285,8 @@ impl Product<'_> {
         let tiles = if self.stretches() == 1 { BLOCK_PANELS } else { BLOCK_TILES / (tall * height) };
         let mut wide = tiles.min(BLOCK_PANELS).min(self.panels());
         let mut grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
-        while grid.0 * grid.1 < BLOCKS_PER_THREAD * pool.threads() && pool.threads() > 1 {
+        let threads = pool.available();
+        while grid.0 * grid.1 < BLOCKS_PER_THREAD * threads && threads > 1 {
             // Narrow blocks pack A more often and low ones read B more often: keep them square.
             if wide > 1 && (tall * height <= wide * PANEL || tall == 1) {
                 wide = wide.div_ceil(2);
@@ -360,9 +362,14 @@ impl Product<'_> {
                     let delivered = start..part(self.m, strips, chunk.end - 1).end;
                     let place = if stretches == 1 { place } else { place + start - top };
                     let tiles = scratch.tiles.wrapping_add(place * PANEL);
+                    // What is yet to be packed cannot be asked for: the tile asks for what it has. Some processors take
+                    // long to find out that an address leads nowhere.
                     let next = self.next_panel(p, &across, stretch, stretches);
                     // All strips together ask for a panel of such depth.
-                    let step = size_of::<[f32; PANEL]>().div_ceil(down.len());
+                    let (next, step) = match next {
+                        Some(next) => (next, size_of::<[f32; PANEL]>().div_ceil(down.len())),
+                        None => (b, 0),
+                    };
                     for strip in chunk {
                         let panel = next.wrapping_byte_add((strip - down.start) * depth * step).cast();
                         // The first panel has all strips look ahead, each for its like.
@@ -395,15 +402,21 @@ impl Product<'_> {
         }
     }
 
-    /// The panel that is multiplied after panel `p` of a block, at its stretch; null if it is yet to be packed.
-    fn next_panel(&self, p: usize, across: &Range<usize>, stretch: usize, stretches: usize) -> *const f32 {
-        let Some(panels) = self.packed else { return std::ptr::null() };
+    /// The panel that is multiplied after panel `p` of a block, at its stretch; none if it is yet to be packed.
+    fn next_panel(
+        &self,
+        p: usize,
+        across: &Range<usize>,
+        stretch: usize,
+        stretches: usize,
+    ) -> Option<*const f32> {
+        let panels = self.packed?;
         let (panel, stretch) = match (p + 1 < across.end, stretch + 1 < stretches) {
             (true, _) => (p + 1, stretch),
             (false, true) => (across.start, stretch + 1),
             (false, false) => (across.end, 0),
         };
-        panels.wrapping_add((panel * self.k + self.stretch(stretch).start) * PANEL)
+        Some(panels.wrapping_add((panel * self.k + self.stretch(stretch).start) * PANEL))
     }
 
     /// Packs a stretch of the strips `down`.

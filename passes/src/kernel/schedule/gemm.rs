@@ -9,7 +9,7 @@
 use ir::dim::{Atom, Ranges, Symbol};
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::Axes;
-use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::program::{Layout, Program};
 use ir::{DType, Dim};
 
@@ -81,7 +81,8 @@ struct Nest {
 impl Product {
     fn find(program: &Program, kernel: usize, stmt: &Stmt, ranges: &Ranges) -> Option<Product> {
         let mut nest = Nest::of(stmt)?;
-        let arrays = Arrays::of(&program.kernels[kernel], &[]);
+        let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
+        let arrays = Arrays::of(&program.kernels[kernel], whole);
         nest.split_axes(&arrays, ranges);
         let ranges = nest.ranges(ranges);
         let places: Vec<Place> =

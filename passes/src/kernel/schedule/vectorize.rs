@@ -6,7 +6,7 @@
 use ir::DType;
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
-use ir::kernel::{Body, Expr, ExprKind, LoopKind, Stmt};
+use ir::kernel::{Body, Expr, ExprKind, KernelKind, LoopKind, Stmt};
 use ir::program::{Layout, Program};
 use ir::scalar::Unary;
 
@@ -35,16 +35,31 @@ pub(super) fn vectorize(program: &mut Program, kernel: usize, body: Vec<Stmt>) -
 }
 
 fn nests(program: &mut Program, kernel: usize, block: Vec<Stmt>, ranges: &Ranges) -> Vec<Stmt> {
+    let is_attention = program.kernels[kernel].kind == KernelKind::Attention;
     let mut out = Vec::with_capacity(block.len());
     for stmt in block {
         out.push(match stmt {
             Stmt::For { axis, extent, kind: LoopKind::Serial, body } if is_independent(&axis, &body) => {
                 nest(program, kernel, axis, extent, body, ranges)
             }
+            // Rows and tiles of an attention: what is inside has lanes of its own.
+            Stmt::For { axis, extent, kind: LoopKind::Serial, body } if is_attention => {
+                let mut ranges = ranges.clone();
+                ranges.enter(axis.clone(), extent.clone());
+                let body = nests(program, kernel, body, &ranges);
+                Stmt::For { axis, extent, kind: LoopKind::Serial, body }
+            }
             other => other,
         });
     }
     out
+}
+
+/// Is there a matrix product in the block?
+fn has_products(block: &[Stmt]) -> bool {
+    let mut found = false;
+    block.iter().for_each(|stmt| stmt.walk(&mut |stmt| found |= matches!(stmt, Stmt::Gemm(_))));
+    found
 }
 
 /// A loop and the independent loops directly inside it.
@@ -74,7 +89,7 @@ fn nest(
         ranges.enter(axis.clone(), extent.clone());
     }
     let leaf = body.iter().all(|stmt| match stmt {
-        Stmt::For { axis, body, .. } => !is_independent(axis, body),
+        Stmt::For { axis, body, .. } => !is_independent(axis, body) && !has_products(body),
         Stmt::Gemm(_) | Stmt::Sort(_) | Stmt::Alloc { .. } => false,
         _ => true,
     });

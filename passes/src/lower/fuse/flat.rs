@@ -19,6 +19,8 @@ pub(super) struct FlatStage {
     pub(super) ops: Vec<String>,
     /// What the kernel was that it comes from.
     pub(super) kind: KernelKind,
+    /// The call that it comes from, if that is an attention: its stages stay together, and apart from each other.
+    pub(super) bundle: Option<usize>,
     /// The kernel that stands here instead; the stage is of no meaning then.
     pub(super) whole: Option<Whole>,
 }
@@ -68,7 +70,7 @@ impl Flat {
     pub(super) fn open(program: &Program, entry: &Entry, calls: &[Call], kept: &BTreeSet<Arg>) -> Flat {
         let mut flat = Flat::default();
         let mut axes = 0;
-        for call in calls {
+        for (number, call) in calls.iter().enumerate() {
             let kernel = &program.kernels[call.kernel];
             let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
             let in_entry = |symbol: &Symbol| sizes.get(symbol).map(|&size| size.clone());
@@ -83,6 +85,7 @@ impl Flat {
                 flat.note_external(program, entry, param, arg);
                 names.insert(param.name.clone(), name);
             }
+            let bundle = (kernel.kind == KernelKind::Attention).then_some(number);
             for stage in stages {
                 let fresh = Symbol::new(format!("s{}", flat.stages.len()));
                 let name = names.entry(stage.name.clone()).or_insert(fresh).clone();
@@ -101,7 +104,7 @@ impl Flat {
                 }
                 let ops = vec![base_name(kernel.name.name())];
                 let origin = call.origin.clone();
-                flat.push(FlatStage { stage, origin, ops, kind: kernel.kind, whole: None });
+                flat.push(FlatStage { stage, origin, ops, kind: kernel.kind, bundle, whole: None });
             }
         }
         flat
@@ -136,6 +139,7 @@ impl Flat {
             origin: call.origin.clone(),
             ops: vec![base_name(kernel.name.name())],
             kind: kernel.kind,
+            bundle: None,
             whole: Some(Whole { kernel: kernel.clone(), sizes: call.sizes.clone(), arrays }),
         });
     }

@@ -3,13 +3,15 @@
 //! A group has a *prefix*: so many leading axes that all its stages share, and along which every element handed over
 //! inside the group stays in its iteration. One iteration of the prefix computes all stages of the group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::Dim;
+use ir::dim::Symbol;
 use ir::kernel::{ExprKind, Stage};
 
 use super::flat::{Flat, indices};
 use crate::kernel::{has_fold, is_contraction};
+use crate::lower::attention::{along, own};
 
 /// A group without a common axis runs in one thread; it may have at most so many elements.
 const SERIAL_ELEMENTS: i64 = 4096;
@@ -31,6 +33,14 @@ pub(super) fn group(flat: &Flat) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut of: Vec<usize> = Vec::with_capacity(flat.stages.len());
     for at in 0..flat.stages.len() {
+        // An attention is one group from the start.
+        if let Some(bundle) = flat.stages[at].bundle
+            && let Some(first) = (0..at).find(|&other| flat.stages[other].bundle == Some(bundle))
+        {
+            groups[of[first]].stages.push(at);
+            of.push(of[first]);
+            continue;
+        }
         // The latest producer first: it is the one whose elements are still at hand.
         let mut candidates: Vec<usize> = producers[at].iter().map(|&p| of[p]).collect();
         candidates.sort_unstable_by(|a, b| b.cmp(a));
@@ -69,6 +79,11 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
     if stays(at) || group.stages.iter().any(|&member| stays(member)) || is_contraction(stage) {
         return None;
     }
+    if let Some(first) = group.stages.iter().find(|&&member| flat.stages[member].bundle.is_some()) {
+        let bundle = flat.stages[*first].bundle;
+        let joins = flat.stages[at].bundle.is_none() && follows_attention(flat, group, bundle, at);
+        return joins.then_some(group.prefix);
+    }
     let mut prefix = group.prefix.min(stage.axes.len());
     for &member in &group.stages {
         let other = &flat.stages[member].stage;
@@ -92,6 +107,35 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
         return members.into_iter().all(small).then_some(0);
     }
     Some(prefix)
+}
+
+/// Does stage `at` take elements of an attention's result one by one, perhaps in another order of axes, or of what
+/// follows it?
+fn follows_attention(flat: &Flat, group: &Group, bundle: Option<usize>, at: usize) -> bool {
+    let stage = &flat.stages[at].stage;
+    let Some(result) = group.stages.iter().copied().filter(|&s| flat.stages[s].bundle == bundle).max() else {
+        return false;
+    };
+    let mut known: BTreeMap<Symbol, Vec<Dim>> = BTreeMap::new();
+    for member in group.stages.iter().copied().filter(|&member| member >= result) {
+        let member = &flat.stages[member].stage;
+        let axes = match known.is_empty() {
+            true => Some(own(member)),
+            false => along(member, &|source| known.get(source).cloned()),
+        };
+        let Some(axes) = axes else { return false };
+        known.insert(member.name.clone(), axes);
+    }
+    let inside = group.stages.iter().copied().filter(|&member| member < result);
+    let mut inner = inside.map(|member| &flat.stages[member].stage.name);
+    let reads = flat.reads(at);
+    let Some(axes) = along(stage, &|source| known.get(source).cloned()) else { return false };
+    let result = &flat.stages[result].stage;
+    let extent =
+        |dim: &Dim| result.axes.iter().find(|(axis, _)| dim.as_symbol() == Some(axis)).map(|(_, e)| e);
+    let whole = axes.len() == result.axes.len()
+        && stage.axes.iter().zip(&axes).all(|((_, size), dim)| extent(dim) == Some(size));
+    whole && !has_fold(&stage.body) && !inner.any(|name| reads.contains(name))
 }
 
 /// Number of leading axes of equal extent along which `user` loads `producer` element by element; all equal leading

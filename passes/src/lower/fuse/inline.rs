@@ -10,7 +10,7 @@ use ir::kernel::operand::Operand;
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
 use ir::scalar::{Binary, Unary};
 
-use super::flat::{Flat, indices, ranges_of};
+use super::flat::{Flat, FlatStage, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::simplify;
 
@@ -20,10 +20,19 @@ const CHEAP_OPERATIONS: usize = 2;
 /// Cheap arithmetic is put into at most so many places.
 const CHEAP_PLACES: usize = 4;
 
+/// Symbolic sizes count as this many where two of them are compared.
+const TYPICAL: i64 = 64;
+
 /// Inlines until nothing more can be, producers first.
 pub(super) fn inline(flat: &mut Flat) {
     for at in 0..flat.stages.len() {
         if !flat.is_gone(at) && should_inline(flat, at) {
+            inline_stage(flat, at);
+        }
+    }
+    // Now from the end: what became part of an attention's scores may take in what it loads.
+    for at in (0..flat.stages.len()).rev() {
+        if !flat.is_gone(at) && belongs_to_scores(flat, at) {
             inline_stage(flat, at);
         }
     }
@@ -43,7 +52,7 @@ struct Site {
 fn should_inline(flat: &Flat, at: usize) -> bool {
     let producer = &flat.stages[at];
     let Stage { name, axes, body } = &producer.stage;
-    if flat.kept.contains_key(name) || has_fold(body) {
+    if flat.kept.contains_key(name) || has_fold(body) || producer.bundle.is_some() {
         return false;
     }
     let sites = sites(flat, name);
@@ -71,6 +80,41 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
                     .all(|site| !repeats(site) && (!stays || is_pointwise_on_same_axes(flat, site, axes)))
         }
     }
+}
+
+/// Is what the stage computes better computed with the scores of attentions, the only ones that load it?
+fn belongs_to_scores(flat: &Flat, at: usize) -> bool {
+    let FlatStage { stage, bundle: None, whole: None, .. } = &flat.stages[at] else { return false };
+    let sites = sites(flat, &stage.name);
+    let inside = |site: &Site| site.at.is_some() && is_score_of_attention(flat, site.user);
+    !flat.kept.contains_key(&stage.name)
+        && !has_fold(&stage.body)
+        && !sites.is_empty()
+        && sites.iter().all(inside)
+        && is_small(flat, at)
+}
+
+/// Does the stage compute what becomes of the scores of an attention?
+fn is_score_of_attention(flat: &Flat, at: usize) -> bool {
+    let FlatStage { stage, bundle: Some(_), .. } = &flat.stages[at] else { return false };
+    !has_fold(&stage.body)
+        && flat.reads(at).iter().filter_map(|source| flat.find(source)).any(|source| {
+            flat.stages[source].bundle == flat.stages[at].bundle && is_contraction(&flat.stages[source].stage)
+        })
+        && flat.users(&stage.name).iter().any(|&user| has_fold(&flat.stages[user].stage.body))
+}
+
+/// Is what stage `at` loads smaller than what it computes? To store an array of scores takes more time than to compute
+/// it again, for each image of a batch.
+fn is_small(flat: &Flat, at: usize) -> bool {
+    let stage = &flat.stages[at].stage;
+    let elements = |shape: &mut dyn Iterator<Item = Dim>| shape.product::<Dim>();
+    let size = elements(&mut stage.axes.iter().map(|(_, extent)| extent.clone()));
+    let read: Dim =
+        flat.reads(at).iter().map(|source| elements(&mut flat.load_shape(source).into_iter())).sum();
+    let gap = size - read - Dim::constant(1);
+    let typical = |dim: &Dim| dim.eval(&|_| Some(TYPICAL));
+    typical(&gap).is_some_and(|gap| gap >= 0)
 }
 
 /// Is the site an elementwise function over the same iteration space, element by element?

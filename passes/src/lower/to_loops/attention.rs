@@ -1,0 +1,426 @@
+//! Attention in tiles: a block of queries meets one tile of keys after the other, and no array of all scores is stored.
+//!
+//! Each row carries the largest score so far, the sum of its weights and the weighted sum of values, relative to that
+//! largest score; a tile with a larger one scales both. A row that has met nothing but −∞ has no largest score yet: its
+//! weights are 0 then, and if it stays so, the quotient at the end is NaN, as without tiles.
+//!
+//! Where the region gives −∞ for all keys before or behind a line in queries and keys (causal masks, windows), tiles
+//! there are left out: the weight of such a key is 0. Its value is not looked at, even if it is no number.
+//!
+//! Keys that fit one tile need none of this: then the stages are computed as they stand, for a block of queries.
+
+use std::collections::BTreeMap;
+
+use ir::dim::Symbol;
+use ir::kernel::{Expr, ExprKind, Fold, Kernel, Stage, Stmt};
+use ir::scalar::{Binary, Unary};
+use ir::{DType, Dim, Scalar};
+
+use super::nest;
+use crate::lower::attention::{Attention, along, own, sum_of_products};
+
+/// Queries in a block.
+const ROWS: i64 = 64;
+
+/// Keys in a tile.
+const KEYS: i64 = 256;
+
+/// Keys that are taken at once if there are no more.
+const FEW_KEYS: i64 = 512;
+
+/// Most elements of a row of the result: those of a block are kept beside its scores.
+const WIDEST: i64 = 256;
+
+/// An axis of queries, or of what stands around them.
+struct Row {
+    /// The index along the axis.
+    at: Dim,
+    /// The loop outside of the tiles.
+    outer: Option<(Symbol, Dim)>,
+    /// The loop inside, and how many iterations it has at most.
+    inner: Option<(Symbol, Dim, i64)>,
+}
+
+/// The kernel's body, if it is an attention whose tiles have known sizes.
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> Option<Vec<Stmt>> {
+    let roles = Attention::find(stages)?;
+    let scores = &stages[roles.scores];
+    let (_, keys) = scores.axes.last()?;
+    let (axis, width) = stages[roles.sum].axes.last()?;
+    let width = width.as_const().filter(|width| (1..=WIDEST).contains(width))?;
+    let few = keys.as_const().filter(|keys| (1..=FEW_KEYS).contains(keys));
+    let rows = rows(stages, &roles)?;
+    let d = Symbol::new(format!("{axis}d"));
+    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, key: Dim::constant(0) };
+    Some(match few {
+        Some(keys) => tiled.at_once(keys),
+        None => tiled.in_tiles(keys),
+    })
+}
+
+/// The axes before that of the keys. Those along which keys and values are the same are queries: of them, the last one
+/// is cut into blocks, or several are one block if they are few together.
+fn rows(stages: &[Stage], roles: &Attention) -> Option<Vec<Row>> {
+    let (scores, sum) = (&stages[roles.scores], &stages[roles.sum]);
+    let count = scores.axes.len() - 1;
+    let mentions = |stage: &Stage, factor: usize, at: usize| {
+        let (_, factors) = sum_of_products(stage)?;
+        Some(factors[factor].any(&mut |e| e.as_index().is_some_and(|dim| dim.mentions(&stage.axes[at].0))))
+    };
+    let mut room = ROWS;
+    let mut rows = Vec::with_capacity(count);
+    for at in (0..count).rev() {
+        let (axis, extent) = &scores.axes[at];
+        let is_query = room > 0 && !mentions(scores, 1, at)? && !mentions(sum, 1, at)?;
+        let [block, place] = ["b", "r"].map(|part| Symbol::new(format!("{axis}{part}")));
+        let fits = extent.as_const().filter(|extent| (1..=room).contains(extent));
+        rows.push(match fits {
+            Some(extent) if is_query => {
+                room /= extent;
+                Row {
+                    at: Dim::from(&place),
+                    outer: None,
+                    inner: Some((place, Dim::constant(extent), extent)),
+                }
+            }
+            None if is_query && room == ROWS => {
+                room = 0;
+                let start = Dim::from(&block) * Dim::constant(ROWS);
+                let rest = extent.clone() - start.clone();
+                let inner = Dim::constant(ROWS).smaller(&rest);
+                Row {
+                    at: start + Dim::from(&place),
+                    outer: Some((block, extent.ceil_div(&Dim::constant(ROWS)))),
+                    inner: Some((place, inner, ROWS)),
+                }
+            }
+            _ => {
+                room = 0;
+                Row { at: Dim::from(axis), outer: Some((axis.clone(), extent.clone())), inner: None }
+            }
+        });
+    }
+    rows.reverse();
+    Some(rows)
+}
+
+struct Tiled<'a> {
+    kernel: &'a Kernel,
+    stages: &'a [Stage],
+    roles: Attention,
+    rows: Vec<Row>,
+    /// The axis along a row of the result, and its extent.
+    d: Symbol,
+    width: i64,
+    /// The index of the key.
+    key: Dim,
+}
+
+/// The arrays of a block: scores, then weights; largest scores, sums of weights, what sums are scaled by, and weighted
+/// sums of values.
+const SCORES: &str = "tile.scores";
+const MOST: &str = "tile.most";
+const TOTAL: &str = "tile.total";
+const FACTOR: &str = "tile.factor";
+const SUM: &str = "tile.sum";
+
+impl Tiled<'_> {
+    /// All keys in one tile.
+    fn at_once(&mut self, keys: i64) -> Vec<Stmt> {
+        let place = Symbol::new(format!("{}c", self.key_axis()));
+        let cols = (place.clone(), Dim::constant(keys));
+        self.key = Dim::from(&place);
+        let mut body = vec![self.alloc(SCORES, Some(keys)), self.alloc(TOTAL, None)];
+        body.extend(self.scores(&cols));
+        let score = self.element(SCORES, Some(&place));
+        let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
+        row.extend(self.exponentials(&cols, scalar("acc1")));
+        row.extend(folded("acc2", Binary::Add, 0.0, &cols, &score));
+        row.push(self.put(TOTAL, None, scalar("acc2")));
+        body.extend(self.each_row(row));
+        let mut element = self.product(&cols);
+        element.push(bind("row.total", self.element(TOTAL, None)));
+        element.extend(self.results(&scalar("acc3")));
+        body.extend(self.each_row(nest(&[self.along_row()], element)));
+        self.around(body)
+    }
+
+    /// One tile after the other.
+    fn in_tiles(&mut self, keys: &Dim) -> Vec<Stmt> {
+        let [tile, place] = ["b", "c"].map(|part| Symbol::new(format!("{}{part}", self.key_axis())));
+        let [first, end] = self.seen(keys);
+        let start = first.clone() + Dim::from(&tile) * Dim::constant(KEYS);
+        let cols = (place.clone(), Dim::constant(KEYS).smaller(&(end.clone() - start.clone())));
+        self.key = start + Dim::from(&place);
+        let (score, d) = (self.element(SCORES, Some(&place)), self.d.clone());
+
+        let mut body: Vec<Stmt> = [MOST, TOTAL, FACTOR].map(|name| self.alloc(name, None)).into();
+        body.extend([self.alloc(SCORES, Some(KEYS)), self.alloc(SUM, Some(self.width))]);
+        let begin = |name, value| self.put(name, None, number(value));
+        body.extend(self.each_row(vec![begin(MOST, f64::NEG_INFINITY), begin(TOTAL, 0.0)]));
+        body.extend(self.each_row(nest(&[self.along_row()], vec![self.put(SUM, Some(&d), number(0.0))])));
+
+        let mut inside = self.scores(&cols);
+        let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
+        let [before, most, shift] = ["row.before", "row.most", "row.shift"].map(scalar);
+        row.push(bind("row.before", self.element(MOST, None)));
+        row.push(bind("row.most", Expr::binary(Binary::Max, before.clone(), scalar("acc1"))));
+        let none = most.clone().equals(number(f64::NEG_INFINITY));
+        row.push(bind("row.shift", none.select(number(0.0), most.clone())));
+        row.extend(self.exponentials(&cols, shift.clone()));
+        row.extend(folded("acc2", Binary::Add, 0.0, &cols, &score));
+        row.push(bind("row.factor", Expr::unary(Unary::Exp, before - shift)));
+        let total = Expr::fma(self.element(TOTAL, None), scalar("row.factor"), scalar("acc2"));
+        row.push(self.put(TOTAL, None, total));
+        row.push(self.put(FACTOR, None, scalar("row.factor")));
+        row.push(self.put(MOST, None, most));
+        inside.extend(self.each_row(row));
+        let mut element = self.product(&cols);
+        let carried = Expr::fma(self.element(SUM, Some(&d)), self.element(FACTOR, None), scalar("acc3"));
+        element.push(self.put(SUM, Some(&d), carried));
+        inside.extend(self.each_row(nest(&[self.along_row()], element)));
+        let tiles = (end - first).ceil_div(&Dim::constant(KEYS));
+        body.extend(nest(&[(tile, tiles)], inside));
+
+        let results = self.results(&self.element(SUM, Some(&d)));
+        let mut row = vec![bind("row.total", self.element(TOTAL, None))];
+        row.extend(nest(&[self.along_row()], results));
+        body.extend(self.each_row(row));
+        self.around(body)
+    }
+
+    fn key_axis(&self) -> Symbol {
+        let (axis, _) = self.stages[self.roles.scores].axes.last().expect("bug: scores have an axis of keys");
+        axis.clone()
+    }
+
+    fn along_row(&self) -> (Symbol, Dim) {
+        (self.d.clone(), Dim::constant(self.width))
+    }
+
+    /// An array of the block: a number for each row, or so many.
+    fn alloc(&self, name: &str, width: Option<i64>) -> Stmt {
+        let rows = self.rows.iter().filter_map(|row| Some(row.inner.as_ref()?.2));
+        Stmt::Alloc { name: Symbol::new(name), dtype: DType::F32, shape: rows.chain(width).collect() }
+    }
+
+    fn index(&self, last: Option<&Symbol>) -> Vec<Expr> {
+        let rows = self.rows.iter().filter_map(|row| Some(&row.inner.as_ref()?.0));
+        rows.chain(last).map(|axis| Dim::from(axis).into()).collect()
+    }
+
+    fn element(&self, name: &str, last: Option<&Symbol>) -> Expr {
+        Expr::load(Symbol::new(name), DType::F32, self.index(last))
+    }
+
+    fn put(&self, name: &str, last: Option<&Symbol>, value: Expr) -> Stmt {
+        Stmt::Store { target: Symbol::new(name), at: self.index(last), value }
+    }
+
+    /// The body for each row of the block.
+    fn each_row(&self, body: Vec<Stmt>) -> Vec<Stmt> {
+        let axes: Vec<_> = self.rows.iter().filter_map(|row| row.inner.as_ref()).collect();
+        let axes: Vec<_> = axes.into_iter().map(|(axis, extent, _)| (axis.clone(), extent.clone())).collect();
+        nest(&axes, body)
+    }
+
+    /// The body for each block.
+    fn around(&self, body: Vec<Stmt>) -> Vec<Stmt> {
+        let axes: Vec<_> = self.rows.iter().filter_map(|row| row.outer.clone()).collect();
+        nest(&axes, body)
+    }
+
+    /// What the axes of a stage are here, `last` being its last one.
+    fn bound(&self, stage: &Stage, last: &Dim) -> BTreeMap<Symbol, Dim> {
+        let dims = self.rows.iter().map(|row| &row.at).chain([last]);
+        stage.axes.iter().map(|(axis, _)| axis.clone()).zip(dims.cloned()).collect()
+    }
+
+    /// Stores what becomes of the scores of a tile.
+    fn scores(&self, cols: &(Symbol, Dim)) -> Vec<Stmt> {
+        let (raw, scored) = (&self.stages[self.roles.scores], &self.stages[self.roles.scored]);
+        let (fold, factors) = sum_of_products(raw).expect("bug: scores are sums of products");
+        let bound = self.bound(raw, &self.key);
+        let mut element = sum("acc0", fold, factors.map(|e| put_in(e, &bound)));
+        let value = match self.roles.scored == self.roles.scores {
+            true => scalar("acc0"),
+            false => {
+                let body = put_in(&scored.body, &self.bound(scored, &self.key));
+                body.replace_loads(&mut |source, _| (*source == raw.name).then(|| scalar("acc0")))
+            }
+        };
+        element.push(self.put(SCORES, Some(&cols.0), value));
+        self.each_row(nest(std::slice::from_ref(cols), element))
+    }
+
+    /// Weights in the place of scores.
+    fn exponentials(&self, cols: &(Symbol, Dim), most: Expr) -> Vec<Stmt> {
+        let weight = Expr::unary(Unary::Exp, self.element(SCORES, Some(&cols.0)) - most);
+        nest(std::slice::from_ref(cols), vec![self.put(SCORES, Some(&cols.0), weight)])
+    }
+
+    /// The weighted sum of the values of a tile.
+    fn product(&self, cols: &(Symbol, Dim)) -> Vec<Stmt> {
+        let stage = &self.stages[self.roles.sum];
+        let (fold, [_, value]) = sum_of_products(stage).expect("bug: the result is a sum of products");
+        let mut bound = self.bound(stage, &Dim::from(&self.d));
+        bound.insert(fold.axis.clone(), self.key.clone());
+        let fold = Fold { axis: cols.0.clone(), extent: cols.1.clone(), ..fold.clone() };
+        sum("acc3", &fold, [self.element(SCORES, Some(&cols.0)), put_in(value, &bound)])
+    }
+
+    /// What follows the weighted sum, for one element.
+    fn results(&self, sum: &Expr) -> Vec<Stmt> {
+        let (total, first) = (&self.stages[self.roles.total], &self.stages[self.roles.sum]);
+        let dims: Vec<Dim> = self.rows.iter().map(|row| row.at.clone()).chain([Dim::from(&self.d)]).collect();
+        let mut known: BTreeMap<Symbol, (Vec<Dim>, Expr)> = BTreeMap::new();
+        known.insert(first.name.clone(), (dims, sum.clone()));
+        let mut out = Vec::new();
+        for stage in &self.stages[self.roles.sum + 1..] {
+            let is = along(stage, &|source| known.get(source).map(|(dims, _)| dims.clone()));
+            let is = is.expect("bug: what follows an attention takes its elements one by one");
+            let bound = own(stage).into_iter().zip(&is);
+            let bound =
+                bound.filter_map(|(axis, dim)| Some((axis.as_symbol()?.clone(), dim.clone()))).collect();
+            let value = put_in(&stage.body, &bound).replace_loads(&mut |source, _| match known.get(source) {
+                Some((_, value)) => Some(value.clone()),
+                None => (*source == total.name).then(|| scalar("row.total")),
+            });
+            let name = Symbol::new(format!("row.{}", stage.name));
+            let dtype = value.dtype();
+            out.push(Stmt::Let { name: name.clone(), value });
+            let value = Expr::var(name, dtype);
+            if self.kernel.param(&stage.name).is_some() {
+                let at = is.iter().map(Expr::from).collect();
+                out.push(Stmt::Store { target: stage.name.clone(), at, value: value.clone() });
+            }
+            known.insert(stage.name.clone(), (is, value));
+        }
+        out
+    }
+
+    /// The first key that a row of the block may see, and the one behind the last.
+    fn seen(&self, keys: &Dim) -> [Dim; 2] {
+        let scored = &self.stages[self.roles.scored];
+        let key = &scored.axes.last().expect("bug: scores have an axis of keys").0;
+        let bound = self.bound(scored, &Dim::from(key));
+        let (mut first, mut end) = (Dim::constant(0), keys.clone());
+        let mut gaps = Vec::new();
+        visible(&scored.body, &mut gaps);
+        for gap in gaps {
+            // `gap ≥ 0`, and the key stands in it with ±1.
+            let gap = gap.substitute(&|axis| bound.get(axis).cloned());
+            let Some((scale, rest)) = gap.linear_in(key) else { continue };
+            match (scale.as_const(), self.largest(&rest)) {
+                (Some(-1), Some(most)) => end = end.smaller(&(most + Dim::constant(1))),
+                (Some(1), Some(most)) => first = first.larger(&-most),
+                _ => {}
+            }
+        }
+        [first, end]
+    }
+
+    /// The largest value among the rows of a block.
+    fn largest(&self, dim: &Dim) -> Option<Dim> {
+        let mut most = dim.clone();
+        for (axis, extent, _) in self.rows.iter().filter_map(|row| row.inner.as_ref()) {
+            let (scale, rest) = most.linear_in(axis)?;
+            let last = extent.clone() - Dim::constant(1);
+            most = if scale.as_const()? > 0 { rest + scale * last } else { rest };
+        }
+        Some(most)
+    }
+}
+
+/// What must be ≥ 0 for the score not to be −∞.
+fn visible(e: &Expr, gaps: &mut Vec<Dim>) {
+    let ExprKind::Select(cond, yes, no) = e.kind() else { return };
+    let never = number(f64::NEG_INFINITY);
+    if *no == never {
+        conditions(cond, gaps);
+        visible(yes, gaps);
+    } else if *yes == never {
+        opposite(cond, gaps);
+        visible(no, gaps);
+    }
+}
+
+/// What is ≥ 0 where the condition holds.
+fn conditions(cond: &Expr, gaps: &mut Vec<Dim>) {
+    match cond.kind() {
+        ExprKind::Unary(Unary::Not, inner) => opposite(inner, gaps),
+        ExprKind::Binary(Binary::And, a, b) => {
+            conditions(a, gaps);
+            conditions(b, gaps);
+        }
+        ExprKind::Binary(f, a, b) => {
+            let (Some(a), Some(b)) = (a.as_index(), b.as_index()) else { return };
+            let (up, down, one) = (b.clone() - a.clone(), a.clone() - b.clone(), Dim::constant(1));
+            match f {
+                Binary::Le => gaps.push(up),
+                Binary::Lt => gaps.push(up - one),
+                Binary::Ge => gaps.push(down),
+                Binary::Gt => gaps.push(down - one),
+                Binary::Eq => gaps.extend([up, down]),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What is ≥ 0 where the condition does not hold.
+fn opposite(cond: &Expr, gaps: &mut Vec<Dim>) {
+    match cond.kind() {
+        ExprKind::Unary(Unary::Not, inner) => conditions(inner, gaps),
+        ExprKind::Binary(Binary::Or, a, b) => {
+            opposite(a, gaps);
+            opposite(b, gaps);
+        }
+        ExprKind::Binary(f, a, b) => {
+            let turned = match f {
+                Binary::Le => Binary::Gt,
+                Binary::Lt => Binary::Ge,
+                Binary::Ge => Binary::Lt,
+                Binary::Gt => Binary::Le,
+                Binary::Ne => Binary::Eq,
+                _ => return,
+            };
+            conditions(&ExprKind::Binary(turned, a.clone(), b.clone()).into(), gaps);
+        }
+        _ => {}
+    }
+}
+
+fn number(value: f64) -> Expr {
+    Expr::constant(Scalar::f32(value as f32))
+}
+
+fn scalar(name: &str) -> Expr {
+    Expr::var(Symbol::new(name), DType::F32)
+}
+
+fn bind(name: &str, value: Expr) -> Stmt {
+    Stmt::Let { name: Symbol::new(name), value }
+}
+
+fn put_in(e: &Expr, bound: &BTreeMap<Symbol, Dim>) -> Expr {
+    e.substitute(&|symbol| bound.get(symbol).cloned())
+}
+
+/// `acc ∘ element` for all of a row of the tile.
+fn folded(acc: &str, function: Binary, first: f64, cols: &(Symbol, Dim), element: &Expr) -> Vec<Stmt> {
+    let value = Expr::binary(function, scalar(acc), element.clone());
+    let set = Stmt::Set { name: Symbol::new(acc), value };
+    let mut out = vec![Stmt::Var { name: Symbol::new(acc), init: number(first) }];
+    out.extend(nest(std::slice::from_ref(cols), vec![set]));
+    out
+}
+
+/// A sum of products, in one rounding a step.
+fn sum(acc: &str, fold: &Fold, [a, b]: [Expr; 2]) -> Vec<Stmt> {
+    let set = Stmt::Set { name: Symbol::new(acc), value: Expr::fma(a, b, scalar(acc)) };
+    let mut out = vec![Stmt::Var { name: Symbol::new(acc), init: number(0.0) }];
+    out.extend(nest(&[(fold.axis.clone(), fold.extent.clone())], vec![set]));
+    out
+}
