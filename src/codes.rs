@@ -35,6 +35,11 @@ pub(crate) const CODES: &[Code] = &[
         "Ask for a later stage, or start from the model itself.",
     ),
     code(
+        "egraft::cli::explain",
+        "A code is explained without a model: a part of one or options of its compilation mean nothing there.",
+        "Give the code alone; or check the path, if it was to be a model.",
+    ),
+    code(
         "egraft::cli::input_shape",
         "A shape given for an input contradicts the model: another number of axes, or a size that the model fixes.",
         "Give a shape that fits; `egraft inspect MODEL` shows the declared ones.",
@@ -169,7 +174,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::cli::unknown_rule",
         "There is no rewrite rule of that name.",
-        "Leave out `--disable-rule`.",
+        "`egraft rules` lists them; correct the name after `--disable-rule`, or leave it out.",
     ),
     code(
         "egraft::cli::unplanned",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ir::program::Program;
 use ir::{At, Graph, Tensor};
 use passes::pipeline::{self, Observer, Run, State, Step};
-use passes::{About, Changed, PassError};
+use passes::{About, Changed, Cx, PassError};
 use runtime::plan::Plan;
 use runtime::{Model, Pool, Session, TensorRef, Weights};
 
@@ -60,7 +60,7 @@ pub fn run_passes(
 ) -> Result<Source, Error> {
     let Source { state, provenance, after } = source;
     let run = Run {
-        cx: provenance.options.cx(),
+        cx: cx(&provenance, options),
         verify: options.verify,
         stop_after: stop_after.map(str::to_owned),
     };
@@ -74,6 +74,11 @@ pub fn run_passes(
             Err(Error::Passes { errors, graph })
         }
     }
+}
+
+/// What passes may know of a model and how it is compiled.
+pub(crate) fn cx(provenance: &Provenance, options: &Options) -> Cx {
+    Cx { extra_rules: options.extra_rules, ..provenance.options.cx() }
 }
 
 /// The steps of a pipeline that a model has not been through yet.

@@ -19,11 +19,13 @@
 //! appear complete or not at all. Nothing is evaluated instead of compiled: there is no fallback.
 
 pub mod artifact;
+pub mod bisect;
 mod compile;
 pub mod disk;
 mod dump;
 mod embed;
 mod error;
+pub mod explain;
 #[cfg(feature = "onnx")]
 mod external;
 mod map;
@@ -43,6 +45,7 @@ pub use compile::{
 };
 pub use dump::Dump;
 pub use error::{Error, ErrorKind, TextProblem};
+pub use explain::{Explained, explain};
 pub use options::{Options, Recorded};
 pub use provenance::Provenance;
 pub use source::{Source, load};

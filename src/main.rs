@@ -5,6 +5,7 @@
 
 mod codes;
 mod commands;
+mod near;
 mod neighbourhood;
 mod report;
 mod watch;

@@ -26,6 +26,9 @@ pub struct Options {
     pub mcpu: String,
     /// Verify the intermediate form after every pass. A violation is a bug of the compiler.
     pub verify: bool,
+    /// Rules besides those that there are: a test plants a wrong one here.
+    #[doc(hidden)]
+    pub extra_rules: &'static [passes::egraph::rules::Rule],
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             settings: Vec::new(),
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
+            extra_rules: &[],
         }
     }
 }
@@ -125,7 +129,11 @@ pub struct Recorded {
 impl Recorded {
     /// What passes may know.
     pub fn cx(&self) -> passes::Cx {
-        passes::Cx { fp: fp_mode(&self.fp).unwrap_or_default(), disabled_rules: self.disabled_rules.clone() }
+        passes::Cx {
+            fp: fp_mode(&self.fp).unwrap_or_default(),
+            disabled_rules: self.disabled_rules.clone(),
+            ..passes::Cx::default()
+        }
     }
 }
 

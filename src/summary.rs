@@ -25,6 +25,8 @@ pub struct Launch {
     pub kind: &'static str,
     /// The nodes of the model that it computes.
     pub origins: Vec<String>,
+    /// The rewrite rules that had a part in it.
+    pub rules: Vec<String>,
     /// What it costs.
     pub cost: cost::Cost,
 }
@@ -39,6 +41,7 @@ pub fn launches(program: &Program) -> Vec<Launch> {
                 name: kernel.name.to_string(),
                 kind: kernel.kind.name(),
                 origins: origins(&call.origin),
+                rules: rules(&call.origin),
                 cost: cost::of_call(program, call),
             }
         };
@@ -56,11 +59,16 @@ fn origins(origin: &Origin) -> Vec<String> {
     origin.places().iter().map(|place| name(place)).collect()
 }
 
+/// The rules of an origin by name.
+fn rules(origin: &Origin) -> Vec<String> {
+    origin.rules().iter().map(ToString::to_string).collect()
+}
+
 impl Launch {
-    /// As JSON. No rule made it: kernels are made by fusion alone.
+    /// As JSON.
     pub fn json(&self) -> Value {
         json!({
-            "entry": self.entry, "name": self.name, "kind": self.kind, "origins": self.origins, "rules": [],
+            "entry": self.entry, "name": self.name, "kind": self.kind, "origins": self.origins, "rules": self.rules,
             "flops": size(&self.cost.flops), "bytes_read": size(&self.cost.bytes_read),
             "bytes_written": size(&self.cost.bytes_written),
         })

@@ -3,14 +3,16 @@
 //! Progress goes to standard error and is silent where that is no terminal. No time that is measured here decides
 //! anything.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use egraft::{Dump, Error, Options, Source};
 use indicatif::{ProgressBar, ProgressStyle};
+use passes::egraph::Saturate;
 use passes::pipeline::{Observer, State};
-use passes::{About, Changed};
+use passes::{About, Changed, GraphPass};
 use serde_json::{Value, json};
 
 use crate::report::Failure;
@@ -31,6 +33,7 @@ pub(crate) struct Watch {
     bar: ProgressBar,
     started: Instant,
     ran: Vec<Ran>,
+    rewrites: BTreeMap<String, usize>,
     dump: Option<Dump>,
 }
 
@@ -42,7 +45,7 @@ impl Watch {
             ProgressStyle::with_template("{spinner} {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Watch { bar, started: Instant::now(), ran: Vec::new(), dump: None }
+        Watch { bar, started: Instant::now(), ran: Vec::new(), rewrites: BTreeMap::new(), dump: None }
     }
 
     /// Also writes the stages of the compilation of `source` to a folder.
@@ -81,6 +84,11 @@ impl Watch {
         self.ran.iter().map(ran).collect()
     }
 
+    /// How often each rewrite rule is in what became of the model's graph.
+    pub(crate) fn rewrites(&self) -> &BTreeMap<String, usize> {
+        &self.rewrites
+    }
+
     /// Every run of a pass with its time, as a table.
     ///
     /// # Errors
@@ -104,6 +112,11 @@ impl Observer for Watch {
 
     fn after(&mut self, pass: About, state: &State, changed: Changed) {
         self.ran.push(Ran { name: pass.name, took: self.started.elapsed(), changed: changed.0 });
+        if let State::Graph(graph) = state
+            && pass == Saturate.about()
+        {
+            self.rewrites = passes::explain::counts(graph);
+        }
         if let Some(dump) = &mut self.dump {
             dump.after(pass, state, changed);
         }

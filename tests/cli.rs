@@ -3,8 +3,12 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/bisect.rs"]
+mod bisect;
 #[path = "cli/damaged.rs"]
 mod damaged;
+#[path = "cli/explain.rs"]
+mod explain;
 #[path = "cli/external.rs"]
 mod external;
 #[path = "cli/reports.rs"]
@@ -130,7 +134,7 @@ fn what_options_name_must_exist() {
         ("compile {M} -o {D}/m --input-shape picture:1x1x8x8", "egraft::onnx::option", &["picture", "image"]),
         ("compile {M} -o {D}/m --input-shape image:1x8x8", "egraft::onnx::option", &["image"]),
         ("compile {M} -o {D}/m --input-shape image:1x1x8x9", "egraft::onnx::option", &["image", "9"]),
-        ("compile {M} -o {D}/m --disable-rule no-such-rule", "unknown_rule", &["no-such-rule"]),
+        ("compile {M} -o {D}/m --disable-rule no-such-rule", "egraft::cli::unknown_rule", &["no-such-rule"]),
         ("compile {M} -o {D}/m --set experts=4", "egraft::cli::settings", &["--set"]),
         ("compile zoo:nothing -o {D}/m", "egraft::cli::zoo_model", &["nothing"]),
         ("zoo build nothing -o {D}/m.onnx", "egraft::cli::zoo_model", &["nothing"]),

@@ -8,6 +8,7 @@
 pub mod cost;
 pub mod egraph;
 pub mod error;
+pub mod explain;
 pub mod graph;
 pub mod kernel;
 pub mod lower;

@@ -3,6 +3,7 @@
 use ir::program::Program;
 use ir::{At, Graph};
 
+use crate::egraph::rules::{self, Rule};
 use crate::error::PassError;
 
 /// A pass's name and what it does, in a line.
@@ -44,6 +45,21 @@ pub struct Cx {
     pub fp: FpMode,
     /// Rules that must not be applied.
     pub disabled_rules: Vec<String>,
+    /// Rules besides [all](crate::egraph::rules::all): a test plants a wrong one here.
+    #[doc(hidden)]
+    pub extra_rules: &'static [Rule],
+}
+
+impl Cx {
+    /// May the rule be applied?
+    pub fn allows(&self, rule: &Rule) -> bool {
+        rule.exactness.allowed(self.fp) && !self.disabled_rules.iter().any(|name| name == rule.name)
+    }
+
+    /// Every rule there is, allowed or not, in the order in which they are tried.
+    pub fn rules(&self) -> impl Iterator<Item = &'static Rule> + use<> {
+        rules::all().chain(self.extra_rules)
+    }
 }
 
 /// A pass from graphs to better graphs.

@@ -206,6 +206,13 @@ impl Step {
     }
 }
 
+/// The steps before the first that is the pass of that name, and those after it; `None` where there is none. A
+/// repetition is taken as a whole.
+pub fn around<'a>(steps: &'a [Step], name: &str) -> Option<(&'a [Step], &'a [Step])> {
+    let at = steps.iter().position(|step| step.contains(name))?;
+    Some((&steps[..at], &steps[at + 1..]))
+}
+
 fn nowhere(error: PassError) -> Vec<At<PassError>> {
     vec![At { node: None, origin: Origin::none(), error }]
 }
@@ -225,7 +232,8 @@ fn run_step(
         |wants, state: &State| nowhere(PassError::WrongNoun { pass: about.name, wants, found: state.noun() });
     let (state, changed) = match (step, state) {
         (Step::Graph(pass), State::Graph(mut graph)) => {
-            let changed = run_everywhere(*pass, &mut graph, &options.cx).map_err(|at| vec![at])?;
+            let changed = everywhere(&mut graph, &mut |graph| Ok(pass.run(graph, &options.cx)?.0));
+            let changed = changed.map_err(|at: At<PassError>| vec![at])?;
             (State::Graph(graph), Changed(changed))
         }
         (Step::Lower(pass), State::Graph(graph)) => {
@@ -247,10 +255,16 @@ fn run_step(
     Ok((state, changed))
 }
 
-/// Runs a pass on a graph and on those nested in it.
-fn run_everywhere(pass: &dyn GraphPass, graph: &mut Graph, cx: &Cx) -> Result<bool, At<PassError>> {
-    let changed = pass.run(graph, cx)?.0;
-    Ok(graph.change_nested(&mut |nested| run_everywhere(pass, nested, cx))? || changed)
+/// Changes a graph and then those nested in it; says whether one was changed.
+///
+/// # Errors
+/// The first that `change` gives.
+pub(crate) fn everywhere<E>(
+    graph: &mut Graph,
+    change: &mut dyn FnMut(&mut Graph) -> Result<bool, E>,
+) -> Result<bool, E> {
+    let changed = change(graph)?;
+    Ok(graph.change_nested(&mut |nested| everywhere(nested, change))? || changed)
 }
 
 fn repeat(

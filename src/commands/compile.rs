@@ -155,7 +155,8 @@ impl Compile {
             print_json(
                 out,
                 &json!({
-                    "model": source.provenance.model, "output": shown(&self.output), "passes": watch.json(), "rewrites": {},
+                    "model": source.provenance.model, "output": shown(&self.output), "passes": watch.json(),
+                    "rewrites": watch.rewrites(),
                 }),
             )?;
         } else if self.timing {
@@ -167,7 +168,7 @@ impl Compile {
     fn report(&self, compiled: &Compiled, written: &Written, watch: &Watch) -> serde_json::Value {
         let mut report = summary_json(compiled);
         report["passes"] = watch.json();
-        report["rewrites"] = json!({});
+        report["rewrites"] = json!(watch.rewrites());
         report["output"] = json!(shown(&written.artifact));
         report["header"] = json!(written.header.as_deref().map(shown));
         report["weights_file"] = json!(written.sidecar.as_deref().map(shown));

@@ -218,14 +218,14 @@ fn kernels(
         report["live_peak"] = json!(peaks.map(|(_, live)| live));
         report["sizes"] = symbols.iter().map(|symbol| (symbol.clone(), json!(1))).collect();
         report["passes"] = watch.json();
-        report["rewrites"] = json!({});
+        report["rewrites"] = json!(watch.rewrites());
         print_json(out, &report)?;
         return Ok(0);
     }
     let launches = summary::launches(&compiled.program);
-    let rows: Vec<[String; 6]> = launches
+    let rows: Vec<[String; 7]> = launches
         .iter()
-        .map(|Launch { name, kind, origins, cost, .. }| {
+        .map(|Launch { name, kind, origins, rules, cost, .. }| {
             let size = |dim: &Dim| dim.to_string();
             [
                 name.clone(),
@@ -233,20 +233,21 @@ fn kernels(
                 size(&cost.flops),
                 size(&cost.bytes_read),
                 size(&cost.bytes_written),
+                if rules.is_empty() { "-".to_owned() } else { rules.join(", ") },
                 origins.join(", "),
             ]
         })
         .collect();
-    let head = ["kernel", "kind", "flops", "bytes read", "bytes written", "from"].map(str::to_owned);
+    let head = ["kernel", "kind", "flops", "bytes read", "bytes written", "rules", "from"].map(str::to_owned);
     let width = |column: usize| {
         let rows = rows.iter().chain(std::iter::once(&head));
         rows.map(|row| row[column].chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..6).map(width).collect();
     for row in std::iter::once(&head).chain(&rows) {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}  {}", cells.join("  "), row[5])?;
+        writeln!(out, "{}  {}", cells.join("  "), row[6])?;
     }
     let arena = summary::peak(&compiled.program).map_or_else(String::new, |arena| arena.to_string());
     writeln!(out, "arena {arena} bytes, weights {} bytes", compiled.weight_bytes())?;

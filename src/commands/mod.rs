@@ -12,6 +12,7 @@ mod inspect;
 mod ops;
 mod opt;
 mod passes;
+mod rules;
 mod run;
 mod verify;
 mod zoo;
@@ -24,6 +25,7 @@ use egraft::options::{fp_mode, fp_name};
 use egraft::{Options, Source};
 use ir::{Dim, Symbol};
 
+use crate::near;
 use crate::report::Failure;
 
 /// Compile neural networks to native artifacts.
@@ -53,7 +55,7 @@ enum Command {
     Check(check::Check),
     /// Show what a model or an artifact consists of
     Inspect(inspect::Inspect),
-    /// Explain an error code
+    /// Say what rewrite rules did to a model, and why not more; or explain an error code
     Explain(explain::Explain),
     /// Run passes on a model or a dump and print the result
     Opt(opt::Opt),
@@ -61,6 +63,8 @@ enum Command {
     Ops(ops::Ops),
     /// List the passes in the order in which they run
     Passes(passes::Passes),
+    /// List the rewrite rules with what must hold for them
+    Rules(rules::Rules),
     /// List or build the built-in models
     Zoo(zoo::Zoo),
     /// Print a script with completions for a shell
@@ -84,6 +88,7 @@ impl Cli {
             Command::Opt(verb) => verb.run(out),
             Command::Ops(verb) => verb.run(out),
             Command::Passes(verb) => verb.run(out),
+            Command::Rules(verb) => verb.run(out),
             Command::Zoo(verb) => verb.run(out),
             Command::Completions(verb) => verb.run(out),
         }
@@ -120,7 +125,7 @@ pub(crate) struct Common {
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
-    /// Do not apply a rewrite rule; repeatable. There are no rules yet, so every name is unknown
+    /// Do not apply a rewrite rule, one of those that `egraft rules` lists; repeatable
     #[arg(long = "disable-rule", value_name = "NAME")]
     disabled_rules: Vec<String>,
     /// Fail rather than evaluate anything instead of compiling it. There is no such fallback: this changes nothing
@@ -150,13 +155,7 @@ impl Common {
     fn options(&self) -> Result<Options, Failure> {
         // One target so far: naming it is all there is to it.
         let Target::Cpu = self.target;
-        if let Some(rule) = self.disabled_rules.first() {
-            return Err(Failure::bad_input(
-                "egraft::cli::unknown_rule",
-                format!("there is no rewrite rule `{rule}`: egraft has none yet"),
-                "leave out `--disable-rule`",
-            ));
-        }
+        self.disabled_rules.iter().try_for_each(|name| known_rule(name))?;
         Ok(Options {
             level: self.level,
             fp: self.fp,
@@ -166,6 +165,7 @@ impl Common {
             settings: self.settings.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
+            ..Options::default()
         })
     }
 
@@ -209,6 +209,19 @@ impl Common {
         let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads.map_or_else(all, usize::from)
     }
+}
+
+/// Refuses the name of a rule that there is not.
+fn known_rule(name: &str) -> Result<(), Failure> {
+    if ::passes::egraph::rules::find(name).is_some() {
+        return Ok(());
+    }
+    let known = ::passes::egraph::rules::all().map(|rule| rule.name);
+    Err(Failure::bad_input(
+        "egraft::cli::unknown_rule",
+        format!("there is no rewrite rule `{name}`"),
+        near::suggestion(name, known, "`egraft rules` lists them"),
+    ))
 }
 
 /// A file that was taken for an artifact, since it is no model by its name.

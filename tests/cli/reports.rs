@@ -95,6 +95,11 @@ fn every_reporting_verb_speaks_json() {
         ("ops --json", &["ops"]),
         ("ops conv --json", &["name", "operands", "attributes", "onnx"]),
         ("passes --json", &["passes", "pipelines"]),
+        ("rules --json", &["rules"]),
+        (
+            "explain {M} --json",
+            &["model", "options", "kernels", "missed", "not_allowed", "rewrites", "launches"],
+        ),
         ("zoo list --json", &["models"]),
         ("compile {M} -o {D}/m.kir --emit kir --json", &["model", "output", "passes"]),
     ] {
@@ -135,17 +140,18 @@ fn names_that_are_no_text_are_shown_as_well_as_they_can() {
 }
 
 /// The options that each verb has, of those that users know from other tools.
-const OPTIONS: [(&str, &str); 12] = [
+const OPTIONS: [(&str, &str); 13] = [
     ("compile", "--output -o --emit --opt -O --dump --timing COMMON"),
     ("run", "--input --inputs --outputs --seed --bench --warmup --entry --inspect COMMON"),
-    ("verify", "--data --through --against --atol --rtol --per-node --seed COMMON"),
+    ("verify", "--data --through --against --atol --rtol --per-node --bisect --seed COMMON"),
     ("bench", "--input --inputs --seed --entry --warmup --iters --against --python --profile COMMON"),
     ("check", "COMMON"),
     ("inspect", "--kernels COMMON"),
-    ("explain", "--json"),
+    ("explain", "COMMON"),
     ("opt", "--passes --stop-after --start-from --print-after --output --timing COMMON"),
     ("ops", "--markdown --json"),
     ("passes", "--json"),
+    ("rules", "--json"),
     ("zoo", "--json list build"),
     ("completions", "bash zsh fish"),
 ];
@@ -228,7 +234,9 @@ fn passes_and_completions_are_listed() {
     for shell in ["bash", "zsh", "fish"] {
         let script = call(["completions", shell]).succeeds().out;
         assert!(
-            ["egraft", "compile", "verify", "bench", "input-shape"].iter().all(|word| script.contains(word)),
+            ["egraft", "compile", "verify", "bench", "rules", "bisect", "input-shape"]
+                .iter()
+                .all(|word| script.contains(word)),
             "{shell}"
         );
     }

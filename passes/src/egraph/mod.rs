@@ -85,11 +85,7 @@ pub struct MissedAt {
 
 /// Rewrites a graph, and says what the rules did.
 pub fn rewrite(graph: &mut Graph, cx: &Cx) -> Report {
-    let rules: Vec<&'static Rule> = rules::all()
-        .filter(|rule| {
-            rule.exactness.allowed(cx.fp) && !cx.disabled_rules.iter().any(|name| name == rule.name)
-        })
-        .collect();
+    let rules: Vec<&'static Rule> = cx.rules().filter(|rule| cx.allows(rule)).collect();
     let mut report = Report::default();
     let mut known: HashMap<String, Rewritten> = HashMap::new();
     for region in region::split(graph) {

@@ -2,6 +2,7 @@
 //!
 //! The model is compiled before any data is read: nothing that is compared can have shaped it.
 
+mod bisect;
 mod cases;
 mod through;
 
@@ -29,7 +30,7 @@ const SIZE: i64 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  egraft verify mlp.onnx\n  egraft verify resnet.onnx --data resnet/ --rtol 1e-3\n  \
-                        egraft verify mlp.onnx --per-node\n  egraft verify mlp.onnx --against onnxruntime"
+                        egraft verify mlp.onnx --per-node\n  egraft verify mlp.onnx --bisect\n  egraft verify mlp.onnx --against onnxruntime"
 )]
 pub(super) struct Verify {
     /// The model
@@ -55,6 +56,10 @@ pub(super) struct Verify {
     /// looked at are not fused with their readers
     #[arg(long)]
     per_node: bool,
+    /// If results are wrong, find out which rewrite rule is guilty, and the first node at which it shows. Compiles and
+    /// runs the model again for each rule that applies
+    #[arg(long, conflicts_with = "per_node")]
+    bisect: bool,
     /// Seed of random inputs
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -90,12 +95,34 @@ fn tolerance(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "it must be a number of at least 0".to_owned())
 }
 
+/// Inputs with what must come out.
+struct Opinion {
+    case: Case,
+    /// What the results are compared with.
+    with: String,
+    /// In the order of the model's outputs; `None` for those that nobody speaks of.
+    expected: Vec<Option<Tensor>>,
+}
+
 /// How the results of one case compare.
 struct Verdict {
     case: String,
     /// What the results are compared with.
     with: String,
     outputs: Vec<Comparison>,
+}
+
+impl Verdict {
+    fn is_good(&self) -> bool {
+        self.outputs.iter().all(Comparison::is_good)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "name": self.case, "against": self.with, "ok": self.is_good(),
+            "outputs": self.outputs.iter().map(Comparison::json).collect::<Vec<_>>(),
+        })
+    }
 }
 
 impl Verify {
@@ -115,27 +142,32 @@ impl Verify {
             Some(path) => cases::read(path, &names)?,
             None => vec![self.random(&types, &names)?],
         };
-        let verdicts = egraft::output::with_folder(|folder| {
-            Ok(Ready::new(self.through, &compiled, folder).and_then(|ready| {
-                let other = &mut other;
-                let verdict = |case| self.verdict(&original, &ready, other, &names, case);
-                cases.into_iter().map(verdict).collect()
-            }))
-        });
-        let verdicts: Vec<Verdict> = verdicts??;
-        let good = verdicts.iter().all(|verdict| verdict.outputs.iter().all(Comparison::is_good));
+        let mut judge = |ready: &Ready, case: Case| {
+            // The model speaks first: what it says of inputs that don't fit is what its users will read.
+            let found = ready.run(&case.inputs, &names, self.common.threads())?;
+            let opinion = self.opinion(&original, &mut other, &names, case)?;
+            Ok((self.verdict(&names, &found, &opinion), opinion))
+        };
+        let judged: Result<Vec<(Verdict, Opinion)>, Failure> = egraft::output::with_folder(|folder| {
+            Ok(Ready::new(self.through, &compiled, folder)
+                .and_then(|ready| cases.into_iter().map(|case| judge(&ready, case)).collect()))
+        })?;
+        let (verdicts, opinions): (Vec<Verdict>, Vec<Opinion>) = judged?.into_iter().unzip();
+        let good = verdicts.iter().all(Verdict::is_good);
+        let found = match self.bisect && !good {
+            true => Some(bisect::run(&self, &original, &options, &names, &opinions)?),
+            false => None,
+        };
         if self.common.json {
-            let verdict = |verdict: &Verdict| {
-                json!({
-                    "name": verdict.case, "against": verdict.with,
-                    "ok": verdict.outputs.iter().all(Comparison::is_good),
-                    "outputs": verdict.outputs.iter().map(Comparison::json).collect::<Vec<_>>(),
-                })
-            };
-            let cases: Vec<_> = verdicts.iter().map(verdict).collect();
-            print_json(out, &json!({"model": original.provenance.model, "ok": good, "cases": cases}))?;
+            let cases: Vec<_> = verdicts.iter().map(Verdict::json).collect();
+            let mut report = json!({"model": original.provenance.model, "ok": good, "cases": cases});
+            if self.bisect {
+                report["bisect"] = json!(found.as_ref().map(bisect::json));
+            }
+            print_json(out, &report)?;
         } else {
             self.tell(&verdicts, out)?;
+            found.iter().try_for_each(|found| bisect::tell(found, out))?;
         }
         Ok(if good { 0 } else { FAILED })
     }
@@ -195,15 +227,14 @@ impl Verify {
         engine.start(&self.model, &self.python).map(Some)
     }
 
-    fn verdict(
+    /// What a case's outputs must be: what the data say, unless something else is asked.
+    fn opinion(
         &self,
         original: &Source,
-        ready: &Ready,
         other: &mut Option<Box<dyn Other>>,
         names: &Names,
         case: Case,
-    ) -> Result<Verdict, Failure> {
-        let found = ready.run(&case.inputs, names, self.common.threads())?;
+    ) -> Result<Opinion, Failure> {
         let is_known = !self.per_node && case.expected.iter().any(Option::is_some);
         let (with, expected) = match other {
             Some(other) => {
@@ -212,21 +243,24 @@ impl Verify {
                 let values = other.load(&self.model, &named, self.common.threads())?;
                 (other.name().to_owned(), values.into_iter().map(Some).collect())
             }
-            None if self.against.is_none() && is_known => ("the data".to_owned(), case.expected),
+            None if self.against.is_none() && is_known => ("the data".to_owned(), case.expected.clone()),
             None => {
                 let values = reference(&original.state, &case.inputs)?;
                 ("the reference".to_owned(), values.into_iter().map(Some).collect())
             }
         };
+        Ok(Opinion { case, with, expected })
+    }
+
+    /// Compares results with what they must be.
+    fn verdict(&self, names: &Names, found: &[Tensor], opinion: &Opinion) -> Verdict {
+        let Opinion { case, with, expected } = opinion;
         let tolerance = Tolerance { atol: self.atol, rtol: self.rtol };
-        let outputs = names
-            .outputs
-            .iter()
-            .zip(&found)
-            .zip(&expected)
-            .filter_map(|((name, found), expected)| Some(compare(name, found, expected.as_ref()?, tolerance)))
-            .collect();
-        Ok(Verdict { case: case.name, with, outputs })
+        let named = names.outputs.iter().zip(found).zip(expected);
+        let outputs = named.filter_map(|((name, found), expected)| {
+            Some(compare(name, found, expected.as_ref()?, tolerance))
+        });
+        Verdict { case: case.name.clone(), with: with.clone(), outputs: outputs.collect() }
     }
 }
 

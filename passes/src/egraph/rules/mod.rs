@@ -10,9 +10,12 @@ mod horizontal;
 mod linear;
 mod mixture;
 mod norm;
+#[cfg(feature = "planted-rule")]
+pub mod planted;
 mod softmax;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use egg::Id;
 use ir::OpDef;
@@ -116,6 +119,24 @@ pub struct Rule {
     pub obligations: &'static [&'static str],
     /// Tries it at a class, for one of its nodes.
     pub(super) apply: fn(&mut Match, Id, &Node) -> Result<Equal, Stop>,
+}
+
+/// Rules are told apart by their names.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Rule {}
+
+/// A rule is constant.
+impl std::panic::RefUnwindSafe for Rule {}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// Every rule, in the order in which they are tried.
