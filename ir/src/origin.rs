@@ -18,9 +18,13 @@ pub struct Place {
     pub source: String,
 }
 
-/// The nodes of the imported model that a node stands for, oldest first. Empty for what has no model behind it.
+/// The nodes of the imported model that a node stands for, oldest first, and the rewrite rules that made it of them.
+/// Empty for what has no model behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Origin(Arc<[Arc<Place>]>);
+pub struct Origin {
+    places: Arc<[Arc<Place>]>,
+    rules: Arc<[Arc<str>]>,
+}
 
 /// An origin keeps at most so many places: enough for any fused kernel that a person reads.
 const MAX_PLACES: usize = 64;
@@ -33,38 +37,53 @@ impl Origin {
 
     /// A single node of the model.
     pub fn place(place: Place) -> Origin {
-        Origin(Arc::from([Arc::new(place)]))
+        Origin::places_from([Arc::new(place)])
     }
 
     /// Several nodes of the model.
     pub fn places_from(places: impl IntoIterator<Item = Arc<Place>>) -> Origin {
-        Origin(places.into_iter().take(MAX_PLACES).collect())
+        Origin { places: places.into_iter().take(MAX_PLACES).collect(), rules: Arc::default() }
     }
 
     /// The places, oldest first.
     pub fn places(&self) -> &[Arc<Place>] {
-        &self.0
+        &self.places
     }
 
-    /// Is there none?
+    /// The rules, in the order in which they were applied.
+    pub fn rules(&self) -> &[Arc<str>] {
+        &self.rules
+    }
+
+    /// Is there neither a place nor a rule?
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places.is_empty() && self.rules.is_empty()
     }
 
-    /// The places of both, without repetition, `self`'s first.
+    /// The places and rules of both, without repetition, `self`'s first.
     pub fn join(&self, other: &Origin) -> Origin {
         if other.is_empty() || self == other {
             return self.clone();
         }
-        let mut places = self.0.to_vec();
-        places.extend(other.0.iter().filter(|place| !self.0.contains(place)).cloned());
-        Origin::places_from(places)
+        let mut places = self.places.to_vec();
+        places.extend(other.places.iter().filter(|place| !self.places.contains(place)).cloned());
+        let joined = Origin { rules: self.rules.clone(), ..Origin::places_from(places) };
+        other.rules.iter().fold(joined, |origin, rule| origin.by(rule))
+    }
+
+    /// The same places, and one more rule that was applied to them.
+    pub fn by(&self, rule: &str) -> Origin {
+        if self.rules.iter().any(|known| **known == *rule) {
+            return self.clone();
+        }
+        let rules = self.rules.iter().cloned().chain([Arc::from(rule)]).collect();
+        Origin { places: self.places.clone(), rules }
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, place) in self.0.iter().enumerate() {
+        for (i, place) in self.places.iter().enumerate() {
             write!(f, "{}\"{}\"", if i == 0 { "" } else { ", " }, place.name)?;
         }
         Ok(())

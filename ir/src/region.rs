@@ -144,11 +144,18 @@ impl Region {
         if !stage.axes.iter().map(|(axis, _)| axis).eq(&own) {
             return None;
         }
-        let own: Vec<Expr> = own.iter().map(|axis| Dim::from(axis).into()).collect();
+        // Along an axis of size 1, an element is loaded at 0.
+        let place = |at: &[Expr]| {
+            let same = |(index, (axis, extent)): (&Expr, &(Symbol, Dim))| match index.as_index() {
+                Some(index) => *index == Dim::from(axis) || (extent.is(1) && index.is(0)),
+                None => false,
+            };
+            at.len() == stage.axes.len() && at.iter().zip(&stage.axes).all(same)
+        };
         let is_score = |source: &Symbol| operand_number(source).is_some_and(|n| score.contains(&n));
         let mut fits = true;
         stage.body.walk(&mut |e| match e.kind() {
-            ExprKind::Load { source, at, .. } if is_score(source) => fits &= *at == own,
+            ExprKind::Load { source, at, .. } if is_score(source) => fits &= place(at),
             ExprKind::Load { source, .. } => {
                 fits &= operand_number(source).is_some_and(|n| n < numbers.len());
             }

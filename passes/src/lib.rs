@@ -6,6 +6,7 @@
 //! No pass reads a clock, an environment variable or a file, and none prints: equal input gives equal output.
 
 pub mod cost;
+pub mod egraph;
 pub mod error;
 pub mod graph;
 pub mod kernel;

@@ -3,7 +3,9 @@
 use ir::program::Program;
 use ir::{At, Graph, Origin};
 
+use crate::egraph::Saturate;
 use crate::error::PassError;
+use crate::graph::fold_constants::MAX_FOLDED;
 use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants};
 use crate::kernel::{ExpandMath, Schedule};
 use crate::lower::{Fuse, PlanMemory, ShareKernels, ToLoops, ToStages};
@@ -22,8 +24,8 @@ pub enum Step {
     Repeat(usize, &'static [Step]),
 }
 
-/// A folded result may not be larger than this, unless folding shrinks its operands.
-const FOLD: FoldConstants = FoldConstants { max_bytes: 4 << 20 };
+/// Constant folding, within its usual limit.
+const FOLD: FoldConstants = FoldConstants { max_bytes: MAX_FOLDED };
 
 /// Clean up: fold what is constant, drop what does nothing, is there twice, or is not needed.
 const CLEAN: &[Step] =
@@ -46,7 +48,8 @@ pub const UNFUSED: &[Step] = &[
 pub const DEFAULT: &[Step] = &[
     // Imported graphs compute shapes with ops; after folding, most of that is gone.
     Step::Repeat(3, CLEAN),
-    // Whole ops are easier to match than their expansions, so rules on them come before this line.
+    // Whole ops are easier to match than their expansions: rules come before those are opened.
+    Step::Graph(&Saturate),
     Step::Graph(&Expand),
     // Expansion brings new constants and common subterms.
     Step::Repeat(3, CLEAN),
@@ -73,6 +76,7 @@ pub const ALL: &[Step] = &[
     Step::Graph(&Canonicalize),
     Step::Graph(&Cse),
     Step::Graph(&Dce),
+    Step::Graph(&Saturate),
     Step::Graph(&Expand),
     Step::Lower(&ToStages),
     Step::Program(&Fuse),

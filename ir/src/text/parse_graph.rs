@@ -366,28 +366,34 @@ fn attr(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<Attr> {
     }
 }
 
-/// ` from "…", …`, if it stands here.
+/// ` from "…", … by "…", …`, if it stands here.
 pub(super) fn origin(cursor: &mut Cursor<'_>) -> Parse<Origin> {
-    let mut places = Vec::new();
-    if !cursor.eat_word("from") {
-        return Ok(Origin::none());
-    }
-    loop {
-        let name = cursor.string()?;
-        let start = cursor.span();
-        let notes = if cursor.eat("(") { cursor.list(")", Cursor::string)? } else { vec![] };
-        if notes.len() > 3 {
-            let problem = Problem::Count { what: "notes", left: notes.len(), of: "at most", right: 3 };
-            return Err(ParseError { span: cursor.since(start), problem });
-        }
-        let mut notes = notes.into_iter();
-        let [op, module, source] = std::array::from_fn(|_| notes.next().unwrap_or_default());
-        places.push(Arc::new(Place { name, op, module, source }));
-        if !(cursor.is(",") && cursor.next_kind() == Kind::Str) {
-            return Ok(Origin::places_from(places));
-        }
+    let places = if cursor.eat_word("from") { strings(cursor, place)? } else { Vec::new() };
+    let rules = if cursor.eat_word("by") { strings(cursor, |cursor| cursor.string())? } else { Vec::new() };
+    Ok(rules.iter().fold(Origin::places_from(places), |origin, rule| origin.by(rule)))
+}
+
+/// Items that start with a string, with commas between them.
+fn strings<T>(cursor: &mut Cursor<'_>, item: impl Fn(&mut Cursor<'_>) -> Parse<T>) -> Parse<Vec<T>> {
+    let mut items = vec![item(cursor)?];
+    while cursor.is(",") && cursor.next_kind() == Kind::Str {
         cursor.advance();
+        items.push(item(cursor)?);
     }
+    Ok(items)
+}
+
+fn place(cursor: &mut Cursor<'_>) -> Parse<Arc<Place>> {
+    let name = cursor.string()?;
+    let start = cursor.span();
+    let notes = if cursor.eat("(") { cursor.list(")", Cursor::string)? } else { vec![] };
+    if notes.len() > 3 {
+        let problem = Problem::Count { what: "notes", left: notes.len(), of: "at most", right: 3 };
+        return Err(ParseError { span: cursor.since(start), problem });
+    }
+    let mut notes = notes.into_iter();
+    let [op, module, source] = std::array::from_fn(|_| notes.next().unwrap_or_default());
+    Ok(Arc::new(Place { name, op, module, source }))
 }
 
 fn weight_line(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<WeightLine> {

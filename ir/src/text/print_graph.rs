@@ -230,12 +230,19 @@ fn attr_at(f: &mut fmt::Formatter<'_>, attr: &Attr, level: usize) -> fmt::Result
     }
 }
 
-/// Writes ` from "…"("op", "module", "source"), …`; nothing without an origin.
+/// Writes ` from "…"("op", "module", "source"), … by "rule", …`; nothing without an origin.
 pub(super) fn origin(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
-    if origin.is_empty() {
-        return Ok(());
+    if !origin.places().is_empty() {
+        f.write_str(" from ")?;
     }
-    f.write_str(" from ")?;
+    places(f, origin)?;
+    if !origin.rules().is_empty() {
+        f.write_str(" by ")?;
+    }
+    commas(f, origin.rules(), |f, rule| write!(f, "{}", Quoted(rule)))
+}
+
+fn places(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
     commas(f, origin.places(), |f, place| {
         let Place { name, op, module, source } = &**place;
         write!(f, "{}", Quoted(name))?;

@@ -18,6 +18,9 @@ use crate::pass::{About, Changed, Cx, GraphPass};
 /// The weights of a graph may take so many bytes of memory that are not pages of a file.
 pub const MAX_RESIDENT: usize = 256 << 20;
 
+/// A folded result has at most so many bytes, unless folding shrinks its operands.
+pub const MAX_FOLDED: usize = 4 << 20;
+
 /// See the [module](self).
 pub struct FoldConstants {
     /// The largest result in bytes that may be folded even though its operands are smaller.

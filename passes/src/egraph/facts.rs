@@ -1,0 +1,162 @@
+//! What is known of a class: its types, whether it is constant, what it stands for.
+
+use std::collections::HashMap;
+
+use egg::{Analysis, DidMerge, EGraph, Id};
+use ir::attr::Attrs;
+use ir::op::Infer;
+use ir::{Origin, TensorType, Weight};
+
+use super::language::{Head, Node};
+
+/// The e-graph of a region.
+pub(super) type Classes = EGraph<Node, Facts>;
+
+/// What nodes name by numbers.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    attrs: Vec<Attrs>,
+    numbers: HashMap<Attrs, u32>,
+    constants: Vec<Constant>,
+    inputs: Vec<Input>,
+}
+
+/// A constant, and the number that all its elements are, if they are one float.
+#[derive(Debug)]
+struct Constant {
+    weight: Weight,
+    number: Option<f64>,
+}
+
+/// A value from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Input {
+    /// Its type.
+    pub ty: TensorType,
+    /// Is it a weight, too large to be looked at?
+    pub constant: bool,
+}
+
+/// What is known of a class.
+#[derive(Debug, Clone)]
+pub(super) struct Fact {
+    /// The types of the op's results; none for attributes.
+    pub types: Vec<TensorType>,
+    /// The value, if it is a constant that may be looked at.
+    pub value: Option<u32>,
+    /// Does it depend on constants alone?
+    pub constant: bool,
+    /// The attributes, if the class is some.
+    pub attrs: Option<u32>,
+    /// The nodes of the region that the class stands for.
+    pub origin: Origin,
+}
+
+impl Facts {
+    /// The number of these attributes.
+    pub(super) fn number(&mut self, attrs: &Attrs) -> u32 {
+        if let Some(&number) = self.numbers.get(attrs) {
+            return number;
+        }
+        let number = self.attrs.len() as u32;
+        self.attrs.push(attrs.clone());
+        self.numbers.insert(attrs.clone(), number);
+        number
+    }
+
+    /// The attributes with this number.
+    pub(super) fn attrs(&self, number: u32) -> &Attrs {
+        &self.attrs[number as usize]
+    }
+
+    /// The number of a constant.
+    pub(super) fn constant(&mut self, weight: &Weight) -> u32 {
+        let known = self.constants.iter().position(|constant| constant.weight == *weight);
+        known.unwrap_or_else(|| {
+            self.constants.push(Constant { weight: weight.clone(), number: uniform(weight) });
+            self.constants.len() - 1
+        }) as u32
+    }
+
+    /// The constant with this number.
+    pub(super) fn weight(&self, number: u32) -> &Weight {
+        &self.constants[number as usize].weight
+    }
+
+    /// What all elements of this constant are, if they are one float.
+    pub(super) fn uniform(&self, number: u32) -> Option<f64> {
+        self.constants[number as usize].number
+    }
+
+    /// One more value from outside. Gives its number.
+    pub(super) fn input(&mut self, input: Input) -> u32 {
+        self.inputs.push(input);
+        self.inputs.len() as u32 - 1
+    }
+}
+
+/// What all elements of a constant are, if they are one float.
+fn uniform(weight: &Weight) -> Option<f64> {
+    if !weight.dtype().is_float() || weight.elements() == 0 {
+        return None;
+    }
+    let first = weight.get(0);
+    let size = weight.dtype().bytes();
+    let mut elements = weight.stored().chunks_exact(size);
+    elements.all(|element| element == &weight.stored()[..size]).then(|| first.to_f64())
+}
+
+/// The attributes and operand types of an op's node.
+pub(super) fn signature(classes: &Classes, node: &Node) -> (Attrs, Vec<TensorType>) {
+    let attrs = node.attrs().and_then(|id| classes[id].data.attrs);
+    let attrs = attrs.map_or_else(Attrs::default, |number| classes.analysis.attrs(number).clone());
+    let types = node.operands().iter().map(|&id| classes[id].data.types[0].clone()).collect();
+    (attrs, types)
+}
+
+impl Analysis<Node> for Facts {
+    type Data = Fact;
+
+    fn make(classes: &mut Classes, node: &Node, _: Id) -> Fact {
+        let mut fact =
+            Fact { types: Vec::new(), value: None, constant: false, attrs: None, origin: Origin::none() };
+        match node.head() {
+            Head::Attrs(number) => fact.attrs = Some(number),
+            Head::Input(number) => {
+                let Input { ty, constant } = classes.analysis.inputs[number as usize].clone();
+                fact.types = vec![ty];
+                fact.constant = constant;
+            }
+            Head::Constant(number) => {
+                fact.types = vec![classes.analysis.weight(number).ty()];
+                fact.value = Some(number);
+                fact.constant = true;
+            }
+            Head::Result(number) => {
+                let data = &classes[node.operands()[0]].data;
+                fact.types = vec![data.types[number as usize].clone()];
+                fact.constant = data.constant;
+            }
+            Head::Op(def) => {
+                let (attrs, types) = signature(classes, node);
+                let operands: Vec<&TensorType> = types.iter().collect();
+                let types = def.result_types(&Infer { operands: &operands, attrs: &attrs });
+                fact.types = types.expect("bug: a node was added whose types were not inferred before");
+                let operands = node.operands();
+                fact.constant = !operands.is_empty() && operands.iter().all(|&id| classes[id].data.constant);
+            }
+        }
+        fact
+    }
+
+    fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
+        debug_assert_eq!(a.types, b.types, "bug: a rule made values of different types equal");
+        let origin = a.origin.join(&b.origin);
+        let value = a.value.or(b.value);
+        let constant = a.constant || b.constant;
+        let here = origin != a.origin || value != a.value || constant != a.constant;
+        let there = origin != b.origin || value != b.value || constant != b.constant;
+        (a.origin, a.value, a.constant) = (origin, value, constant);
+        DidMerge(here, there)
+    }
+}
