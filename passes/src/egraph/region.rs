@@ -32,7 +32,7 @@ const SMALL_FLOATS: usize = 16;
 /// Integers and truth values (masks, permutations) of at most so many elements do.
 const SMALL_OTHERS: usize = 1 << 20;
 
-/// Floats that are one of two numbers may be so many more.
+/// Floats that are one of two numbers, or distances, may be so many more.
 const LARGE_MASK: usize = 1 << 22;
 
 /// The ops of a graph in regions, in order.
@@ -193,7 +193,17 @@ impl Part {
 
 fn is_small(weight: &Weight) -> bool {
     let limit = if weight.dtype().is_float() { SMALL_FLOATS } else { SMALL_OTHERS };
-    weight.elements() <= limit || (weight.elements() <= LARGE_MASK && has_two_values(weight))
+    let patterned = || has_two_values(weight) || is_of_distances(weight);
+    weight.elements() <= limit || (weight.elements() <= LARGE_MASK && patterned())
+}
+
+/// Is each element of the last two axes that to its upper left: a matrix of distances?
+fn is_of_distances(weight: &Weight) -> bool {
+    let [batch @ .., rows, cols] = weight.shape() else { return false };
+    let (size, stored) = (weight.dtype().bytes(), weight.stored());
+    let element = |row: usize, col: usize| &stored[(row * cols + col) * size..][..size];
+    batch.iter().all(|&size| size == 1)
+        && (1..*rows).all(|row| (1..*cols).all(|col| element(row, col) == element(row - 1, col - 1)))
 }
 
 /// Is it one number everywhere, or one of two: a mask that is added?

@@ -25,7 +25,7 @@ use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
-use super::computed;
+use super::computed::{self, Loads};
 use super::linear::swapped;
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
@@ -390,14 +390,15 @@ fn elementwise_of(
         return Err(Missed::new(MASK_APART, m.describe(mask)).into());
     }
     let stage = stage(m, def, &m.attrs(node), &operands).ok_or(Stop::Other)?;
-    let stage = with_computed(m, &stage, &operands, &positions);
+    let (stage, from) = with_computed(m, &stage, &operands, &positions);
+    let all: Vec<Id> = operands.iter().chain(&from).copied().collect();
     for scores in &mut found {
         let captured = &mut scores.captured;
         let mut number = |at: usize| {
             let is_captured = loads(&stage, at) && !positions.contains(&at);
-            if is_captured { 3 + capture(captured, m, operands[at]) } else { 0 }
+            if is_captured { 3 + capture(captured, m, all[at]) } else { 0 }
         };
-        let numbers: Vec<usize> = (0..operands.len()).map(&mut number).collect();
+        let numbers: Vec<usize> = (0..all.len()).map(&mut number).collect();
         scores.region = after(scores, &shape, &stage, &positions, &numbers).ok_or(Stop::Other)?;
         scores.between.push(id);
     }
@@ -444,14 +445,15 @@ pub(super) fn stage(m: &Match, def: &'static OpDef, attrs: &Attrs, operands: &[I
     stages.is_empty().then_some(stage)
 }
 
-/// The stage with what can be computed in the place of what is loaded; scores stay.
-fn with_computed(m: &Match, stage: &Stage, operands: &[Id], scores: &[usize]) -> Stage {
-    let computed = |source: &ir::Symbol, at: &[Expr]| {
+/// The stage with what can be computed in the place of what is loaded; scores stay. Also what that is computed from: the
+/// operands after those of the op.
+fn with_computed(m: &Match, stage: &Stage, operands: &[Id], scores: &[usize]) -> (Stage, Vec<Id>) {
+    let mut from = Loads::from(operands.len());
+    let body = stage.body.replace_loads(&mut |source, at| {
         let number = operand_number(source).filter(|number| !scores.contains(number))?;
-        computed::element(m, *operands.get(number)?, at)
-    };
-    let body = stage.body.replace_loads(&mut |source, at| computed(source, at));
-    Stage { body: computed::chosen(&body), ..stage.clone() }
+        computed::element(m, *operands.get(number)?, at, &mut from)
+    });
+    (Stage { body: computed::chosen(&body), ..stage.clone() }, from.values().to_vec())
 }
 
 fn loads(stage: &Stage, operand: usize) -> bool {

@@ -4,10 +4,11 @@
 //! much, and says it before the scores are there: tiles that a mask rules out are never looked at.
 
 use egg::Id;
+use ir::kernel::lower::Lower;
 use ir::kernel::{Expr, ExprKind};
 use ir::region::operand_number;
 use ir::scalar::{Binary, Unary};
-use ir::{DType, Dim, Scalar, Weight};
+use ir::{DType, Dim, Region, Scalar, Weight};
 use ops::shape::iota::{AXIS, IOTA};
 
 use super::attention::stage;
@@ -16,16 +17,49 @@ use crate::egraph::rewrite::Match;
 /// So many ops may stand between an index and the element.
 const DEEPEST: usize = 24;
 
-/// The element of a value at this index, if it is computed from that alone.
-pub(super) fn element(m: &Match, id: Id, at: &[Expr]) -> Option<Expr> {
-    at_depth(m, id, at, DEEPEST)
+/// What elements are computed from besides their index: values with at most one of the last two axes. In expressions they
+/// are called as operands from a number on.
+pub(super) struct Loads {
+    first: usize,
+    values: Vec<Id>,
 }
 
-fn at_depth(m: &Match, id: Id, at: &[Expr], depth: usize) -> Option<Expr> {
-    if let Some(weight) = m.value(id) {
-        return constant(weight, at);
+impl Loads {
+    /// None yet; the first one will be operand `first`.
+    pub(super) fn from(first: usize) -> Loads {
+        Loads { first, values: Vec::new() }
     }
-    let depth = depth.checked_sub(1)?;
+
+    /// The values, in the order of their numbers.
+    pub(super) fn values(&self) -> &[Id] {
+        &self.values
+    }
+
+    fn load(&mut self, m: &Match, id: Id, at: &[Expr]) -> Expr {
+        let known = self.values.iter().position(|&known| m.same(known, id));
+        let number = known.unwrap_or_else(|| {
+            self.values.push(id);
+            self.values.len() - 1
+        });
+        Expr::load(Lower::operand_name(self.first + number), m.ty(id).dtype, at.iter().cloned())
+    }
+}
+
+/// The element of a value at this index, if it is computed from that and from smaller arrays.
+pub(super) fn element(m: &Match, id: Id, at: &[Expr], loads: &mut Loads) -> Option<Expr> {
+    at_depth(m, id, at, loads, DEEPEST)
+}
+
+fn at_depth(m: &Match, id: Id, at: &[Expr], loads: &mut Loads, depth: usize) -> Option<Expr> {
+    if let Some(found) = m.value(id).and_then(|weight| constant(weight, at)) {
+        return Some(found);
+    }
+    let shape = m.shape(id);
+    let flat = shape.len() < 2 || shape[shape.len() - 2..].iter().any(|size| size.is(1));
+    if flat && depth < DEEPEST {
+        return Some(loads.load(m, id, at));
+    }
+    let depth = depth.checked_sub(1).filter(|_| !flat)?;
     m.nodes(id).iter().find_map(|node| {
         let def = node.op()?;
         if def == &IOTA {
@@ -44,7 +78,7 @@ fn at_depth(m: &Match, id: Id, at: &[Expr], depth: usize) -> Option<Expr> {
         }
         let mut all = true;
         let body = stage.body.substitute(&place).replace_loads(&mut |source, at| {
-            let inner = operand_number(source).and_then(|n| at_depth(m, *operands.get(n)?, at, depth));
+            let inner = operand_number(source).and_then(|n| at_depth(m, *operands.get(n)?, at, loads, depth));
             all &= inner.is_some();
             inner
         });
@@ -52,7 +86,8 @@ fn at_depth(m: &Match, id: Id, at: &[Expr], depth: usize) -> Option<Expr> {
     })
 }
 
-/// The element of a constant that is one number, or two: one up to a diagonal of its last two axes, and one above it.
+/// The element of a constant that is one number, or two: one up to a diagonal of its last two axes, and one above it; or
+/// the distance from row to column.
 fn constant(weight: &Weight, at: &[Expr]) -> Option<Expr> {
     let elements = weight.elements();
     let number = |position: usize| Expr::constant(weight.get(position));
@@ -74,6 +109,9 @@ fn constant(weight: &Weight, at: &[Expr]) -> Option<Expr> {
     if low.bits() == high.bits() {
         return None;
     }
+    if let Some(found) = distance(weight, at) {
+        return Some(found);
+    }
     let above = row(0).position(|bits| bits != low.bits())?;
     let is_low = |at: usize, col: usize| col < above + at;
     let fits = (0..rows).all(|at| {
@@ -85,6 +123,32 @@ fn constant(weight: &Weight, at: &[Expr]) -> Option<Expr> {
     let seen = j.clone().at_most(border.into());
     let [low, high] = [low, high].map(Expr::constant);
     fits.then(|| truth(&seen, &low, &high).unwrap_or_else(|| seen.select(low, high)))
+}
+
+/// The element of a matrix of distances between row and column: one way, the other, or both, 0 where none.
+fn distance(weight: &Weight, at: &[Expr]) -> Option<Expr> {
+    let [batch @ .., rows, cols] = weight.shape() else { return None };
+    let (rows, cols) = (*rows, *cols);
+    let [.., i, j] = at else { return None };
+    if batch.iter().any(|&size| size != 1) || rows.min(cols) < 2 || weight.dtype() != DType::F32 {
+        return None;
+    }
+    let forms: [fn(f64) -> f64; 5] = [|d| d, |d| -d, f64::abs, |d| d.max(0.0), |d| (-d).max(0.0)];
+    let is = |form: &fn(f64) -> f64| {
+        let expected = |at: usize| form((at % cols) as f64 - (at / cols) as f64);
+        weight.values().enumerate().all(|(at, value)| value.to_f64() == expected(at))
+    };
+    let form = forms.iter().position(is)?;
+    let along = Expr::from(j.as_index()?.clone() - i.as_index()?.clone()).cast(DType::F32);
+    let back = Expr::from(i.as_index()?.clone() - j.as_index()?.clone()).cast(DType::F32);
+    let zero = Expr::number(DType::F32, 0.0);
+    Some(match form {
+        0 => along,
+        1 => back,
+        2 => Expr::unary(Unary::Abs, along),
+        3 => Expr::binary(Binary::Max, along, zero),
+        _ => Expr::binary(Binary::Max, back, zero),
+    })
 }
 
 /// A condition, where it chooses between the two truth values.
@@ -106,13 +170,34 @@ pub(super) fn chosen(e: &Expr) -> Expr {
     }
 }
 
-/// `x + select(c, 0, −∞)` as `select(c, x, −∞)`.
+/// `x + select(c, 0, −∞)` as `select(c, x, −∞)`. A number so low that nothing added to it counts is −∞, too, where
+/// every query sees the first key: then the weight is 0 both times.
 fn added(x: &Expr, mask: &Expr) -> Option<Expr> {
     let ExprKind::Select(condition, yes, no) = mask.kind() else { return None };
-    let is = |e: &Expr, value: f32| matches!(e.kind(), ExprKind::Const(c) if *c == Scalar::f32(value));
-    let (zero, never) = (|e: &Expr| is(e, 0.0), |e: &Expr| is(e, f32::NEG_INFINITY));
-    if zero(yes) && never(no) {
-        return Some(condition.clone().select(x.clone(), no.clone()));
+    let number = |e: &Expr| match e.kind() {
+        ExprKind::Const(c) if c.dtype() == DType::F32 => Some(c.to_f64()),
+        _ => None,
+    };
+    let low = |e: &Expr, seen: bool| number(e).is_some_and(|v| v == f64::NEG_INFINITY || seen && v <= LOWEST);
+    let never = Expr::constant(Scalar::f32(f32::NEG_INFINITY));
+    if number(yes) == Some(0.0) && low(no, sees_first(condition)) {
+        return Some(condition.clone().select(x.clone(), never));
     }
-    (never(yes) && zero(no)).then(|| condition.clone().select(yes.clone(), x.clone()))
+    (low(yes, false) && number(no) == Some(0.0)).then(|| condition.clone().select(never, x.clone()))
+}
+
+/// Sums of scores and less than this are no scores any more.
+const LOWEST: f64 = -1e30;
+
+/// Does the condition hold for the first key, whatever the query: `j ≤ i + c`, `c ≥ 0`?
+fn sees_first(condition: &Expr) -> bool {
+    let ExprKind::Binary(Binary::Le, key, last) = condition.kind() else { return false };
+    let (Some(key), Some(last)) = (key.as_index(), last.as_index()) else { return false };
+    let Some(axis) = key.as_symbol().and_then(Region::axis_number) else { return false };
+    let mut earlier = true;
+    last.for_each_symbol(&mut |symbol| {
+        earlier &= Region::axis_number(symbol).is_some_and(|query| query < axis)
+    });
+    let at = |index: i64| last.eval(&|_| Some(index));
+    earlier && at(0).is_some_and(|first| first >= 0) && at(1) >= at(0)
 }
