@@ -236,6 +236,42 @@ graph @g(%q: f32[2, 3, n, 4], %k: f32[2, 3, n, 4], %v: f32[2, 3, n, 4], %a: f32[
     same_bits(everywhere.program(), &given);
 }
 
+/// What depends on the distance of query and key alone is computed once for each distance in a tile.
+#[test]
+fn distances_are_tabulated() {
+    let score = "(%s: f32, %x3: f32) -> select(i2 <= i1, %s - %x3[i0] * log(1.0 + cast<f32>(i1 - i2)), -inf)";
+    let graph = attention("2, n, 4", "2, m, 4", "2, m, 4", &["f32[2]"], score);
+    check("distances", &graph, &[&[("n", 140), ("m", 270)], &[("n", 3), ("m", 5)]]);
+    let few = attention("2, 70, 4", "2, 30, 4", "2, 30, 4", &["f32[2]"], score);
+    check("distances of few keys", &few, &[&[]]);
+    let program = compile(&graph, 2);
+    let Body::Loops(body) = &program.kernels[0].body else { panic!("stages are left\n{program}") };
+    let mut tables = 0;
+    body.iter().for_each(|stmt| {
+        stmt.walk(&mut |stmt| {
+            tables += usize::from(matches!(stmt, Stmt::Alloc { shape, .. } if *shape == [64 + 256 - 1]));
+        });
+    });
+    assert_eq!(tables, 1, "{program}");
+}
+
+/// Sizes of 1, of which axes are gone, and rows that are too long to be kept: not in tiles, and right.
+#[test]
+fn attentions_without_tiles() {
+    for (q, k, v) in [
+        ("3, 4", "1, 4", "1, 4"),
+        ("3, 4", "5, 4", "5, 1"),
+        ("2, 3, 1", "2, 5, 1", "2, 5, 4"),
+        ("3, 4", "5, 4", "5, 300"),
+        ("1, 1", "1, 1", "1, 1"),
+    ] {
+        let graph = attention(q, k, v, &[], SCALED);
+        let mut everywhere = Everywhere::new("without tiles", &graph);
+        let inputs = inputs(&graph, 1, &[]);
+        everywhere.run(&inputs);
+    }
+}
+
 /// Without fusion, too: the op is in tiles from the start.
 #[test]
 fn no_scores_are_stored_without_fusion() {

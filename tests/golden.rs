@@ -2,7 +2,10 @@
 //!
 //! A case is a folder `golden/FAMILY/CASE` with `model.onnx`, `tensors.safetensors` (`in.NAME` and `out.NAME`; `in2.` and
 //! `out2.` for the same model at other sizes) and `case.json` (the order of inputs and outputs, and the tolerance).
-//! Folders are found, not listed. Each model runs in this process, unfused and fused, and unfused as an executable,
+//! Folders are found, not listed. `golden/attention.tsv` says how many attention kernels a fused model has: one for each
+//! softmax attention, for RPC one for each round.
+//!
+//! Each model runs in this process, unfused and fused, and unfused as an executable,
 //! with one thread and with two.
 
 use std::collections::BTreeMap;
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use egraft::{Compiled, Options, tensors};
 use harness::{Tolerance, program, root};
 use ir::Tensor;
+use ir::kernel::KernelKind;
 use runner::files;
 use serde_json::Value;
 
@@ -26,6 +30,8 @@ struct Case {
     inputs: Vec<String>,
     outputs: Vec<String>,
     tolerance: Tolerance,
+    /// How many attention kernels the model becomes, if `golden/attention.tsv` says so.
+    attention: Option<usize>,
 }
 
 /// Inputs and outputs of one run.
@@ -35,7 +41,7 @@ struct Set {
 }
 
 impl Case {
-    fn read(name: String, folder: PathBuf) -> Case {
+    fn read(name: String, folder: PathBuf, attention: Option<usize>) -> Case {
         let text = fs::read_to_string(folder.join("case.json")).expect("a case has a case.json");
         let meta: Value = serde_json::from_str(&text).expect("it is JSON");
         let names = |key: &str| -> Vec<String> {
@@ -44,7 +50,8 @@ impl Case {
         };
         let number = |key: &str| meta["tolerance"][key].as_f64().expect("a tolerance is a number");
         let tolerance = Tolerance { atol: number("atol"), rtol: number("rtol") };
-        Case { name, folder, inputs: names("onnx_inputs"), outputs: names("onnx_outputs"), tolerance }
+        let (inputs, outputs) = (names("onnx_inputs"), names("onnx_outputs"));
+        Case { name, folder, inputs, outputs, tolerance, attention }
     }
 
     /// The sets of tensors, at least one.
@@ -78,6 +85,9 @@ impl Case {
         let sets = self.sets()?;
         for level in [0, 2] {
             let compiled = self.compile(level)?;
+            if level > 0 {
+                self.count_attention(&compiled)?;
+            }
             let model = compiled.model().map_err(|error| error.to_string())?;
             for set in &sets {
                 for threads in [1, 2] {
@@ -91,6 +101,18 @@ impl Case {
             }
         }
         Ok(())
+    }
+
+    /// Each attention of a softmax is one kernel, and no kernel is left of its parts.
+    fn count_attention(&self, compiled: &Compiled) -> Result<(), String> {
+        let Some(expected) = self.attention else { return Ok(()) };
+        let kernels = &compiled.program.kernels;
+        let calls = compiled.program.entries.iter().flat_map(|entry| entry.calls());
+        let found = calls.filter(|call| kernels[call.kernel].kind == KernelKind::Attention).count();
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("{found} attention kernels, expected {expected} (golden/attention.tsv)"))
     }
 
     fn compile(&self, level: u8) -> Result<Compiled, String> {
@@ -140,13 +162,27 @@ fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
     all.into_iter().collect()
 }
 
+/// The cases that are made of softmax attention, and how many kernels that is.
+fn attention_counts() -> BTreeMap<String, usize> {
+    let text = fs::read_to_string(root().join("tests/golden/attention.tsv")).expect("the table is there");
+    let line = |line: &str| {
+        let (name, count) = line.split_once('\t').expect("a name and a count");
+        (name.to_owned(), count.parse().expect("a number"))
+    };
+    text.lines().filter(|text| !text.starts_with('#')).map(line).collect()
+}
+
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
+    let mut counts = attention_counts();
     for (family, folder) in folders(&root().join("tests/golden")) {
         for (case, folder) in folders(&folder) {
-            cases.push(Case::read(format!("{family}/{case}"), folder));
+            let name = format!("{family}/{case}");
+            let attention = counts.remove(&name);
+            cases.push(Case::read(name, folder, attention));
         }
     }
+    assert!(counts.is_empty(), "attention.tsv has cases that are not there: {counts:?}");
     cases
 }
 

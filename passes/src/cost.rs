@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, LoopKind, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, KernelKind, LoopKind, Stmt};
 use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
+
+/// Iterations that are counted one by one, if there are no more.
+const COUNTED: i64 = 64;
 
 /// Counts of one call, over the sizes of the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +41,10 @@ pub fn of_call(program: &Program, call: &Call) -> Cost {
 /// Floating-point operations of a kernel, over its sizes.
 fn flops(kernel: &Kernel) -> Dim {
     match &kernel.body {
-        Body::Loops(body) => block_flops(body),
+        // Tiles of an attention that are left out count for nothing, and there are more of them in one block than in
+        // another.
+        Body::Loops(body) if kernel.kind == KernelKind::Attention => block_flops(body, &on_average),
+        Body::Loops(body) => block_flops(body, &times),
         Body::Stages(stages) => stages
             .iter()
             .map(|stage| {
@@ -49,17 +55,22 @@ fn flops(kernel: &Kernel) -> Dim {
     }
 }
 
-fn block_flops(block: &[Stmt]) -> Dim {
-    block.iter().map(stmt_flops).sum()
+/// What so many iterations of a loop over an axis come to.
+type Times<'a> = &'a dyn Fn(&Dim, Dim, &Symbol) -> Dim;
+
+fn block_flops(block: &[Stmt], times: Times) -> Dim {
+    block.iter().map(|stmt| stmt_flops(stmt, times)).sum()
 }
 
-fn stmt_flops(stmt: &Stmt) -> Dim {
+fn stmt_flops(stmt: &Stmt, times: Times) -> Dim {
     let own: Dim = stmt.exprs().into_iter().map(expr_flops).sum();
     match stmt {
-        Stmt::For { axis, extent, body, .. } => times(extent, block_flops(body), axis),
-        Stmt::If { then, .. } => own + block_flops(then),
-        Stmt::Fold(fold) => times(&fold.extent, block_flops(&fold.body), &fold.axis),
-        Stmt::Gemm(gemm) => gemm.elements() * (gemm.summed() * Dim::constant(2) + block_flops(&gemm.body)),
+        Stmt::For { axis, extent, body, .. } => times(extent, block_flops(body, times), axis),
+        Stmt::If { then, .. } => own + block_flops(then, times),
+        Stmt::Fold(fold) => times(&fold.extent, block_flops(&fold.body, times), &fold.axis),
+        Stmt::Gemm(gemm) => {
+            gemm.elements() * (gemm.summed() * Dim::constant(2) + block_flops(&gemm.body, times))
+        }
         Stmt::Let { .. }
         | Stmt::Var { .. }
         | Stmt::Set { .. }
@@ -74,6 +85,22 @@ fn stmt_flops(stmt: &Stmt) -> Dim {
 fn times(extent: &Dim, each: Dim, axis: &Symbol) -> Dim {
     let first = each.substitute(&|symbol| (symbol == axis).then(|| Dim::constant(0)));
     extent.clone() * first
+}
+
+/// The sum over the iterations, where they can be counted; else as many as there are of the mean of the first and the
+/// last one.
+fn on_average(extent: &Dim, each: Dim, axis: &Symbol) -> Dim {
+    if !each.mentions(axis) {
+        return extent.clone() * each;
+    }
+    let at = |value: Dim| each.substitute(&|symbol| (symbol == axis).then(|| value.clone()));
+    match extent.as_const() {
+        Some(count) if count <= COUNTED => (0..count).map(|i| at(Dim::constant(i))).sum(),
+        _ => {
+            let both = at(Dim::constant(0)) + at(extent.clone() - Dim::constant(1));
+            (extent.clone() * both).floor_div(&Dim::constant(2))
+        }
+    }
 }
 
 fn expr_flops(e: &Expr) -> Dim {

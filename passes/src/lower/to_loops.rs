@@ -32,7 +32,7 @@ impl ProgramPass for ToLoops {
         About::new("to_loops", "turn index expressions into plain loops")
     }
 
-    fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, program: &mut Program, cx: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
         for at in 0..program.kernels.len() {
             let Body::Stages(stages) = &program.kernels[at].body else { continue };
@@ -40,7 +40,7 @@ impl ProgramPass for ToLoops {
             changed = true;
             let kernel = &mut program.kernels[at];
             if kernel.kind == KernelKind::Attention
-                && let Some(body) = attention::loops(kernel, &stages)
+                && let Some(body) = attention::loops(kernel, &stages, cx.fp)
             {
                 kernel.body = Body::Loops(body);
                 continue;

@@ -7,8 +7,9 @@
 use std::arch::x86_64::{
     __m256, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256,
     _mm256_castsi256_ps, _mm256_cmpgt_epi64, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_maskload_ps, _mm256_permute4x64_epi64, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
+    _mm256_maskload_ps, _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_epi64x, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+    _mm256_unpacklo_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
@@ -187,8 +188,62 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
 /// As [`super::TransposeFn`], on a CPU with AVX2.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn transpose(from: *const f32, from_ld: usize, rows: usize, cols: usize, out: *mut f32, ld: usize) {
+    let (whole_rows, whole_cols) = (rows / LANES * LANES, cols / LANES * LANES);
+    // SAFETY: squares lie inside of the matrix; what is left of it on the right, and at the bottom with the zeros
+    // that fill rows up, is what the caller vouches for.
+    unsafe {
+        for r in (0..whole_rows).step_by(LANES) {
+            for c in (0..whole_cols).step_by(LANES) {
+                square(from.add(r * from_ld + c), from_ld, out.add(c * ld + r), ld);
+            }
+        }
+        let right = from.wrapping_add(whole_cols);
+        super::pack::transpose(
+            right,
+            from_ld,
+            rows,
+            cols - whole_cols,
+            out.wrapping_add(whole_cols * ld),
+            ld,
+        );
+        let full = rows.next_multiple_of(2 * LANES);
+        for c in 0..whole_cols {
+            for r in whole_rows..full {
+                *out.add(c * ld + r) = if r < rows { *from.add(r * from_ld + c) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// Transposes 8 rows of 8 floats.
+///
+/// # Safety
+/// They are readable, and `out` has room for them, on a CPU with AVX2.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn square(from: *const f32, from_ld: usize, out: *mut f32, ld: usize) {
     // SAFETY: as the caller vouches.
-    unsafe { super::pack::transpose(from, from_ld, rows, cols, out, ld) }
+    let row = |r: usize| unsafe { _mm256_loadu_ps(from.add(r * from_ld)) };
+    for half in 0..2 {
+        // Rows r and r + 4, of which four columns are a lane of 128 bits each.
+        let joined = |r: usize| match half {
+            0 => _mm256_permute2f128_ps::<0x20>(row(r), row(r + 4)),
+            _ => _mm256_permute2f128_ps::<0x31>(row(r), row(r + 4)),
+        };
+        let [a, b, c, d] = [joined(0), joined(1), joined(2), joined(3)];
+        let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (low_2, high_2) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let columns = [
+            _mm256_shuffle_ps::<0x44>(low, low_2),
+            _mm256_shuffle_ps::<0xEE>(low, low_2),
+            _mm256_shuffle_ps::<0x44>(high, high_2),
+            _mm256_shuffle_ps::<0xEE>(high, high_2),
+        ];
+        for (i, column) in columns.into_iter().enumerate() {
+            // SAFETY: as the caller vouches.
+            unsafe { _mm256_storeu_ps(out.add((half * 4 + i) * ld), column) };
+        }
+    }
 }
 
 /// # Safety

@@ -9,15 +9,21 @@
 //!
 //! Keys that fit one tile need none of this: then the stages are computed as they stand, for a block of queries.
 
+mod distance;
+mod seen;
+
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
-use ir::kernel::{Expr, ExprKind, Fold, Kernel, Stage, Stmt};
+use ir::kernel::{Expr, Fold, Kernel, Stage, Stmt};
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim, Scalar};
 
 use super::nest;
 use crate::lower::attention::{Attention, along, own, sum_of_products};
+use crate::pass::FpMode;
+use distance::{Axes, DISTANCE, join_differences, take_out};
+use seen::visible;
 
 /// Queries in a block.
 const ROWS: i64 = 64;
@@ -42,7 +48,7 @@ struct Row {
 }
 
 /// The kernel's body, if it is an attention whose tiles have known sizes.
-pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> Option<Vec<Stmt>> {
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage], fp: FpMode) -> Option<Vec<Stmt>> {
     let roles = Attention::find(stages)?;
     let scores = &stages[roles.scores];
     let (_, keys) = scores.axes.last()?;
@@ -51,7 +57,9 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> Option<Vec<Stmt>> {
     let few = keys.as_const().filter(|keys| (1..=FEW_KEYS).contains(keys));
     let rows = rows(stages, &roles)?;
     let d = Symbol::new(format!("{axis}d"));
-    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, key: Dim::constant(0) };
+    let becomes = &stages[roles.scored].body;
+    let becomes = if fp == FpMode::Strict { becomes.clone() } else { join_differences(becomes) };
+    let mut tiled = Tiled { kernel, stages, roles, rows, becomes, d, width, key: Dim::constant(0) };
     Some(match few {
         Some(keys) => tiled.at_once(keys),
         None => tiled.in_tiles(keys),
@@ -109,6 +117,8 @@ struct Tiled<'a> {
     stages: &'a [Stage],
     roles: Attention,
     rows: Vec<Row>,
+    /// What becomes of a score, over the axes of its stage.
+    becomes: Expr,
     /// The axis along a row of the result, and its extent.
     d: Symbol,
     width: i64,
@@ -131,7 +141,7 @@ impl Tiled<'_> {
         let cols = (place.clone(), Dim::constant(keys));
         self.key = Dim::from(&place);
         let mut body = vec![self.alloc(SCORES, Some(keys)), self.alloc(TOTAL, None)];
-        body.extend(self.scores(&cols));
+        body.extend(self.scores(&cols, keys));
         let score = self.element(SCORES, Some(&place));
         let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
         row.extend(self.exponentials(&cols, scalar("acc1")));
@@ -160,7 +170,7 @@ impl Tiled<'_> {
         body.extend(self.each_row(vec![begin(MOST, f64::NEG_INFINITY), begin(TOTAL, 0.0)]));
         body.extend(self.each_row(nest(&[self.along_row()], vec![self.put(SUM, Some(&d), number(0.0))])));
 
-        let mut inside = self.scores(&cols);
+        let mut inside = self.scores(&cols, KEYS);
         let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
         let [before, most, shift] = ["row.before", "row.most", "row.shift"].map(scalar);
         row.push(bind("row.before", self.element(MOST, None)));
@@ -236,21 +246,56 @@ impl Tiled<'_> {
         stage.axes.iter().map(|(axis, _)| axis.clone()).zip(dims.cloned()).collect()
     }
 
-    /// Stores what becomes of the scores of a tile.
-    fn scores(&self, cols: &(Symbol, Dim)) -> Vec<Stmt> {
+    /// Stores what becomes of the scores of a tile of at most so many keys.
+    fn scores(&self, cols: &(Symbol, Dim), keys: i64) -> Vec<Stmt> {
         let (raw, scored) = (&self.stages[self.roles.scores], &self.stages[self.roles.scored]);
         let (fold, factors) = sum_of_products(raw).expect("bug: scores are sums of products");
         let bound = self.bound(raw, &self.key);
         let mut element = sum("acc0", fold, factors.map(|e| put_in(e, &bound)));
+        let mut out = Vec::new();
         let value = match self.roles.scored == self.roles.scores {
             true => scalar("acc0"),
             false => {
-                let body = put_in(&scored.body, &self.bound(scored, &self.key));
+                let rest = self.tables(cols, keys, &mut out);
+                let body = put_in(&rest, &self.bound(scored, &self.key));
                 body.replace_loads(&mut |source, _| (*source == raw.name).then(|| scalar("acc0")))
             }
         };
         element.push(self.put(SCORES, Some(&cols.0), value));
-        self.each_row(nest(std::slice::from_ref(cols), element))
+        out.extend(self.each_row(nest(std::slice::from_ref(cols), element)));
+        out
+    }
+
+    /// Tables of what depends on the distance of query and key, and what becomes of a score with them.
+    fn tables(&self, cols: &(Symbol, Dim), keys: i64, out: &mut Vec<Stmt>) -> Expr {
+        let scored = &self.stages[self.roles.scored];
+        let axis = |at: usize| &scored.axes[at].0;
+        let Some((query, Row { at, inner: Some((place, _, room)), .. })) =
+            self.rows.iter().enumerate().next_back()
+        else {
+            return self.becomes.clone();
+        };
+        let others = (0..query).filter(|&at| self.rows[at].inner.is_some()).map(axis).collect();
+        let axes = Axes { query: axis(query), key: axis(scored.axes.len() - 1), others };
+        let name = |number: usize| Symbol::new(format!("tile.distances{number}"));
+        // From left to right, keys come closer to the query, or go away behind it.
+        let here = Dim::from(&cols.0) - Dim::from(place) + Dim::constant(room - 1);
+        let table = |number: usize| Expr::load(name(number), DType::F32, [Expr::from(&here)]);
+        let (rest, parts) = take_out(&self.becomes, &axes, &table);
+        let entry = Symbol::new(format!("{}e", cols.0));
+        let count = room + keys - 1;
+        let first = |dim: &Dim, axis: &Symbol| dim.substitute(&|s| (s == axis).then(|| Dim::constant(0)));
+        let distance =
+            first(at, place) - first(&self.key, &cols.0) + Dim::constant(room - 1) - Dim::from(&entry);
+        let mut bound = self.bound(scored, &self.key);
+        bound.insert(Symbol::new(DISTANCE), distance);
+        for (number, part) in parts.iter().enumerate() {
+            out.push(Stmt::Alloc { name: name(number), dtype: DType::F32, shape: vec![count] });
+            let value = put_in(part, &bound);
+            let store = Stmt::Store { target: name(number), at: vec![Dim::from(&entry).into()], value };
+            out.extend(nest(&[(entry.clone(), Dim::constant(count))], vec![store]));
+        }
+        rest
     }
 
     /// Weights in the place of scores.
@@ -306,7 +351,7 @@ impl Tiled<'_> {
         let bound = self.bound(scored, &Dim::from(key));
         let (mut first, mut end) = (Dim::constant(0), keys.clone());
         let mut gaps = Vec::new();
-        visible(&scored.body, &mut gaps);
+        visible(&self.becomes, &mut gaps);
         for gap in gaps {
             // `gap ≥ 0`, and the key stands in it with ±1.
             let gap = gap.substitute(&|axis| bound.get(axis).cloned());
@@ -329,66 +374,6 @@ impl Tiled<'_> {
             most = if scale.as_const()? > 0 { rest + scale * last } else { rest };
         }
         Some(most)
-    }
-}
-
-/// What must be ≥ 0 for the score not to be −∞.
-fn visible(e: &Expr, gaps: &mut Vec<Dim>) {
-    let ExprKind::Select(cond, yes, no) = e.kind() else { return };
-    let never = number(f64::NEG_INFINITY);
-    if *no == never {
-        conditions(cond, gaps);
-        visible(yes, gaps);
-    } else if *yes == never {
-        opposite(cond, gaps);
-        visible(no, gaps);
-    }
-}
-
-/// What is ≥ 0 where the condition holds.
-fn conditions(cond: &Expr, gaps: &mut Vec<Dim>) {
-    match cond.kind() {
-        ExprKind::Unary(Unary::Not, inner) => opposite(inner, gaps),
-        ExprKind::Binary(Binary::And, a, b) => {
-            conditions(a, gaps);
-            conditions(b, gaps);
-        }
-        ExprKind::Binary(f, a, b) => {
-            let (Some(a), Some(b)) = (a.as_index(), b.as_index()) else { return };
-            let (up, down, one) = (b.clone() - a.clone(), a.clone() - b.clone(), Dim::constant(1));
-            match f {
-                Binary::Le => gaps.push(up),
-                Binary::Lt => gaps.push(up - one),
-                Binary::Ge => gaps.push(down),
-                Binary::Gt => gaps.push(down - one),
-                Binary::Eq => gaps.extend([up, down]),
-                _ => {}
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What is ≥ 0 where the condition does not hold.
-fn opposite(cond: &Expr, gaps: &mut Vec<Dim>) {
-    match cond.kind() {
-        ExprKind::Unary(Unary::Not, inner) => conditions(inner, gaps),
-        ExprKind::Binary(Binary::Or, a, b) => {
-            opposite(a, gaps);
-            opposite(b, gaps);
-        }
-        ExprKind::Binary(f, a, b) => {
-            let turned = match f {
-                Binary::Le => Binary::Gt,
-                Binary::Lt => Binary::Ge,
-                Binary::Ge => Binary::Lt,
-                Binary::Gt => Binary::Le,
-                Binary::Ne => Binary::Eq,
-                _ => return,
-            };
-            conditions(&ExprKind::Binary(turned, a.clone(), b.clone()).into(), gaps);
-        }
-        _ => {}
     }
 }
 
