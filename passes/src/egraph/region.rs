@@ -32,6 +32,9 @@ const SMALL_FLOATS: usize = 16;
 /// Integers and truth values (masks, permutations) of at most so many elements do.
 const SMALL_OTHERS: usize = 1 << 20;
 
+/// Floats that are one of two numbers may be so many more.
+const LARGE_MASK: usize = 1 << 22;
+
 /// The ops of a graph in regions, in order.
 pub(super) fn split(graph: &Graph) -> Vec<Vec<NodeId>> {
     let mut regions = Vec::new();
@@ -188,11 +191,18 @@ impl Part {
 
 fn is_small(weight: &Weight) -> bool {
     let limit = if weight.dtype().is_float() { SMALL_FLOATS } else { SMALL_OTHERS };
-    let uniform = || {
-        let size = weight.dtype().bytes();
-        weight.stored().chunks_exact(size).all(|element| element == &weight.stored()[..size])
-    };
-    weight.elements() <= limit || (weight.elements() <= 1 << 20 && uniform())
+    weight.elements() <= limit || (weight.elements() <= LARGE_MASK && has_two_values(weight))
+}
+
+/// Is it one number everywhere, or one of two: a mask that is added?
+fn has_two_values(weight: &Weight) -> bool {
+    let mut seen: Vec<&[u8]> = Vec::with_capacity(2);
+    weight.stored().chunks_exact(weight.dtype().bytes()).all(|element| {
+        if !seen.contains(&element) {
+            seen.push(element);
+        }
+        seen.len() <= 2
+    })
 }
 
 /// The origin that stands for node `number` of a region.

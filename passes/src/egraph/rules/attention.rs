@@ -25,6 +25,7 @@ use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use super::computed;
 use super::linear::swapped;
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
@@ -197,12 +198,12 @@ fn recognise(m: &mut Match, id: Id, depth: usize) -> Result<Vec<Scores>, Stop> {
 /// `q · kᵀ`, constant factors of both sides taken out.
 fn product(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
     let [left, right] = node.operands()[..] else { return Err(Stop::Other) };
-    let (q, scale) = without_factor(m, left);
-    let (right, factor) = without_factor(m, right);
+    let (q, scale) = without_factor(m, left)?;
+    let (right, factor) = without_factor(m, right)?;
     let rank = m.ty(right).rank();
     let (k, inner) = match m.find(&TRANSPOSE, right) {
         Some((of, attrs)) => {
-            let (of, factor) = without_factor(m, of[0]);
+            let (of, factor) = without_factor(m, of[0])?;
             let mut perm: Vec<i64> = attrs.get(PERM);
             perm.swap(rank - 1, rank - 2);
             (transposed(m, of, perm)?, factor)
@@ -225,8 +226,8 @@ fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
     Ok(m.op_with(&TRANSPOSE, &[x], [PERM.is(perm)])?)
 }
 
-/// What a value is a multiple of, and the factor.
-fn without_factor(m: &mut Match, id: Id) -> (Id, f64) {
+/// What a value is a multiple of, and the factor; also of one in another shape or order.
+fn without_factor(m: &mut Match, id: Id) -> Result<(Id, f64), Stop> {
     let by = |m: &Match, x: Id, factor: Id| m.number(factor).filter(|_| m.ty(x) == m.ty(id));
     let products = m.uses_of(&MUL, id).into_iter().find_map(|(x, _)| {
         by(m, x[0], x[1]).map(|f| (x[0], f)).or_else(|| by(m, x[1], x[0]).map(|f| (x[1], f)))
@@ -234,13 +235,18 @@ fn without_factor(m: &mut Match, id: Id) -> (Id, f64) {
     let found = products.or_else(|| {
         m.uses_of(&DIV, id).into_iter().find_map(|(x, _)| by(m, x[0], x[1]).map(|f| (x[0], 1.0 / f)))
     });
-    match found {
-        Some((x, factor)) if factor.is_finite() => {
-            m.covers(id);
-            (x, factor)
-        }
-        _ => (id, 1.0),
+    if let Some((x, factor)) = found.filter(|(_, factor)| factor.is_finite()) {
+        m.covers(id);
+        return Ok((x, factor));
     }
+    for def in [&RESHAPE, &TRANSPOSE] {
+        let Some((of, attrs)) = m.find(def, id) else { continue };
+        let (x, factor) = without_factor(m, of[0])?;
+        if factor != 1.0 {
+            return Ok((m.op_as(def, &[x], &attrs)?, factor));
+        }
+    }
+    Ok((id, 1.0))
 }
 
 /// Scores whose batch axes are grouped otherwise than those of the product.
@@ -384,7 +390,7 @@ fn elementwise_of(
         return Err(Missed::new(MASK_APART, m.describe(mask)).into());
     }
     let stage = stage(m, def, &m.attrs(node), &operands).ok_or(Stop::Other)?;
-    let stage = with_literals(m, &stage, &operands);
+    let stage = with_computed(m, &stage, &operands, &positions);
     for scores in &mut found {
         let captured = &mut scores.captured;
         let mut number = |at: usize| {
@@ -428,7 +434,7 @@ fn capture(captured: &mut Vec<Id>, m: &Match, id: Id) -> usize {
 }
 
 /// The one stage that an elementwise op is lowered to.
-fn stage(m: &Match, def: &'static OpDef, attrs: &Attrs, operands: &[Id]) -> Option<Stage> {
+pub(super) fn stage(m: &Match, def: &'static OpDef, attrs: &Attrs, operands: &[Id]) -> Option<Stage> {
     let types: Vec<&TensorType> = operands.iter().map(|&id| m.ty(id)).collect();
     let results = def.result_types(&Infer { operands: &types, attrs }).ok()?;
     let Compute::Stages(mut stages) = def.semantics.lower(&mut Lower::new(&types, attrs, &results))? else {
@@ -438,14 +444,14 @@ fn stage(m: &Match, def: &'static OpDef, attrs: &Attrs, operands: &[Id]) -> Opti
     stages.is_empty().then_some(stage)
 }
 
-/// The stage with operands that are one number written as numbers.
-fn with_literals(m: &Match, stage: &Stage, operands: &[Id]) -> Stage {
-    let literal = |source: &ir::Symbol| {
-        let id = *operands.get(operand_number(source)?)?;
-        let number = m.number(id)?;
-        Some(Expr::number(m.ty(id).dtype, number))
+/// The stage with what can be computed in the place of what is loaded; scores stay.
+fn with_computed(m: &Match, stage: &Stage, operands: &[Id], scores: &[usize]) -> Stage {
+    let computed = |source: &ir::Symbol, at: &[Expr]| {
+        let number = operand_number(source).filter(|number| !scores.contains(number))?;
+        computed::element(m, *operands.get(number)?, at)
     };
-    Stage { body: stage.body.replace_loads(&mut |source, _| literal(source)), ..stage.clone() }
+    let body = stage.body.replace_loads(&mut |source, at| computed(source, at));
+    Stage { body: computed::chosen(&body), ..stage.clone() }
 }
 
 fn loads(stage: &Stage, operand: usize) -> bool {

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod computed;
 mod horizontal;
 mod linear;
 mod mixture;
