@@ -282,6 +282,7 @@ mod tests {
         // What is said on top decides between repetitions.
         source.provenance.advance("expand");
         source.provenance.advance("dce");
+        source.after = Some("dce".to_owned());
         let rest = names(remaining(steps, &source));
         assert!(rest.starts_with(&["fold_constants"]) && !rest.contains(&"saturate"), "{rest:?}");
     }
