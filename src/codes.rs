@@ -170,6 +170,11 @@ pub(crate) const CODES: &[Code] = &[
         "A shape or a tensor is given for an input that the model does not have.",
         "`egraft inspect MODEL` shows the inputs.",
     ),
+    code(
+        "egraft::cli::unknown_node",
+        "No node of the model has that in its name, and no kernel of its program is called so.",
+        "`egraft inspect MODEL --kernels` lists kernels with the nodes that they compute; a part of a node's name is enough.",
+    ),
     code("egraft::cli::unknown_op", "There is no op of that name.", "`egraft ops` lists them."),
     code(
         "egraft::cli::unknown_rule",

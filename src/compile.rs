@@ -43,7 +43,7 @@ pub struct Compiled {
 /// What the first failing pass says: all nodes that it cannot go on with.
 pub fn optimize(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Source, Error> {
     let steps = pipeline::of_level(source.provenance.options.level);
-    let rest = remaining(steps, &source.state, source.after.as_deref());
+    let rest = remaining(steps, &source);
     run_passes(source, rest, None, options, observer)
 }
 
@@ -58,14 +58,14 @@ pub fn run_passes(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Source, Error> {
-    let Source { state, provenance, after } = source;
+    let Source { state, mut provenance, after } = source;
     let run = Run {
         cx: cx(&provenance, options),
         verify: options.verify,
         stop_after: stop_after.map(str::to_owned),
     };
     let start = state.clone();
-    let mut counted = Counted { inner: observer, passes: 0 };
+    let mut counted = Counted { inner: observer, passes: 0, provenance: &mut provenance };
     match pipeline::run(state, steps, &run, &mut counted) {
         Ok(state) => Ok(Source { state, provenance, after }),
         Err(errors) => {
@@ -83,10 +83,14 @@ pub(crate) fn cx(provenance: &Provenance, options: &Options) -> Cx {
 
 /// The steps of a pipeline that a model has not been through yet.
 ///
-/// A dump names the pass after which it was made. Inside a repetition, the round is not known, so the repetition
-/// starts again: its passes change nothing where they already ran. A program without such a name goes on with fusion
+/// A text that egraft wrote says which of the passes that run once are behind it, and a dump names the pass after
+/// which it was made. Inside a repetition, the round is not known, so the repetition starts again: its passes change
+/// nothing where they already ran. A program without such a name goes on with fusion
 /// if a kernel is in stage form, with schedules if all are loops, and is complete if its buffers have places.
-pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &'a [Step] {
+pub fn remaining<'a>(steps: &'a [Step], source: &Source) -> &'a [Step] {
+    let (state, after) = (&source.state, source.after.as_deref());
+    let once = pipeline::once(steps, &source.provenance.past);
+    let steps = once.map_or(steps, |at| &steps[at + 1..]);
     if let Some(pass) = after
         && let Some(at) = steps.iter().position(|step| step.contains(pass))
     {
@@ -96,6 +100,9 @@ pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &
         };
     }
     let State::Program(program) = state else { return steps };
+    if once.is_some() {
+        return steps;
+    }
     if state.extension() == "prog" {
         return &[];
     }
@@ -107,10 +114,11 @@ pub fn remaining<'a>(steps: &'a [Step], state: &State, after: Option<&str>) -> &
     &steps[first.unwrap_or(steps.len())..]
 }
 
-/// Counts the passes that have run.
+/// Counts the passes that have run, and notes how far the model has come.
 struct Counted<'a> {
     inner: &'a mut dyn Observer,
     passes: usize,
+    provenance: &'a mut Provenance,
 }
 
 impl Observer for Counted<'_> {
@@ -120,6 +128,7 @@ impl Observer for Counted<'_> {
 
     fn after(&mut self, pass: About, state: &State, changed: Changed) {
         self.passes += 1;
+        self.provenance.advance(pass.name);
         self.inner.after(pass, state, changed);
     }
 }
@@ -261,12 +270,21 @@ mod tests {
     #[test]
     fn dumps_go_on_after_their_pass() {
         let steps = pipeline::DEFAULT;
-        let graph = State::Graph(Graph::new("g"));
-        let rest = |pass| names(remaining(steps, &graph, Some(pass)));
+        let mut source = Source::of_graph(Graph::new("g"), &Options::default());
+        let mut rest = |pass: &str| {
+            source.after = Some(pass.to_owned());
+            names(remaining(steps, &source))
+        };
         assert_eq!(rest("import"), names(steps));
         assert_eq!(rest("dce"), names(steps), "a repetition starts again");
         assert_eq!(rest("to_stages").first(), Some(&"fuse"));
         assert_eq!(rest("plan_memory"), [""; 0]);
+        // What is said on top decides between repetitions.
+        source.provenance.advance("expand");
+        source.provenance.advance("dce");
+        source.after = Some("dce".to_owned());
+        let rest = names(remaining(steps, &source));
+        assert!(rest.starts_with(&["fold_constants"]) && !rest.contains(&"saturate"), "{rest:?}");
     }
 
     #[test]
@@ -281,15 +299,12 @@ mod tests {
                 steps: vec![],
                 arena,
             };
-            State::Program(Program {
-                name: "p".into(),
-                weights: vec![],
-                kernels: vec![],
-                entries: vec![entry],
-            })
+            let program =
+                Program { name: "p".into(), weights: vec![], kernels: vec![], entries: vec![entry] };
+            Source::of_program(program, &Options::default())
         };
-        assert_eq!(names(remaining(pipeline::DEFAULT, &program(None), None)).first(), Some(&"schedule"));
+        assert_eq!(names(remaining(pipeline::DEFAULT, &program(None))).first(), Some(&"schedule"));
         let planned = program(Some(ir::Dim::constant(0)));
-        assert!(remaining(pipeline::DEFAULT, &planned, None).is_empty());
+        assert!(remaining(pipeline::DEFAULT, &planned).is_empty());
     }
 }

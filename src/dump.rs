@@ -16,6 +16,7 @@ use passes::{About, Changed};
 use crate::compile::EMIT;
 use crate::error::Error;
 use crate::output;
+use crate::provenance::Provenance;
 use crate::source::Source;
 use crate::weights_file;
 
@@ -27,7 +28,7 @@ pub struct Dump {
     folder: PathBuf,
     target: cranelift::Target,
     /// What every file says on top.
-    from: String,
+    from: Provenance,
     files: usize,
     weights: BTreeMap<Hash, Weight>,
     failed: Option<Error>,
@@ -44,7 +45,7 @@ impl Dump {
         let mut dump = Dump {
             folder: folder.to_owned(),
             target,
-            from: source.provenance.to_line(),
+            from: source.provenance.clone(),
             files: 0,
             weights: BTreeMap::new(),
             failed: None,
@@ -61,7 +62,7 @@ impl Dump {
         };
         self.weights.extend(weights_file::stored(state));
         let name = format!("{:02}-{}.{extension}", self.files, about.name);
-        let content = format!("; {name}: {}\n{}{text}", about.summary, self.from);
+        let content = format!("; {name}: {}\n{}{text}", about.summary, self.from.to_line());
         output::write(&self.folder.join(name), content.as_bytes())?;
         self.files += 1;
         Ok(())
@@ -81,6 +82,7 @@ impl Dump {
 
 impl Observer for Dump {
     fn after(&mut self, pass: About, state: &State, changed: Changed) {
+        self.from.advance(pass.name);
         if changed.0
             && self.failed.is_none()
             && let Err(error) = self.write(pass, state)

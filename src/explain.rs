@@ -27,7 +27,7 @@ pub struct Explained {
 /// As [`optimize`].
 pub fn explain(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Explained, Error> {
     let steps = pipeline::of_level(source.provenance.options.level);
-    let rest = remaining(steps, &source.state, source.after.as_deref());
+    let rest = remaining(steps, &source);
     let Some((before, after)) = pipeline::around(rest, Saturate.about().name) else {
         return Ok(Explained { source: optimize(source, options, observer)?, rules: None });
     };

@@ -4,6 +4,7 @@
 //! for byte, the one made from the model.
 
 use ir::weight::Hash;
+use passes::pipeline;
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Recorded, fp_mode};
@@ -24,13 +25,31 @@ pub struct Provenance {
     pub unified: Vec<String>,
     /// The options that results depend on, but for the target.
     pub options: Recorded,
+    /// How far the model has come: the last of the pipeline's passes that run once; empty before the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub past: String,
 }
 
 impl Provenance {
     /// That of a file which says nothing about itself.
     pub(crate) fn of_file(model: String, bytes: &[u8], options: Recorded) -> Provenance {
         let blake3 = Hash::of(bytes).to_string();
-        Provenance { model, blake3, producer: String::new(), unified: Vec::new(), options }
+        Provenance {
+            model,
+            blake3,
+            producer: String::new(),
+            unified: Vec::new(),
+            options,
+            past: String::new(),
+        }
+    }
+
+    /// The model has been through a pass. One that runs again later on tells nothing.
+    pub(crate) fn advance(&mut self, pass: &str) {
+        let steps = pipeline::of_level(self.options.level);
+        if pipeline::once(steps, pass) > pipeline::once(steps, &self.past) {
+            self.past = pass.to_owned();
+        }
     }
 
     /// As a line of comment in a text form.

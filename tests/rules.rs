@@ -51,7 +51,7 @@ fn no_rule_changes_a_meaning() {
         let before = example(rule);
         // By itself, as far as it goes without others; and with all of them.
         let others = || rules::all().map(|other| other.name.to_owned()).filter(|name| name != rule.name);
-        let alone = Cx { fp: FpMode::Fast, disabled_rules: others().collect() };
+        let alone = Cx { fp: FpMode::Fast, disabled_rules: others().collect(), ..Cx::default() };
         for cx in [alone, Cx { fp: FpMode::Fast, ..Cx::default() }] {
             let (after, _) = rewritten(&before, &cx);
             let exact = !cx.disabled_rules.is_empty() && rule.exactness == Exactness::Exact;

@@ -213,6 +213,11 @@ pub fn around<'a>(steps: &'a [Step], name: &str) -> Option<(&'a [Step], &'a [Ste
     Some((&steps[..at], &steps[at + 1..]))
 }
 
+/// The place of the step that is the pass of that name, repetitions aside: it runs once.
+pub fn once(steps: &[Step], name: &str) -> Option<usize> {
+    steps.iter().position(|step| step.about().is_some_and(|about| about.name == name))
+}
+
 fn nowhere(error: PassError) -> Vec<At<PassError>> {
     vec![At { node: None, origin: Origin::none(), error }]
 }

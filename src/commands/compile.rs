@@ -116,7 +116,7 @@ impl Compile {
     ) -> Result<u8, Failure> {
         let target = options.target()?;
         let steps = pipeline::of_level(source.provenance.options.level);
-        let rest = egraft::remaining(steps, &source.state, source.after.as_deref());
+        let rest = egraft::remaining(steps, &source);
         let ends = |step: &Step| match self.emit {
             Emit::Ir | Emit::Dot => !is_graph_step(step),
             Emit::Kir => step.contains("plan_memory"),

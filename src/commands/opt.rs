@@ -15,7 +15,8 @@ use crate::watch::Watch;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A file called NN-PASS.ir, NN-PASS.kir or NN-PASS.prog is a dump: without --passes and \
-                        --start-from, the pipeline goes on after PASS. Other files start at the beginning, or where \
+                        --start-from, the pipeline goes on after PASS. A text that egraft wrote says on top how far it \
+                        came, and goes on from there. Other files start at the beginning, or where \
                         their form belongs: kernels in stage form at fusion, loops at scheduling.\n\n\
                         Examples:\n  egraft opt stages/03-cse.ir --stop-after fuse\n  \
                         egraft opt m.ir --passes fold_constants,dce"
@@ -62,7 +63,7 @@ impl Opt {
         let steps = match &self.start_from {
             _ if !chosen.is_empty() => &chosen,
             Some(first) => from(pipeline, first)?,
-            None => egraft::remaining(pipeline, &source.state, source.after.as_deref()),
+            None => egraft::remaining(pipeline, &source),
         };
         if let Some(last) = &self.stop_after
             && !steps.iter().any(|step| step.contains(last))
@@ -75,7 +76,9 @@ impl Opt {
         let done = egraft::run_passes(source, steps, self.stop_after.as_deref(), &options, &mut printing);
         let Printing { mut watch, text, .. } = printing;
         out.write_all(text.as_bytes())?;
-        let Source { state, .. } = watch.finish(done)?;
+        let Source { state, provenance, .. } = watch.finish(done)?;
+        // Chosen passes are not on the way of the pipeline: the model has come as far as before.
+        let from = if chosen.is_empty() { provenance.to_line() } else { from };
         let text = from + &print(&state);
         match &self.output {
             Some(path) => egraft::write_text(path, &text, &state)?,

@@ -52,7 +52,7 @@ fn found(text: &str, options: &Options, spoilt: bool) -> (Verdict, usize) {
     let mut expected = reference(&model, &inputs);
     if spoilt {
         let zeros = vec![0.0; expected[0].elements()];
-        expected[0] = Tensor::from_f32(&expected[0].shape().to_vec(), &zeros);
+        expected[0] = Tensor::from_f32(expected[0].shape(), &zeros);
     }
     let mut judge = Compared { inputs, expected, tried: 0 };
     let verdict = bisect(&model, options, &mut judge).unwrap_or_else(|error| panic!("{error}"));

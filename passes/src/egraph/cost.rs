@@ -51,11 +51,14 @@ const UNKNOWN: f64 = 1e6;
 /// A size that is not known counts as so many.
 const TYPICAL: i64 = 128;
 
+/// An op with attributes and the types of its operands.
+type Applied = (&'static str, Attrs, Vec<TensorType>);
+
 /// Prices nodes.
 pub(super) struct Model<'a> {
     classes: &'a Classes,
     prices: Prices,
-    known: RefCell<HashMap<(&'static str, Attrs, Vec<TensorType>), f64>>,
+    known: RefCell<HashMap<Applied, f64>>,
 }
 
 impl<'a> Model<'a> {

@@ -145,9 +145,7 @@ impl Part {
             let (def, attrs) = node.op().expect("bug: a region is made of ops");
             let operands: Vec<Value> = graph.operands(id);
             for &operand in operands.iter().filter(|value| !inside.contains(&value.node)) {
-                if !values.contains_key(&operand) {
-                    values.insert(operand, part.outside(graph, operand));
-                }
+                values.entry(operand).or_insert_with(|| part.outside(graph, operand));
             }
             let operands: Vec<Value> = operands.iter().map(|value| values[value]).collect();
             let kind = Kind::Op { def, attrs: attrs.clone() };
