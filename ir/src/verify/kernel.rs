@@ -481,12 +481,16 @@ impl Check<'_> {
         let position =
             at.iter().zip(shape).fold(Dim::constant(0), |sum, (i, size)| sum * size.clone() + (*i).clone());
         let mut known: Vec<Dim> = at.iter().map(|index| (*index).clone()).chain([position]).collect();
-        // From ⌊a/b⌋ and a − b·⌊a/b⌋, a is known: two loops that became one write as the two did.
+        // From ⌊a/b⌋ and c·a − d·⌊a/b⌋, a is known: two loops that became one write as the two did.
         for quotient in at {
             let mut terms = quotient.terms();
-            let Some(([Atom::Floor(_, by)], 1)) = terms.next() else { continue };
+            let Some((floor @ [Atom::Floor(..)], 1)) = terms.next() else { continue };
             if terms.next().is_none() {
-                known.extend(at.iter().map(|index| (*index).clone() + (*quotient).clone() * by.clone()));
+                for index in at {
+                    let factor = index.terms().find(|(atoms, _)| *atoms == floor).map(|(_, factor)| factor);
+                    let factor = factor.filter(|_| index != quotient);
+                    known.extend(factor.map(|d| (*index).clone() - (*quotient).clone() * Dim::constant(d)));
+                }
             }
         }
         loop {

@@ -98,6 +98,9 @@ fn constant(weight: &Weight, at: &[Expr]) -> Option<Expr> {
     if weight.values().all(|value| value.bits() == first.bits()) {
         return Some(number(0));
     }
+    if let Some(found) = distance(weight, at) {
+        return Some(found);
+    }
     let [batch @ .., rows, cols] = weight.shape() else { return None };
     let (rows, cols) = (*rows, *cols);
     if batch.iter().any(|&size| size != 1) || cols < 2 {
@@ -108,9 +111,6 @@ fn constant(weight: &Weight, at: &[Expr]) -> Option<Expr> {
     let (low, high) = (weight.get(0), weight.get(cols - 1));
     if low.bits() == high.bits() {
         return None;
-    }
-    if let Some(found) = distance(weight, at) {
-        return Some(found);
     }
     let above = row(0).position(|bits| bits != low.bits())?;
     let is_low = |at: usize, col: usize| col < above + at;

@@ -15,6 +15,7 @@ mod vectorize;
 
 use std::collections::BTreeSet;
 
+use ir::dim::Ranges;
 use ir::kernel::{Body, Stmt};
 use ir::program::{Arg, Layout, PackedWeight, Program};
 use ir::{At, Dim, Symbol};
@@ -81,7 +82,7 @@ fn keeps_scalars(body: &[Stmt]) -> bool {
 }
 
 /// Is there, for each array from outside that the body writes, a place in the index where every access to it has just
-/// the axis?
+/// the axis, or a stretch of its own for each iteration?
 fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
     let (mut own, mut written, mut sorts) = (BTreeSet::new(), BTreeSet::new(), false);
     for stmt in body {
@@ -97,10 +98,19 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
         });
     }
     let accesses = access::accesses(body);
+    let mut ranges = Ranges::new();
+    for stmt in body {
+        stmt.walk(&mut |stmt| {
+            if let Stmt::For { axis, extent, .. } = stmt {
+                ranges.enter(axis.clone(), extent.clone());
+            }
+        });
+    }
     let apart = |array: &Symbol| {
         let mut places: Option<BTreeSet<usize>> = None;
         for access in accesses.iter().filter(|access| access.array == array) {
-            let here = |at: &usize| access.at[*at].as_index().and_then(Dim::as_symbol) == Some(axis);
+            let here =
+                |at: &usize| access.at[*at].as_index().is_some_and(|index| is_own(axis, index, &ranges));
             let here = (0..access.at.len()).filter(here);
             places = Some(match places {
                 None => here.collect(),
@@ -110,6 +120,18 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
         places.is_some_and(|places| !places.is_empty())
     };
     !sorts && written.difference(&own).all(|array| apart(array))
+}
+
+/// Does each iteration of the axis have indices of its own here: `axis`, or `n·axis + k` with `0 ≤ k < n`?
+fn is_own(axis: &Symbol, index: &Dim, ranges: &Ranges) -> bool {
+    if index.as_symbol() == Some(axis) {
+        return true;
+    }
+    let Some((stretch, place)) = index.linear_in(axis) else { return false };
+    let last = stretch.clone() - Dim::constant(1);
+    stretch.as_const().is_some_and(|n| n > 0)
+        && ranges.is_nonnegative(&place)
+        && ranges.is_nonnegative(&(last - place))
 }
 
 /// The weight behind a parameter at every step of the kernel, if it is one everywhere, as it is stored now.

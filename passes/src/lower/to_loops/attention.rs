@@ -93,13 +93,17 @@ fn rows(stages: &[Stage], roles: &Attention) -> Option<Vec<Row>> {
             }
             None if is_query && room == ROWS => {
                 room = 0;
-                let start = Dim::from(&block) * Dim::constant(ROWS);
+                // Blocks of a known number of queries are equally large: a small rest would cost as much as a block.
+                let ceil_div = |a: i64, b: i64| (a + b - 1) / b;
+                let even = |count: i64| ceil_div(count, ceil_div(count, ROWS));
+                let size = extent.as_const().filter(|&count| count > 0).map_or(ROWS, even);
+                let start = Dim::from(&block) * Dim::constant(size);
                 let rest = extent.clone() - start.clone();
-                let inner = Dim::constant(ROWS).smaller(&rest);
+                let inner = Dim::constant(size).smaller(&rest);
                 Row {
                     at: start + Dim::from(&place),
-                    outer: Some((block, extent.ceil_div(&Dim::constant(ROWS)))),
-                    inner: Some((place, inner, ROWS)),
+                    outer: Some((block, extent.ceil_div(&Dim::constant(size)))),
+                    inner: Some((place, inner, size)),
                 }
             }
             _ => {
