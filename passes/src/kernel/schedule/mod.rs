@@ -81,8 +81,8 @@ fn keeps_scalars(body: &[Stmt]) -> bool {
     !sets(body, &mut Vec::new())
 }
 
-/// Is there, for each array from outside that the body writes, a place in the index where every access to it has just
-/// the axis, or a stretch of its own for each iteration?
+/// Is there, for each array from outside that the body writes, a place in the index where every access to it has the
+/// same stretch for an iteration?
 fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
     let (mut own, mut written, mut sorts) = (BTreeSet::new(), BTreeSet::new(), false);
     for stmt in body {
@@ -100,18 +100,23 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
     let accesses = access::accesses(body);
     let mut ranges = Ranges::new();
     for stmt in body {
-        stmt.walk(&mut |stmt| {
-            if let Stmt::For { axis, extent, .. } = stmt {
-                ranges.enter(axis.clone(), extent.clone());
+        stmt.walk(&mut |stmt| match stmt {
+            Stmt::For { axis, extent, .. } => ranges.enter(axis.clone(), extent.clone()),
+            Stmt::Fold(fold) => ranges.enter(fold.axis.clone(), fold.extent.clone()),
+            Stmt::Gemm(gemm) => {
+                gemm.outer().for_each(|(axis, extent)| ranges.enter(axis.clone(), extent.clone()));
             }
+            _ => {}
         });
     }
     let apart = |array: &Symbol| {
-        let mut places: Option<BTreeSet<usize>> = None;
+        let mut places: Option<BTreeSet<(usize, Dim, Dim)>> = None;
         for access in accesses.iter().filter(|access| access.array == array) {
-            let here =
-                |at: &usize| access.at[*at].as_index().is_some_and(|index| is_own(axis, index, &ranges));
-            let here = (0..access.at.len()).filter(here);
+            let here = |at: usize| {
+                let (stretch, first) = own_stretch(axis, access.at[at].as_index()?, &ranges)?;
+                Some((at, stretch, first))
+            };
+            let here = (0..access.at.len()).filter_map(here);
             places = Some(match places {
                 None => here.collect(),
                 Some(before) => here.filter(|at| before.contains(at)).collect(),
@@ -122,16 +127,17 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
     !sorts && written.difference(&own).all(|array| apart(array))
 }
 
-/// Does each iteration of the axis have indices of its own here: `axis`, or `n·axis + k` with `0 ≤ k < n`?
-fn is_own(axis: &Symbol, index: &Dim, ranges: &Ranges) -> bool {
-    if index.as_symbol() == Some(axis) {
-        return true;
-    }
-    let Some((stretch, place)) = index.linear_in(axis) else { return false };
+/// `n` and `m`, where the index is `n·axis + m + k` with `0 ≤ k < n`, and loops inside change `k` alone: then each
+/// iteration of the axis has a stretch of its own. These are the ranges of those loops.
+fn own_stretch(axis: &Symbol, index: &Dim, inside: &Ranges) -> Option<(Dim, Dim)> {
+    let (stretch, rest) = index.linear_in(axis)?;
+    let first = rest.substitute(&|symbol| inside.extent(symbol).map(|_| Dim::constant(0)));
+    let place = rest - first.clone();
     let last = stretch.clone() - Dim::constant(1);
-    stretch.as_const().is_some_and(|n| n > 0)
-        && ranges.is_nonnegative(&place)
-        && ranges.is_nonnegative(&(last - place))
+    let fits = stretch.as_const().is_some_and(|n| n > 0)
+        && inside.is_nonnegative(&place)
+        && inside.is_nonnegative(&(last - place));
+    fits.then_some((stretch, first))
 }
 
 /// The weight behind a parameter at every step of the kernel, if it is one everywhere, as it is stored now.
