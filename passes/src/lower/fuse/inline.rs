@@ -55,6 +55,9 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     if flat.kept.contains_key(name) || has_fold(body) || producer.bundle.is_some() {
         return false;
     }
+    if orders_for_product(flat, at) {
+        return false;
+    }
     let sites = sites(flat, name);
     if sites.is_empty() || sites.iter().any(|site| site.at.is_none()) {
         return false;
@@ -80,6 +83,24 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
                     .all(|site| !repeats(site) && (!stays || is_pointwise_on_same_axes(flat, site, axes)))
         }
     }
+}
+
+/// Does the stage give the result of an attention another order of axes (heads beside each other) for a product, and no
+/// one else sees it? The attention writes it so; the product would gather it.
+fn orders_for_product(flat: &Flat, at: usize) -> bool {
+    let Stage { name, axes, body } = &flat.stages[at].stage;
+    let ExprKind::Load { source, at: index, .. } = body.kind() else { return false };
+    let Some(producer) = flat.find(source).filter(|&producer| flat.stages[producer].bundle.is_some()) else {
+        return false;
+    };
+    let own =
+        |index: &Expr| axes.iter().any(|(axis, _)| index.as_index().and_then(Dim::as_symbol) == Some(axis));
+    let permuted = index.len() == axes.len() && index.iter().all(own);
+    let users = flat.users(name);
+    permuted
+        && flat.users(&flat.stages[producer].stage.name) == [at]
+        && !users.is_empty()
+        && users.iter().all(|&user| is_contraction(&flat.stages[user].stage))
 }
 
 /// Is what the stage computes better computed with the scores of attentions, the only ones that load it?
