@@ -481,15 +481,17 @@ impl Check<'_> {
         let position =
             at.iter().zip(shape).fold(Dim::constant(0), |sum, (i, size)| sum * size.clone() + (*i).clone());
         let mut known: Vec<Dim> = at.iter().map(|index| (*index).clone()).chain([position]).collect();
-        // From ⌊a/b⌋ and c·a − d·⌊a/b⌋, a is known: two loops that became one write as the two did.
+        // From ⌊a/b⌋ and c·(a − b·⌊a/b⌋), a is known: two loops that became one write as the two did.
         for quotient in at {
             let mut terms = quotient.terms();
-            let Some((floor @ [Atom::Floor(..)], 1)) = terms.next() else { continue };
+            let Some(([Atom::Floor(whole, by)], 1)) = terms.next() else { continue };
             if terms.next().is_none() {
                 for index in at {
-                    let factor = index.terms().find(|(atoms, _)| *atoms == floor).map(|(_, factor)| factor);
-                    let factor = factor.filter(|_| index != quotient);
-                    known.extend(factor.map(|d| (*index).clone() - (*quotient).clone() * Dim::constant(d)));
+                    let scale = index.terms().find(|(atoms, _)| whole.terms().eq([(*atoms, 1)]));
+                    let scale = scale.map(|(_, scale)| Dim::constant(scale));
+                    known.extend(
+                        scale.map(|scale| (*index).clone() + (*quotient).clone() * by.clone() * scale),
+                    );
                 }
             }
         }

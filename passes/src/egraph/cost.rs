@@ -45,6 +45,9 @@ const NAMED: f64 = 0.99;
 /// Of two spellings of the same work, that with fewer ops leaves less to fuse.
 const NODE: f64 = 1.0;
 
+/// What takes longer than this in the model is not computed by the compiler, which takes many times as long.
+const FOLDED_COST: f64 = 1e6;
+
 /// What has no lowering that could be counted.
 const UNKNOWN: f64 = 1e6;
 
@@ -68,16 +71,14 @@ impl<'a> Model<'a> {
     }
 
     /// A node without its children. What depends on constants alone is computed when the model is compiled, unless it
-    /// is large.
+    /// is large or takes long.
     pub(super) fn node(&self, node: &Node) -> f64 {
         let Head::Op(def) = node.head() else { return 0.0 };
         let operands = node.operands();
         let constant = !operands.is_empty() && operands.iter().all(|&id| self.classes[id].data.constant);
-        if constant && self.is_folded(node) {
-            return 0.0;
-        }
         let (attrs, types) = signature(self.classes, node);
-        self.op(def, &attrs, types)
+        let cost = self.op(def, &attrs, types);
+        if constant && cost <= FOLDED_COST && self.is_folded(node) { 0.0 } else { cost }
     }
 
     fn is_folded(&self, node: &Node) -> bool {

@@ -97,10 +97,10 @@ fn types_and_ranks_that_do_not_fit() {
 #[test]
 fn too_much_stack() {
     let error = refusal(
-        one(vec![Stmt::Alloc { name: sym("t"), dtype: F32, shape: vec![128, 129] }]),
+        one(vec![Stmt::Alloc { name: sym("t"), dtype: F32, shape: vec![256, 257] }]),
         &Target::portable(),
     );
-    assert!(matches!(error, EmitError::Stack { limit: 65536, .. }), "{error}");
+    assert!(matches!(error, EmitError::Stack { limit: 262_144, .. }), "{error}");
 }
 
 #[test]
