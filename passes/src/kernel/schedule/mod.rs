@@ -13,7 +13,7 @@ mod reciprocal;
 mod unroll;
 mod vectorize;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::dim::Ranges;
 use ir::kernel::{Body, Stmt};
@@ -98,17 +98,7 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
         });
     }
     let accesses = access::accesses(body);
-    let mut ranges = Ranges::new();
-    for stmt in body {
-        stmt.walk(&mut |stmt| match stmt {
-            Stmt::For { axis, extent, .. } => ranges.enter(axis.clone(), extent.clone()),
-            Stmt::Fold(fold) => ranges.enter(fold.axis.clone(), fold.extent.clone()),
-            Stmt::Gemm(gemm) => {
-                gemm.outer().for_each(|(axis, extent)| ranges.enter(axis.clone(), extent.clone()));
-            }
-            _ => {}
-        });
-    }
+    let ranges = ranges_inside(body);
     let apart = |array: &Symbol| {
         let mut places: Option<BTreeSet<(usize, Dim, Dim)>> = None;
         for access in accesses.iter().filter(|access| access.array == array) {
@@ -125,6 +115,32 @@ fn writes_apart(axis: &Symbol, body: &[Stmt]) -> bool {
         places.is_some_and(|places| !places.is_empty())
     };
     !sorts && written.difference(&own).all(|array| apart(array))
+}
+
+/// The ranges of the loops in a block. Of loops that share an axis, the axis has the range only if all have the same.
+fn ranges_inside(body: &[Stmt]) -> Ranges {
+    let mut extents: BTreeMap<&Symbol, Option<&Dim>> = BTreeMap::new();
+    for stmt in body {
+        stmt.walk(&mut |stmt| {
+            let axes: Vec<(&Symbol, &Dim)> = match stmt {
+                Stmt::For { axis, extent, .. } => vec![(axis, extent)],
+                Stmt::Fold(fold) => vec![(&fold.axis, &fold.extent)],
+                Stmt::Gemm(gemm) => gemm.outer().map(|(axis, extent)| (axis, extent)).collect(),
+                _ => vec![],
+            };
+            for (axis, extent) in axes {
+                let known = extents.entry(axis).or_insert(Some(extent));
+                *known = known.filter(|known| *known == extent);
+            }
+        });
+    }
+    let mut ranges = Ranges::new();
+    for (axis, extent) in extents {
+        // An axis may be any number where loops do not agree: nothing is proved of it.
+        let extent = extent.cloned().unwrap_or_else(|| Dim::symbol(format!("{axis}.extent")));
+        ranges.enter(axis.clone(), extent);
+    }
+    ranges
 }
 
 /// `n` and `m`, where the index is `n·axis + m + k` with `0 ≤ k < n`, and loops inside change `k` alone: then each
