@@ -111,6 +111,11 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_lie_as_tiles_read_them() {
+        assert_eq!(usize::try_from(ir::kernel::stmt::ROW), Ok(runtime::gemm::A_STRIDE));
+    }
+
+    #[test]
     fn weights_are_aligned_and_the_same_in_memory_and_on_disk() {
         let program = program();
         let packed = Packed::new(&program);

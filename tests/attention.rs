@@ -48,11 +48,15 @@ fn is_one_kernel(program: &Program) {
     let kinds: Vec<KernelKind> = program.kernels.iter().map(|kernel| kernel.kind).collect();
     assert_eq!(kinds, [KernelKind::Attention], "{program}");
     assert!(program.entries[0].buffers.is_empty(), "{program}");
+    assert_eq!(count_products(program), 2, "{program}");
+}
+
+fn count_products(program: &Program) -> usize {
     let Body::Loops(body) = &program.kernels[0].body else { panic!("stages are left\n{program}") };
     let mut products = 0;
     body.iter()
         .for_each(|stmt| stmt.walk(&mut |stmt| products += usize::from(matches!(stmt, Stmt::Gemm(_)))));
-    assert_eq!(products, 2, "{program}");
+    products
 }
 
 fn check(name: &str, graph: &Graph, all: &[&[(&str, i64)]]) {
@@ -235,6 +239,44 @@ graph @g(%q: f32[2, 3, n, 4], %k: f32[2, 3, n, 4], %v: f32[2, 3, n, 4], %a: f32[
     }
     everywhere.run(&given);
     same_bits(everywhere.program(), &given);
+}
+
+/// Keys and values that come from several arrays are not put together in memory; parts with the same values meet them
+/// once. Parts of other lengths, with values of their own, and those that a causal mask cuts off, stay apart.
+#[test]
+fn keys_in_parts() {
+    let parts = |[first, second]: [i64; 2], values: &str, shapes: &str, score: &str| {
+        let all = first + second;
+        graph(&format!(
+            "graph @g(%q: f32[2, 70, 4], %k: f32[2, {first}, 4], %l: f32[2, {second}, 4], {shapes}) -> f32[2, 70, 3] {{
+  %0 = concat %k, %l {{axis=1}} : f32[2, {all}, 4]
+  %1 = concat {values} {{axis=1}} : f32[2, {all}, 3]
+  %2 = attention %q, %0, %1 {{score={score}}} : f32[2, 70, 3]
+  return %2
+}}
+"
+        ))
+    };
+    let cut = |at: i64| format!("(%s: f32) -> select(i2 < {at}, %s * 0.5 - 1.0, %s * 0.25)");
+    let products = |name: &str, graph: &Graph, expected: usize| {
+        let mut everywhere = Everywhere::new(name, graph);
+        let program = everywhere.program();
+        assert_eq!(program.kernels.len(), 1, "{name}: {program}");
+        assert!(program.entries[0].buffers.is_empty(), "{name}: {program}");
+        assert_eq!(count_products(program), expected, "{name}: {program}");
+        let inputs = inputs(graph, 1, &[]);
+        everywhere.run(&inputs);
+        same_bits(everywhere.program(), &inputs);
+    };
+    let (one, two) = ("%v: f32[2, 300, 3]", "%v: f32[2, 300, 3], %w: f32[2, 300, 3]");
+    products("shared values", &parts([300, 300], "%v, %v", one, &cut(300)), 3);
+    products("values of their own", &parts([300, 300], "%v, %w", two, &cut(300)), 4);
+    let uneven = "%v: f32[2, 300, 3], %w: f32[2, 5, 3]";
+    products("uneven", &parts([300, 5], "%v, %w", uneven, SCALED), 4);
+    let causal = "(%s: f32) -> select(i2 <= i1, %s, -inf)";
+    let (short, small) = ("%v: f32[2, 40, 3]", "%v: f32[2, 40, 3], %w: f32[2, 290, 3]");
+    products("causal, shared", &parts([40, 40], "%v, %v", short, causal), 3);
+    products("causal, uneven", &parts([40, 290], "%v, %w", small, causal), 4);
 }
 
 /// What depends on the distance of query and key alone is computed once for each distance in a tile.

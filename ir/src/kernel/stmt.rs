@@ -84,6 +84,9 @@ pub fn position(axes: &[(Symbol, Dim)]) -> Dim {
 /// Rows or columns in a panel of a packed operand.
 pub const PANEL: i64 = 32;
 
+/// Elements from one row of a left operand to the next with which tiles read it where it lies; others are copied.
+pub const ROW: i64 = 272;
+
 /// An `f32` reduction in lanes: for each value of `axis` in `0..extent`, ascending, the body runs and changes `acc`.
 ///
 /// There are [`FOLD_LANES`] accumulators, each of which starts from the neutral element, and iteration `k` has that of

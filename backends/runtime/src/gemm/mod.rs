@@ -44,8 +44,9 @@ const PANEL: usize = 32;
 const DEPTH: usize = 256;
 
 /// Floats from one row of a packed block of A to the next. Constant, so that the kernels address all rows
-/// from one register; an odd number of cache lines, so that the rows fall into different sets.
-const A_STRIDE: usize = DEPTH + 16;
+/// from one register; an odd number of cache lines, so that the rows fall into different sets. A matrix whose rows lie
+/// so is read in place.
+pub const A_STRIDE: usize = DEPTH + 16;
 
 /// Columns of a window that may be packed together: of the kernels of most convolutions.
 const TAPS: usize = 3;

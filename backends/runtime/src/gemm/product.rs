@@ -73,8 +73,9 @@ struct Walkable {
     panel: isize,
 }
 
-/// Strips of A as they are packed.
+/// Strips of A as the tiles read them.
 struct Strips {
+    data: *const f32,
     /// The tiles that read them.
     kernels: &'static [TileFn],
     /// Floats from a strip to the next one, beside those for its rows.
@@ -384,7 +385,7 @@ impl Product<'_> {
                         let place = (strip - down.start) * packed.strip
                             + (part(self.m, strips, strip).start - top) * packed.row;
                         let strip = part(self.m, strips, strip);
-                        let (a, tile) = (scratch.a.wrapping_add(place), (strip.start - start) * PANEL);
+                        let (a, tile) = (packed.data.wrapping_add(place), (strip.start - start) * PANEL);
                         let kernels = if rows.is_null() { packed.kernels } else { self.kernels.looking };
                         let kernel = kernels[strip.len() - 1];
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
@@ -419,7 +420,7 @@ impl Product<'_> {
         Some(panels.wrapping_add((panel * self.k + self.stretch(stretch).start) * PANEL))
     }
 
-    /// Packs a stretch of the strips `down`.
+    /// A stretch of the strips `down`, packed if they aren't yet.
     fn pack_left(
         &self,
         strips: usize,
@@ -431,8 +432,12 @@ impl Product<'_> {
     ) -> Strips {
         let top = part(self.m, strips, down.start).start;
         let rows = part(self.m, strips, down.end - 1).end - top;
-        let along = Strips { kernels: self.kernels.tiles, strip: 0, row: A_STRIDE };
+        let along = Strips { data: to, kernels: self.kernels.tiles, strip: 0, row: A_STRIDE };
         let window = match self.a {
+            // They lie as if they were packed.
+            Left::Matrix(a) if a.row == A_STRIDE as isize => {
+                return Strips { data: a.at(top, start), ..along };
+            }
             Left::Matrix(a) => {
                 // SAFETY: the rows and columns are A's; `to` has room for the rows of a block.
                 unsafe { pack::pack_rows(Matrix { data: a.at(top, start), ..a }, rows, depth, to) };
@@ -457,7 +462,7 @@ impl Product<'_> {
             unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
         }
         let kernels = if window.taps() > 1 { self.kernels.shared } else { self.kernels.across };
-        Strips { kernels, strip: DEPTH * self.kernels.strip, row: 0 }
+        Strips { data: to, kernels, strip: DEPTH * self.kernels.strip, row: 0 }
     }
 
     /// Hands the finished tiles of the given rows and panel to the epilogue.

@@ -10,8 +10,9 @@ use ir::kernel::operand::Operand;
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
 use ir::scalar::{Binary, Unary};
 
-use super::flat::{Flat, FlatStage, indices, ranges_of};
+use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
+use crate::lower::attention::{boundaries, sum_of_products, tiled_width};
 use crate::lower::simplify;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.
@@ -19,6 +20,9 @@ const CHEAP_OPERATIONS: usize = 2;
 
 /// Cheap arithmetic is put into at most so many places.
 const CHEAP_PLACES: usize = 4;
+
+/// An attention takes its keys in fewer parts than this.
+const MOST_PARTS: usize = 8;
 
 /// Symbolic sizes count as this many where two of them are compared.
 const TYPICAL: i64 = 64;
@@ -68,11 +72,12 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     match weight(body) {
         Weight::Moves { branches: false } => true,
         // A branch per load is worth a pass over memory only where each element is loaded once, or where it is padding
-        // of an image under a window, which is padded anyway.
+        // of an image under a window, which is padded anyway, or where an attention takes its keys in parts.
         Weight::Moves { branches: true } => {
             let padding = Operand::of(body).is_some();
             let window = |site: &Site| padding && is_windowed(&flat.stages[site.user].stage);
-            sites.iter().all(|site| !repeats(site) || window(site))
+            let apart = |site: &Site| chooses_between_keys(flat, at, site.user);
+            sites.iter().all(|site| !repeats(site) || window(site) || apart(site))
         }
         weight => {
             let places = if matches!(weight, Weight::Cheap) { CHEAP_PLACES } else { 1 };
@@ -83,6 +88,21 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
                     .all(|site| !repeats(site) && (!stays || is_pointwise_on_same_axes(flat, site, axes)))
         }
     }
+}
+
+/// Is the stage, where an attention loads it, one of a few arrays, depending on the place along the keys?
+fn chooses_between_keys(flat: &Flat, at: usize, user: usize) -> bool {
+    let FlatStage { stage, bundle: Some(bundle), .. } = &flat.stages[user] else { return false };
+    let mut members = (0..flat.stages.len()).filter(|&other| flat.stages[other].bundle == Some(*bundle));
+    let is_scores = members.next() == Some(user);
+    let products = members.filter(|&other| is_contraction(&flat.stages[other].stage)).last();
+    let tiled = is_scores || products == Some(user) && tiled_width(stage).is_some();
+    let Some((fold, [_, operand])) = sum_of_products(stage).filter(|_| tiled) else { return false };
+    let axis = if is_scores { stage.axes.last().map(|(axis, _)| axis) } else { Some(&fold.axis) };
+    let Stage { name, axes, body } = &flat.stages[at].stage;
+    let inlined = put(operand, name, axes, body, &all_ranges(stage));
+    let of_keys = axis.and_then(|axis| boundaries(&inlined, axis));
+    of_keys.is_some_and(|places| (1..MOST_PARTS).contains(&places.len()))
 }
 
 /// Does the stage give the result of an attention another order of axes (heads beside each other) for a product, and no

@@ -7,25 +7,34 @@
 //! Where the region gives −∞ for all keys before or behind a line in queries and keys (causal masks, windows), tiles
 //! there are left out: the weight of such a key is 0. Its value is not looked at, even if it is no number.
 //!
+//! Keys may come in parts, from several arrays (`parts`). Those that share their values are taken together: their
+//! weights are added up, and multiplied once.
+//!
 //! Keys that fit one tile need none of this: then the stages are computed as they stand, for a block of queries.
 
 mod distance;
+mod parts;
 mod seen;
 
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
+use ir::kernel::stmt::{PANEL, ROW};
 use ir::kernel::{Expr, Fold, Kernel, Stage, Stmt};
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim, Scalar};
 
 use super::nest;
-use crate::lower::attention::{Attention, along, own, sum_of_products};
+use crate::lower::attention::{Attention, along, own, sum_of_products, tiled_width};
 use crate::pass::FpMode;
 use distance::{Axes, DISTANCE, join_differences, take_out};
+use parts::{Part, parts};
 use seen::visible;
 
-/// Queries in a block.
+/// Queries in a block that meets all keys at once. Keys and values are packed for each block.
+const MANY_ROWS: i64 = 128;
+
+/// Queries in a block that meets several tiles: the fewer, the fewer scores are computed beside a causal line.
 const ROWS: i64 = 64;
 
 /// Keys in a tile.
@@ -33,9 +42,6 @@ const KEYS: i64 = 256;
 
 /// Keys that are taken at once if there are no more.
 const FEW_KEYS: i64 = 512;
-
-/// Most elements of a row of the result: those of a block are kept beside its scores.
-const WIDEST: i64 = 256;
 
 /// An axis of queries, or of what stands around them.
 struct Row {
@@ -50,32 +56,36 @@ struct Row {
 /// The kernel's body, if it is an attention whose tiles have known sizes.
 pub(super) fn loops(kernel: &Kernel, stages: &[Stage], fp: FpMode) -> Option<Vec<Stmt>> {
     let roles = Attention::find(stages)?;
-    let scores = &stages[roles.scores];
-    let (_, keys) = scores.axes.last()?;
-    let (axis, width) = stages[roles.sum].axes.last()?;
-    let width = width.as_const().filter(|width| (1..=WIDEST).contains(width))?;
-    let few = keys.as_const().filter(|keys| (1..=FEW_KEYS).contains(keys));
-    let rows = rows(stages, &roles)?;
+    let width = tiled_width(&stages[roles.sum])?;
+    let (axis, _) = stages[roles.sum].axes.last()?;
     let d = Symbol::new(format!("{axis}d"));
     let becomes = &stages[roles.scored].body;
     let becomes = if fp == FpMode::Strict { becomes.clone() } else { join_differences(becomes) };
-    let mut tiled = Tiled { kernel, stages, roles, rows, becomes, d, width, key: Dim::constant(0) };
-    Some(match few {
-        Some(keys) => tiled.at_once(keys),
-        None => tiled.in_tiles(keys),
+    let groups = parts(stages, &roles, &becomes);
+    let few = |part: &Part| part.keys.as_const().filter(|keys| (1..=FEW_KEYS).contains(keys));
+    let at_once = match &groups[..] {
+        [group] if let [part] = &group[..] => few(part).map(|keys| (part, keys)),
+        _ => None,
+    };
+    let most = at_once.map_or(ROWS, |(_, keys)| MANY_ROWS * ROW / keys.max(ROW));
+    let rows = rows(stages, &roles, most)?;
+    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, key: Dim::constant(0), tables: 0 };
+    Some(match at_once {
+        Some((part, keys)) => tiled.at_once(part, keys),
+        None => tiled.in_tiles(&groups),
     })
 }
 
 /// The axes before that of the keys. Those along which keys and values are the same are queries: of them, the last one
-/// is cut into blocks, or several are one block if they are few together.
-fn rows(stages: &[Stage], roles: &Attention) -> Option<Vec<Row>> {
+/// is cut into blocks of `most`, or several are one block if they are few together.
+fn rows(stages: &[Stage], roles: &Attention, most: i64) -> Option<Vec<Row>> {
     let (scores, sum) = (&stages[roles.scores], &stages[roles.sum]);
     let count = scores.axes.len() - 1;
     let mentions = |stage: &Stage, factor: usize, at: usize| {
         let (_, factors) = sum_of_products(stage)?;
         Some(factors[factor].any(&mut |e| e.as_index().is_some_and(|dim| dim.mentions(&stage.axes[at].0))))
     };
-    let mut room = ROWS;
+    let mut room = most;
     let mut rows = Vec::with_capacity(count);
     for at in (0..count).rev() {
         let (axis, extent) = &scores.axes[at];
@@ -91,12 +101,12 @@ fn rows(stages: &[Stage], roles: &Attention) -> Option<Vec<Row>> {
                     inner: Some((place, Dim::constant(extent), extent)),
                 }
             }
-            None if is_query && room == ROWS => {
+            None if is_query && room == most => {
                 room = 0;
                 // Blocks of a known number of queries are equally large: a small rest would cost as much as a block.
                 let ceil_div = |a: i64, b: i64| (a + b - 1) / b;
-                let even = |count: i64| ceil_div(count, ceil_div(count, ROWS));
-                let size = extent.as_const().filter(|&count| count > 0).map_or(ROWS, even);
+                let even = |count: i64| ceil_div(count, ceil_div(count, most));
+                let size = extent.as_const().filter(|&count| count > 0).map_or(most, even);
                 let start = Dim::from(&block) * Dim::constant(size);
                 let rest = extent.clone() - start.clone();
                 let inner = Dim::constant(size).smaller(&rest);
@@ -121,13 +131,13 @@ struct Tiled<'a> {
     stages: &'a [Stage],
     roles: Attention,
     rows: Vec<Row>,
-    /// What becomes of a score, over the axes of its stage.
-    becomes: Expr,
     /// The axis along a row of the result, and its extent.
     d: Symbol,
     width: i64,
-    /// The index of the key.
+    /// The index of the key in its part.
     key: Dim,
+    /// Tables made so far.
+    tables: usize,
 }
 
 /// The arrays of a block: scores, then weights; largest scores, sums of weights, what sums are scaled by, and weighted
@@ -140,19 +150,19 @@ const SUM: &str = "tile.sum";
 
 impl Tiled<'_> {
     /// All keys in one tile.
-    fn at_once(&mut self, keys: i64) -> Vec<Stmt> {
+    fn at_once(&mut self, part: &Part, keys: i64) -> Vec<Stmt> {
         let place = Symbol::new(format!("{}c", self.key_axis()));
         let cols = (place.clone(), Dim::constant(keys));
         self.key = Dim::from(&place);
-        let mut body = vec![self.alloc(SCORES, Some(keys)), self.alloc(TOTAL, None)];
-        body.extend(self.scores(&cols, keys));
+        let mut body = vec![self.alloc(SCORES, Some(row_of_scores(keys))), self.alloc(TOTAL, None)];
+        body.extend(self.scores(part, SCORES, &cols, keys));
         let score = self.element(SCORES, Some(&place));
         let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
-        row.extend(self.exponentials(&cols, scalar("acc1")));
+        row.extend(self.weights(&cols, &[SCORES.into()], scalar("acc1")));
         row.extend(folded("acc2", Binary::Add, 0.0, &cols, &score));
         row.push(self.put(TOTAL, None, scalar("acc2")));
         body.extend(self.each_row(row));
-        let mut element = self.product(&cols);
+        let mut element = self.product(part, &cols);
         element.push(bind("row.total", self.element(TOTAL, None)));
         element.extend(self.results(&scalar("acc3")));
         body.extend(self.each_row(nest(&[self.along_row()], element)));
@@ -160,47 +170,67 @@ impl Tiled<'_> {
     }
 
     /// One tile after the other.
-    fn in_tiles(&mut self, keys: &Dim) -> Vec<Stmt> {
-        let [tile, place] = ["b", "c"].map(|part| Symbol::new(format!("{}{part}", self.key_axis())));
-        let [first, end] = self.seen(keys);
-        let start = first.clone() + Dim::from(&tile) * Dim::constant(KEYS);
-        let cols = (place.clone(), Dim::constant(KEYS).smaller(&(end.clone() - start.clone())));
-        self.key = start + Dim::from(&place);
-        let (score, d) = (self.element(SCORES, Some(&place)), self.d.clone());
-
+    fn in_tiles(&mut self, groups: &[Vec<Part>]) -> Vec<Stmt> {
+        let d = self.d.clone();
         let mut body: Vec<Stmt> = [MOST, TOTAL, FACTOR].map(|name| self.alloc(name, None)).into();
-        body.extend([self.alloc(SCORES, Some(KEYS)), self.alloc(SUM, Some(self.width))]);
+        for part in 0..groups.iter().map(Vec::len).max().unwrap_or(0) {
+            let widest = groups.iter().filter(|group| part < group.len()).map(|group| tile_of(group)).max();
+            body.push(self.alloc(&scores_name(part), widest.map(row_of_scores)));
+        }
+        body.push(self.alloc(SUM, Some(self.width)));
         let begin = |name, value| self.put(name, None, number(value));
         body.extend(self.each_row(vec![begin(MOST, f64::NEG_INFINITY), begin(TOTAL, 0.0)]));
         body.extend(self.each_row(nest(&[self.along_row()], vec![self.put(SUM, Some(&d), number(0.0))])));
+        for group in groups {
+            body.extend(self.tiles(group));
+        }
+        let results = self.results(&self.element(SUM, Some(&d)));
+        let mut row = vec![bind("row.total", self.element(TOTAL, None))];
+        row.extend(nest(&[self.along_row()], results));
+        body.extend(self.each_row(row));
+        self.around(body)
+    }
 
-        let mut inside = self.scores(&cols, KEYS);
-        let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
+    /// The tiles of parts with the same values.
+    fn tiles(&mut self, group: &[Part]) -> Vec<Stmt> {
+        let [tile, place] = ["b", "c"].map(|part| Symbol::new(format!("{}{part}", self.key_axis())));
+        let (names, size) = (scores_of(group), tile_of(group));
+        let [first, end] = self.seen(group);
+        let start = first.clone() + Dim::from(&tile) * Dim::constant(size);
+        let cols = (place.clone(), Dim::constant(size).smaller(&(end.clone() - start.clone())));
+        self.key = start + Dim::from(&place);
+        let d = self.d.clone();
+
+        let mut inside = Vec::new();
+        for (part, name) in group.iter().zip(&names) {
+            inside.extend(self.scores(part, name, &cols, size));
+        }
+        let mut row = Vec::new();
         let [before, most, shift] = ["row.before", "row.most", "row.shift"].map(scalar);
+        let mut largest = before.clone();
+        for (number, name) in names.iter().enumerate() {
+            let (acc, score) = (format!("acc1{}", suffix(number)), self.element(name, Some(&place)));
+            row.extend(folded(&acc, Binary::Max, f64::NEG_INFINITY, &cols, &score));
+            largest = Expr::binary(Binary::Max, largest, scalar(&acc));
+        }
         row.push(bind("row.before", self.element(MOST, None)));
-        row.push(bind("row.most", Expr::binary(Binary::Max, before.clone(), scalar("acc1"))));
+        row.push(bind("row.most", largest));
         let none = most.clone().equals(number(f64::NEG_INFINITY));
         row.push(bind("row.shift", none.select(number(0.0), most.clone())));
-        row.extend(self.exponentials(&cols, shift.clone()));
-        row.extend(folded("acc2", Binary::Add, 0.0, &cols, &score));
+        row.extend(self.weights(&cols, &names, shift.clone()));
+        row.extend(folded("acc2", Binary::Add, 0.0, &cols, &self.element(SCORES, Some(&place))));
         row.push(bind("row.factor", Expr::unary(Unary::Exp, before - shift)));
         let total = Expr::fma(self.element(TOTAL, None), scalar("row.factor"), scalar("acc2"));
         row.push(self.put(TOTAL, None, total));
         row.push(self.put(FACTOR, None, scalar("row.factor")));
         row.push(self.put(MOST, None, most));
         inside.extend(self.each_row(row));
-        let mut element = self.product(&cols);
+        let mut element = self.product(&group[0], &cols);
         let carried = Expr::fma(self.element(SUM, Some(&d)), self.element(FACTOR, None), scalar("acc3"));
         element.push(self.put(SUM, Some(&d), carried));
         inside.extend(self.each_row(nest(&[self.along_row()], element)));
-        let tiles = (end - first).ceil_div(&Dim::constant(KEYS));
-        body.extend(nest(&[(tile, tiles)], inside));
-
-        let results = self.results(&self.element(SUM, Some(&d)));
-        let mut row = vec![bind("row.total", self.element(TOTAL, None))];
-        row.extend(nest(&[self.along_row()], results));
-        body.extend(self.each_row(row));
-        self.around(body)
+        let tiles = (end - first).ceil_div(&Dim::constant(size));
+        nest(&[(tile, tiles)], inside)
     }
 
     fn key_axis(&self) -> Symbol {
@@ -251,41 +281,42 @@ impl Tiled<'_> {
     }
 
     /// Stores what becomes of the scores of a tile of at most so many keys.
-    fn scores(&self, cols: &(Symbol, Dim), keys: i64) -> Vec<Stmt> {
+    fn scores(&mut self, part: &Part, name: &str, cols: &(Symbol, Dim), keys: i64) -> Vec<Stmt> {
         let (raw, scored) = (&self.stages[self.roles.scores], &self.stages[self.roles.scored]);
-        let (fold, factors) = sum_of_products(raw).expect("bug: scores are sums of products");
+        let (fold, _) = sum_of_products(raw).expect("bug: scores are sums of products");
         let bound = self.bound(raw, &self.key);
-        let mut element = sum("acc0", fold, factors.map(|e| put_in(e, &bound)));
+        let mut element = sum("acc0", fold, part.factors.each_ref().map(|e| put_in(e, &bound)));
         let mut out = Vec::new();
         let value = match self.roles.scored == self.roles.scores {
             true => scalar("acc0"),
             false => {
-                let rest = self.tables(cols, keys, &mut out);
+                let rest = self.tables(&part.becomes, cols, keys, &mut out);
                 let body = put_in(&rest, &self.bound(scored, &self.key));
                 body.replace_loads(&mut |source, _| (*source == raw.name).then(|| scalar("acc0")))
             }
         };
-        element.push(self.put(SCORES, Some(&cols.0), value));
+        element.push(self.put(name, Some(&cols.0), value));
         out.extend(self.each_row(nest(std::slice::from_ref(cols), element)));
         out
     }
 
     /// Tables of what depends on the distance of query and key, and what becomes of a score with them.
-    fn tables(&self, cols: &(Symbol, Dim), keys: i64, out: &mut Vec<Stmt>) -> Expr {
+    fn tables(&mut self, becomes: &Expr, cols: &(Symbol, Dim), keys: i64, out: &mut Vec<Stmt>) -> Expr {
         let scored = &self.stages[self.roles.scored];
         let axis = |at: usize| &scored.axes[at].0;
         let Some((query, Row { at, inner: Some((place, _, room)), .. })) =
             self.rows.iter().enumerate().next_back()
         else {
-            return self.becomes.clone();
+            return becomes.clone();
         };
         let others = (0..query).filter(|&at| self.rows[at].inner.is_some()).map(axis).collect();
         let axes = Axes { query: axis(query), key: axis(scored.axes.len() - 1), others };
-        let name = |number: usize| Symbol::new(format!("tile.distances{number}"));
+        let made = self.tables;
+        let name = |number: usize| Symbol::new(format!("tile.distances{}", made + number));
         // From left to right, keys come closer to the query, or go away behind it.
         let here = Dim::from(&cols.0) - Dim::from(place) + Dim::constant(room - 1);
         let table = |number: usize| Expr::load(name(number), DType::F32, [Expr::from(&here)]);
-        let (rest, parts) = take_out(&self.becomes, &axes, &table);
+        let (rest, parts) = take_out(becomes, &axes, &table);
         let entry = Symbol::new(format!("{}e", cols.0));
         let count = room + keys - 1;
         let first = |dim: &Dim, axis: &Symbol| dim.substitute(&|s| (s == axis).then(|| Dim::constant(0)));
@@ -299,23 +330,26 @@ impl Tiled<'_> {
             let store = Stmt::Store { target: name(number), at: vec![Dim::from(&entry).into()], value };
             out.extend(nest(&[(entry.clone(), Dim::constant(count))], vec![store]));
         }
+        self.tables += parts.len();
         rest
     }
 
-    /// Weights in the place of scores.
-    fn exponentials(&self, cols: &(Symbol, Dim), most: Expr) -> Vec<Stmt> {
-        let weight = Expr::unary(Unary::Exp, self.element(SCORES, Some(&cols.0)) - most);
-        nest(std::slice::from_ref(cols), vec![self.put(SCORES, Some(&cols.0), weight)])
+    /// Weights in the place of scores: the sums of those of all parts.
+    fn weights(&self, cols: &(Symbol, Dim), names: &[String], most: Expr) -> Vec<Stmt> {
+        let weight = |name| Expr::unary(Unary::Exp, self.element(name, Some(&cols.0)) - most.clone());
+        let sum = names.iter().map(|name| weight(name)).reduce(|sum, weight| sum + weight);
+        let sum = sum.expect("bug: a tile has keys of a part");
+        nest(std::slice::from_ref(cols), vec![self.put(SCORES, Some(&cols.0), sum)])
     }
 
     /// The weighted sum of the values of a tile.
-    fn product(&self, cols: &(Symbol, Dim)) -> Vec<Stmt> {
+    fn product(&self, part: &Part, cols: &(Symbol, Dim)) -> Vec<Stmt> {
         let stage = &self.stages[self.roles.sum];
-        let (fold, [_, value]) = sum_of_products(stage).expect("bug: the result is a sum of products");
+        let (fold, _) = sum_of_products(stage).expect("bug: the result is a sum of products");
         let mut bound = self.bound(stage, &Dim::from(&self.d));
         bound.insert(fold.axis.clone(), self.key.clone());
         let fold = Fold { axis: cols.0.clone(), extent: cols.1.clone(), ..fold.clone() };
-        sum("acc3", &fold, [self.element(SCORES, Some(&cols.0)), put_in(value, &bound)])
+        sum("acc3", &fold, [self.element(SCORES, Some(&cols.0)), put_in(&part.value, &bound)])
     }
 
     /// What follows the weighted sum, for one element.
@@ -348,14 +382,20 @@ impl Tiled<'_> {
         out
     }
 
-    /// The first key that a row of the block may see, and the one behind the last.
-    fn seen(&self, keys: &Dim) -> [Dim; 2] {
+    /// The first key of the parts that a row of the block may see, and the one behind the last.
+    fn seen(&self, group: &[Part]) -> [Dim; 2] {
+        let of_parts = group.iter().map(|part| self.seen_of(part));
+        let all = of_parts.reduce(|[first, end], [one, other]| [first.smaller(&one), end.larger(&other)]);
+        all.expect("bug: a tile has keys of a part")
+    }
+
+    fn seen_of(&self, part: &Part) -> [Dim; 2] {
         let scored = &self.stages[self.roles.scored];
         let key = &scored.axes.last().expect("bug: scores have an axis of keys").0;
         let bound = self.bound(scored, &Dim::from(key));
-        let (mut first, mut end) = (Dim::constant(0), keys.clone());
+        let (mut first, mut end) = (Dim::constant(0), part.keys.clone());
         let mut gaps = Vec::new();
-        visible(&self.becomes, &mut gaps);
+        visible(&part.becomes, &mut gaps);
         for gap in gaps {
             // `gap ≥ 0`, and the key stands in it with ±1.
             let gap = gap.substitute(&|axis| bound.get(axis).cloned());
@@ -379,6 +419,30 @@ impl Tiled<'_> {
         }
         Some(most)
     }
+}
+
+/// The arrays of the scores of each part.
+fn scores_of(group: &[Part]) -> Vec<String> {
+    (0..group.len()).map(scores_name).collect()
+}
+
+fn scores_name(part: usize) -> String {
+    format!("{SCORES}{}", suffix(part))
+}
+
+/// Nothing for the first of several.
+fn suffix(number: usize) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
+}
+
+/// From one row of scores to the next: as products read it where it lies, if it is as long.
+fn row_of_scores(keys: i64) -> i64 {
+    if (PANEL..=ROW).contains(&keys) { ROW } else { keys }
+}
+
+/// Keys in a tile of such a group.
+fn tile_of(group: &[Part]) -> i64 {
+    (2 * KEYS / group.len() as i64).clamp(PANEL, KEYS) / PANEL * PANEL
 }
 
 fn number(value: f64) -> Expr {
