@@ -89,7 +89,10 @@ impl<'a> Model<'a> {
             node.op().and_then(|def| def.result_types(&Infer { operands: &operands, attrs: &attrs }).ok());
         results.is_some_and(|results| {
             let result = bytes(&results.iter().collect::<Vec<_>>());
-            result <= MAX_FOLDED as f64 || result <= bytes(&operands)
+            // Another order of a weight takes no memory.
+            let crowds = self.classes.analysis.is_crowded()
+                && node.op().is_some_and(|def| def.semantics.is_elementwise());
+            result <= MAX_FOLDED as f64 || result <= bytes(&operands) && !crowds
         })
     }
 

@@ -19,6 +19,7 @@ pub(super) struct Facts {
     numbers: HashMap<Attrs, u32>,
     constants: Vec<Constant>,
     inputs: Vec<Input>,
+    crowded: bool,
 }
 
 /// A constant, and the number that all its elements are, if they are one float.
@@ -53,6 +54,16 @@ pub(super) struct Fact {
 }
 
 impl Facts {
+    /// Of a graph whose weights, all computed anew, would take more memory than there is for that.
+    pub(super) fn crowded(crowded: bool) -> Facts {
+        Facts { crowded, ..Facts::default() }
+    }
+
+    /// See [`Facts::crowded`].
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
     /// The number of these attributes.
     pub(super) fn number(&mut self, attrs: &Attrs) -> u32 {
         if let Some(&number) = self.numbers.get(attrs) {

@@ -3,7 +3,8 @@
 //! The graph is taken apart into regions (`region`); each becomes an e-graph (`language`, `facts`), to which the rules
 //! are applied set by set until nothing is new or a limit on nodes or rounds is reached (`rules`, `rewrite`); then one
 //! node is chosen for each class so that the whole costs least (`cost`, `extract`), and the region is replaced by that.
-//! Regions of equal text are rewritten once.
+//! Where the first set, which folds constants into weights, finds something, that is done for it alone first. Regions of
+//! equal text are rewritten once.
 //!
 //! Nothing here depends on time or on hash order: limits are counts, classes and nodes are walked in the order of their
 //! numbers.
@@ -23,9 +24,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use egg::{Id, Language};
 use ir::graph::{Kind, Value};
-use ir::{At, Graph, NodeId, Origin};
+use ir::{At, Graph, NodeId, Origin, Weight};
 
 use crate::error::PassError;
+use crate::graph::fold_constants::MAX_RESIDENT;
 use crate::pass::{About, Changed, Cx, GraphPass};
 use cost::Model;
 use facts::{Classes, Facts, Input};
@@ -86,12 +88,14 @@ pub struct MissedAt {
 /// Rewrites a graph, and says what the rules did.
 pub fn rewrite(graph: &mut Graph, cx: &Cx) -> Report {
     let rules: Vec<&'static Rule> = cx.rules().filter(|rule| cx.allows(rule)).collect();
+    let weights = graph.order().into_iter().filter_map(|id| graph.node(id).weight().map(Weight::size));
+    let crowded = weights.sum::<usize>() > MAX_RESIDENT;
     let mut report = Report::default();
     let mut known: HashMap<String, Rewritten> = HashMap::new();
     for region in region::split(graph) {
         report.regions += 1;
         let part = Part::of(graph, &region);
-        let rewritten = known.entry(part.key()).or_insert_with(|| Rewritten::of(&part, &rules));
+        let rewritten = known.entry(part.key()).or_insert_with(|| Rewritten::of(&part, &rules, crowded));
         for (rule, times) in &rewritten.applied {
             *report.applied.entry(rule).or_insert(0) += times;
         }
@@ -121,13 +125,25 @@ struct Rewritten {
 }
 
 impl Rewritten {
-    fn of(part: &Part, rules: &[&'static Rule]) -> Rewritten {
-        let mut saturation = Saturation::of(part);
-        saturation.run(rules);
-        let chosen = saturation.extract(part);
-        let missed = saturation.still_missed(&chosen);
+    fn of(part: &Part, rules: &[&'static Rule], crowded: bool) -> Rewritten {
+        let mut saturation = Saturation::of(part, crowded);
+        saturation.run(rules, &[Set::Fold]);
+        let (mut applied, mut missed) = (BTreeMap::new(), Vec::new());
+        let mut folded = None;
+        if !saturation.applied.is_empty() {
+            let part = folded.insert(part.with(saturation.extract(part)));
+            missed = saturation.still_missed(&part.graph);
+            applied = saturation.applied;
+            saturation = Saturation::of(part, crowded);
+        }
+        saturation.run(rules, &[Set::Explore, Set::Raise]);
+        let chosen = saturation.extract(folded.as_ref().unwrap_or(part));
+        missed.extend(saturation.still_missed(&chosen));
+        for (rule, times) in saturation.applied {
+            *applied.entry(rule).or_insert(0) += times;
+        }
         let made = chosen.order().iter().any(|&id| !chosen.node(id).origin.rules().is_empty());
-        Rewritten { graph: made.then_some(chosen), applied: saturation.applied, missed }
+        Rewritten { graph: made.then_some(chosen), applied, missed }
     }
 }
 
@@ -143,8 +159,8 @@ struct Saturation {
 }
 
 impl Saturation {
-    fn of(part: &Part) -> Saturation {
-        let mut classes = Classes::new(Facts::default());
+    fn of(part: &Part, crowded: bool) -> Saturation {
+        let mut classes = Classes::new(Facts::crowded(crowded));
         let mut values = BTreeMap::new();
         let graph = &part.graph;
         for (number, &input) in graph.inputs().iter().enumerate() {
@@ -193,9 +209,9 @@ impl Saturation {
         }
     }
 
-    fn run(&mut self, rules: &[&'static Rule]) {
+    fn run(&mut self, rules: &[&'static Rule], sets: &[Set]) {
         let limit = self.classes.total_size() * GROWTH + ROOM;
-        for set in Set::ALL {
+        for &set in sets {
             for _ in 0..ROUNDS {
                 let mut news = false;
                 for rule in rules.iter().filter(|rule| rule.set == set) {

@@ -183,6 +183,12 @@ impl Part {
         self.graph.add_input(name, graph.ty(value).clone(), Origin::none())
     }
 
+    /// The same region with another graph for the same inputs and outputs.
+    pub(super) fn with(&self, graph: Graph) -> Part {
+        let (inputs, constant, outputs) = (self.inputs.clone(), self.constant.clone(), self.outputs.clone());
+        Part { graph, inputs, constant, outputs }
+    }
+
     /// The same text means the same region, whatever its large weights hold.
     pub(super) fn key(&self) -> String {
         format!("{:?}\n{}", self.constant, self.graph)

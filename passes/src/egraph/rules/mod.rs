@@ -5,6 +5,7 @@
 //! changes nothing that it does not state: what it makes has the type and the value of what it found.
 
 mod activation;
+mod affine;
 mod attention;
 mod computed;
 mod horizontal;
@@ -14,6 +15,7 @@ mod norm;
 #[cfg(feature = "planted-rule")]
 pub mod planted;
 mod softmax;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,6 +63,9 @@ impl Exactness {
 /// When a rule is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Set {
+    /// Moves what is done with constants into constants. The cheapest spelling is taken before other rules look, so
+    /// that these do not meet a product with its weights as they were.
+    Fold,
     /// Algebra: other spellings of the same.
     Explore,
     /// Recognises what a graph spells out, and merges.
@@ -69,11 +74,12 @@ pub enum Set {
 
 impl Set {
     /// Every set, in the order in which they are applied.
-    pub const ALL: [Set; 2] = [Set::Explore, Set::Raise];
+    pub const ALL: [Set; 3] = [Set::Fold, Set::Explore, Set::Raise];
 
     /// The name in lists.
     pub const fn name(self) -> &'static str {
         match self {
+            Set::Fold => "fold",
             Set::Explore => "explore",
             Set::Raise => "raise",
         }
@@ -146,6 +152,8 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         softmax::RULES,
         norm::RULES,
         activation::RULES,
+        affine::RULES,
+        weights::RULES,
         linear::RULES,
         attention::RULES,
         mixture::RULES,
