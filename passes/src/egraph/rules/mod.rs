@@ -8,6 +8,7 @@ mod activation;
 mod affine;
 mod attention;
 mod computed;
+mod group_norm;
 mod horizontal;
 mod linear;
 mod mixture;
@@ -151,6 +152,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
     [
         softmax::RULES,
         norm::RULES,
+        group_norm::RULES,
         activation::RULES,
         affine::RULES,
         weights::RULES,
