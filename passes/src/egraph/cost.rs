@@ -4,8 +4,9 @@
 //! puts it beside what makes its operands; what a product or a reduction gives goes through memory.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use egg::Language;
 use ir::attr::Attrs;
 use ir::build::Build;
 use ir::graph::Kind;
@@ -51,6 +52,9 @@ const FOLDED_COST: f64 = 1e6;
 /// What has no lowering that could be counted.
 const UNKNOWN: f64 = 1e6;
 
+/// What a rule replaced, whatever it costs.
+const REPLACED: f64 = 1e12;
+
 /// A size that is not known counts as so many.
 const TYPICAL: i64 = 128;
 
@@ -62,12 +66,15 @@ pub(super) struct Model<'a> {
     classes: &'a Classes,
     prices: Prices,
     known: RefCell<HashMap<Applied, f64>>,
+    replaced: BTreeSet<Node>,
 }
 
 impl<'a> Model<'a> {
     /// Of the nodes of this e-graph.
     pub(super) fn new(classes: &'a Classes, prices: Prices) -> Self {
-        Model { classes, prices, known: RefCell::default() }
+        let now = |node: &Node| node.clone().map_children(|id| classes.find(id));
+        let replaced = classes.analysis.replaced().iter().map(now).collect();
+        Model { classes, prices, known: RefCell::default(), replaced }
     }
 
     /// A node without its children. What depends on constants alone is computed when the model is compiled, unless it
@@ -78,7 +85,8 @@ impl<'a> Model<'a> {
         let constant = !operands.is_empty() && operands.iter().all(|&id| self.classes[id].data.constant);
         let (attrs, types) = signature(self.classes, node);
         let cost = self.op(def, &attrs, types);
-        if constant && cost <= FOLDED_COST && self.is_folded(node) { 0.0 } else { cost }
+        let cost = if constant && cost <= FOLDED_COST && self.is_folded(node) { 0.0 } else { cost };
+        if self.replaced.contains(node) { cost + REPLACED } else { cost }
     }
 
     fn is_folded(&self, node: &Node) -> bool {

@@ -19,6 +19,7 @@ pub(super) struct Facts {
     numbers: HashMap<Attrs, u32>,
     constants: Vec<Constant>,
     inputs: Vec<Input>,
+    replaced: Vec<Node>,
     crowded: bool,
 }
 
@@ -97,6 +98,20 @@ impl Facts {
     /// What all elements of this constant are, if they are one float.
     pub(super) fn uniform(&self, number: u32) -> Option<f64> {
         self.constants[number as usize].number
+    }
+
+    /// Nodes that are not to be chosen where there is another.
+    pub(super) fn replace(&mut self, nodes: impl IntoIterator<Item = Node>) {
+        for node in nodes {
+            if !self.replaced.contains(&node) {
+                self.replaced.push(node);
+            }
+        }
+    }
+
+    /// The nodes given to [`Facts::replace`].
+    pub(super) fn replaced(&self) -> &[Node] {
+        &self.replaced
     }
 
     /// One more value from outside. Gives its number.

@@ -42,6 +42,7 @@ pub(super) struct Match<'a> {
     rule: &'static str,
     origin: Origin,
     new: Vec<Node>,
+    replaced: Vec<Node>,
 }
 
 impl<'a> Match<'a> {
@@ -56,7 +57,7 @@ impl<'a> Match<'a> {
         let anchor = now(anchor);
         let before = made.iter().find(|(node, _)| node.op() == anchor.op() && now(node) == anchor);
         let origin = before.map_or(Origin::none(), |(_, made)| made.origin.by(made.rule));
-        Match { classes, made, rule, origin, new: Vec::new() }
+        Match { classes, made, rule, origin, new: Vec::new(), replaced: Vec::new() }
     }
 
     /// The e-graph.
@@ -162,6 +163,11 @@ impl<'a> Match<'a> {
         self.origin = self.origin.join(&origin);
     }
 
+    /// What the rule makes is to be chosen instead of this node, whatever it costs: the node may overflow.
+    pub(super) fn replaces(&mut self, node: &Node) {
+        self.replaced.push(node.clone());
+    }
+
     /// How values are called in messages: by the nodes of the model behind them.
     pub(super) fn describe(&self, id: Id) -> String {
         let data = &self.classes[id].data;
@@ -237,7 +243,8 @@ impl<'a> Match<'a> {
 
     /// The rule has made equal values. Says whether that is news.
     pub(super) fn finish(self, equal: &[(Id, Id)]) -> bool {
-        let Match { classes, made, rule, mut origin, new, .. } = self;
+        let Match { classes, made, rule, mut origin, new, replaced, .. } = self;
+        classes.analysis.replace(replaced);
         for (old, _) in equal {
             origin = origin.join(&classes[*old].data.origin);
         }

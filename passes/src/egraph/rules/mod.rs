@@ -11,6 +11,7 @@ mod computed;
 mod group_norm;
 mod horizontal;
 mod linear;
+mod log_sum_exp;
 mod mixture;
 mod norm;
 #[cfg(feature = "planted-rule")]
@@ -151,6 +152,7 @@ impl fmt::Debug for Rule {
 pub fn all() -> impl Iterator<Item = &'static Rule> {
     [
         softmax::RULES,
+        log_sum_exp::RULES,
         norm::RULES,
         group_norm::RULES,
         activation::RULES,
