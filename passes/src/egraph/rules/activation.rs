@@ -3,14 +3,19 @@
 use std::sync::LazyLock;
 
 use egg::Id;
-use ir::OpDef;
+use ir::{DType, OpDef};
 use ops::math::add::ADD;
+use ops::math::clip::CLIP;
 use ops::math::div::DIV;
 use ops::math::erf::ERF;
 use ops::math::gelu::{APPROXIMATE, GELU};
+use ops::math::hard_sigmoid::{ALPHA, BETA, HARD_SIGMOID};
+use ops::math::hard_swish::HARD_SWISH;
+use ops::math::log::LOG;
 use ops::math::mul::MUL;
 use ops::math::pow::POW;
 use ops::math::silu::SILU;
+use ops::math::softplus::SOFTPLUS;
 use ops::math::tanh::TANH;
 
 use super::{Equal, Exactness, Rule, Set, Stop};
@@ -47,6 +52,33 @@ pub(super) static RULES: &[Rule] = &[
         obligations: &[],
         apply: silu,
     },
+    Rule {
+        name: "hard-swish",
+        summary: "x · clip(x + 3, 0, 6) / 6, in any order, and x · hard_sigmoid(x) with that slope, is hard_swish(x)",
+        set: Set::Raise,
+        exactness: Exactness::Reassociating,
+        anchor: &[&MUL, &DIV],
+        obligations: &[],
+        apply: hard_swish,
+    },
+    Rule {
+        name: "hard-sigmoid",
+        summary: "clip(x + b, 0, c) / c is hard_sigmoid(x) with alpha = 1/c and beta = b/c",
+        set: Set::Raise,
+        exactness: Exactness::Reassociating,
+        anchor: &[&MUL, &DIV],
+        obligations: &[],
+        apply: hard_sigmoid,
+    },
+    Rule {
+        name: "softplus",
+        summary: "ln(1 + exp(x)) is softplus(x), which cannot overflow",
+        set: Set::Raise,
+        exactness: Exactness::Reassociating,
+        anchor: &[&LOG],
+        obligations: &[],
+        apply: softplus,
+    },
 ];
 
 static SILU_SPELLED: LazyLock<Spellings> = LazyLock::new(|| Spellings::of(&["(mul ?x (sigmoid ?x))"]));
@@ -55,6 +87,91 @@ fn silu(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
     let found = SILU_SPELLED.find(m.classes(), class).into_iter().next().ok_or(Stop::Other)?;
     let silu = m.op(&SILU, &[found.get("?x")])?;
     Ok(vec![(class, silu)])
+}
+
+static SOFTPLUS_SPELLED: LazyLock<Spellings> =
+    LazyLock::new(|| Spellings::of(&["(log (add ?one (exp ?x)))"]));
+
+fn softplus(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let found = SOFTPLUS_SPELLED.find(m.classes(), class).into_iter();
+    let mut found = found.filter(|found| m.number(found.get("?one")) == Some(1.0));
+    let x = found.next().ok_or(Stop::Other)?.get("?x");
+    let softplus = m.op(&SOFTPLUS, &[x])?;
+    if m.ty(softplus) != m.ty(class) {
+        return Err(Stop::Other);
+    }
+    m.replaces(node);
+    Ok(vec![(class, softplus)])
+}
+
+fn hard_swish(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
+    let gate = |m: &Match, x: Id, gate: Id, scale: f64| {
+        let attrs = m.find(&HARD_SIGMOID, gate).filter(|(of, _)| m.same(of[0], x) && near(scale, 1.0));
+        let named = attrs.is_some_and(|(_, a)| near(a.get(ALPHA), 1.0 / 6.0) && near(a.get(BETA), 0.5));
+        let clipped = clipped(m, gate);
+        named
+            || clipped.is_some_and(|(of, by, most)| {
+                m.same(of, x) && near(by, 3.0) && near(most, 6.0) && near(scale, 1.0 / 6.0)
+            })
+    };
+    let found = scaled(m, class, 2).into_iter().find_map(|(of, scale)| match of[..] {
+        [a, b] if gate(m, a, b, scale) => Some(a),
+        [a, b] if gate(m, b, a, scale) => Some(b),
+        _ => None,
+    });
+    let x = found.ok_or(Stop::Other)?;
+    let hard_swish = m.op(&HARD_SWISH, &[x])?;
+    if m.ty(hard_swish) != m.ty(class) {
+        return Err(Stop::Other);
+    }
+    Ok(vec![(class, hard_swish)])
+}
+
+fn hard_sigmoid(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
+    let found = scaled(m, class, 1).into_iter().find_map(|(of, scale)| {
+        let (x, by, most) = clipped(m, *of.first()?)?;
+        (of.len() == 1 && near(scale * most, 1.0)).then_some((x, by, most))
+    });
+    let (x, by, most) = found.ok_or(Stop::Other)?;
+    let sigmoid = m.op_with(&HARD_SIGMOID, &[x], [ALPHA.is(1.0 / most), BETA.is(by / most)])?;
+    if m.ty(sigmoid) != m.ty(class) {
+        return Err(Stop::Other);
+    }
+    Ok(vec![(class, sigmoid)])
+}
+
+/// `x`, `b` and `c` where a value is `clip(x + b, 0, c)`.
+fn clipped(m: &Match, y: Id) -> Option<(Id, f64, f64)> {
+    m.uses_of(&CLIP, y).into_iter().find_map(|(of, _)| {
+        let most = m.number(of[2]).filter(|most| m.number(of[1]) == Some(0.0) && *most > 0.0)?;
+        m.uses_of(&ADD, of[0]).into_iter().find_map(|(sum, _)| {
+            let (x, by) = if m.number(sum[1]).is_some() { (sum[0], sum[1]) } else { (sum[1], sum[0]) };
+            Some((x, m.number(by)?, most))
+        })
+    })
+}
+
+/// The ways to read a value as a product and a number, taking products and quotients apart to this depth.
+fn scaled(m: &Match, id: Id, depth: usize) -> Vec<(Vec<Id>, f64)> {
+    if let Some(number) = m.number(id) {
+        return vec![(vec![], number)];
+    }
+    let mut all = vec![(vec![id], 1.0)];
+    if depth > 0 {
+        for (op, inverse) in [(&MUL, false), (&DIV, true)] {
+            for (of, _) in m.uses_of(op, id) {
+                let right = match m.number(of[1]).filter(|_| inverse) {
+                    Some(number) => vec![(vec![], 1.0 / number)],
+                    None if inverse => continue,
+                    None => scaled(m, of[1], depth - 1),
+                };
+                for (a, x) in scaled(m, of[0], depth - 1) {
+                    all.extend(right.iter().map(|(b, y)| ([&a[..], b].concat(), x * y)));
+                }
+            }
+        }
+    }
+    all
 }
 
 fn gelu(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
@@ -151,7 +268,17 @@ fn matches_all(m: &Match, factors: &[Id], values: &[Id], number: f64) -> bool {
     matches!(left[..], [constant] if is(m, constant, number))
 }
 
-/// Is the value this constant, as precisely as an exporter writes it?
+/// Is the value this constant, as precisely as an exporter writes it in its type?
 fn is(m: &Match, id: Id, number: f64) -> bool {
-    m.number(id).is_some_and(|value| (value - number).abs() <= 1e-6 * number.abs())
+    let precision = match m.ty(id).dtype {
+        DType::F16 => 1.0 / 2048.0,
+        DType::BF16 => 1.0 / 256.0,
+        _ => 1e-6,
+    };
+    m.number(id).is_some_and(|value| (value - number).abs() <= precision * number.abs())
+}
+
+/// Are the numbers the same, as precisely as an exporter writes them?
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-6 * b.abs()
 }
