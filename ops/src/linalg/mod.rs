@@ -1,13 +1,18 @@
 //! Matrix products and convolutions.
 
 pub mod attention;
+mod by_heads;
 pub mod causal_conv;
 pub mod conv;
 pub mod conv_transpose;
 pub mod einsum;
 mod equation;
+pub mod group_query_attention;
 pub mod linear_attention;
 pub mod matmul;
+pub mod multi_head_attention;
+mod padding_mask;
+pub mod projected_attention;
 pub mod quantized;
 pub mod rotary_embedding;
 pub mod scaled_dot_product;

@@ -11,15 +11,17 @@ use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
-use ir::{Dim, OpDef};
+use ir::{DType, Dim, OpDef};
 
 use crate::composite::{Composite, in_arithmetic};
 use crate::math::add::ADD;
+use crate::math::cast::convert;
 use crate::math::mul::MUL;
 use crate::math::sub::SUB;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::concat::{self, CONCAT};
 use crate::shape::gather::{self, GATHER};
+use crate::shape::iota::iota;
 use crate::shape::reshape::reshape;
 use crate::shape::slice::slice_axis;
 
@@ -28,7 +30,8 @@ pub static ROTARY_EMBEDDING: OpDef = OpDef::new("rotary_embedding", &["x", "cos"
     .attrs(&[INTERLEAVED.or(|| Attr::Bool(false))]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("RotaryEmbedding", import)];
+pub static ONNX: &[Import] =
+    &[by("RotaryEmbedding", import), by("RotaryEmbedding", import_contrib).in_domain("com.microsoft")];
 
 /// Do the elements of a pair lie side by side?
 pub const INTERLEAVED: Key<bool> = key("interleaved");
@@ -98,19 +101,95 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         if let Some(positions) = node.optional_input(3) {
             cache = b.op_with(&GATHER, &[cache, positions], [gather::AXIS.is(0)])?;
         }
-        let mut shape = b.ty(cache).shape.clone();
+        let shape = b.ty(cache).shape.clone();
         let half = shape.last().cloned().unwrap_or_else(|| Dim::constant(0));
         let whole = half * Dim::constant(2);
         if shape.len() != 3 || whole != turned {
-            let what = "elements that `cos_cache` or `sin_cache` turn";
-            return Err(OpError::Size { what, left: whole, right: turned }.into());
+            return Err(OpError::Size { what: ANGLES, left: whole, right: turned }.into());
         }
-        shape.insert(heads_at, Dim::constant(1));
-        angles.push(reshape(b, cache, shape)?);
+        angles.push(for_all_heads(b, cache, heads_at)?);
     }
     let interleaved = INTERLEAVED.is(node.flag("interleaved", false)?);
     let y = b.op_with(&ROTARY_EMBEDDING, &[x, angles[0], angles[1]], [interleaved])?;
     Ok(vec![reshape(b, y, shape)?])
+}
+
+/// In onnxruntime's, positions come before the caches, and may be one number, from which on they count.
+fn import_contrib(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    if node.flag("is_packed_batching", false)? {
+        return Err(ImportError::Unsupported {
+            what: "RotaryEmbedding with is_packed_batching".to_owned(),
+            help: "export the model with one row of the batch for each sequence".to_owned(),
+        });
+    }
+    if node.float_or("scale", 1.0)? != 1.0 {
+        return Err(ImportError::Unsupported {
+            what: "RotaryEmbedding with a scale".to_owned(),
+            help: "export the model with caches that are scaled".to_owned(),
+        });
+    }
+    let (x, positions) = (node.input(0)?, node.input(1)?);
+    let (shape, cache) = (b.ty(x).shape.clone(), node.ty(b, 2)?.shape);
+    let half = cache.last().cloned().unwrap_or_else(|| Dim::constant(0));
+    let (heads, turned) = (node.int_or("num_heads", 0)?, node.int_or("rotary_embedding_dim", 0)?);
+    if turned != 0 && half.clone() * Dim::constant(2) != Dim::constant(turned) {
+        let left = half * Dim::constant(2);
+        return Err(OpError::Size { what: ANGLES, left, right: turned.into() }.into());
+    }
+    let (x, rows, heads_at) = match shape.len() {
+        4 => (x, shape[2].clone(), 1),
+        3 if heads > 0 => (reshape(b, x, split_heads(&shape, heads, "num_heads")?)?, shape[1].clone(), 2),
+        // Heads are as wide as what is turned.
+        3 => {
+            let width = half * Dim::constant(2);
+            let clash = || OpError::Size { what: ANGLES, left: width.clone(), right: shape[2].clone() };
+            let heads = shape[2].exact_div(&width).ok_or_else(clash)?;
+            let split = vec![shape[0].clone(), shape[1].clone(), heads, width.clone()];
+            (reshape(b, x, split)?, shape[1].clone(), 2)
+        }
+        found => return Err(OpError::Rank { operand: "input", expected: 4, found }.into()),
+    };
+    let positions = match b.ty(positions).rank() {
+        2 => positions,
+        _ => {
+            let (first, counted) = (convert(b, positions, DType::I64)?, iota(b, rows, DType::I64)?);
+            b.op(&ADD, &[counted, first])?
+        }
+    };
+    let cos = at_places(b, node.input(2)?, positions, heads_at)?;
+    let sin = at_places(b, node.input(3)?, positions, heads_at)?;
+    let interleaved = INTERLEAVED.is(node.flag("interleaved", false)?);
+    let y = b.op_with(&ROTARY_EMBEDDING, &[x, cos, sin], [interleaved])?;
+    Ok(vec![reshape(b, y, shape)?])
+}
+
+/// What caches and heads must agree on.
+const ANGLES: &str = "elements that `cos_cache` or `sin_cache` turn";
+
+/// The rows of a cache of angles at places `[L]` or `[N, L]`, for all heads, whose axis is `heads_at` of `[N, …, …, D]`.
+///
+/// # Errors
+/// [`OpError::Rank`] of places.
+pub(crate) fn at_places(
+    b: &mut Build,
+    cache: Value,
+    places: Value,
+    heads_at: usize,
+) -> Result<Value, OpError> {
+    let places = match b.ty(places).shape.clone() {
+        shape if shape.len() == 1 => reshape(b, places, [&[Dim::constant(1)], &shape[..]].concat())?,
+        shape if shape.len() == 2 => places,
+        shape => return Err(OpError::Rank { operand: "position_ids", expected: 2, found: shape.len() }),
+    };
+    let rows = b.op_with(&GATHER, &[cache, places], [gather::AXIS.is(0)])?;
+    for_all_heads(b, rows, heads_at)
+}
+
+/// `[N, L, h]` with an axis of size 1 for the heads.
+fn for_all_heads(b: &mut Build, angles: Value, heads_at: usize) -> Result<Value, OpError> {
+    let mut shape = b.ty(angles).shape.clone();
+    shape.insert(heads_at, Dim::constant(1));
+    reshape(b, angles, shape)
 }
 
 fn shape_of(b: &Build, x: Value, axis: usize) -> Dim {

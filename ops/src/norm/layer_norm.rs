@@ -27,7 +27,8 @@ pub static LAYER_NORM: OpDef =
     OpDef::new("layer_norm", &["x"], &Composite(expand)).attrs(&[AXES.spec(), EPSILON_SPEC]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("LayerNormalization", import)];
+pub static ONNX: &[Import] =
+    &[by("LayerNormalization", import), by("SkipLayerNormalization", import_skip).in_domain("com.microsoft")];
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let (axes, epsilon) = (attrs.get(AXES), attrs.get(EPSILON));
@@ -63,19 +64,57 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
     let axes = axes_from(node.int_or("axis", -1)?, b.ty(x).rank())?;
     let epsilon = node.float_or("epsilon", 1e-5)?;
-    let mut y = b.op_with(&LAYER_NORM, &[x], [AXES.is(axes.clone()), EPSILON.is(epsilon)])?;
-    if let Some(scale) = node.optional_input(1) {
+    scaled(node, b, x, &axes, epsilon, [node.optional_input(1), node.optional_input(2)])
+}
+
+/// The normalisation times a scale and with a bias, if there are some; the mean and the inverse deviation, if they are
+/// outputs.
+fn scaled(
+    node: &NodeView,
+    b: &mut Build,
+    x: Value,
+    axes: &[i64],
+    epsilon: f64,
+    [scale, bias]: [Option<Value>; 2],
+) -> Result<Vec<Value>, ImportError> {
+    let mut y = b.op_with(&LAYER_NORM, &[x], [AXES.is(axes.to_vec()), EPSILON.is(epsilon)])?;
+    if let Some(scale) = scale {
         y = b.op(&MUL, &[y, scale])?;
     }
-    if let Some(bias) = node.optional_input(2) {
+    if let Some(bias) = bias {
         y = b.op(&ADD, &[y, bias])?;
     }
     let mut results = vec![y];
     if node.output_used(1) || node.output_used(2) {
         let wide = b.ty(x).dtype.arithmetic();
         let wide = convert(b, x, wide)?;
-        let (mean, _, scale) = moments(b, wide, &axes, epsilon)?;
+        let (mean, _, scale) = moments(b, wide, axes, epsilon)?;
         results.extend([mean, scale]);
     }
     Ok(results)
+}
+
+/// onnxruntime's: of a sum, which is the last output.
+fn import_skip(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let sum = skip_sum(node, b, 4)?;
+    let epsilon = node.float_or("epsilon", SKIP_EPSILON)?;
+    let parts = [Some(node.input(2)?), node.optional_input(3)];
+    let mut results = scaled(node, b, sum, &[-1], epsilon, parts)?;
+    results.resize(4, sum);
+    Ok(results)
+}
+
+/// The epsilon of onnxruntime's normalisations of sums, without the attribute.
+pub(crate) const SKIP_EPSILON: f64 = 1e-12;
+
+/// The sum that onnxruntime's normalisations of sums take: of the first two inputs, and of input `bias`.
+///
+/// # Errors
+/// What they say of their types.
+pub(crate) fn skip_sum(node: &NodeView, b: &mut Build, bias: usize) -> Result<Value, ImportError> {
+    let mut sum = b.op(&ADD, &[node.input(0)?, node.input(1)?])?;
+    if let Some(bias) = node.optional_input(bias) {
+        sum = b.op(&ADD, &[sum, bias])?;
+    }
+    Ok(sum)
 }

@@ -15,7 +15,7 @@ use crate::math::add::ADD;
 use crate::math::mul::MUL;
 use crate::math::reciprocal::RECIPROCAL;
 use crate::math::sqrt::SQRT;
-use crate::norm::layer_norm::axes_from;
+use crate::norm::layer_norm::{SKIP_EPSILON, axes_from, skip_sum};
 use crate::norm::{AXES, EPSILON, EPSILON_SPEC};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reduce::along::reduce;
@@ -26,7 +26,12 @@ pub static RMS_NORM: OpDef =
     OpDef::new("rms_norm", &["x"], &Composite(expand)).attrs(&[AXES.spec(), EPSILON_SPEC]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("RMSNormalization", import), by("SimplifiedLayerNormalization", import)];
+pub static ONNX: &[Import] = &[
+    by("RMSNormalization", import),
+    by("SimplifiedLayerNormalization", import),
+    by("SimplifiedLayerNormalization", import).in_domain("com.microsoft"),
+    by("SkipSimplifiedLayerNormalization", import_skip).in_domain("com.microsoft"),
+];
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let (axes, epsilon) = (attrs.get(AXES), attrs.get(EPSILON));
@@ -49,4 +54,19 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let epsilon = node.float_or("epsilon", 1e-5)?;
     let y = b.op_with(&RMS_NORM, &[x], [AXES.is(axes), EPSILON.is(epsilon)])?;
     Ok(vec![b.op(&MUL, &[y, scale])?])
+}
+
+/// onnxruntime's: of a sum, which is the last output. Means are not.
+fn import_skip(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    if node.output_used(1) || node.output_used(2) {
+        return Err(ImportError::Unsupported {
+            what: "SkipSimplifiedLayerNormalization with outputs 1 and 2".to_owned(),
+            help: "export the model for inference".to_owned(),
+        });
+    }
+    let sum = skip_sum(node, b, 3)?;
+    let epsilon = node.float_or("epsilon", SKIP_EPSILON)?;
+    let y = b.op_with(&RMS_NORM, &[sum], [AXES.is(vec![-1]), EPSILON.is(epsilon)])?;
+    let y = b.op(&MUL, &[y, node.input(2)?])?;
+    Ok(vec![y, sum, sum, sum])
 }

@@ -48,7 +48,20 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         let extent = size(b, DType::I64, &shape[axis])?;
         place = b.op(&MODULO, &[place, extent])?;
     }
-    let place = broadcast(b, place, new)?;
-    let attrs = [scatter_elements::AXIS.is(axis as i64)];
-    Ok(vec![b.op_with(&SCATTER_ELEMENTS, &[cache, place, update], attrs)?])
+    Ok(vec![written(b, cache, update, axis, place)?])
+}
+
+/// `cache` with the entries of `update` at these places along an axis, which broadcast to it.
+///
+/// # Errors
+/// [`OpError::Size`].
+pub(crate) fn written(
+    b: &mut Build,
+    cache: Value,
+    update: Value,
+    axis: usize,
+    places: Value,
+) -> Result<Value, OpError> {
+    let places = broadcast(b, places, b.ty(update).shape.clone())?;
+    b.op_with(&SCATTER_ELEMENTS, &[cache, places, update], [scatter_elements::AXIS.is(axis as i64)])
 }

@@ -1,4 +1,4 @@
-//! Layers of networks: products, activations, normalisation, attention, recurrence, losses, training.
+//! Layers of networks: products, activations, normalisation, recurrence, losses, training.
 
 use super::*;
 
@@ -104,48 +104,6 @@ fn einsum_contracts_by_matrix_products() {
     assert_eq!(made, ["matmul"]);
     let error = m.convert("Einsum", &[a, c], &[("equation", str("bik,bkj->bix"))]).unwrap_err();
     assert!(error.to_string().contains("in no operand"), "{error}");
-}
-
-#[test]
-fn attention_keeps_its_past() {
-    let mut m = Model::new(23);
-    let (q, kv) = (m.input(DType::F32, &["n", "q", "8"]), m.input(DType::F32, &["n", "q", "4"]));
-    let past = m.input(DType::F32, &["n", "1", "p", "4"]);
-    let attrs = [("q_num_heads", int(2)), ("kv_num_heads", int(1)), ("is_causal", int(1))];
-    let results =
-        m.convert_to("Attention", &[q, kv, kv, None, past, past], &attrs, &[true; 4]).expect("imports");
-    let shapes: Vec<String> = results.iter().map(|&y| m.shape(Some(y))).collect();
-    assert_eq!(shapes, ["f32[n, q, 8]", "f32[n, 1, p + q, 4]", "f32[n, 1, p + q, 4]", "f32[n, 2, q, p + q]"]);
-    let error = m.convert("Attention", &[q, kv, kv], &[]).unwrap_err();
-    assert!(error.to_string().contains("q_num_heads"), "{error}");
-}
-
-/// A query that may see nothing gives zeros, with masks of truth values and of floats.
-#[test]
-fn attention_to_nothing_is_zero() {
-    for (dtype, never) in [(DType::Bool, 0.0), (DType::F32, f64::NEG_INFINITY)] {
-        let mut m = Model::new(24);
-        let x = m.input(DType::F32, &["1", "1", "2", "2"]);
-        let mask = m.b.constant(&Tensor::from_fn(dtype, &[2, 2], |at| {
-            let seen = if dtype == DType::Bool { 1.0 } else { 0.0 };
-            Scalar::from_f64(dtype, if at[0] == 0 || at[1] == 0 { never } else { seen })
-        }));
-        let y = m.add("Attention", &[x, x, x, Some(mask)], &[]);
-        assert_eq!(m.eval(y, &[counting(&[1, 1, 2, 2])]).to_f64(), [0.0, 0.0, 2.0, 3.0], "{dtype}");
-    }
-}
-
-#[test]
-fn rotations_take_rows_of_the_caches() {
-    let mut m = Model::new(23);
-    let x = m.input(DType::F32, &["n", "s", "8"]);
-    let positions = m.input(DType::I64, &["n", "s"]);
-    let cache = m.input(DType::F32, &["50", "1"]);
-    let attrs = [("num_heads", int(2)), ("rotary_embedding_dim", int(2)), ("interleaved", int(1))];
-    let y = m.add("RotaryEmbedding", &[x, cache, cache, positions], &attrs);
-    assert_eq!(m.shape(y), "f32[n, s, 8]");
-    let error = m.convert("RotaryEmbedding", &[x, cache, cache, positions], &attrs[..1]).unwrap_err();
-    assert!(error.to_string().contains("2 against 4"), "{error}");
 }
 
 #[test]
@@ -419,4 +377,32 @@ fn layers_with_a_state_go_on_where_they_stopped() {
         assert!(close(&second[0].to_f64(), &part(&whole[0], 1, 2, 3).to_f64()), "{rule}");
         assert!(close(&second[1].to_f64(), &whole[1].to_f64()), "{rule}");
     }
+}
+
+/// onnxruntime's normalisations of sums, which give the sum, too.
+#[test]
+fn sums_are_normalised() {
+    let numbers = |values: &[f32]| Tensor::from_f32(&[values.len()], values);
+    let (x, skip) =
+        (Tensor::from_f32(&[1, 2, 2], &[1.0, 2.0, 0.0, 4.0]), Tensor::from_f32(&[2, 2], &[1.0; 4]));
+    let norm = |op: &str, more: &[Tensor]| {
+        let mut m = Model::new(1);
+        let all: Vec<Tensor> = [&[x.clone(), skip.clone(), numbers(&[2.0, 2.0])], more].concat();
+        let inputs: Vec<_> = (0..all.len()).map(|i| Some(m.b.input(&format!("x{i}"), all[i].ty()))).collect();
+        let made = m.convert_to(op, &inputs, &[], &[true, false, false, true]).expect("it is supported");
+        let graph = m.b.finish(vec![made[0], made[3]]);
+        let found = ir::graph::eval(&graph, &all).unwrap_or_else(|at| panic!("{}", at.error));
+        [found[0].to_f64(), found[1].to_f64()]
+    };
+    let close = |found: &[f64], expected: [f64; 4]| {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+    };
+    let [y, sum] =
+        norm("com.microsoft.SkipLayerNormalization", &[numbers(&[0.5, 0.5]), numbers(&[0.0, 1.0])]);
+    close(&y, [-1.5, 2.5, -1.5, 2.5]);
+    close(&sum, [2.0, 4.0, 1.0, 6.0]);
+    let [y, sum] = norm("com.microsoft.SkipSimplifiedLayerNormalization", &[numbers(&[0.0, 1.0])]);
+    let rms = [10.0_f64.sqrt(), 18.5_f64.sqrt()];
+    close(&y, [4.0 / rms[0], 8.0 / rms[0], 2.0 / rms[1], 12.0 / rms[1]]);
+    close(&sum, [2.0, 4.0, 1.0, 6.0]);
 }

@@ -1,6 +1,7 @@
 //! ONNX nodes become what their version says: attributes that became inputs, defaults that changed, bounds
 //! that count from the end, sizes that are symbols; and what can't be imported says so.
 
+mod attention;
 mod layers;
 mod sizes;
 mod tensors;
