@@ -5,9 +5,9 @@
 //!   is `[N, kv_heads, P, H]`; what it becomes has `max(P, total_sequence_length)` keys.
 //! - Member `n` of the batch has `seqlens_k[n] + 1` keys when the new ones are there. Of those, `query_seqlens[n]` are
 //!   new; without it as many as there are queries, and all of them if those are more.
-//! - A query sees no later key, of those before the last `local_window_size`; without `causal` all that there are.
-//!   `attention_bias` is added behind the softcap. `head_sink`, or 0 with `smooth_softmax`, is the score of a further
-//!   key, whose value is 0.
+//! - A query sees its own key and earlier ones, `local_window_size` of them if that is given; without `causal` all that
+//!   there are. `attention_bias` is added behind the softcap. `head_sink`, or 0 with `smooth_softmax`, is the score of a
+//!   further key, whose value is 0.
 //! - Results in rows that are padding, and what the cache has behind its last key, are not specified.
 //!
 //! Source: onnxruntime, contrib operators, GroupQueryAttention.
@@ -68,6 +68,10 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let mut mask = lengths.mask(node, b, &keys)?;
     mask.last = sink;
     if let Some(bias) = node.optional_input(10) {
+        let found = b.ty(bias).rank();
+        if found != 4 {
+            return Err(OpError::Rank { operand: "attention_bias", expected: 4, found }.into());
+        }
         let bias = by_heads::lengthened(b, bias, 3, &keys, (0.0, "last axis of `attention_bias`, and keys"))?;
         mask.add(bias);
     }
@@ -264,6 +268,10 @@ impl Lengths {
             let past = reshape(b, past, vec![images, Dim::constant(1)])?;
             return Ok(b.op(&ADD, &[places, past])?);
         };
+        let found = b.ty(given).rank();
+        if found != 2 {
+            return Err(OpError::Rank { operand: "position_ids", expected: 2, found }.into());
+        }
         let given = convert(b, given, DType::I64)?;
         if node.optional_input(16).is_some() {
             return Ok(given);

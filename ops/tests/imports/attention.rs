@@ -19,7 +19,7 @@ fn refused(op: &str, inputs: &[Option<&Tensor>], attrs: &[(&str, NodeAttr)]) -> 
     let mut m = Model::new(1);
     let mut input = |(i, x): (usize, &Option<&Tensor>)| x.map(|x| m.b.input(&format!("x{i}"), x.ty()));
     let operands: Vec<Option<Value>> = inputs.iter().enumerate().map(&mut input).collect();
-    m.convert(&format!("com.microsoft.{op}"), &operands, attrs).unwrap_err().to_string()
+    m.convert(&format!("com.microsoft.{op}"), &operands, attrs).expect_err("it is refused").to_string()
 }
 
 fn numbers(shape: &[usize], seed: usize) -> Tensor {
@@ -100,7 +100,8 @@ fn three() -> [Tensor; 3] {
 fn masks_of_integers_say_what_is_padding() {
     let [q, k, v] = three();
     let by_heads = [&q, &k, &v].map(|x| apart(x, 2));
-    let masks: &[(Tensor, &dyn Fn([usize; 4]) -> bool)] = &[
+    type Seen<'a> = &'a dyn Fn([usize; 4]) -> bool;
+    let masks: &[(Tensor, Seen)] = &[
         (i32s(&[2], &[1, 3]), &|[n, .., j]| j < [1, 3][n]),
         (i32s(&[8], &[1, 3, 0, 3, 6, 0, 3, 6]), &|[n, .., j]| j < [1, 3][n]),
         (i32s(&[2, 3], &[1, 0, 1, 0, 1, 1]), &|[n, .., j]| (n, j) != (0, 1) && (n, j) != (1, 0)),
@@ -310,12 +311,19 @@ fn caches_go_on_where_they_end() {
     let [row, expected] = [&chunk[0], &rows(&whole[0], [2, 2], 3)].map(|x| part(x, 0, 0, 1));
     close(&row, &expected.to_f64(), "a chunk that is not padded");
 
-    let last = i32s(&[2], &[2, 2]);
-    let inputs = [Some(&q), Some(&k), Some(&v), None, None, Some(&last), Some(&last)];
+    let last = i32s(&[2], &[4, 4]);
+    let mut inputs = vec![Some(&q), Some(&k), Some(&v), None, None, Some(&last), Some(&last)];
     for attr in [("sliding_window_cache", int(1)), ("k_quant_type", str("PER_TENSOR"))] {
         let error = refused("GroupQueryAttention", &inputs, &[&GROUPED[..], &[attr]].concat());
         assert!(error.contains("is not supported: export the model with a cache"), "{error}");
     }
+    inputs.extend([Some(&cos), Some(&sin), Some(&last)]);
+    let error = refused("GroupQueryAttention", &inputs, &[&GROUPED[..], &[("do_rotary", int(1))]].concat());
+    assert!(error.contains("`position_ids` has rank 1"), "{error}");
+    inputs.truncate(7);
+    inputs.extend([None, None, None, Some(&cos)]);
+    let error = refused("GroupQueryAttention", &inputs, &GROUPED);
+    assert!(error.contains("`attention_bias` has rank 2"), "{error}");
 }
 
 #[test]
