@@ -6,7 +6,8 @@
 //! softmax attention, for RPC one for each round.
 //!
 //! Each model runs in this process, unfused and fused, and unfused as an executable,
-//! with one thread and with two.
+//! with one thread and with two. Those with attention run fused with `--fp strict`, too: their errors, against what was
+//! computed in float64, stay near those of the unfused model.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +21,13 @@ use egraft::{Compiled, Options, tensors};
 use harness::{Tolerance, program, root};
 use ir::Tensor;
 use ir::kernel::KernelKind;
+use passes::FpMode;
+use passes::egraph::rules;
 use runner::files;
 use serde_json::Value;
+
+/// How many times the errors of the unfused model those with `--fp strict` may be.
+const STRICT: f64 = 4.0;
 
 struct Case {
     /// `FAMILY/CASE`.
@@ -84,7 +90,7 @@ impl Case {
     fn run(&self) -> Result<(), String> {
         let sets = self.sets()?;
         for level in [0, 2] {
-            let compiled = self.compile(level)?;
+            let compiled = self.compile(level, FpMode::default())?;
             if level > 0 {
                 self.count_attention(&compiled)?;
             }
@@ -98,6 +104,35 @@ impl Case {
             }
             if level == 0 {
                 self.run_executable(&compiled, &sets)?;
+                if self.attention.is_some() {
+                    self.check_strict(&compiled, &sets)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With `--fp strict`, no rule that regroups is applied, and errors are at most [`STRICT`] times those of the
+    /// unfused model, or of a number's last place.
+    fn check_strict(&self, unfused: &Compiled, sets: &[Set]) -> Result<(), String> {
+        let strict = self.compile(2, FpMode::Strict)?;
+        let calls = strict.program.entries.iter().flat_map(|entry| entry.calls());
+        let mut applied = calls.flat_map(|call| call.origin.rules());
+        if let Some(rule) = applied.find(|name| regroups(name)) {
+            return Err(format!("--fp strict: the rule `{rule}` is applied"));
+        }
+        for set in sets {
+            let run = |compiled: &Compiled| {
+                let model = compiled.model().map_err(|error| error.to_string())?;
+                egraft::run(model, &set.inputs, 1).map_err(|error| error.to_string())
+            };
+            let found = run(&strict)?.into_iter().zip(run(unfused)?);
+            for (name, (expected, (found, naive))) in self.outputs.iter().zip(set.outputs.iter().zip(found)) {
+                let [found, naive] = [found, naive].map(|tensor| largest_error(expected, &tensor));
+                let bound = STRICT * naive.max(f64::from(f32::EPSILON) * largest(expected));
+                if found > bound {
+                    return Err(format!("--fp strict: `{name}`: an error of {found:e}, unfused {naive:e}"));
+                }
             }
         }
         Ok(())
@@ -115,9 +150,9 @@ impl Case {
         Err(format!("{found} attention kernels, expected {expected} (golden/attention.tsv)"))
     }
 
-    fn compile(&self, level: u8) -> Result<Compiled, String> {
+    fn compile(&self, level: u8, fp: FpMode) -> Result<Compiled, String> {
         let path = self.folder.join("model.onnx");
-        let options = Options { level: Some(level), ..Options::default() };
+        let options = Options { level: Some(level), fp: Some(fp), ..Options::default() };
         egraft::load(&path, &options)
             .and_then(|source| egraft::compile(source, &options, &mut ()))
             .map_err(|error| error.to_string().replace(&format!("{}: ", path.display()), ""))
@@ -151,6 +186,19 @@ impl Case {
         }
         Ok(())
     }
+}
+
+fn regroups(rule: &str) -> bool {
+    rules::all().any(|known| known.name == rule && !known.exactness.allowed(FpMode::Strict))
+}
+
+fn largest(tensor: &Tensor) -> f64 {
+    tensor.values().map(|value| value.to_f64().abs()).fold(0.0, f64::max)
+}
+
+fn largest_error(expected: &Tensor, found: &Tensor) -> f64 {
+    let errors = expected.values().zip(found.values()).map(|(a, b)| (a.to_f64() - b.to_f64()).abs());
+    errors.fold(0.0, |most, error| if error > most || error.is_nan() { error } else { most })
 }
 
 /// The folders in a folder, in order.

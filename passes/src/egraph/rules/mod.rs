@@ -7,6 +7,7 @@
 mod activation;
 mod affine;
 mod attention;
+mod branches;
 mod computed;
 mod group_norm;
 mod horizontal;
@@ -158,6 +159,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         activation::RULES,
         affine::RULES,
         weights::RULES,
+        branches::RULES,
         linear::RULES,
         attention::RULES,
         mixture::RULES,
