@@ -13,8 +13,8 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
 
-use crate::linalg::by_heads::{self, Mask, Scoring};
-use crate::linalg::padding_mask::{FILTER, Scores};
+use crate::linalg::by_heads;
+use crate::linalg::padding_mask;
 use crate::math::add::ADD;
 use crate::math::cast::convert;
 use crate::onnx::{Import, ImportError, NodeView, by};
@@ -44,20 +44,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         (Some(_), None) => return Err(ImportError::MissingInput { index: 7 }),
         (None, Some(_)) => return Err(ImportError::MissingInput { index: 6 }),
     }
-    let of = Scores::new(b, q, k, past);
-    let mut mask = Mask::default();
-    let filter = node.float_or("mask_filter_value", FILTER)?;
-    if let Some(given) = node.optional_input(4) {
-        mask.add(of.padding(b, given, filter)?);
-    }
-    if let Some(bias) = node.optional_input(5) {
-        mask.add(bias);
-    }
-    if node.flag("unidirectional", false)? {
-        of.hide_later_keys(b, &mut mask)?;
-    }
-    let how = Scoring::by_scale(node, b, q)?;
-    let done = by_heads::attend(b, [q, k, v], &how, &mask)?;
+    let done = padding_mask::attend(node, b, [q, k, v], past, 4)?;
     let dtype = b.ty(q).dtype;
     Ok(vec![by_heads::together(b, done.y)?, k, v, convert(b, done.masked, dtype)?])
 }

@@ -6,22 +6,51 @@ use ir::graph::Value;
 use ir::op::OpError;
 use ir::{DType, Dim};
 
-use crate::linalg::by_heads::{self, Mask};
+use crate::linalg::by_heads::{self, Attended, Mask, Scoring};
 use crate::math::and::AND;
 use crate::math::ge::GE;
 use crate::math::gt::GT;
 use crate::math::le::LE;
 use crate::math::lt::LT;
 use crate::math::r#where::WHERE;
+use crate::onnx::{ImportError, NodeView};
 use crate::shape::reshape::reshape;
 use crate::shape::size::size;
 use crate::shape::slice::slice_axis;
 
 /// What is added to the score of a key that is padding, without the attribute `mask_filter_value`.
-pub(super) const FILTER: f64 = -10000.0;
+const FILTER: f64 = -10000.0;
+
+/// Attention as the node describes it: its mask is input `mask`, and what it adds to scores is input 5. So many of the
+/// keys come before the first query.
+///
+/// # Errors
+/// [`OpError::Size`], [`OpError::Rank`] where sizes do not agree, and what the attributes say.
+pub(super) fn attend(
+    node: &NodeView,
+    b: &mut Build,
+    [q, k, v]: [Value; 3],
+    past: Dim,
+    mask: usize,
+) -> Result<Attended, ImportError> {
+    let of = Scores::new(b, q, k, past);
+    let mut all = Mask::default();
+    let filter = node.float_or("mask_filter_value", FILTER)?;
+    if let Some(given) = node.optional_input(mask) {
+        all.add(of.padding(b, given, filter)?);
+    }
+    if let Some(bias) = node.optional_input(5) {
+        all.add(bias);
+    }
+    if node.flag("unidirectional", false)? {
+        of.hide_later_keys(b, &mut all)?;
+    }
+    let how = Scoring::by_scale(node, b, q)?;
+    Ok(by_heads::attend(b, [q, k, v], &how, &all)?)
+}
 
 /// The sizes of scores.
-pub(super) struct Scores {
+struct Scores {
     images: Dim,
     queries: Dim,
     keys: Dim,
@@ -31,7 +60,7 @@ pub(super) struct Scores {
 
 impl Scores {
     /// Of queries and keys by heads.
-    pub(super) fn new(b: &Build, q: Value, k: Value, past: Dim) -> Scores {
+    fn new(b: &Build, q: Value, k: Value, past: Dim) -> Scores {
         let (q, k) = (&b.ty(q).shape, &b.ty(k).shape);
         Scores { images: q[0].clone(), queries: q[2].clone(), keys: k[2].clone(), past }
     }
@@ -40,7 +69,7 @@ impl Scores {
     ///
     /// # Errors
     /// [`OpError::Size`] if keys and queries are not those of one sequence.
-    pub(super) fn hide_later_keys(&self, b: &mut Build, mask: &mut Mask) -> Result<(), OpError> {
+    fn hide_later_keys(&self, b: &mut Build, mask: &mut Mask) -> Result<(), OpError> {
         let new = self.keys.clone() - self.past.clone();
         if new != self.queries {
             let what = "queries and new keys, of which none is later";
@@ -62,7 +91,7 @@ impl Scores {
     ///
     /// # Errors
     /// [`OpError::Size`], [`OpError::Rank`] for other masks.
-    pub(super) fn padding(&self, b: &mut Build, mask: Value, elsewhere: f64) -> Result<Value, OpError> {
+    fn padding(&self, b: &mut Build, mask: Value, elsewhere: f64) -> Result<Value, OpError> {
         let seen = self.seen(b, mask)?;
         let [none, elsewhere] = [0.0, elsewhere].map(|number| b.scalar(DType::F32, number));
         b.op(&WHERE, &[seen, none, elsewhere])

@@ -14,9 +14,9 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
 
-use crate::linalg::by_heads::{self, Mask, Scoring};
+use crate::linalg::by_heads;
 use crate::linalg::matmul::MATMUL;
-use crate::linalg::padding_mask::{FILTER, Scores};
+use crate::linalg::padding_mask;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::concat::{self, CONCAT};
@@ -40,20 +40,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         v = by_heads::continued(b, past_value, "past", v)?;
         past = b.ty(given).shape[3].clone();
     }
-    let of = Scores::new(b, q, k, past);
-    let mut mask = Mask::default();
-    let filter = node.float_or("mask_filter_value", FILTER)?;
-    if let Some(given) = node.optional_input(3) {
-        mask.add(of.padding(b, given, filter)?);
-    }
-    if let Some(bias) = node.optional_input(5) {
-        mask.add(bias);
-    }
-    if node.flag("unidirectional", false)? {
-        of.hide_later_keys(b, &mut mask)?;
-    }
-    let how = Scoring::by_scale(node, b, q)?;
-    let y = by_heads::attend(b, [q, k, v], &how, &mask)?.y;
+    let y = padding_mask::attend(node, b, [q, k, v], past, 3)?.y;
     let mut results = vec![by_heads::together(b, y)?];
     if node.output_used(1) {
         let mut whole = |x: Value| {
