@@ -37,6 +37,8 @@ pub(super) struct Input {
     pub ty: TensorType,
     /// Is it a weight, too large to be looked at?
     pub constant: bool,
+    /// Is that known to have no element below 0?
+    pub not_negative: bool,
 }
 
 /// What is known of a class.
@@ -48,6 +50,8 @@ pub(super) struct Fact {
     pub value: Option<u32>,
     /// Does it depend on constants alone?
     pub constant: bool,
+    /// Is it known to be finite and to have no element below 0?
+    pub not_negative: bool,
     /// The attributes, if the class is some.
     pub attrs: Option<u32>,
     /// The nodes of the region that the class stands for.
@@ -132,6 +136,11 @@ fn uniform(weight: &Weight) -> Option<f64> {
     elements.all(|element| element == &weight.stored()[..size]).then(|| first.to_f64())
 }
 
+/// Are all elements floats of 0 or more, and finite?
+pub(super) fn is_not_negative(weight: &Weight) -> bool {
+    weight.dtype().is_float() && weight.values().all(|value| (0.0..f64::INFINITY).contains(&value.to_f64()))
+}
+
 /// The attributes and operand types of an op's node.
 pub(super) fn signature(classes: &Classes, node: &Node) -> (Attrs, Vec<TensorType>) {
     let attrs = node.attrs().and_then(|id| classes[id].data.attrs);
@@ -144,19 +153,27 @@ impl Analysis<Node> for Facts {
     type Data = Fact;
 
     fn make(classes: &mut Classes, node: &Node, _: Id) -> Fact {
-        let mut fact =
-            Fact { types: Vec::new(), value: None, constant: false, attrs: None, origin: Origin::none() };
+        let mut fact = Fact {
+            types: Vec::new(),
+            value: None,
+            constant: false,
+            not_negative: false,
+            attrs: None,
+            origin: Origin::none(),
+        };
         match node.head() {
             Head::Attrs(number) => fact.attrs = Some(number),
             Head::Input(number) => {
-                let Input { ty, constant } = classes.analysis.inputs[number as usize].clone();
+                let Input { ty, constant, not_negative } = classes.analysis.inputs[number as usize].clone();
                 fact.types = vec![ty];
                 fact.constant = constant;
+                fact.not_negative = not_negative;
             }
             Head::Constant(number) => {
                 fact.types = vec![classes.analysis.weight(number).ty()];
                 fact.value = Some(number);
                 fact.constant = true;
+                fact.not_negative = is_not_negative(classes.analysis.weight(number));
             }
             Head::Result(number) => {
                 let data = &classes[node.operands()[0]].data;
@@ -180,9 +197,13 @@ impl Analysis<Node> for Facts {
         let origin = a.origin.join(&b.origin);
         let value = a.value.or(b.value);
         let constant = a.constant || b.constant;
-        let here = origin != a.origin || value != a.value || constant != a.constant;
-        let there = origin != b.origin || value != b.value || constant != b.constant;
-        (a.origin, a.value, a.constant) = (origin, value, constant);
+        let not_negative = a.not_negative || b.not_negative;
+        let differs = |fact: &Fact| {
+            origin != fact.origin
+                || (value, constant, not_negative) != (fact.value, fact.constant, fact.not_negative)
+        };
+        let (here, there) = (differs(a), differs(&b));
+        (a.origin, a.value, a.constant, a.not_negative) = (origin, value, constant, not_negative);
         DidMerge(here, there)
     }
 }

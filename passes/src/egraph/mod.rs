@@ -165,7 +165,11 @@ impl Saturation {
         let graph = &part.graph;
         for (number, &input) in graph.inputs().iter().enumerate() {
             let ty = graph.node(input).types[0].clone();
-            let number = classes.analysis.input(Input { ty, constant: part.constant[number] });
+            let number = classes.analysis.input(Input {
+                ty,
+                constant: part.constant[number],
+                not_negative: part.not_negative[number],
+            });
             values.insert(Value::from(input), classes.add(Node::new(Head::Input(number), Vec::new())));
         }
         for id in graph.order() {

@@ -10,9 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ir::graph::{Kind, Value};
 use ir::origin::Place;
 use ir::{Graph, NodeId, OpDef, Origin, Weight};
+use ops::math::mul::MUL;
 use ops::norm::group_norm::GROUP_NORM;
 use ops::norm::layer_norm::LAYER_NORM;
 use ops::norm::rms_norm::RMS_NORM;
+
+use super::facts::is_not_negative;
 
 /// Normalisations that start a layer.
 const NORMS: [&OpDef; 3] = [&LAYER_NORM, &RMS_NORM, &GROUP_NORM];
@@ -129,6 +132,8 @@ pub(super) struct Part {
     pub(super) inputs: Vec<Value>,
     /// Which of them are weights.
     pub(super) constant: Vec<bool>,
+    /// Which of them are known to be finite and to have no element below 0.
+    pub(super) not_negative: Vec<bool>,
     /// What its outputs are outside.
     pub(super) outputs: Vec<Value>,
 }
@@ -137,8 +142,13 @@ impl Part {
     /// The given ops of a graph.
     pub(super) fn of(graph: &Graph, region: &[NodeId]) -> Part {
         let inside: BTreeSet<NodeId> = region.iter().copied().collect();
-        let mut part =
-            Part { graph: Graph::new("region"), inputs: vec![], constant: vec![], outputs: vec![] };
+        let mut part = Part {
+            graph: Graph::new("region"),
+            inputs: vec![],
+            constant: vec![],
+            not_negative: vec![],
+            outputs: vec![],
+        };
         let mut values: BTreeMap<Value, Value> = BTreeMap::new();
         for (number, &id) in region.iter().enumerate() {
             let node = graph.node(id);
@@ -180,19 +190,28 @@ impl Part {
         let name = format!("x{}", self.inputs.len());
         self.inputs.push(value);
         self.constant.push(weight.is_some());
+        self.not_negative.push(weight.is_some_and(|weight| scales(graph, value) && is_not_negative(weight)));
         self.graph.add_input(name, graph.ty(value).clone(), Origin::none())
     }
 
     /// The same region with another graph for the same inputs and outputs.
     pub(super) fn with(&self, graph: Graph) -> Part {
-        let (inputs, constant, outputs) = (self.inputs.clone(), self.constant.clone(), self.outputs.clone());
-        Part { graph, inputs, constant, outputs }
+        let Part { inputs, constant, not_negative, outputs, .. } = self;
+        let (inputs, outputs) = (inputs.clone(), outputs.clone());
+        Part { graph, inputs, constant: constant.clone(), not_negative: not_negative.clone(), outputs }
     }
 
     /// The same text means the same region, whatever its large weights hold.
     pub(super) fn key(&self) -> String {
-        format!("{:?}\n{}", self.constant, self.graph)
+        format!("{:?} {:?}\n{}", self.constant, self.not_negative, self.graph)
     }
+}
+
+/// Is a matrix multiplied with something, element by element? Only then it counts whether it has elements below 0; the
+/// gains of normalisations do not tell layers apart.
+fn scales(graph: &Graph, value: Value) -> bool {
+    let by = |&(user, _): &(NodeId, usize)| graph.node(user).op().is_some_and(|(def, _)| def == &MUL);
+    graph.ty(value).rank() >= 2 && graph.users(value).iter().any(by)
 }
 
 fn is_small(weight: &Weight) -> bool {

@@ -136,6 +136,11 @@ impl<'a> Match<'a> {
         self.classes[id].data.constant
     }
 
+    /// Is it known to be a finite constant without elements below 0?
+    pub(super) fn is_not_negative(&self, id: Id) -> bool {
+        self.classes[id].data.not_negative
+    }
+
     /// The number, if the value is a constant whose elements are all equal.
     pub(super) fn number(&self, id: Id) -> Option<f64> {
         self.classes[id].data.value.and_then(|number| self.classes.analysis.uniform(number))

@@ -28,7 +28,7 @@ fn random_classes(seed: u64) -> (Classes, Vec<Id>, BTreeMap<Node, f64>) {
     let mut classes = Classes::new(Facts::default());
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let input = Input { ty: TensorType::fixed(DType::F32, &[4]), constant: false };
+        let input = Input { ty: TensorType::fixed(DType::F32, &[4]), constant: false, not_negative: false };
         let number = classes.analysis.input(input);
         ids.push(classes.add(Node::new(Head::Input(number), vec![])));
     }
@@ -97,7 +97,7 @@ fn extraction_is_close_to_the_best_choice() {
 #[test]
 fn a_node_for_several_users_is_found_though_none_would_pay_alone() {
     let mut classes = Classes::new(Facts::default());
-    let input = Input { ty: TensorType::fixed(DType::F32, &[4]), constant: false };
+    let input = Input { ty: TensorType::fixed(DType::F32, &[4]), constant: false, not_negative: false };
     let number = classes.analysis.input(input);
     let x = classes.add(Node::new(Head::Input(number), vec![]));
     // Three values cost 4 each by themselves, or 1 each from a shared one that costs 7.

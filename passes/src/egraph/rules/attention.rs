@@ -18,6 +18,7 @@ use ops::math::div::DIV;
 use ops::math::mul::MUL;
 use ops::norm::AXIS;
 use ops::norm::softmax::SOFTMAX;
+use ops::shape::broadcast::{self, BROADCAST};
 use ops::shape::concat::{self, CONCAT};
 use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
 use ops::shape::reshape::RESHAPE;
@@ -309,11 +310,30 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
     if normalize_axis(m.attrs(node).get(concat::AXIS), shape.len())? != last {
         return Err(Stop::Other);
     }
-    let mut parts = Vec::new();
+    let (mut parts, mut first) = (Vec::new(), None);
     for &part in node.operands() {
-        parts.push(recognise(m, part, depth + 1)?.swap_remove(0));
+        match recognise(m, part, depth + 1) {
+            Ok(mut found) => parts.push(Some(found.swap_remove(0))),
+            // One key that is no product has a score of its own.
+            Err(stop) if m.shape(part)[last].is(1) => {
+                first = first.or(Some(stop));
+                parts.push(None);
+            }
+            Err(stop) => return Err(stop),
+        }
     }
-    let q = parts[0].q;
+    let Some(some) = parts.iter().flatten().next().cloned() else {
+        return Err(first.unwrap_or(Stop::Other));
+    };
+    let q = some.q;
+    let mut sets = Vec::new();
+    for (part, &id) in parts.into_iter().zip(node.operands()) {
+        sets.push(match part {
+            Some(part) => part,
+            None => single(m, id, &some)?,
+        });
+    }
+    let parts = sets;
     let fits = |part: &Scores| m.same(part.q, q) && part.shape.len() == shape.len() && part.window.is_none();
     if !parts.iter().all(fits) {
         return Err(Stop::Other);
@@ -344,6 +364,33 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
     between.push(id);
     let products = all(|part| &part.products);
     Ok(vec![Scores { q, k, products, between, shape, window: None, region, captured }])
+}
+
+/// Scores of one key that are no product, beside others: as of a key of zeros.
+fn single(m: &mut Match, id: Id, beside: &Scores) -> Result<Scores, Stop> {
+    if beside.products.iter().any(|&product| m.depends(id, product)) {
+        return Err(Missed::new(MASK_APART, m.describe(id)).into());
+    }
+    let mut row = m.shape(beside.k);
+    let [.., keys, _] = &mut row[..] else { return Err(Stop::Other) };
+    *keys = Dim::constant(1);
+    let zero = m.scalar(DType::F32, 0.0);
+    let k = m.op_with(&BROADCAST, &[zero], [broadcast::SHAPE.is(row)])?;
+    let shape = m.shape(id);
+    let of = m.find(&BROADCAST, id).map_or(id, |(of, _)| of[0]);
+    let (body, captured) = match m.number(of) {
+        Some(number) => (Expr::number(DType::F32, number), vec![]),
+        None => {
+            let axes: Vec<Dim> = (0..shape.len()).map(|at| Dim::from(&Region::axis(at))).collect();
+            let from = m.shape(of);
+            let at = axes[shape.len() - from.len()..].iter().zip(&from);
+            let at =
+                at.map(|(axis, size)| Expr::from(if size.is(1) { Dim::constant(0) } else { axis.clone() }));
+            (Expr::load(Lower::operand_name(3), DType::F32, at), vec![of])
+        }
+    };
+    let (region, products, between) = (Region::new(body), vec![], vec![id]);
+    Ok(Scores { q: beside.q, k, products, between, shape, window: None, region, captured })
 }
 
 /// An elementwise op, one operand of which are scores.

@@ -1,6 +1,7 @@
 //! Attention over several sets of keys and values: mixtures, and heads of their own lengths.
 
 use egg::Id;
+use ir::attr::Attrs;
 use ir::kernel::Expr;
 use ir::kernel::lower::Lower;
 use ir::op::normalize_axis;
@@ -8,21 +9,24 @@ use ir::{DType, Dim, Region, Tensor};
 use ops::linalg::attention::{ATTENTION, SCORE};
 use ops::linalg::matmul::MATMUL;
 use ops::math::add::ADD;
+use ops::math::cast::CAST;
 use ops::math::exp::EXP;
 use ops::math::log::LOG;
 use ops::math::mul::MUL;
+use ops::math::neg::NEG;
 use ops::math::sub::SUB;
 use ops::math::r#where::WHERE;
 use ops::norm::AXIS;
 use ops::norm::softmax::SOFTMAX;
 use ops::reduce::along::AXES;
+use ops::reduce::reduce_max::REDUCE_MAX;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 use ops::shape::broadcast::{self, BROADCAST};
 use ops::shape::concat::{self, CONCAT};
 use ops::shape::pad::{self, PAD};
 use ops::shape::reshape::{RESHAPE, SHAPE};
 
-use super::softmax::normalised;
+use super::softmax::{quotients, sum_along};
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
@@ -31,7 +35,7 @@ use crate::egraph::rewrite::{Match, Missed};
 pub(super) static RULES: &[Rule] = &[
     Rule {
         name: "mixture-of-keys",
-        summary: "weights that are sums of exponentials, divided by their sum, are a softmax over all keys in a row",
+        summary: "weights that are sums of exponentials, divided by their sum and maybe a constant more, are a softmax over all keys in a row",
         set: Set::Explore,
         exactness: Exactness::Reassociating,
         anchor: &[&MATMUL],
@@ -61,68 +65,219 @@ pub(super) static RULES: &[Rule] = &[
 const SAME_SCORES: &str = "all heads make their scores the same way, of queries and keys alone";
 const KNOWN_COUNTS: &str = "the numbers of keys are numbers";
 
+/// So many ops may stand between a sum and one of its exponentials.
+const DEEPEST: usize = 16;
+
+/// An exponential, and what it is multiplied with.
+struct Term {
+    exponent: Id,
+    factors: Vec<Factor>,
+}
+
+/// What may be multiplied with an exponential: its logarithm is known.
+#[derive(Clone)]
+enum Factor {
+    /// A constant without elements below 0.
+    Constant(Id),
+    /// 1 where this holds, 0 elsewhere.
+    Kept(Id),
+    /// 0 where this holds, 1 elsewhere.
+    LeftOut(Id),
+}
+
+/// A key of no value, which takes its share of the weights.
+enum Sink {
+    /// Its weight among the exponentials.
+    Weight(f64),
+    /// Its score.
+    Score(Id),
+}
+
 fn mixture(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     let [weights, v] = node.operands()[..] else { return Err(Stop::Other) };
-    let terms = exponents(m, weights).ok_or(Stop::Other)?;
-    let shape = m.shape(weights);
-    if terms.len() < 2 || terms.iter().any(|(term, _)| m.shape(*term) != shape) {
+    let (terms, sink) = exponents(m, weights).ok_or(Stop::Other)?;
+    let plain = terms.len() == 1 && terms[0].factors.is_empty();
+    if plain && sink.is_none() {
         return Err(Stop::Other);
     }
+    let shape = m.shape(weights);
+    let dtype = m.ty(weights).dtype;
     let mut logits = Vec::new();
-    for &(term, factor) in &terms {
-        let dtype = m.ty(term).dtype;
-        logits.push(if factor == 1.0 {
-            term
-        } else {
-            let offset = m.scalar(dtype, factor.ln());
-            m.op(&ADD, &[term, offset])?
-        });
+    for term in &terms {
+        let logit = logit(m, term)?;
+        if m.shape(logit) != shape {
+            return Err(Stop::Other);
+        }
+        logits.push(logit);
     }
-    let all = m.op_with(&CONCAT, &logits, [concat::AXIS.is(-1)])?;
+    let mut values = vec![v; terms.len()];
+    if let Some(sink) = sink {
+        let score = match sink {
+            Sink::Weight(weight) => m.scalar(dtype, weight.ln()),
+            Sink::Score(score) => score,
+        };
+        let zero = m.scalar(m.ty(v).dtype, 0.0);
+        let (mut rows, mut row) = (shape, m.shape(v));
+        let (Some(keys), [.., key, _]) = (rows.last_mut(), &mut row[..]) else { return Err(Stop::Other) };
+        (*keys, *key) = (Dim::constant(1), Dim::constant(1));
+        logits.push(m.op_with(&BROADCAST, &[score], [broadcast::SHAPE.is(rows)])?);
+        values.push(m.op_with(&BROADCAST, &[zero], [broadcast::SHAPE.is(row)])?);
+    }
+    let (all, values) = match (&logits[..], &values[..]) {
+        ([logit], [values]) => (*logit, *values),
+        _ => (
+            m.op_with(&CONCAT, &logits, [concat::AXIS.is(-1)])?,
+            m.op_with(&CONCAT, &values, [concat::AXIS.is(-2)])?,
+        ),
+    };
     let softmax = m.op_with(&SOFTMAX, &[all], [AXIS.is(-1)])?;
-    let values = m.op_with(&CONCAT, &vec![v; terms.len()], [concat::AXIS.is(-2)])?;
     let product = m.op(&MATMUL, &[softmax, values])?;
     m.covers(weights);
     Ok(vec![(class, product)])
 }
 
-/// The exponents `t` and factors `c`, where weights are `Σ c·exp(t)`, divided by their sum along the last axis.
-fn exponents(m: &Match, weights: Id) -> Option<Vec<(Id, f64)>> {
+/// The logarithm of a term.
+fn logit(m: &mut Match, term: &Term) -> Result<Id, Stop> {
+    let dtype = m.ty(term.exponent).dtype;
+    let never = m.scalar(dtype, f64::NEG_INFINITY);
+    let mut logit = term.exponent;
+    for factor in &term.factors {
+        logit = match *factor {
+            Factor::Constant(factor) => {
+                let logarithm = match m.number(factor) {
+                    Some(number) => m.scalar(dtype, number.ln()),
+                    None => m.op(&LOG, &[factor])?,
+                };
+                m.op(&ADD, &[logit, logarithm])?
+            }
+            Factor::Kept(condition) => m.op(&WHERE, &[condition, logit, never])?,
+            Factor::LeftOut(condition) => m.op(&WHERE, &[condition, never, logit])?,
+        };
+    }
+    Ok(logit)
+}
+
+/// The terms, where weights are divided by their sum along the last axis, and what is added to that sum.
+fn exponents(m: &Match, weights: Id) -> Option<(Vec<Term>, Option<Sink>)> {
     for node in m.nodes(weights) {
-        if let Some((sum, -1)) = normalised(m, &node) {
+        for (sum, divisor) in quotients(m, &node) {
             let mut terms = Vec::new();
-            if addends(m, sum, &mut terms) {
-                return Some(terms);
+            if sum_along(m, sum, divisor) == Some(-1) && addends(m, sum, &[], &mut terms, 0) {
+                return Some((terms, None));
+            }
+            terms.clear();
+            let besides = besides_sum(m, sum, divisor);
+            if let Some(besides) = besides.filter(|_| addends(m, sum, &[], &mut terms, 0))
+                && let Some(sink) = sink(m, &mut terms, besides)
+            {
+                return Some((terms, Some(sink)));
             }
         }
         let last = m.ty(weights).rank() as i64 - 1;
         if node.op() == Some(&SOFTMAX) && [-1, last].contains(&m.attrs(&node).get(AXIS)) {
-            let terms = log_sum_exp(m, node.operands()[0]);
-            if let Some(terms) = terms {
-                return Some(terms.into_iter().map(|term| (term, 1.0)).collect());
+            let mut terms = Vec::new();
+            if log_addends(m, node.operands()[0], &[], &mut terms) {
+                return Some((terms, None));
             }
         }
     }
     None
 }
 
-/// Takes a sum of multiples of exponentials apart. False if it is none.
-fn addends(m: &Match, sum: Id, terms: &mut Vec<(Id, f64)>) -> bool {
-    if let Some((operands, _)) = m.find(&EXP, sum) {
-        terms.push((operands[0], 1.0));
-        return true;
+/// What is added to the sum of `x` along the last axis.
+fn besides_sum(m: &Match, x: Id, divisor: Id) -> Option<Id> {
+    m.uses_of(&ADD, divisor).into_iter().find_map(|(operands, _)| {
+        let [a, b] = operands[..] else { return None };
+        let is_sum = |sum: Id| sum_along(m, x, sum) == Some(-1) && m.ty(sum) == m.ty(divisor);
+        [(a, b), (b, a)].into_iter().find_map(|(sum, besides)| is_sum(sum).then_some(besides))
+    })
+}
+
+/// The sink, where this is added to the sum of the terms. A shift that both have is taken from the terms.
+fn sink(m: &Match, terms: &mut [Term], besides: Id) -> Option<Sink> {
+    let shifts = |exponent: Id| m.uses_of(&SUB, exponent).into_iter().map(|(x, _)| (x[0], x[1]));
+    if let Some(weight) = m.number(besides).filter(|&weight| weight > 0.0) {
+        // With a shift the sink is none of the constant's weight.
+        let is_max = |(_, shift): (Id, Id)| m.find(&REDUCE_MAX, shift).is_some();
+        let shifted = terms.iter().any(|term| shifts(term.exponent).any(is_max));
+        return (!shifted).then_some(Sink::Weight(weight));
     }
-    for (operands, _) in m.uses_of(&MUL, sum) {
-        for (x, factor) in [(operands[0], operands[1]), (operands[1], operands[0])] {
-            let positive = m.number(factor).filter(|&factor| factor > 0.0);
-            if let (Some(factor), Some((of, _))) = (positive, m.find(&EXP, x)) {
-                terms.push((of[0], factor));
-                return true;
-            }
+    let score = m.find(&EXP, besides)?.0[0];
+    let negated = m.uses_of(&NEG, score).into_iter().map(|(x, _)| (x[0], Sink::Weight(1.0)));
+    let less = shifts(score).map(|(score, shift)| (shift, Sink::Score(score)));
+    for (shift, sink) in negated.chain(less) {
+        let without = |term: &Term| {
+            let same = |&(x, by): &(Id, Id)| m.same(by, shift) && m.ty(x) == m.ty(term.exponent);
+            shifts(term.exponent).find(same)
+        };
+        let unshifted: Option<Vec<Id>> = terms.iter().map(|term| Some(without(term)?.0)).collect();
+        if let Some(unshifted) = unshifted {
+            terms.iter_mut().zip(unshifted).for_each(|(term, x)| term.exponent = x);
+            return Some(sink);
         }
     }
+    Some(Sink::Score(score))
+}
+
+/// Takes a sum of multiples of exponentials apart. False if it is none.
+fn addends(m: &Match, sum: Id, factors: &[Factor], terms: &mut Vec<Term>, depth: usize) -> bool {
+    if depth > DEEPEST {
+        return false;
+    }
+    if let Some((operands, _)) = m.find(&EXP, sum) {
+        terms.push(Term { exponent: operands[0], factors: factors.to_vec() });
+        return true;
+    }
+    let known = terms.len();
+    for (x, factor) in multiples(m, sum) {
+        let factors = [&[factor], factors].concat();
+        if addends(m, x, &factors, terms, depth + 1) {
+            return true;
+        }
+        terms.truncate(known);
+    }
     let Some((operands, _)) = m.find(&ADD, sum) else { return false };
-    operands.iter().all(|&operand| addends(m, operand, terms))
+    operands.iter().all(|&operand| addends(m, operand, factors, terms, depth + 1))
+}
+
+/// What a value is a multiple of, and by which factor.
+fn multiples(m: &Match, value: Id) -> Vec<(Id, Factor)> {
+    let mut found = Vec::new();
+    for (x, _) in m.uses_of(&MUL, value) {
+        for (x, by) in [(x[0], x[1]), (x[1], x[0])] {
+            if m.is_not_negative(by) && m.number(by) != Some(0.0) {
+                found.push((x, Factor::Constant(by)));
+            }
+            let truth = m.find(&CAST, by).map(|(of, _)| of[0]).filter(|&of| m.ty(of).dtype == DType::Bool);
+            found.extend(truth.map(|condition| (x, Factor::Kept(condition))));
+        }
+    }
+    found.extend(chosen(m, value, 0.0));
+    found
+}
+
+/// What a value is, where a condition keeps it or leaves it out, and this number elsewhere.
+fn chosen(m: &Match, value: Id, elsewhere: f64) -> Vec<(Id, Factor)> {
+    let is = |id: Id| m.number(id) == Some(elsewhere);
+    let choice = |(x, _): (Vec<Id>, Attrs)| match x[..] {
+        [condition, kept, other] if is(other) => Some((kept, Factor::Kept(condition))),
+        [condition, other, kept] if is(other) => Some((kept, Factor::LeftOut(condition))),
+        _ => None,
+    };
+    m.uses_of(&WHERE, value).into_iter().filter_map(choice).collect()
+}
+
+/// Takes the logarithm of a sum of exponentials apart, of which a mask may leave some out. False if it is none.
+fn log_addends(m: &Match, value: Id, factors: &[Factor], terms: &mut Vec<Term>) -> bool {
+    if let Some(exponents) = log_sum_exp(m, value) {
+        let term = |exponent| Term { exponent, factors: factors.to_vec() };
+        terms.extend(exponents.into_iter().map(term));
+        return true;
+    }
+    factors.len() < DEEPEST
+        && chosen(m, value, f64::NEG_INFINITY)
+            .into_iter()
+            .any(|(x, factor)| log_addends(m, x, &[&[factor], factors].concat(), terms))
 }
 
 /// The terms `t`, where a value is `log Σ exp(t)` of arrays stacked along a new first axis, written with some shift:

@@ -60,23 +60,28 @@ fn unshifted(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
 
 /// What a quotient divides by its sum along one axis, and the axis, counted from the end.
 pub(super) fn normalised(m: &Match, node: &Node) -> Option<(Id, i64)> {
-    let [a, b] = node.operands() else { return None };
-    let sums = |m: &Match, x: Id, sum: Id| {
-        m.uses_of(&REDUCE_SUM, sum).into_iter().find_map(|(operands, attrs)| {
-            let [axis] = attrs.get(AXES)[..] else { return None };
-            let rank = m.ty(x).rank();
-            let axis = normalize_axis(axis, rank).ok()? as i64 - rank as i64;
-            // A sum that lost its axis would broadcast along another one.
-            let stays = m.ty(sum).rank() == rank;
-            (m.same(operands[0], x) && stays).then_some(axis)
-        })
-    };
+    quotients(m, node).into_iter().find_map(|(x, divisor)| Some((x, sum_along(m, x, divisor)?)))
+}
+
+/// What a quotient divides by what, also as a product with the reciprocal.
+pub(super) fn quotients(m: &Match, node: &Node) -> Vec<(Id, Id)> {
+    let [a, b] = node.operands() else { return Vec::new() };
     if node.op() == Some(&DIV) {
-        return Some((*a, sums(m, *a, *b)?));
+        return vec![(*a, *b)];
     }
-    [(*a, *b), (*b, *a)].into_iter().find_map(|(x, inverse)| {
-        let (operands, _) = m.find(&RECIPROCAL, inverse)?;
-        Some((x, sums(m, x, operands[0])?))
+    let by = |(x, inverse): (Id, Id)| m.find(&RECIPROCAL, inverse).map(|(operands, _)| (x, operands[0]));
+    [(*a, *b), (*b, *a)].into_iter().filter_map(by).collect()
+}
+
+/// The axis, counted from the end, along which a value is the sum of `x`.
+pub(super) fn sum_along(m: &Match, x: Id, sum: Id) -> Option<i64> {
+    m.uses_of(&REDUCE_SUM, sum).into_iter().find_map(|(operands, attrs)| {
+        let [axis] = attrs.get(AXES)[..] else { return None };
+        let rank = m.ty(x).rank();
+        let axis = normalize_axis(axis, rank).ok()? as i64 - rank as i64;
+        // A sum that lost its axis would broadcast along another one.
+        let stays = m.ty(sum).rank() == rank;
+        (m.same(operands[0], x) && stays).then_some(axis)
     })
 }
 
