@@ -164,3 +164,10 @@ fn a_deep_model_is_rewritten_layer_by_layer() {
     let (again, _) = rewritten(&graph, &Cx::default());
     assert_eq!(after.to_string(), again.to_string(), "two compilations differ");
 }
+
+#[test]
+fn products_are_joined_once() {
+    let rule = rules::find("joint-product").expect("it is a rule");
+    let (_, report) = rewritten(&example(rule), &Cx::default());
+    assert_eq!(report.applied[rule.name], 1);
+}

@@ -2,6 +2,7 @@
 
 use egg::Id;
 use ir::Dim;
+use ir::attr::Attrs;
 use ops::linalg::matmul::MATMUL;
 use ops::math::add::ADD;
 use ops::shape::concat::{self, CONCAT};
@@ -70,7 +71,7 @@ fn joint(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     Ok(equal)
 }
 
-/// The products of `x` with constant matrices, each class once.
+/// The products of `x` with constant matrices, each class once, without those that are several of them already.
 fn parts(m: &Match, x: Id) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (product, node) in m.users(&MATMUL, x) {
@@ -80,6 +81,10 @@ fn parts(m: &Match, x: Id) -> Vec<Part> {
             parts.push(Part { product, matrix, biased: bias(m, product) });
         }
     }
+    let matrices: Vec<Id> = parts.iter().map(|part| part.matrix).collect();
+    let is_part = |id: &Id| matrices.iter().any(|matrix| m.same(*matrix, *id));
+    let is_joint = |(x, attrs): (Vec<Id>, Attrs)| attrs.get(concat::AXIS) == 1 && x.iter().all(is_part);
+    parts.retain(|part| !m.uses_of(&CONCAT, part.matrix).into_iter().any(is_joint));
     parts
 }
 
