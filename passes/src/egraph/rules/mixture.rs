@@ -11,9 +11,11 @@ use ops::linalg::matmul::MATMUL;
 use ops::math::add::ADD;
 use ops::math::cast::CAST;
 use ops::math::exp::EXP;
+use ops::math::is_nan::IS_NAN;
 use ops::math::log::LOG;
 use ops::math::mul::MUL;
 use ops::math::neg::NEG;
+use ops::math::not::NOT;
 use ops::math::sub::SUB;
 use ops::math::r#where::WHERE;
 use ops::norm::AXIS;
@@ -44,7 +46,7 @@ pub(super) static RULES: &[Rule] = &[
     },
     Rule {
         name: "rows-without-keys",
-        summary: "where(c, 0, p) · v is where(c, 0, p · v), c being one condition for each row",
+        summary: "where(c, 0, p) · v is where(c, 0, p · v), c being one condition for each row: given, or that softmax gives no numbers",
         set: Set::Explore,
         exactness: Exactness::Reassociating,
         anchor: &[&MATMUL],
@@ -306,34 +308,70 @@ fn rows_without_keys(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Sto
         None => (weights, None),
     };
     let one = Dim::constant(1);
-    let found = m.uses_of(&WHERE, whole).into_iter().find(|(operands, _)| {
-        m.number(operands[1]) == Some(0.0) && m.shape(operands[0]).last() == Some(&one)
+    let choices = chosen(m, whole, 0.0).into_iter().filter(|&(kept, _)| m.ty(kept) == m.ty(whole));
+    let choices: Vec<(Id, Factor)> = choices.collect();
+    let by_rows = choices.iter().find(|(_, choice)| match choice {
+        Factor::Kept(condition) | Factor::LeftOut(condition) => m.shape(*condition).last() == Some(&one),
+        Factor::Constant(_) => false,
     });
-    let ([condition, zero, kept], _) =
-        found.map(|(x, attrs)| ([x[0], x[1], x[2]], attrs)).ok_or(Stop::Other)?;
-    if m.ty(kept) != m.ty(whole) {
-        return Err(Stop::Other);
-    }
-    let (condition, kept) = match shape {
-        None => (condition, kept),
-        Some(shape) => {
-            let mut rows = m.shape(whole);
-            *rows.last_mut().ok_or(Stop::Other)? = one.clone();
-            let all = m.op_with(&BROADCAST, &[condition], [broadcast::SHAPE.is(rows)])?;
-            let mut regrouped = shape.clone();
-            *regrouped.last_mut().ok_or(Stop::Other)? = one;
-            let condition = m.op_with(&RESHAPE, &[all], [SHAPE.is(regrouped)])?;
-            (condition, m.op_with(&RESHAPE, &[kept], [SHAPE.is(shape)])?)
+    let by_numbers = || choices.iter().find(|(kept, choice)| is_number_of_softmax(m, *kept, choice));
+    let Some((kept, choice)) = by_rows.or_else(by_numbers).cloned() else { return Err(Stop::Other) };
+    let regrouped = match &shape {
+        Some(shape) => m.op_with(&RESHAPE, &[kept], [SHAPE.is(shape.clone())])?,
+        None => kept,
+    };
+    let product = m.op(&MATMUL, &[regrouped, v])?;
+    let result = if by_rows.is_none() {
+        // A row is not a number as a whole or nowhere. If a product is none, though, it may be for its value.
+        let zero = m.scalar(m.ty(v).dtype, 0.0);
+        let zeros = m.op(&MUL, &[v, zero])?;
+        let zeros = m.op_with(&REDUCE_SUM, &[zeros], [AXES.is(vec![-2])])?;
+        let condition = m.op(&IS_NAN, &[product])?;
+        m.op(&WHERE, &[condition, zeros, product])?
+    } else {
+        let zero = m.scalar(m.ty(class).dtype, 0.0);
+        match choice {
+            Factor::Kept(condition) => {
+                let condition = of_rows(m, condition, whole, shape)?;
+                m.op(&WHERE, &[condition, product, zero])?
+            }
+            Factor::LeftOut(condition) => {
+                let condition = of_rows(m, condition, whole, shape)?;
+                m.op(&WHERE, &[condition, zero, product])?
+            }
+            Factor::Constant(_) => return Err(Stop::Other),
         }
     };
-    let product = m.op(&MATMUL, &[kept, v])?;
-    let result = m.op(&WHERE, &[condition, zero, product])?;
     if m.ty(result) != m.ty(class) {
         return Err(Stop::Other);
     }
     m.covers(whole);
     m.covers(weights);
     Ok(vec![(class, result)])
+}
+
+/// A condition of rows, in the order of those in another shape.
+fn of_rows(m: &mut Match, condition: Id, whole: Id, shape: Option<Vec<Dim>>) -> Result<Id, Stop> {
+    let Some(mut regrouped) = shape else { return Ok(condition) };
+    let mut rows = m.shape(whole);
+    *rows.last_mut().ok_or(Stop::Other)? = Dim::constant(1);
+    *regrouped.last_mut().ok_or(Stop::Other)? = Dim::constant(1);
+    let all = m.op_with(&BROADCAST, &[condition], [broadcast::SHAPE.is(rows)])?;
+    Ok(m.op_with(&RESHAPE, &[all], [SHAPE.is(regrouped)])?)
+}
+
+/// Is a softmax along the last axis kept where its elements are numbers?
+fn is_number_of_softmax(m: &Match, kept: Id, choice: &Factor) -> bool {
+    let is_nan = match *choice {
+        Factor::LeftOut(condition) => Some(condition),
+        Factor::Kept(condition) => m.find(&NOT, condition).map(|(of, _)| of[0]),
+        Factor::Constant(_) => None,
+    };
+    let of_kept =
+        is_nan.and_then(|is_nan| m.find(&IS_NAN, is_nan)).is_some_and(|(of, _)| m.same(of[0], kept));
+    let last = m.ty(kept).rank() as i64 - 1;
+    let along_last = |(_, attrs): (Vec<Id>, Attrs)| [-1, last].contains(&attrs.get(AXIS));
+    of_kept && m.uses_of(&SOFTMAX, kept).into_iter().any(along_last)
 }
 
 fn heads(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
