@@ -2,7 +2,7 @@
 
 use egg::Id;
 use ir::Dim;
-use ir::attr::{Attr, Attrs};
+use ir::attr::Attrs;
 use ops::linalg::conv::{CONV, GROUPS};
 use ops::math::add::ADD;
 use ops::shape::pad::{self, PAD};
@@ -69,8 +69,7 @@ fn sum(m: &mut Match, class: Id, _: &Node) -> Result<Equal, Stop> {
         return Err(Missed::new(SAME_STEPS, m.describe(merged[0].0)).into());
     }
     let branches: Vec<&Branch> = merged.iter().map(|(_, branch)| branch).collect();
-    let (weights, attrs) = joined(m, &branches)?;
-    let mut result = m.op_with(&CONV, &[branches[0].x, weights], attrs)?;
+    let mut result = joined(m, &branches)?;
     let rest = terms.into_iter().filter(|term| merged.iter().all(|(conv, _)| conv != term));
     let (constants, rest): (Vec<Id>, Vec<Id>) = rest.partition(|&term| m.is_constant(term));
     merged.iter().for_each(|(conv, _)| m.covers(*conv));
@@ -98,8 +97,8 @@ fn collect(m: &Match, id: Id, terms: &mut Vec<Id>) {
     }
 }
 
-/// The sum of the kernels, each at its place, and how the convolution with it slides.
-fn joined(m: &mut Match, branches: &[&Branch]) -> Result<(Id, [(&'static str, Attr); 5]), Stop> {
+/// The convolution with the sum of the kernels, each at its place.
+fn joined(m: &mut Match, branches: &[&Branch]) -> Result<Id, Stop> {
     let axes: Vec<Vec<Along>> = branches.iter().map(|branch| along(m, branch)).collect::<Result<_, _>>()?;
     let (mut dilations, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
     let mut sizes = Vec::new();
@@ -138,7 +137,7 @@ fn joined(m: &mut Match, branches: &[&Branch]) -> Result<(Id, [(&'static str, At
         HIGH.is(dims(high)),
         GROUPS.is(attrs.get(GROUPS)),
     ];
-    Ok((sum.ok_or(Stop::Other)?, attrs))
+    Ok(m.op_with(&CONV, &[branches[0].x, sum.ok_or(Stop::Other)?], attrs)?)
 }
 
 /// The kernel along each axis.

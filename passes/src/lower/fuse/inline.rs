@@ -95,7 +95,7 @@ fn chooses_between_keys(flat: &Flat, at: usize, user: usize) -> bool {
     let FlatStage { stage, bundle: Some(bundle), .. } = &flat.stages[user] else { return false };
     let mut members = (0..flat.stages.len()).filter(|&other| flat.stages[other].bundle == Some(*bundle));
     let is_scores = members.next() == Some(user);
-    let products = members.filter(|&other| is_contraction(&flat.stages[other].stage)).last();
+    let products = members.rfind(|&other| is_contraction(&flat.stages[other].stage));
     let tiled = is_scores || products == Some(user) && tiled_width(stage).is_some();
     let Some((fold, [_, operand])) = sum_of_products(stage).filter(|_| tiled) else { return false };
     let axis = if is_scores { stage.axes.last().map(|(axis, _)| axis) } else { Some(&fold.axis) };
