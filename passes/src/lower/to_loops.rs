@@ -3,9 +3,10 @@
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
-//! attention runs in tiles (`attention`).
+//! attention runs in tiles (`attention`), and what is put together from several arrays is copied by pieces (`pieces`).
 
 mod attention;
+mod pieces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +43,10 @@ impl ProgramPass for ToLoops {
             if kernel.kind == KernelKind::Attention
                 && let Some(body) = attention::loops(kernel, &stages, cx.fp)
             {
+                kernel.body = Body::Loops(body);
+                continue;
+            }
+            if let Some(body) = pieces::loops(kernel, &stages) {
                 kernel.body = Body::Loops(body);
                 continue;
             }
