@@ -43,17 +43,6 @@ fn apart(x: &Tensor, heads: usize) -> Tensor {
     Tensor::from_fn(DType::F32, &[images, heads, rows, each], element)
 }
 
-/// A part of `x` along an axis.
-fn part(x: &Tensor, axis: usize, from: usize, count: usize) -> Tensor {
-    let mut shape = x.shape().to_vec();
-    shape[axis] = count;
-    Tensor::from_fn(DType::F32, &shape, |at| {
-        let mut at = at.to_vec();
-        at[axis] += from;
-        x.at(&at)
-    })
-}
-
 /// Attention of operands by heads, as its definition has it: `score` gives what the softmax takes for a product at `[n,
 /// h, i, j]`.
 fn defined([q, k, v]: [&Tensor; 3], score: &dyn Fn([usize; 4], f64) -> f64) -> Vec<f64> {

@@ -322,15 +322,6 @@ fn layers_with_a_state_go_on_where_they_stopped() {
             Scalar::f32(at as f32 / 64.0 - 0.75)
         })
     };
-    let part = |x: &Tensor, axis: usize, from: usize, count: usize| {
-        let mut shape = x.shape().to_vec();
-        shape[axis] = count;
-        Tensor::from_fn(DType::F32, &shape, |at| {
-            let mut at = at.to_vec();
-            at[axis] += from;
-            x.at(&at)
-        })
-    };
     let run = |op: &str, inputs: &[Option<Tensor>], attrs: &[(&str, NodeAttr)]| -> Vec<Tensor> {
         let mut m = Model::new(27);
         let mut given = Vec::new();

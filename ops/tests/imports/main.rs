@@ -115,6 +115,17 @@ fn run(opset: i64, op: &str, inputs: &[Tensor], attrs: &[(&str, NodeAttr)], resu
     ir::graph::eval(&graph, inputs).unwrap_or_else(|at| panic!("{}", at.error))
 }
 
+/// A part of `x` along an axis.
+fn part(x: &Tensor, axis: usize, from: usize, count: usize) -> Tensor {
+    let mut shape = x.shape().to_vec();
+    shape[axis] = count;
+    Tensor::from_fn(DType::F32, &shape, |at| {
+        let mut at = at.to_vec();
+        at[axis] += from;
+        x.at(&at)
+    })
+}
+
 fn i64s(shape: &[usize], values: &[i64]) -> Tensor {
     Tensor::from_i64(shape, values)
 }

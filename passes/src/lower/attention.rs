@@ -3,8 +3,6 @@
 //! The op gives them in this order; fusion puts other loads into them, and other stages behind them, but leaves them
 //! apart from each other.
 
-use std::collections::BTreeSet;
-
 use ir::Dim;
 use ir::dim::Symbol;
 use ir::kernel::{Expr, ExprKind, Fold, Reduce, Stage};
@@ -89,36 +87,6 @@ const WIDEST: i64 = 256;
 /// Elements of a row of the result, if an attention whose result this is is computed in tiles.
 pub(crate) fn tiled_width(sum: &Stage) -> Option<i64> {
     sum.axes.last()?.1.as_const().filter(|width| (1..=WIDEST).contains(width))
-}
-
-/// Where along `axis` an expression takes its elements from another place, if all its choices are of this kind.
-pub(crate) fn boundaries(e: &Expr, axis: &Symbol) -> Option<BTreeSet<i64>> {
-    let mut found = Some(BTreeSet::new());
-    e.walk(&mut |e| {
-        let ExprKind::Select(cond, ..) = e.kind() else { return };
-        match (boundary(cond, axis), &mut found) {
-            (Some(at), Some(found)) => _ = found.insert(at),
-            _ => found = None,
-        }
-    });
-    found
-}
-
-/// The place at which the outcome of a comparison changes.
-fn boundary(cond: &Expr, axis: &Symbol) -> Option<i64> {
-    let ExprKind::Binary(f, a, b) = cond.kind() else { return None };
-    let gap = b.as_index()?.clone() - a.as_index()?.clone();
-    let gap = match f {
-        Binary::Le => gap,
-        Binary::Lt => gap - Dim::constant(1),
-        _ => return None,
-    };
-    let (scale, rest) = gap.linear_in(axis)?;
-    match (scale.as_const()?, rest.as_const()?) {
-        (1, rest) => rest.checked_neg(),
-        (-1, rest) => rest.checked_add(1),
-        _ => None,
-    }
 }
 
 /// The fold and the factors, if the stage is a sum of products along one axis.

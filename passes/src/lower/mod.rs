@@ -1,6 +1,7 @@
 //! From graph to program, and from what kernels compute to how.
 
 pub(crate) mod attention;
+pub(crate) mod boundaries;
 pub mod fuse;
 mod names;
 pub mod plan_memory;

@@ -12,7 +12,8 @@ use ir::scalar::{Binary, Unary};
 
 use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
-use crate::lower::attention::{boundaries, sum_of_products, tiled_width};
+use crate::lower::attention::{sum_of_products, tiled_width};
+use crate::lower::boundaries::boundaries;
 use crate::lower::simplify;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.

@@ -5,7 +5,7 @@ use ir::dim::Ranges;
 use ir::kernel::{Expr, ExprKind, Kernel, Stage, Stmt};
 
 use super::nest;
-use crate::lower::attention::boundaries;
+use crate::lower::boundaries::boundaries;
 use crate::lower::simplify;
 
 /// So many pieces have loops of their own.

@@ -5,7 +5,8 @@ use ir::Dim;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Expr, Stage};
 
-use crate::lower::attention::{Attention, boundaries, sum_of_products};
+use crate::lower::attention::{Attention, sum_of_products};
+use crate::lower::boundaries::boundaries;
 use crate::lower::simplify;
 
 /// Keys of one origin. The axis of keys counts from the first of them.
