@@ -14,6 +14,7 @@ use crate::build::Build;
 use crate::dim::{Condition, Dim, Symbol};
 use crate::dtype::DType;
 use crate::graph::{Graph, SizeValues, Value};
+use crate::kernel::KernelKind;
 use crate::kernel::lower::{Compute, Lower};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -192,6 +193,11 @@ pub trait Semantics: Sync {
     fn requires(&self, cx: &Infer) -> Vec<Requirement> {
         let _ = cx;
         Vec::new()
+    }
+
+    /// What a kernel of this op mainly is, if its expressions do not tell.
+    fn kind(&self) -> Option<KernelKind> {
+        None
     }
 
     /// Is it computed element by element from operands that broadcast?

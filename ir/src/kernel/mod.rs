@@ -71,6 +71,11 @@ impl KernelKind {
         KernelKind::Other,
     ];
 
+    /// Does a kernel stay one of this kind, whatever elementwise functions and moves join it?
+    pub const fn lasts(self) -> bool {
+        !matches!(self, KernelKind::Fused | KernelKind::Data)
+    }
+
     /// The name in text and JSON.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,11 +3,13 @@
 pub mod attention;
 mod by_heads;
 pub mod causal_conv;
+pub mod combine;
 pub mod conv;
 pub mod conv_transpose;
 pub mod einsum;
 mod equation;
 pub mod group_query_attention;
+pub mod grouped_matmul;
 pub mod linear_attention;
 pub mod matmul;
 pub mod multi_head_attention;

@@ -192,6 +192,16 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             let masked = score("(%s: f32, %x3: bool) -> select(%x3[i0, 0, i2], tanh(%s), -inf)");
             s.add(op, &[masked], &[plain[0], plain[1], plain[2], (Bool, "2 n m")]);
         }
+        "combine" => {
+            s.add(op, &[], &[(F32, "n 3 m"), (F32, "n 3")]);
+            s.add(op, &[], &[(F32, "2 n 1 4"), (F32, "2 n 1")]);
+        }
+        "grouped_matmul" => {
+            s.add(op, &[], &[(F32, "n 1 5"), (F32, "4 5 m"), (I64, "n 2")]);
+            s.add(op, &[], &[(F32, "n 2 k"), (F32, "4 k 3"), (I64, "n 2")]);
+            s.add(op, &[], &[(F32, "n k"), (F32, "m k 3"), (I32, "n")]);
+            s.add(op, &[], &[(F32, "3"), (F32, "2 3 4"), (I64, "n 1")]);
+        }
         "conv" => {
             let conv = |strides: &[i64], dilations: &[i64], low: &[i64], high: &[i64], groups: i64| {
                 let mut attrs = window(&[], strides, dilations, low, high);

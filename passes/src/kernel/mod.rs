@@ -87,13 +87,26 @@ fn slides(stage: &Stage) -> bool {
     })
 }
 
+/// Do data choose where some load of the contraction leads: which matrix meets a row?
+pub(crate) fn is_grouped(stage: &Stage) -> bool {
+    is_contraction(stage)
+        && stage.body.any(&mut |e| match e.kind() {
+            ExprKind::Load { at, .. } => at.iter().any(|index| index.as_index().is_none()),
+            _ => false,
+        })
+}
+
 /// What a kernel made of these stages mainly is.
 pub(crate) fn classify(stages: &[Stage]) -> KernelKind {
     if Attention::find(stages).is_some() {
         return KernelKind::Attention;
     }
     if let Some(stage) = stages.iter().find(|stage| is_contraction(stage)) {
-        return if slides(stage) { KernelKind::Conv } else { KernelKind::Matmul };
+        return match stage {
+            _ if is_grouped(stage) => KernelKind::GroupedMatmul,
+            _ if slides(stage) => KernelKind::Conv,
+            _ => KernelKind::Matmul,
+        };
     }
     let computes = |stage: &Stage| {
         stage.body.any(&mut |e| match e.kind() {

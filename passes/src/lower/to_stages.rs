@@ -227,10 +227,11 @@ impl<'a, 's> Lowering<'a, 's> {
                 };
                 let results: Vec<Value> =
                     (0..node.types.len()).map(|result| Value { node: id, result }).collect();
-                let made = match compute {
+                let mut made = match compute {
                     Compute::Stages(stages) => self.stages(&operands, &results, stages),
                     Compute::Loops(loops) => self.loops(&operands, &results, loops),
                 };
+                made.kind = def.semantics.kind().unwrap_or(made.kind);
                 self.push(def.name, made, given, node.origin.clone());
                 Ok(())
             }

@@ -135,8 +135,7 @@ fn name_of(flat: &Flat, group: &Group) -> String {
 /// A product or convolution stays one, whatever joins it; anything else is what its stages are now.
 fn kind_of(flat: &Flat, group: &Group, stages: &[Stage]) -> KernelKind {
     let kinds = group.stages.iter().map(|&at| flat.stages[at].kind);
-    let lasting = |kind: &KernelKind| !matches!(kind, KernelKind::Fused | KernelKind::Data);
-    kinds.into_iter().find(lasting).unwrap_or_else(|| classify(stages))
+    kinds.into_iter().find(|kind| kind.lasts()).unwrap_or_else(|| classify(stages))
 }
 
 /// The inside of a kernel.

@@ -293,6 +293,9 @@ fn inline_stage(flat: &mut Flat, at: usize) {
         flat.set_body(user, inlined, &producer.origin);
         if !matches!(weight(body), Weight::Moves { .. }) {
             let user = &mut flat.stages[user];
+            if producer.kind.lasts() && !user.kind.lasts() {
+                user.kind = producer.kind;
+            }
             user.ops = producer.ops.iter().chain(&user.ops).cloned().collect();
         }
     }
