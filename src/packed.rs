@@ -97,7 +97,7 @@ mod tests {
             ),
             layout,
         };
-        let panels = Layout::Panels { depth: 2, cols: 3, row: 3, col: 1, offset: 0 };
+        let panels = Layout::Panels { outer: vec![], depth: 2, cols: 3, row: 3, col: 1, offset: 0 };
         Program {
             name: "p".to_owned(),
             weights: vec![

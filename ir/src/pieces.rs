@@ -54,13 +54,16 @@ impl PackedWeight {
                     self.shape().into_iter().zip(perm.iter().map(|&axis| strides[axis])).collect();
                 each_run(&self.weight, rows(&axes), sink)
             }
-            &Layout::Panels { depth, cols, row, col, offset } => {
+            &Layout::Panels { ref outer, depth, cols, row, col, offset } => {
                 let panel = PANEL as usize;
-                let places =
-                    (0..cols.div_ceil(panel)).flat_map(|at| (0..depth).map(move |k| (at * panel, k)));
-                let runs = places.map(|(j, k)| {
-                    let count = panel.min(cols - j);
-                    Run { start: offset + k * row + j * col, step: col, count, zeros: panel - count }
+                let runs = starts(outer).flat_map(|first| {
+                    let places =
+                        (0..cols.div_ceil(panel)).flat_map(|at| (0..depth).map(move |k| (at * panel, k)));
+                    places.map(move |(j, k)| {
+                        let count = panel.min(cols - j);
+                        let start = offset + first + k * row + j * col;
+                        Run { start, step: col, count, zeros: panel - count }
+                    })
                 });
                 each_run(&self.weight, runs, sink)
             }
@@ -79,13 +82,15 @@ impl PackedWeight {
 /// The innermost rows of an array with these `(size, stride)`s.
 fn rows(axes: &[(usize, usize)]) -> impl Iterator<Item = Run> {
     let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 1), &[]));
-    let total: usize = outer.iter().map(|(size, _)| size).product();
-    (0..total).map(move |row| {
-        let (start, _) = outer
-            .iter()
-            .rev()
-            .fold((0, row), |(start, rest), (size, stride)| (start + rest % size * stride, rest / size));
-        Run { start, step, count, zeros: 0 }
+    starts(outer).map(move |start| Run { start, step, count, zeros: 0 })
+}
+
+/// The places of all indices of axes with these `(size, stride)`s.
+fn starts(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
+    let total: usize = axes.iter().map(|(size, _)| size).product();
+    (0..total).map(move |index| {
+        let digits = axes.iter().rev();
+        digits.fold((0, index), |(start, rest), (size, stride)| (start + rest % size * stride, rest / size)).0
     })
 }
 

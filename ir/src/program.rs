@@ -25,8 +25,11 @@ pub enum Layout {
     /// Axes permuted: axis `i` of the packed weight is axis `perm[i]` of the weight.
     Permuted(Vec<usize>),
     /// Panels of 32 columns of the matrix `B[k, j] = weight[offset + k·row + j·col]` (positions in elements), as
-    /// `[ceil(cols, 32), depth, 32]`, zero beyond the last column.
+    /// `[ceil(cols, 32), depth, 32]`, zero beyond the last column; one such array after the other for each index of the
+    /// axes around.
     Panels {
+        /// Extent and stride of each axis around; none if there is one matrix.
+        outer: Vec<(usize, usize)>,
         /// Extent of `k`.
         depth: usize,
         /// Extent of `j`.
@@ -63,8 +66,9 @@ impl PackedWeight {
         match &self.layout {
             Layout::Plain => shape.to_vec(),
             Layout::Permuted(perm) => perm.iter().map(|&axis| shape[axis]).collect(),
-            Layout::Panels { depth, cols, .. } => {
-                vec![cols.div_ceil(PANEL as usize), *depth, PANEL as usize]
+            Layout::Panels { outer, depth, cols, .. } => {
+                let panels = [cols.div_ceil(PANEL as usize), *depth, PANEL as usize];
+                outer.iter().map(|(extent, _)| *extent).chain(panels).collect()
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::scalar::{Binary, Unary};
 
 /// Version of the calling convention between kernels and the runtime.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Unary functions that the runtime computes, in table order; each for `f64`, then each for `f32`.
 pub const UNARY: [Unary; 15] = [
@@ -86,7 +86,7 @@ impl Service {
 }
 
 /// Fields of the call of [`Service::GemmF32`], 8 bytes each, in order.
-pub const GEMM_F32_FIELDS: [&str; 14] = [
+pub const GEMM_F32_FIELDS: [&str; 15] = [
     "m",
     "n",
     "k",
@@ -99,6 +99,7 @@ pub const GEMM_F32_FIELDS: [&str; 14] = [
     "b_col",
     "packed",
     "transposed",
+    "groups",
     "epilogue",
     "frame",
 ];

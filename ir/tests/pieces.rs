@@ -67,14 +67,14 @@ fn panels_are_the_columns_of_a_matrix() {
         let column = at[0] * 32 + at[2];
         if column < 70 { source.at(&[at[1], column]) } else { Scalar::f32(0.0) }
     });
-    let rows = Layout::Panels { depth: 7, cols: 70, row: 70, col: 1, offset: 0 };
-    let columns = Layout::Panels { depth: 7, cols: 70, row: 1, col: 7, offset: 0 };
+    let rows = Layout::Panels { outer: vec![], depth: 7, cols: 70, row: 70, col: 1, offset: 0 };
+    let columns = Layout::Panels { outer: vec![], depth: 7, cols: 70, row: 1, col: 7, offset: 0 };
     assert_eq!(packed(&weight, rows.clone()), expected);
     assert_eq!(packed(&turned, columns.clone()), expected);
     assert_eq!(packed(&turned.permuted("v", &[1, 0]), rows), expected);
     assert_eq!(packed(&weight.permuted("v", &[1, 0]), columns), expected);
     // A vector as every column.
-    let same = Layout::Panels { depth: 7, cols: 2, row: 70, col: 0, offset: 5 };
+    let same = Layout::Panels { outer: vec![], depth: 7, cols: 2, row: 70, col: 0, offset: 5 };
     let found = packed(&weight, same);
     assert_eq!(found.at(&[0, 3, 1]), source.at(&[3, 5]));
     assert_eq!(found.at(&[0, 3, 2]), Scalar::f32(0.0));

@@ -566,6 +566,7 @@ fn built_kernels_read_back() {
         row: vec![("i".into(), n.clone())],
         col: vec![("j".into(), c(1))],
         depth: vec![("k".into(), c(2))],
+        group: None,
         a: x(i.clone() + Dim::symbol("k")),
         b: x(Dim::symbol("k")) + Expr::number(DType::F32, 1.0),
         acc: "acc".into(),
@@ -656,7 +657,11 @@ fn program() -> (Program, Vec<Weight>) {
         name: "digits".into(),
         weights: vec![
             packed("w", &w, Layout::Plain),
-            packed("small", &small, Layout::Panels { depth: 2, cols: 1, row: 1, col: 1, offset: 0 }),
+            packed(
+                "small",
+                &small,
+                Layout::Panels { outer: vec![], depth: 2, cols: 1, row: 1, col: 1, offset: 0 },
+            ),
             packed("t", &square, Layout::Permuted(vec![2, 0, 1])),
         ],
         kernels,

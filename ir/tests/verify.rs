@@ -460,7 +460,7 @@ fn each_rule_of_programs_fires() {
         &changed(|p| p.weights[0].layout = Layout::Permuted(vec![0, 2]))[..],
         [V::Layout { .. }]
     ));
-    let panels = |depth, cols| Layout::Panels { depth, cols, row: 3, col: 1, offset: 0 };
+    let panels = |depth, cols| Layout::Panels { outer: vec![], depth, cols, row: 3, col: 1, offset: 0 };
     assert_eq!(changed(|p| p.weights[0].layout = panels(2, 3)), []);
     assert!(matches!(&changed(|p| p.weights[0].layout = panels(3, 3))[..], [V::Layout { .. }]));
     let again = changed(|p| p.kernels.push(p.kernels[0].clone()));

@@ -237,15 +237,43 @@ impl Walk {
     /// Sums of one rounding a step, in ascending order: as the micro-kernels do it.
     fn gemm(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
         let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
-        self.nest(&outer, &mut |walk| {
-            let mut sum = Scalar::f32(0.0);
-            walk.nest(&gemm.depth, &mut |walk| {
-                sum = fma(walk.expr(&gemm.a)?, walk.expr(&gemm.b)?, sum);
-                Ok(())
-            })?;
-            walk.scalars.insert(gemm.acc.clone(), sum);
-            walk.block(&gemm.body)
-        })
+        let Some(group) = &gemm.group else { return self.nest(&outer, &mut |walk| walk.element(gemm)) };
+        for number in 0..self.dim(&group.extent)? {
+            self.axes.insert(group.axis.clone(), number);
+            for place in self.number(&group.starts, number)?..self.number(&group.starts, number + 1)? {
+                let row = self.number(&group.order, place)?;
+                self.enter(&gemm.row, row)?;
+                self.nest(&gemm.col, &mut |walk| walk.element(gemm))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One element of a product.
+    fn element(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
+        let mut sum = Scalar::f32(0.0);
+        self.nest(&gemm.depth, &mut |walk| {
+            sum = fma(walk.expr(&gemm.a)?, walk.expr(&gemm.b)?, sum);
+            Ok(())
+        })?;
+        self.scalars.insert(gemm.acc.clone(), sum);
+        self.block(&gemm.body)
+    }
+
+    /// Element `at` of an array of numbers.
+    fn number(&mut self, array: &Symbol, at: i64) -> Result<i64, WalkError> {
+        let at = Expr::from(Dim::constant(at));
+        Ok(self.expr(&Expr::load(array.clone(), DType::I64, [at]))?.to_i64())
+    }
+
+    /// Binds nested axes to the iteration with this number.
+    fn enter(&mut self, axes: &[(Symbol, Dim)], mut number: i64) -> Result<(), WalkError> {
+        for (axis, extent) in axes.iter().rev() {
+            let extent = self.dim(extent)?.max(1);
+            self.axes.insert(axis.clone(), number % extent);
+            number /= extent;
+        }
+        Ok(())
     }
 
     /// Runs `inside` for each value of the axes, as nested loops do.

@@ -73,6 +73,7 @@ fn rates(pool: &Pool, [m, n, k]: [usize; 3], packed: bool) -> Vec<f64> {
         b_col: 1,
         packed: i64::from(packed),
         transposed: 0,
+        groups: std::ptr::null(),
         epilogue: store,
         frame: (&raw const frame).cast(),
     };

@@ -8,7 +8,7 @@ use std::{ffi::c_void, sync::Arc};
 use crate::{gemm, math, pool::Pool, sort};
 
 /// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`, `SortRows`.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// A kernel. `args[i]` points to its i-th buffer, `sizes[i]` is its i-th size.
 ///

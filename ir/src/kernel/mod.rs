@@ -23,7 +23,7 @@ use crate::dtype::DType;
 use crate::types::TensorType;
 
 pub use expr::{Expr, ExprKind, Fold, Reduce};
-pub use stmt::{Gemm, LaneFold, LoopKind, Sort, Stmt};
+pub use stmt::{Gemm, Group, LaneFold, LoopKind, Sort, Stmt};
 
 /// What a kernel mainly is: for reports and counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -43,6 +43,8 @@ pub struct Gemm {
     pub col: Axes,
     /// Summed axes.
     pub depth: Axes,
+    /// Which of several right operands a row meets; with none, there is one.
+    pub group: Option<Group>,
     /// The left operand, over rows and summed axes.
     pub a: Expr,
     /// The right operand, over summed axes and columns.
@@ -51,6 +53,21 @@ pub struct Gemm {
     pub acc: Symbol,
     /// What becomes of it.
     pub body: Vec<Stmt>,
+}
+
+/// The right operands of a [`Gemm`] that are several, and the rows that meet each of them: the element is
+/// `Σ_k a[i, k]·b[g, k, j]`, and rows are ordered by `g`. Row `order[p]`, a position among the row axes, meets number `g`
+/// for every `p` in `starts[g]..starts[g + 1]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// The number `g`, which only the right operand mentions.
+    pub axis: Symbol,
+    /// How many there are.
+    pub extent: Dim,
+    /// An array with the position of each row, once.
+    pub order: Symbol,
+    /// An array of `extent + 1` places in the order, ascending from 0 to the number of rows.
+    pub starts: Symbol,
 }
 
 impl Gemm {

@@ -7,7 +7,7 @@ use crate::dim::Symbol;
 use crate::dtype::DType;
 use crate::kernel::stmt::Axes;
 use crate::kernel::{
-    Access, Body, Expr, Gemm, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
+    Access, Body, Expr, Gemm, Group, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
 };
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
@@ -295,6 +295,7 @@ fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     let col = axes(cursor)?;
     cursor.expect(",")?;
     let depth = axes(cursor)?;
+    let group = if cursor.eat_word("for") { Some(group(cursor)?) } else { None };
     cursor.expect("{")?;
     let a = factor(cursor, scope)?;
     cursor.expect("*")?;
@@ -306,7 +307,17 @@ fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     scope.scalar(acc.clone(), a.dtype());
     let body = items(cursor, scope, stmt);
     scope.reset(mark);
-    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, acc, body: body? })))
+    Ok(Stmt::Gemm(Box::new(Gemm { row, col, depth, group, a, b, acc, body: body? })))
+}
+
+/// `g in 0..n order %o starts %s`.
+fn group(cursor: &mut Cursor<'_>) -> Parse<Group> {
+    let (axis, extent) = cursor.range()?;
+    let mut array = |word: &'static str| {
+        cursor.expect_word(word)?;
+        cursor.sigil("%").map(Symbol::new)
+    };
+    Ok(Group { axis, extent, order: array("order")?, starts: array("starts")? })
 }
 
 fn sort(cursor: &mut Cursor<'_>) -> Parse<Stmt> {

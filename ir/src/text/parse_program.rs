@@ -101,14 +101,18 @@ fn packed(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<PackedWei
         }
         Layout::Permuted(perm)
     } else if cursor.eat_word("panels") {
-        let mut field = |name: &'static str| {
+        let field = |cursor: &mut Cursor<'_>, name: &'static str| {
             cursor.expect_word(name)?;
             cursor.expect("=")?;
             cursor.integer("a number")
         };
-        let (depth, cols, row) = (field("depth")?, field("cols")?, field("row")?);
-        let (col, offset) = (field("col")?, field("offset")?);
-        Layout::Panels { depth, cols, row, col, offset }
+        let mut outer = Vec::new();
+        while cursor.kind() == Kind::Word && cursor.slice() == "outer" {
+            outer.push((field(cursor, "outer")?, field(cursor, "by")?));
+        }
+        let [depth, cols, row, col, offset] =
+            ["depth", "cols", "row", "col", "offset"].map(|name| field(cursor, name));
+        Layout::Panels { outer, depth: depth?, cols: cols?, row: row?, col: col?, offset: offset? }
     } else {
         Layout::Plain
     };

@@ -9,7 +9,9 @@ use std::fmt::Write;
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
-use crate::kernel::{Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt};
+use crate::kernel::{
+    Access, Body, Expr, ExprKind, Gemm, Group, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt,
+};
 use crate::region::Region;
 use crate::scalar::{Binary, Scalar, Unary};
 use crate::text::lex::{Bare, Sigil};
@@ -222,7 +224,7 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             block(f, body, level)
         }
         Stmt::Gemm(gemm) => {
-            let Gemm { row, col, depth, a, b, acc, body } = &**gemm;
+            let Gemm { row, col, depth, group, a, b, acc, body } = &**gemm;
             let range = |f: &mut fmt::Formatter<'_>, (axis, extent): &(Symbol, Dim)| {
                 write!(f, "{} in 0..{extent}", Bare(axis.name()))
             };
@@ -235,6 +237,10 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
                     f.write_char(')')
                 }
             })?;
+            if let Some(Group { axis, extent, order, starts }) = group {
+                let [order, starts] = [order, starts].map(|array| Sigil('%', array.name()));
+                write!(f, " for {} in 0..{extent} order {order} starts {starts}", Bare(axis.name()))?;
+            }
             f.write_str(" { ")?;
             operand(f, a, Bind::Sign)?;
             f.write_str(" * ")?;

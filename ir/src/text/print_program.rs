@@ -37,8 +37,12 @@ impl fmt::Display for Program {
                     commas(f, perm, |f, axis| write!(f, "{axis}"))?;
                     f.write_char(']')?;
                 }
-                Layout::Panels { depth, cols, row, col, offset } => {
-                    write!(f, " panels depth={depth} cols={cols} row={row} col={col} offset={offset}")?;
+                Layout::Panels { outer, depth, cols, row, col, offset } => {
+                    f.write_str(" panels")?;
+                    for (extent, stride) in outer {
+                        write!(f, " outer={extent} by={stride}")?;
+                    }
+                    write!(f, " depth={depth} cols={cols} row={row} col={col} offset={offset}")?;
                 }
             }
             if packed.weight.name() != packed.name.name() {

@@ -19,7 +19,7 @@ use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
 use crate::kernel::operand::Operand;
 use crate::kernel::{
-    Access, Body, Expr, ExprKind, Gemm, Kernel, LaneFold, LoopKind, Reduce, Sort, Stage, Stmt,
+    Access, Body, Expr, ExprKind, Gemm, Group, Kernel, LaneFold, LoopKind, Reduce, Sort, Stage, Stmt,
 };
 use crate::scalar::{Binary, Unary};
 use crate::types::TensorType;
@@ -612,17 +612,21 @@ impl Check<'_> {
     fn gemm(&mut self, gemm: &Gemm) {
         let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
         let axes: Vec<(Symbol, Dim)> = outer.iter().chain(&gemm.depth).cloned().collect();
-        self.inside(&axes, |check| {
-            for operand in [&gemm.a, &gemm.b] {
+        let number = gemm.group.as_ref().map(|group| (group.axis.clone(), group.extent.clone()));
+        if let Some(group) = &gemm.group {
+            self.group(gemm, group);
+        }
+        let right: Vec<(Symbol, Dim)> = axes.iter().cloned().chain(number).collect();
+        for (axes, operand) in [(&axes, &gemm.a), (&right, &gemm.b)] {
+            self.inside(axes, |check| {
                 check.expr(operand, false);
                 if Operand::of(operand).is_none() {
                     let kernel = check.name();
-                    check
-                        .report
-                        .push(KernelViolation::Form { kernel, what: "a product of anything but f32 loads" });
+                    let what = "a product of anything but f32 loads";
+                    check.report.push(KernelViolation::Form { kernel, what });
                 }
-            }
-        });
+            });
+        }
         // The body runs once for each element, spread over threads.
         let (depth, scalars) = (self.loops.len(), self.scalars.clone());
         self.loops.extend(outer.iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
@@ -632,6 +636,24 @@ impl Check<'_> {
         });
         self.loops.truncate(depth);
         self.scalars = scalars;
+    }
+
+    /// Do the arrays of a group say of each row which operand it meets?
+    fn group(&mut self, gemm: &Gemm, group: &Group) {
+        let rows = gemm.row.iter().map(|(_, extent)| extent.clone()).product();
+        let ends = group.extent.clone() + Dim::constant(1);
+        for (name, size) in [(&group.order, rows), (&group.starts, ends)] {
+            let Some(array) = self.arrays.get(name) else {
+                self.undefined(name);
+                continue;
+            };
+            if array.dtype != DType::I64 || array.shape != [size] {
+                let kernel = self.name();
+                let what =
+                    "an order of rows is an i64 for each of them, and its starts one more than operands";
+                self.report.push(KernelViolation::Form { kernel, what });
+            }
+        }
     }
 
     fn sort(&mut self, sort: &Sort) {

@@ -246,16 +246,13 @@ fn layouts_stay_inside(program: &Program, report: &mut Vec<ProgramViolation>) {
                 sorted.sort_unstable();
                 sorted.into_iter().eq(0..packed.weight.shape().len())
             }
-            Layout::Panels { depth, cols, row, col, offset } => {
+            Layout::Panels { outer, depth, cols, row, col, offset } => {
                 // The last element that is read; none if there is nothing to read.
-                let last = |count: usize, stride: usize| count.checked_sub(1).map(|n| n.checked_mul(stride));
-                match (last(*depth, *row), last(*cols, *col)) {
-                    (Some(k), Some(j)) => k
-                        .zip(j)
-                        .and_then(|(k, j)| offset.checked_add(k)?.checked_add(j))
-                        .is_some_and(|last| last < packed.weight.elements()),
-                    _ => true,
-                }
+                let mut axes = outer.iter().copied().chain([(*depth, *row), (*cols, *col)]);
+                let last = axes.clone().try_fold(*offset, |last, (count, stride)| {
+                    last.checked_add(count.saturating_sub(1).checked_mul(stride)?)
+                });
+                axes.any(|(count, _)| count == 0) || last.is_some_and(|last| last < packed.weight.elements())
             }
         };
         if !inside {

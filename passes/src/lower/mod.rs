@@ -19,5 +19,6 @@ pub use to_stages::ToStages;
 pub(crate) use names::Names;
 pub(crate) use share_kernels::{any_expr, map_block, substitute_block};
 pub(crate) use simplify::simplify;
+pub(crate) use to_loops::add_scratch;
 
 pub(crate) use to_stages::drop_unused_weights;

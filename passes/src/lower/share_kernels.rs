@@ -114,6 +114,9 @@ fn map_stmt(stmt: &Stmt, expr: &dyn Fn(&Expr) -> Expr, dim: &dyn Fn(&Dim) -> Dim
             for (_, extent) in gemm.row.iter_mut().chain(&mut gemm.col).chain(&mut gemm.depth) {
                 *extent = dim(extent);
             }
+            if let Some(group) = &mut gemm.group {
+                group.extent = dim(&group.extent);
+            }
             gemm.a = expr(&gemm.a);
             gemm.b = expr(&gemm.b);
             gemm.body = map_block(&gemm.body, expr, dim);

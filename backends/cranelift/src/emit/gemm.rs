@@ -13,7 +13,7 @@ use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::{Axes, PANEL};
-use ir::kernel::{Expr, ExprKind, Gemm, LoopKind, Stmt};
+use ir::kernel::{Expr, ExprKind, Gemm, Group, LoopKind, Stmt};
 use ir::service::{GEMM_F32_FIELDS, Service};
 use ir::types::strides;
 
@@ -43,7 +43,8 @@ impl Emitter<'_, '_> {
         let [rows, cols, depth] = [&gemm.row, &gemm.col, &gemm.depth];
         // Operands are read in these loops.
         let outer = self.scope.ranges.clone();
-        for (axis, extent) in gemm.outer().chain(depth) {
+        let number = gemm.group.iter().map(|group| (&group.axis, &group.extent));
+        for (axis, extent) in gemm.outer().chain(depth).map(|(axis, extent)| (axis, extent)).chain(number) {
             self.scope.ranges.enter(axis.clone(), extent.clone());
         }
         let sides = [(rows, "left", &gemm.a), (cols, "right", &gemm.b)];
@@ -57,6 +58,7 @@ impl Emitter<'_, '_> {
         }
         self.scope.ranges = outer;
         let transposed = match (&panels, &places[..]) {
+            _ if gemm.group.is_some() => false,
             ([_, Some(_)], _) => false,
             ([Some(_), _], _) => true,
             (_, [_, Some(right)]) => right.matrix(cols, depth).is_none(),
@@ -76,15 +78,24 @@ impl Emitter<'_, '_> {
             Some([along, depth]) => ([self.index(&along)?, self.index(&depth)?], zero),
             None => ([zero, zero], self.window(place, sides[left].0, depth)?),
         };
-        let (b, b_strides, packed) = match (panels[right], &places[right]) {
+        let (b, b_strides, packed) = match (&panels[right], &places[right]) {
             (Some(start), _) => (start, [zero, zero], 1),
             (None, Some(place)) => {
                 let matrix = place.matrix(sides[right].0, depth);
                 let Some([along, depth]) = matrix else { return Err(self.no_panels(sides[right].1)) };
-                let start = self.start(sides[right].2, &place.start)?;
-                (start, [self.index(&depth)?, self.index(&along)?], 0)
+                (&place.start, [self.index(&depth)?, self.index(&along)?], 0)
             }
             (None, None) => unreachable!("bug: an operand is in panels or has a place"),
+        };
+        let (b, groups) = match &gemm.group {
+            None => (self.start(sides[right].2, b)?, zero),
+            Some(group) => {
+                let Some((step, first)) = b.dim.linear_in(&group.axis) else {
+                    return Err(self.not_affine(sides[right].1, sides[right].2));
+                };
+                let first = Offset { dim: first, computed: b.computed.clone() };
+                (self.start(sides[right].2, &first)?, self.group_table(group, &step)?)
+            }
         };
         let [packed, turned] = [packed, i64::from(transposed)].map(|n| self.b.ins().iconst(types::I64, n));
         let epilogue = self.function_address(epilogue);
@@ -101,6 +112,7 @@ impl Emitter<'_, '_> {
             ("b_col", b_strides[1]),
             ("packed", packed),
             ("transposed", turned),
+            ("groups", groups),
             ("epilogue", epilogue),
             ("frame", frame.address),
         ];
@@ -108,6 +120,17 @@ impl Emitter<'_, '_> {
         let call = self.table(&fields.map(|(_, value)| value))?;
         self.call(Service::GemmF32, &[self.services, call], None);
         Ok(())
+    }
+
+    /// The table that says which rows meet which of several right operands, so many elements apart.
+    fn group_table(&mut self, group: &Group, step: &Dim) -> Result<clif::Value, EmitError> {
+        let base = |name: &Symbol| match self.scope.arrays.get(name) {
+            Some(array) => Ok(array.base),
+            None => Err(self.unbound("array", name)),
+        };
+        let (order, starts) = (base(&group.order)?, base(&group.starts)?);
+        let (count, step) = (self.index(&group.extent)?, self.index(step)?);
+        self.table(&[order, starts, count, step])
     }
 
     /// Numbers on the stack, one after the other.
@@ -182,9 +205,9 @@ impl Emitter<'_, '_> {
         )
     }
 
-    /// The start of an operand, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in
+    /// Where an operand starts, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in
     /// `[…, depth, 32]`.
-    fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<clif::Value>, EmitError> {
+    fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<Offset>, EmitError> {
         let ExprKind::Load { source, at, .. } = e.kind() else { return Ok(None) };
         let array = self.scope.arrays.get(source).ok_or_else(|| self.unbound("array", source))?;
         let wanted = Gemm::in_panels(of, &gemm.depth);
@@ -200,8 +223,7 @@ impl Emitter<'_, '_> {
         }
         let zero = Expr::from(Dim::constant(0));
         let first: Vec<Expr> = at[..prefix].iter().cloned().chain(vec![zero; wanted.len()]).collect();
-        let offset = self.offset(source, &first)?;
-        self.start(e, &offset).map(Some)
+        self.offset(source, &first).map(Some)
     }
 
     /// The address of an operand's first element.
@@ -218,8 +240,8 @@ impl Emitter<'_, '_> {
     fn epilogue(&mut self, gemm: &Gemm, frame: &Frame) -> Result<u32, EmitError> {
         let name = format!("{}.{}", self.kernel.name, gemm.acc);
         // The builder of kernels gives no such names.
-        let [tile, ld, row, rows, col, cols, r, c] =
-            ["%tile", "%ld", "%row", "%rows", "%col", "%cols", "%r", "%c"].map(Symbol::new);
+        let [tile, ld, row, rows, col, cols, r, c, which] =
+            ["%tile", "%ld", "%row", "%rows", "%col", "%cols", "%r", "%c", "%which"].map(Symbol::new);
         let place = [&r, &c].map(|axis| Expr::from(Dim::from(axis)));
         let sum = Stmt::Let { name: gemm.acc.clone(), value: Expr::load(tile.clone(), DType::F32, place) };
         let body: Vec<Stmt> = [sum].into_iter().chain(gemm.body.iter().cloned()).collect();
@@ -233,10 +255,18 @@ impl Emitter<'_, '_> {
             let shape = vec![Dim::from(&rows), Dim::from(&ld)];
             let array = Array { base: given[2], shape, param: true, dtype: DType::F32 };
             inner.scope.arrays.insert(tile.clone(), array);
-            for (axes, (first, step)) in [(&gemm.row, (&row, &r)), (&gemm.col, (&col, &c))] {
-                inner.bind_axes(axes, Dim::from(first) + Dim::from(step));
-            }
-            inner.serial_for(&r, &Dim::from(&rows), std::slice::from_ref(&columns))
+            let place = Dim::from(&row) + Dim::from(&r);
+            inner.bind_axes(&gemm.col, Dim::from(&col) + Dim::from(&c));
+            let Some(group) = &gemm.group else {
+                inner.bind_axes(&gemm.row, place);
+                return inner.serial_for(&r, &Dim::from(&rows), std::slice::from_ref(&columns));
+            };
+            let count = gemm.row.iter().map(|(_, extent)| extent.clone()).product();
+            inner.scope.ranges.enter(which.clone(), count);
+            inner.bind_axes(&gemm.row, Dim::from(&which));
+            let value = Expr::load(group.order.clone(), DType::I64, [Expr::from(place)]);
+            let row = Stmt::Let { name: which.clone(), value };
+            inner.serial_for(&r, &Dim::from(&rows), &[row, columns])
         })
     }
 

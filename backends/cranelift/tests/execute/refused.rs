@@ -110,6 +110,7 @@ fn products_that_no_micro_kernel_computes() {
             row: vec![(sym("i"), dim("n"))],
             col: vec![(sym("j"), dim("n"))],
             depth: vec![(sym("l"), dim("n"))],
+            group: None,
             a,
             b,
             acc: sym("acc"),

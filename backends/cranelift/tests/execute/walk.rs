@@ -161,7 +161,9 @@ impl Walker {
         self.scalars.insert(fold.acc.clone(), lanes[0]);
     }
 
+    /// A product without groups: those are tested together with the runtime.
     fn gemm(&mut self, gemm: &Gemm) {
+        assert_eq!(gemm.group, None);
         let outer: Vec<_> = gemm.outer().cloned().collect();
         let elements = self.index(&gemm.elements());
         let summed = self.index(&gemm.summed());

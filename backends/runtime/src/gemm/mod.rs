@@ -16,10 +16,12 @@ macro_rules! tiles {
     };
 }
 
+mod groups;
 mod pack;
 mod portable;
 mod product;
 pub(crate) mod scratch;
+mod walks;
 pub mod window;
 
 #[cfg(target_arch = "x86_64")]
@@ -96,10 +98,39 @@ pub struct GemmF32 {
     pub packed: i64,
     /// Whether the epilogue gets C transposed: 0 or not.
     pub transposed: i64,
+    /// Which rows meet which of several matrices B, or null: then all meet the only one. C is not transposed then.
+    pub groups: *const Groups,
     /// Receives every element of C exactly once.
     pub epilogue: Epilogue,
     /// Passed to the epilogue.
     pub frame: *const u8,
+}
+
+impl GemmF32 {
+    /// Rows, columns and depth. Compiled code never passes a negative size; it would be empty.
+    fn sizes(&self) -> [usize; 3] {
+        [self.m, self.n, self.k].map(|size| usize::try_from(size).unwrap_or(0))
+    }
+
+    /// The rows and the columns of A as axes, where it is a matrix.
+    fn axes(&self) -> ([[i64; 2]; 1], [[i64; 2]; 1]) {
+        ([[self.m, self.a_row]], [[self.k, self.a_col]])
+    }
+}
+
+/// The matrices that B is several of, and the rows that meet each of them: row `order[p]` of A and C, for every `p` in
+/// `starts[g]..starts[g + 1]`, meets the matrix at `b + g*step`. The epilogue speaks of `p` as its row.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Groups {
+    /// The rows, each once, those of a matrix together: `m` of them.
+    pub order: *const i64,
+    /// `count + 1` places in the order, ascending from 0 to `m`.
+    pub starts: *const i64,
+    /// How many matrices there are.
+    pub count: i64,
+    /// Floats from one matrix to the next, or from its panels to those of the next.
+    pub step: i64,
 }
 
 /// What a tile asks memory for while it multiplies: with row k of the panel, the cache lines at `panel + k*step`

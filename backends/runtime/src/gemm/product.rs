@@ -1,18 +1,16 @@
 //! The driver: takes one product apart into blocks and tiles, over the threads of a pool.
 //!
 //! Two ways through C. **Blocks**: some strips of rows by some panels; for each stretch of k the block's part of A is
-//! packed and every tile is carried on from where the stretch before left it. **Walks**, for the few rows of a
-//! decoding step: B streams by once, A is read in place, and B need not be packed where its rows are contiguous.
-//! What must be packed is packed a stretch at a time, into the thread's own memory.
+//! packed and every tile is carried on from where the stretch before left it. **Walks** (`walks`), for the few rows of a
+//! decoding step: B streams by once. What must be packed is packed a stretch at a time, into the thread's own memory.
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
 use super::window::{Columns, Window};
-use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TAPS, TileFn, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TAPS, TileFn, groups};
 use crate::pool::Pool;
 
 /// Most rows of a block of C, whatever the height of strips.
@@ -34,43 +32,28 @@ const BLOCKS_PER_THREAD: usize = 2;
 /// thread: some microseconds.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Room for the tiles of a walk, in rows: 16 KiB, half of a first-level cache.
-pub(super) const WALK_TILES: usize = 128;
-
-/// Rows of B that a walk in place reads side by side: few enough for the streams that a CPU prefetches, enough
-/// to make up for the tiles' coming and going.
-const ROWS_ALONG: usize = 8;
-
-/// Floats ahead of the multiplication for which a walk asks, in the direction in which memory is read.
-const AHEAD: usize = 8 * PANEL;
-
 /// A as it lies in memory.
-enum Left<'a> {
+pub(super) enum Left<'a> {
     Matrix(Matrix),
     Window(Window<'a>),
 }
 
-/// One call, as all threads see it.
-struct Product<'a> {
-    kernels: &'static Kernels,
+/// One product, as all threads see it.
+pub(super) struct Product<'a> {
+    pub(super) kernels: &'static Kernels,
     services: *const c_void,
     call: &'a GemmF32,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: Left<'a>,
-    b: Matrix,
+    /// The row of the call that is the product's first.
+    first: usize,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) a: Left<'a>,
+    pub(super) b: Matrix,
     /// B in panel layout, if it is.
-    packed: Option<*const f32>,
+    pub(super) packed: Option<*const f32>,
     /// How many whole panels of `b` are walked where they lie.
-    in_place: usize,
-}
-
-/// Panels of B as a walk reads them: row k of panel p is at `data + k*row + p*panel`.
-struct Walkable {
-    data: *const f32,
-    row: isize,
-    panel: isize,
+    pub(super) in_place: usize,
 }
 
 /// Strips of A as the tiles read them.
@@ -98,12 +81,15 @@ pub(super) unsafe fn multiply(
     services: *const c_void,
     call: &GemmF32,
 ) {
-    // Compiled code never passes a negative size; it would be empty.
-    let [m, n, k] = [call.m, call.n, call.k].map(|size| usize::try_from(size).unwrap_or(0));
+    let [m, n, _] = call.sizes();
     if m == 0 || n == 0 {
         return;
     }
-    let (row, column) = ([[call.m, call.a_row]], [[call.k, call.a_col]]);
+    if !call.groups.is_null() {
+        // SAFETY: as the caller vouches.
+        return unsafe { groups::multiply(kernels, pool, services, call) };
+    }
+    let (row, column) = call.axes();
     let a = if !call.window.is_null() {
         // SAFETY: the caller vouches for the table, which outlives the call.
         Left::Window(unsafe { Window::of(call.a, call.window) })
@@ -112,26 +98,79 @@ pub(super) unsafe fn multiply(
     } else {
         Left::Window(Window::matrix(call.a, &row, &column))
     };
-    let height = kernels.tiles.len();
-    let strips = m.div_ceil(height);
-    let a = match a {
-        // All strips are of one height, and there is room for the elements behind their rows.
-        Left::Window(window) if m % strips == 0 && height + TAPS <= kernels.strip + 1 => {
-            Left::Window(window.with_taps(m / strips).unwrap_or(window))
+    let product = Product::new(kernels, services, call, a.with_taps(kernels, m), 0..m, call.b);
+    let pieces = product.pieces(pool.available());
+    each(pool, pieces.count, pieces.grain, |range| product.run(&pieces, range));
+}
+
+impl Left<'_> {
+    /// With columns packed together where all strips are of one height, and there is room for the elements behind their
+    /// rows.
+    fn with_taps(self, kernels: &Kernels, m: usize) -> Self {
+        let height = kernels.tiles.len();
+        let strips = m.div_ceil(height);
+        match self {
+            Left::Window(window) if m % strips == 0 && height + TAPS <= kernels.strip + 1 => {
+                Left::Window(window.with_taps(m / strips).unwrap_or(window))
+            }
+            a => a,
         }
-        a => a,
-    };
-    let b = Matrix { data: call.b, row: call.b_row as isize, col: call.b_col as isize };
-    let packed = (call.packed != 0).then_some(call.b);
-    let in_place = if packed.is_none() && b.col == 1 { n / PANEL } else { 0 };
-    let product = Product { kernels, services, call, m, n, k, a, b, packed, in_place };
-    match product.a {
-        Left::Matrix(a) if m <= kernels.walks.len() => product.walk(pool, a),
-        _ => product.block(pool),
     }
 }
 
-impl Product<'_> {
+/// What a product falls apart into: walks along some panels, or blocks.
+pub(super) struct Pieces {
+    /// Walks of all rows along panels, or blocks of C.
+    pub(super) count: usize,
+    /// So many of them are worth a thread.
+    pub(super) grain: usize,
+    /// Strips in the height and panels in the width are cut into so many blocks; `None` for walks.
+    pub(super) grid: Option<(usize, usize)>,
+}
+
+impl<'a> Product<'a> {
+    /// The rows `rows` of a call, as `a` has them, by the matrix, or the panels, at `b`.
+    pub(super) fn new(
+        kernels: &'static Kernels,
+        services: *const c_void,
+        call: &'a GemmF32,
+        a: Left<'a>,
+        rows: Range<usize>,
+        b: *const f32,
+    ) -> Self {
+        let [_, n, k] = call.sizes();
+        let packed = (call.packed != 0).then_some(b);
+        let b = Matrix { data: b, row: call.b_row as isize, col: call.b_col as isize };
+        let in_place = if packed.is_none() && b.col == 1 { n / PANEL } else { 0 };
+        let (first, m) = (rows.start, rows.len());
+        Product { kernels, services, call, first, m, n, k, a, b, packed, in_place }
+    }
+
+    /// Its pieces, for so many threads.
+    pub(super) fn pieces(&self, threads: usize) -> Pieces {
+        match self.is_walked() {
+            true => self.walks(threads),
+            false => self.blocks(threads),
+        }
+    }
+
+    /// Computes some of the pieces.
+    pub(super) fn run(&self, pieces: &Pieces, range: Range<usize>) {
+        match pieces.grid {
+            None => self.walk(range),
+            Some(grid) => self.block(grid, range),
+        }
+    }
+
+    /// Are there so few rows that B streams by them?
+    fn is_walked(&self) -> bool {
+        let walks = match self.a {
+            Left::Matrix(_) => true,
+            Left::Window(window) => window.is_of_rows() && (self.m == 1 || self.m * self.k <= scratch::A_LEN),
+        };
+        walks && self.m <= self.kernels.walks.len()
+    }
+
     /// Columns of A that are packed together.
     fn taps(&self) -> usize {
         match self.a {
@@ -151,7 +190,7 @@ impl Product<'_> {
         start * self.taps()..end * self.taps()
     }
 
-    fn panels(&self) -> usize {
+    pub(super) fn panels(&self) -> usize {
         self.n.div_ceil(PANEL)
     }
 
@@ -159,7 +198,7 @@ impl Product<'_> {
     ///
     /// # Safety
     /// The panel and the stretch are B's.
-    unsafe fn panel(&self, p: usize, start: usize, depth: usize, to: *mut f32) -> *const f32 {
+    pub(super) unsafe fn panel(&self, p: usize, start: usize, depth: usize, to: *mut f32) -> *const f32 {
         if let Some(packed) = self.packed {
             return packed.wrapping_add((p * self.k + start) * PANEL);
         }
@@ -179,114 +218,21 @@ impl Product<'_> {
         to
     }
 
-    /// All of C by walks, split by groups of panels.
-    fn walk(&self, pool: &Pool, a: Matrix) {
-        let kernel = &self.kernels.walks[self.m - 1];
-        let groups = self.panels().div_ceil(kernel.panels);
-        let cost = self.m * self.k * PANEL * kernel.panels;
-        // Few wide pieces: the wider, the longer the runs in which B is read. As many for each thread.
-        let threads = pool.available();
-        let pieces = if groups < 8 * threads { 1 } else { 2 };
-        let grain = groups.div_ceil(pieces * threads).max(grain(cost));
-        each(pool, groups, grain, |groups| {
-            let mut panels = groups.start * kernel.panels..self.panels().min(groups.end * kernel.panels);
-            let most = WALK_TILES / self.m / kernel.panels * kernel.panels;
-            scratch::with(|scratch| {
-                while !panels.is_empty() {
-                    // A stretch of panels of one kind, as wide as its tiles have room.
-                    let kind = if panels.start < self.in_place { self.in_place } else { panels.end };
-                    let end = panels.end.min(kind).min(panels.start + most);
-                    self.one_walk(kernel, a, panels.start..end, scratch);
-                    panels.start = end;
-                }
-            });
-        });
-    }
-
-    /// The given panels, all in place or all packed, by one walk down k.
-    fn one_walk(&self, kernel: &WalkKernel, a: Matrix, panels: Range<usize>, scratch: Scratch) {
-        let mut tiles = [const { MaybeUninit::<f32>::uninit() }; WALK_TILES * PANEL];
-        let tiles = tiles.as_mut_ptr().cast::<f32>();
-        let in_place = panels.start < self.in_place;
-        // Panels in place lie side by side: by a few rows of B at a time, memory is read along the rows. A
-        // packed panel is contiguous: it is read to its end. What must be packed is, a stretch at a time.
-        let step = match (in_place, self.packed) {
-            (true, _) => ROWS_ALONG,
-            (false, Some(_)) => self.k.max(1),
-            (false, None) => DEPTH,
-        };
-        for start in (0..self.k.max(1)).step_by(step) {
-            let depth = step.min(self.k - start);
-            let mut p = 0;
-            while p < panels.len() {
-                let many = p + kernel.panels <= panels.len();
-                let (walk, count) = if many { (kernel.many, kernel.panels) } else { (kernel.one, 1) };
-                let b = self.walkable(panels.start + p, count, start, depth, in_place, scratch.b);
-                let operands = Walk {
-                    depth,
-                    a: a.at(0, start),
-                    a_row: a.row,
-                    a_col: a.col,
-                    b: b.data,
-                    b_row: b.row,
-                    b_panel: b.panel,
-                    ahead: AHEAD,
-                };
-                // SAFETY: A has `m` rows; the panels exist, in place or packed; `tiles` has room for `m` rows
-                // for each of them, which the step before, if any, has written.
-                unsafe { walk(&operands, tiles.add(p * self.m * PANEL), start > 0) };
-                p += count;
-            }
-        }
-        for (p, panel) in panels.enumerate() {
-            // SAFETY: the walk has written `m` rows for each panel, which no other walk covers.
-            unsafe { self.deliver(tiles.add(p * self.m * PANEL), 0..self.m, panel, scratch) };
-        }
-    }
-
-    /// A stretch of `count` panels from `p` on, for a walk.
-    fn walkable(
-        &self,
-        p: usize,
-        count: usize,
-        start: usize,
-        depth: usize,
-        in_place: bool,
-        room: *mut f32,
-    ) -> Walkable {
-        if in_place {
-            return Walkable {
-                data: self.b.at(start, p * PANEL),
-                row: self.b.row,
-                panel: PANEL as isize * self.b.col,
-            };
-        }
-        let packed = (PANEL as isize, (self.k * PANEL) as isize);
-        match self.packed {
-            Some(b) => Walkable {
-                data: b.wrapping_add((p * self.k + start) * PANEL),
-                row: packed.0,
-                panel: packed.1,
-            },
-            None => {
-                for i in 0..count {
-                    // SAFETY: the panels and the stretch are B's; there is room for four panels' stretches.
-                    unsafe { self.panel(p + i, start, depth, room.add(i * depth * PANEL)) };
-                }
-                Walkable { data: room, row: packed.0, panel: (depth * PANEL) as isize }
-            }
-        }
-    }
-
-    /// All of C by blocks.
-    fn block(&self, pool: &Pool) {
+    /// Strips and panels in a block at most.
+    fn largest_block(&self) -> (usize, usize) {
         let height = self.kernels.tiles.len();
         let strips = self.m.div_ceil(height);
-        let mut tall = (BLOCK_ROWS / height).min(scratch::A_LEN / DEPTH / self.kernels.strip).min(strips);
+        let tall = (BLOCK_ROWS / height).min(scratch::A_LEN / DEPTH / self.kernels.strip).min(strips);
         let tiles = if self.stretches() == 1 { BLOCK_PANELS } else { BLOCK_TILES / (tall * height) };
-        let mut wide = tiles.min(BLOCK_PANELS).min(self.panels());
+        (tall, tiles.min(BLOCK_PANELS).min(self.panels()))
+    }
+
+    /// Blocks that cover C.
+    fn blocks(&self, threads: usize) -> Pieces {
+        let height = self.kernels.tiles.len();
+        let strips = self.m.div_ceil(height);
+        let (mut tall, mut wide) = self.largest_block();
         let mut grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
-        let threads = pool.available();
         while grid.0 * grid.1 < BLOCKS_PER_THREAD * threads && threads > 1 {
             // Narrow blocks pack A more often and low ones read B more often: keep them square.
             if wide > 1 && (tall * height <= wide * PANEL || tall == 1) {
@@ -299,16 +245,20 @@ impl Product<'_> {
             grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
         }
         let cost = self.m.div_ceil(grid.0) * self.n.div_ceil(grid.1) * self.k;
-        each(pool, grid.0 * grid.1, grain(cost), |blocks| {
-            // Neighbours share their panels, which stay in the second-level cache.
-            let down = |block: usize| part(strips, grid.0, block % grid.0);
-            let end = blocks.end;
-            for block in blocks {
-                let across = part(self.panels(), grid.1, block / grid.0);
-                let next = if block + 1 < end { down(block + 1) } else { 0..0 };
-                scratch::with(|scratch| self.one_block(strips, down(block), next, across, scratch));
-            }
-        });
+        Pieces { count: grid.0 * grid.1, grain: grain(cost), grid: Some(grid) }
+    }
+
+    /// Some of the blocks.
+    fn block(&self, grid: (usize, usize), blocks: Range<usize>) {
+        let strips = self.m.div_ceil(self.kernels.tiles.len());
+        // Neighbours share their panels, which stay in the second-level cache.
+        let down = |block: usize| part(strips, grid.0, block % grid.0);
+        let end = blocks.end;
+        for block in blocks {
+            let across = part(self.panels(), grid.1, block / grid.0);
+            let next = if block + 1 < end { down(block + 1) } else { 0..0 };
+            scratch::with(|scratch| self.one_block(strips, down(block), next, across, scratch));
+        }
     }
 
     /// The block of C where the strips `down` of all `strips` meet the panels `across`. Those of the block after it
@@ -469,7 +419,13 @@ impl Product<'_> {
     ///
     /// # Safety
     /// `tiles` holds the sums, a row every 32 floats; the caller delivers this part of C only once.
-    unsafe fn deliver(&self, tiles: *const f32, rows: Range<usize>, panel: usize, scratch: Scratch) {
+    pub(super) unsafe fn deliver(
+        &self,
+        tiles: *const f32,
+        rows: Range<usize>,
+        panel: usize,
+        scratch: Scratch,
+    ) {
         let cols = PANEL.min(self.n - panel * PANEL);
         let (mut tile, mut ld) = (tiles, PANEL);
         let [mut row, mut height, mut col, mut width] = [rows.start, rows.len(), panel * PANEL, cols];
@@ -480,19 +436,19 @@ impl Product<'_> {
             tile = scratch.turned;
             ((row, height), (col, width)) = ((col, width), (row, height));
         }
-        let [row, rows, col, cols, ld] = [row, height, col, width, ld].map(|size| size as i64);
+        let [row, rows, col, cols, ld] = [row + self.first, height, col, width, ld].map(|size| size as i64);
         // SAFETY: `multiply`'s caller vouches for the epilogue with this frame and a part of C.
         unsafe { (self.call.epilogue)(self.services, self.call.frame, tile, ld, row, rows, col, cols) };
     }
 }
 
 /// Runs `body` over ranges of at least `grain` that cover `0..count`.
-fn each(pool: &Pool, count: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
+pub(super) fn each(pool: &Pool, count: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
     pool.run(count as i64, grain as i64, &|begin, end| body(begin as usize..end as usize));
 }
 
 /// How many pieces of `cost` multiply-adds are worth a thread.
-fn grain(cost: usize) -> usize {
+pub(super) fn grain(cost: usize) -> usize {
     WORTH_A_THREAD.div_ceil(cost.max(1))
 }
 

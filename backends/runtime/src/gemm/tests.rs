@@ -1,5 +1,6 @@
 //! Products by every body that this CPU can run: against sums in f64, and bit against bit.
 
+mod groups;
 mod windows;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -135,6 +136,7 @@ impl Case {
             b_col: b_operand.col,
             packed: i64::from(b == Panels),
             transposed: 0,
+            groups: std::ptr::null(),
             epilogue: collect,
             frame: (&raw const sink).cast(),
         };
@@ -278,7 +280,7 @@ fn bodies_fit_the_drivers_buffers() {
         assert!(height <= kernels.strip && kernels.strip <= STRIP, "{}", kernels.name);
         for (r, walk) in kernels.walks.iter().enumerate() {
             assert!(walk.panels * DEPTH * PANEL <= scratch::B_LEN);
-            assert!((r + 1) * walk.panels <= product::WALK_TILES, "{}", kernels.name);
+            assert!((r + 1) * walk.panels <= walks::WALK_TILES, "{}", kernels.name);
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Window<'a> {
     count: usize,
     /// Columns that are packed as one run of elements, of which each of them skips one more.
     taps: usize,
+    /// The rows, where they are not all in their order.
+    order: Option<&'a [i64]>,
 }
 
 /// What a body packs: so many rows, and the columns of a stretch.
@@ -110,13 +112,20 @@ impl<'a> Window<'a> {
                 ),
                 count,
                 taps: 1,
+                order: None,
             }
         }
     }
 
     /// A strided matrix as a window.
     pub(super) fn matrix(data: *const f32, row: &'a [[i64; 2]; 1], column: &'a [[i64; 2]; 1]) -> Window<'a> {
-        Window { data, rows: row, columns: column, guards: &[], count: 0, taps: 1 }
+        Window { data, rows: row, columns: column, guards: &[], count: 0, taps: 1, order: None }
+    }
+
+    /// The window with these of its rows, in this order. It has no guards.
+    pub(super) fn of_rows(self, order: &'a [i64]) -> Window<'a> {
+        debug_assert!(self.count == 0, "bug: rows in an order of their own have no guards");
+        Window { order: Some(order), ..self }
     }
 
     /// The window with the columns of each of a kernel's rows packed together, for strips of so many rows, if that can
@@ -130,6 +139,16 @@ impl<'a> Window<'a> {
         });
         let fits = taps == TAPS as i64 && row == 1 && column == 1 && width % rows as i64 == 0;
         (fits && alike).then_some(Window { taps: TAPS, ..self })
+    }
+
+    /// Are its rows in an order of their own, and its columns evenly apart?
+    pub(super) fn is_of_rows(&self) -> bool {
+        self.order.is_some() && self.columns.len() == 1
+    }
+
+    /// Floats from a column to the next.
+    pub(super) fn column_step(&self) -> isize {
+        self.columns.last().map_or(0, |[_, stride]| *stride as isize)
     }
 
     /// Columns that are packed together.
@@ -176,7 +195,7 @@ impl<'a> Window<'a> {
     /// Rows `from..from + rows`, with the columns of a stretch. Where columns are packed together, the elements behind
     /// the last row are rows, too.
     pub(super) fn strip<'c>(&self, from: usize, rows: usize, depth: usize, column: &'c Columns) -> Strip<'c> {
-        let mut row: Places<STRIP> = self.places(self.rows, 2, true, from, rows);
+        let mut row: Places<STRIP> = self.row_places(from, rows);
         for r in rows..rows + self.taps - 1 {
             row.offsets[r] = row.offsets[r - 1] + 1;
             for g in 0..self.count {
@@ -193,8 +212,22 @@ impl<'a> Window<'a> {
 
     /// Where row `at` begins.
     pub(super) fn row(&self, at: usize) -> *const f32 {
-        let row: Places<1> = self.places(self.rows, 2, true, at, 1);
+        let row: Places<1> = self.row_places(at, 1);
         self.data.wrapping_offset(row.offsets[0] as isize)
+    }
+
+    /// Where the rows `from..from + count` lie.
+    fn row_places<const N: usize>(&self, from: usize, count: usize) -> Places<N> {
+        let Some(order) = self.order else { return self.places(self.rows, 2, true, from, count) };
+        let mut places = Places { offsets: [0; N], guards: [[0; N]; MAX_GUARDS] };
+        for (offset, &row) in places.offsets.iter_mut().zip(&order[from..from + count]) {
+            let mut rest = row;
+            for [extent, stride] in self.rows.iter().rev() {
+                *offset += rest % extent.max(&1) * stride;
+                rest /= extent.max(&1);
+            }
+        }
+        places
     }
 
     fn guard(&self, at: usize) -> &[i64] {

@@ -145,6 +145,7 @@ fn a_product_leaves_through_its_epilogue() {
         b_col: 1,
         packed: 0,
         transposed: 0,
+        groups: std::ptr::null(),
         epilogue: store as Epilogue,
         frame: c.as_mut_ptr().cast(),
     };

@@ -24,6 +24,11 @@ impl Arrays {
         Arrays(shapes)
     }
 
+    /// The size of an axis of an array.
+    pub(super) fn size(&self, array: &Symbol, axis: usize) -> Option<Dim> {
+        self.0.get(array)?.get(axis).cloned()
+    }
+
     /// The row-major position of an index, simplified; `None` if it depends on data.
     pub(super) fn position(&self, array: &Symbol, at: &[Expr], ranges: &Ranges) -> Option<Dim> {
         let shape = self.0.get(array)?;

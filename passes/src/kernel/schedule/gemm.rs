@@ -4,7 +4,8 @@
 //! to it, and what becomes of the sum. The innermost axes that move only one operand are the columns, those around
 //! them that move only the other one are the rows, and what is left stays a loop: a batch, the groups of a
 //! convolution. An axis that an operand sees as a quotient and a remainder (heads, groups of channels) is two axes.
-//! A constant operand is laid out in panels ahead of time; any other is packed as it is read.
+//! A constant operand is laid out in panels ahead of time; any other is packed as it is read. Where data choose for
+//! each row which of several matrices it meets, rows are put in the order of their matrices first (`groups`).
 
 use ir::dim::{Atom, Ranges, Symbol};
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
@@ -14,6 +15,7 @@ use ir::program::{Layout, Program};
 use ir::{DType, Dim};
 
 use super::access::{Arrays, accesses};
+use super::groups::Chosen;
 use super::{is_independent, keeps_scalars, lay_out, weights_behind};
 use crate::lower::map_block;
 
@@ -22,21 +24,22 @@ const WORTH_PACKING: i64 = 8;
 
 /// The kernel's body with matrix products as statements.
 pub(super) fn use_gemm(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
-    rewrite(program, kernel, body, &Ranges::new())
+    rewrite(program, kernel, body, None)
 }
 
-fn rewrite(program: &mut Program, kernel: usize, block: Vec<Stmt>, ranges: &Ranges) -> Vec<Stmt> {
+/// A block, and what is known of the loops around it, if there are some.
+fn rewrite(program: &mut Program, kernel: usize, block: Vec<Stmt>, around: Option<&Ranges>) -> Vec<Stmt> {
     let mut out = Vec::with_capacity(block.len());
     for stmt in block {
-        if let Some(product) = Product::find(program, kernel, &stmt, ranges) {
-            out.push(product.into_stmt(program, kernel));
+        if let Some(product) = Product::find(program, kernel, &stmt, around) {
+            out.extend(product.into_stmts(program, kernel));
             continue;
         }
         out.push(match stmt {
             Stmt::For { axis, extent, kind, body } => {
-                let mut ranges = ranges.clone();
+                let mut ranges = around.cloned().unwrap_or_default();
                 ranges.enter(axis.clone(), extent.clone());
-                let body = rewrite(program, kernel, body, &ranges);
+                let body = rewrite(program, kernel, body, Some(&ranges));
                 Stmt::For { axis, extent, kind, body }
             }
             other => other,
@@ -55,6 +58,7 @@ struct Product {
     b: (Expr, Place),
     acc: Symbol,
     body: Vec<Stmt>,
+    chosen: Option<Chosen>,
 }
 
 /// Where the elements of an operand lie: a sum over axes.
@@ -76,19 +80,26 @@ struct Nest {
     acc: Symbol,
     factors: [Expr; 2],
     body: Vec<Stmt>,
+    /// What the second factor is one of, if data choose it.
+    chosen: Option<Chosen>,
 }
 
 impl Product {
-    fn find(program: &Program, kernel: usize, stmt: &Stmt, ranges: &Ranges) -> Option<Product> {
+    fn find(program: &Program, kernel: usize, stmt: &Stmt, around: Option<&Ranges>) -> Option<Product> {
         let mut nest = Nest::of(stmt)?;
         let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
         let arrays = Arrays::of(&program.kernels[kernel], whole);
-        nest.split_axes(&arrays, ranges);
-        let ranges = nest.ranges(ranges);
+        if around.is_none() {
+            nest.choose(&arrays);
+        }
+        let ranges = around.cloned().unwrap_or_default();
+        nest.split_axes(&arrays, &ranges);
+        let ranges = nest.ranges(&ranges);
         let places: Vec<Place> =
             nest.factors.iter().map(|e| nest.place(e, &arrays, &ranges)).collect::<Option<_>>()?;
         let [x, y]: [Place; 2] = places.try_into().ok()?;
-        let (left, right) = (nest.split(&x, &y), nest.split(&y, &x));
+        let chosen = nest.chosen.is_some();
+        let (left, right) = (nest.split(&x, &y), nest.split(&y, &x).filter(|_| !chosen));
         let [first, second] = nest.factors;
         // Columns are innermost; a product of a matrix and a vector may have one of both only.
         let (axes, a, b) = match (left, right) {
@@ -96,8 +107,8 @@ impl Product {
             (None, Some(axes)) => (axes, (second, y), (first, x)),
             (None, None) => return None,
         };
-        let Nest { depth, acc, body, .. } = nest;
-        let product = Product { axes, depth, a, b, acc, body };
+        let Nest { depth, acc, body, chosen, .. } = nest;
+        let product = Product { axes, depth, a, b, acc, body, chosen };
         product.is_worth_it().then_some(product)
     }
 
@@ -120,30 +131,39 @@ impl Product {
         if self.matrix(&self.b.1, 2).is_some() {
             return true;
         }
+        if self.chosen.is_some() {
+            return false;
+        }
         let rows = self.axes[1].iter().map(|(_, extent)| extent.clone()).product::<Dim>();
         let many = rows.as_const().is_none_or(|rows| rows >= WORTH_PACKING);
         self.matrix(&self.a.1, 1).is_some() && many
     }
 
-    fn into_stmt(self, program: &mut Program, kernel: usize) -> Stmt {
+    fn into_stmts(self, program: &mut Program, kernel: usize) -> Vec<Stmt> {
         let [mut a, mut b] = [self.a.0.clone(), self.b.0.clone()];
         let sides = [(2, &self.b.1, &mut b), (1, &self.a.1, &mut a)];
         for (kind, place, operand) in sides {
             if let Some(layout) = self.constant_panels(program, kernel, place, kind) {
                 lay_out(program, kernel, &place.array, &|_| layout.clone());
-                let at = Gemm::in_panels(&self.axes[kind], &self.depth);
+                let number = self.chosen.iter().map(|chosen| Dim::from(&chosen.axis));
+                let at = number.chain(Gemm::in_panels(&self.axes[kind], &self.depth));
                 *operand = Expr::load(place.array.clone(), DType::F32, at.map(Expr::from));
                 break;
             }
         }
-        let Product { axes: [outer, row, col], depth, acc, body, .. } = self;
-        let product = Stmt::Gemm(Box::new(Gemm { row, col, depth, a, b, acc, body }));
-        outer.into_iter().rev().fold(product, |inner, (axis, extent)| Stmt::For {
+        let Product { axes: [outer, row, col], depth, acc, body, chosen, .. } = self;
+        let (mut stmts, group) = match chosen {
+            Some(chosen) => chosen.order(program, kernel, &row),
+            None => (Vec::new(), None),
+        };
+        let product = Stmt::Gemm(Box::new(Gemm { row, col, depth, group, a, b, acc, body }));
+        stmts.push(outer.into_iter().rev().fold(product, |inner, (axis, extent)| Stmt::For {
             axis,
             extent,
             kind: LoopKind::Serial,
             body: vec![inner],
-        })
+        }));
+        stmts
     }
 
     /// The layout in panels, if the operand is a weight that nothing else in the kernel loads, at numbers.
@@ -162,12 +182,20 @@ impl Product {
         let still = self.axes[0].iter().zip(&place.outer).all(|(_, stride)| stride.is(0));
         let number = |d: &Dim| d.as_const().and_then(|v| usize::try_from(v).ok());
         let count = |axes: &Axes| number(&axes.iter().map(|(_, extent)| extent.clone()).product::<Dim>());
+        let (offset, outer) = match &self.chosen {
+            Some(chosen) => {
+                let (step, first) = place.offset.linear_in(&chosen.axis)?;
+                (first, vec![(number(&chosen.extent)?, number(&step)?)])
+            }
+            None => (place.offset.clone(), vec![]),
+        };
         let layout = Layout::Panels {
+            outer,
             depth: count(&self.depth)?,
             cols: count(&self.axes[kind])?,
             row: number(&depth)?,
             col: number(&along)?,
-            offset: number(&place.offset)?,
+            offset: number(&offset)?,
         };
         (plain && !elsewhere && still && other.array != place.array).then_some(layout)
     }
@@ -207,13 +235,28 @@ impl Nest {
             acc: acc.clone(),
             factors,
             body: rest.to_vec(),
+            chosen: None,
         })
+    }
+
+    /// Takes out what chooses one of the factors, which becomes the second one.
+    fn choose(&mut self, arrays: &Arrays) {
+        for at in 0..2 {
+            if let Some((factor, chosen)) = Chosen::find(&self.factors[at], arrays) {
+                self.factors = [self.factors[1 - at].clone(), factor];
+                self.chosen = Some(chosen);
+                return;
+            }
+        }
     }
 
     fn ranges(&self, around: &Ranges) -> Ranges {
         let mut ranges = around.clone();
         for (axis, extent) in self.axes.iter().chain(&self.depth) {
             ranges.enter(axis.clone(), extent.clone());
+        }
+        if let Some(chosen) = &self.chosen {
+            ranges.enter(chosen.axis.clone(), chosen.extent.clone());
         }
         ranges
     }
@@ -239,6 +282,9 @@ impl Nest {
             let expr = |e: &Expr| reindexed(e, &index);
             self.factors = self.factors.each_ref().map(expr);
             self.body = map_block(&self.body, &expr, &index);
+            if let Some(chosen) = &mut self.chosen {
+                chosen.which = expr(&chosen.which);
+            }
         }
     }
 
@@ -290,6 +336,11 @@ impl Nest {
             first -= 1;
         }
         let cols = self.axes[first..].to_vec();
+        if self.chosen.is_some() {
+            // Which matrix a row meets is its own business, whatever axes tell the row.
+            let still = (0..first).all(|at| !b.moves[at]);
+            return (still && !cols.is_empty()).then(|| [vec![], self.axes[..first].to_vec(), cols]);
+        }
         let end = first;
         while first > 0 && only(a, b, first - 1) {
             first -= 1;

@@ -8,6 +8,7 @@
 mod access;
 mod fold;
 mod gemm;
+mod groups;
 mod parallelize;
 mod reciprocal;
 mod unroll;

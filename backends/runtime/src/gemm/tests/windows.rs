@@ -111,6 +111,7 @@ fn a_window_is_the_matrix_written_out() {
                         b_col: 0,
                         packed: 1,
                         transposed: i64::from(transposed),
+                        groups: std::ptr::null(),
                         epilogue: collect,
                         frame: (&raw const sink).cast(),
                     };

@@ -1,0 +1,114 @@
+//! Rows that choose which of several matrices they meet: they are put in the order of their matrices.
+//!
+//! A counting sort before the product, of row numbers by what they choose. Rows that choose the same keep their order.
+
+use ir::dim::Symbol;
+use ir::kernel::stmt::Axes;
+use ir::kernel::{Access, Expr, ExprKind, Group, LoopKind, Param, Stmt};
+use ir::program::Program;
+use ir::{DType, Dim, TensorType};
+
+use super::access::Arrays;
+use crate::lower::{Names, add_scratch};
+
+/// What an operand is one of, and which of them a row chooses.
+pub(super) struct Chosen {
+    /// Stands for the number in the operand's index.
+    pub(super) axis: Symbol,
+    /// How many there are.
+    pub(super) extent: Dim,
+    /// The number, over the axes of rows: in range.
+    pub(super) which: Expr,
+}
+
+impl Chosen {
+    /// What chooses where a load leads, along one axis of its array, and the load with an axis in its place.
+    pub(super) fn find(factor: &Expr, arrays: &Arrays) -> Option<(Expr, Chosen)> {
+        let ExprKind::Load { source, dtype, at } = factor.kind() else { return None };
+        let mut computed = (0..at.len()).filter(|&place| at[place].as_index().is_none());
+        let (place, None) = (computed.next()?, computed.next()) else { return None };
+        let axis = Symbol::new("which");
+        let mut index = at.clone();
+        index[place] = Dim::from(&axis).into();
+        let extent = arrays.size(source, place)?;
+        let load = Expr::load(source.clone(), *dtype, index);
+        Some((load, Chosen { axis, extent, which: at[place].clone() }))
+    }
+
+    /// The statements that put the rows in order, and the product's part: the arrays that say what the order is.
+    pub(super) fn order(
+        self,
+        program: &mut Program,
+        kernel: usize,
+        rows: &Axes,
+    ) -> (Vec<Stmt>, Option<Group>) {
+        let mut names = Names::of(program.kernels[kernel].params.iter().map(|param| param.name.name()));
+        let count: Dim = rows.iter().map(|(_, extent)| extent.clone()).product();
+        let ends = self.extent.clone() + Dim::constant(1);
+        let [order, starts] = [("order", &count), ("starts", &ends)].map(|(name, size)| {
+            let name = Symbol::new(names.fresh(name, "s"));
+            let ty = TensorType::new(DType::I64, [size.clone()]);
+            add_scratch(program, kernel, &[Param { name: name.clone(), ty, access: Access::Scratch }]);
+            name
+        });
+        let stmts = self.counting_sort(rows, &count, &order, &starts);
+        (stmts, Some(Group { axis: self.axis, extent: self.extent, order, starts }))
+    }
+
+    /// Counts rows by what they choose, sums the counts up, and gives each row its place, from the last to the first.
+    fn counting_sort(&self, rows: &Axes, count: &Dim, order: &Symbol, starts: &Symbol) -> Vec<Stmt> {
+        let at = |array: &Symbol, index: Expr| Expr::load(array.clone(), DType::I64, [index]);
+        let store = |array: &Symbol, index: Expr, value| Stmt::Store {
+            target: array.clone(),
+            at: vec![index],
+            value,
+        };
+        let serial = |axis: &Symbol, extent: &Dim, body| Stmt::For {
+            axis: axis.clone(),
+            extent: extent.clone(),
+            kind: LoopKind::Serial,
+            body,
+        };
+        let (number, one) = (Expr::from(Dim::from(&self.axis)), Expr::from(Dim::constant(1)));
+        let ends = self.extent.clone() + Dim::constant(1);
+        let clear = store(starts, number.clone(), Expr::from(Dim::constant(0)));
+
+        let row = Symbol::new("row");
+        let [which, place, total] = ["chosen", "place", "total"].map(|name| {
+            let name = Symbol::new(name);
+            (name.clone(), Expr::var(name, DType::I64))
+        });
+        let choose = |row: Dim| {
+            let value = self.which.substitute(&|symbol| digit(rows, &row, symbol));
+            Stmt::Let { name: which.0.clone(), value }
+        };
+        let raised = at(starts, which.1.clone()) + one.clone();
+        let counted = vec![choose(Dim::from(&row)), store(starts, which.1.clone(), raised)];
+
+        let sum = total.1.clone() + at(starts, number.clone());
+        let summed = vec![Stmt::Set { name: total.0.clone(), value: sum }, store(starts, number, total.1)];
+
+        let last = count.clone() - Dim::constant(1) - Dim::from(&row);
+        let placed = vec![
+            choose(last.clone()),
+            Stmt::Let { name: place.0, value: at(starts, which.1.clone()) - one },
+            store(starts, which.1, place.1.clone()),
+            store(order, place.1, Expr::from(last)),
+        ];
+        vec![
+            serial(&self.axis, &ends, vec![clear]),
+            serial(&row, count, counted),
+            Stmt::Var { name: total.0, init: Expr::from(Dim::constant(0)) },
+            serial(&self.axis, &ends, summed),
+            serial(&row, count, placed),
+        ]
+    }
+}
+
+/// What an axis is in iteration `row` of nested axes; `None` if it is none of them.
+fn digit(rows: &Axes, row: &Dim, axis: &Symbol) -> Option<Dim> {
+    let at = rows.iter().position(|(name, _)| name == axis)?;
+    let inner: Dim = rows[at + 1..].iter().map(|(_, extent)| extent.clone()).product();
+    let whole = row.floor_div(&inner);
+    Some(if at == 0 { whole } else { whole.modulo(&rows[at].1) })
+}
