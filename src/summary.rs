@@ -29,6 +29,8 @@ pub struct Launch {
     pub rules: Vec<String>,
     /// What it costs.
     pub cost: cost::Cost,
+    /// If its rows choose their matrices: how many there are, and what choosing saves.
+    pub experts: Option<cost::Experts>,
 }
 
 /// Every launch of a program, in order.
@@ -43,6 +45,7 @@ pub fn launches(program: &Program) -> Vec<Launch> {
                 origins: origins(&call.origin),
                 rules: rules(&call.origin),
                 cost: cost::of_call(program, call),
+                experts: cost::experts_of_call(program, call),
             }
         };
         entry.calls().into_iter().map(launch).collect()
@@ -67,11 +70,18 @@ fn rules(origin: &Origin) -> Vec<String> {
 impl Launch {
     /// As JSON.
     pub fn json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "entry": self.entry, "name": self.name, "kind": self.kind, "origins": self.origins, "rules": self.rules,
             "flops": size(&self.cost.flops), "bytes_read": size(&self.cost.bytes_read),
             "bytes_written": size(&self.cost.bytes_written),
-        })
+        });
+        if let Some(experts) = &self.experts {
+            json["experts"] = json!({
+                "count": size(&experts.count), "chosen": size(&experts.chosen), "flops": size(&experts.flops),
+                "flops_dense": size(&experts.flops_dense), "bytes_per_token": size(&experts.bytes_per_token),
+            });
+        }
+        json
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Kernel, KernelKind, LoopKind, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Gemm, Kernel, KernelKind, LoopKind, Stmt};
 use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
 
@@ -16,7 +16,7 @@ const COUNTED: i64 = 64;
 pub struct Cost {
     /// Floating-point operations: one for each arithmetic function of an element, two for a multiply-add.
     pub flops: Dim,
-    /// Bytes of what is read, each parameter once.
+    /// Bytes of what is read, each parameter once; of matrices that rows choose, as many as there are rows at most.
     pub bytes_read: Dim,
     /// Bytes of what is written, each parameter once.
     pub bytes_written: Dim,
@@ -27,14 +27,83 @@ pub fn of_call(program: &Program, call: &Call) -> Cost {
     let kernel = &program.kernels[call.kernel];
     let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
     let with = |symbol: &Symbol| sizes.get(symbol).map(|&dim| dim.clone());
+    let chosen = grouped(kernel);
     let bytes = |access: Access| -> Dim {
         let params = kernel.params.iter().filter(|param| param.access == access);
-        params.map(|param| param.ty.bytes().substitute(&with)).sum()
+        let each = params.map(|param| {
+            let all = param.ty.bytes();
+            match chosen.iter().find(|gemm| matrices(gemm) == Some(&param.name)) {
+                Some(Gemm { group: Some(group), row, .. }) => {
+                    all.floor_div(&group.extent) * Dim::smaller(&group.extent, &elements(row))
+                }
+                _ => all,
+            }
+        });
+        each.map(|bytes| bytes.substitute(&with)).sum()
     };
     Cost {
         flops: flops(kernel).substitute(&with),
         bytes_read: bytes(Access::Read),
         bytes_written: bytes(Access::Write),
+    }
+}
+
+/// What a product costs whose rows choose their matrices, next to one of all rows with all matrices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experts {
+    /// How many matrices there are.
+    pub count: Dim,
+    /// How many of them a token chooses.
+    pub chosen: Dim,
+    /// Floating-point operations of the product.
+    pub flops: Dim,
+    /// Floating-point operations if each token met all matrices.
+    pub flops_dense: Dim,
+    /// Bytes that are read and written for a token.
+    pub bytes_per_token: Dim,
+}
+
+/// The experts of a call, if it is of a product whose rows, several for each token, choose their matrices.
+pub fn experts_of_call(program: &Program, call: &Call) -> Option<Experts> {
+    let kernel = &program.kernels[call.kernel];
+    let gemm = *grouped(kernel).first()?;
+    let count = gemm.group.as_ref()?.extent.clone();
+    let [tokens @ .., (_, chosen)] = &gemm.row[..] else { return None };
+    let (tokens, width) = (elements(tokens), elements(&gemm.col) * gemm.summed() * Dim::constant(2));
+    let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
+    let with = |symbol: &Symbol| sizes.get(symbol).map(|&dim| dim.clone());
+    let Cost { bytes_read, bytes_written, .. } = of_call(program, call);
+    Some(Experts {
+        flops: (tokens.clone() * chosen.clone() * width.clone()).substitute(&with),
+        flops_dense: (tokens.clone() * count.clone() * width).substitute(&with),
+        bytes_per_token: (bytes_read + bytes_written).ceil_div(&tokens.substitute(&with)),
+        count: count.substitute(&with),
+        chosen: chosen.substitute(&with),
+    })
+}
+
+fn elements(axes: &[(Symbol, Dim)]) -> Dim {
+    axes.iter().map(|(_, extent)| extent.clone()).product()
+}
+
+/// The products of a kernel whose rows choose their matrices.
+fn grouped(kernel: &Kernel) -> Vec<&Gemm> {
+    let mut found = Vec::new();
+    let Body::Loops(body) = &kernel.body else { return found };
+    for stmt in body {
+        stmt.walk(&mut |stmt| match stmt {
+            Stmt::Gemm(gemm) if gemm.group.is_some() => found.push(&**gemm),
+            _ => {}
+        });
+    }
+    found
+}
+
+/// The array that holds the matrices.
+fn matrices(gemm: &Gemm) -> Option<&Symbol> {
+    match gemm.b.kind() {
+        ExprKind::Load { source, .. } => Some(source),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ use egraft::{Source, source};
 use ir::graph::Kind;
 use ir::program::{Entry, Port, Program};
 use ir::{Dim, Graph, TensorType};
+use passes::cost;
 use passes::pipeline::State;
 use runtime::container::{Artifact, Container, Header};
 use runtime::plan::Plan;
@@ -248,6 +249,16 @@ fn kernels(
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(out, "{}  {}", cells.join("  "), row[6])?;
+    }
+    for Launch { name, experts, .. } in &launches {
+        let Some(cost::Experts { count, chosen, flops, flops_dense, bytes_per_token }) = experts else {
+            continue;
+        };
+        writeln!(
+            out,
+            "{name}: {chosen} of {count} experts for each token, {flops} flops instead of {flops_dense}, \
+             {bytes_per_token} bytes for each token"
+        )?;
     }
     let arena = summary::peak(&compiled.program).map_or_else(String::new, |arena| arena.to_string());
     writeln!(out, "arena {arena} bytes, weights {} bytes", compiled.weight_bytes())?;

@@ -121,3 +121,32 @@ fn onnxruntime_is_a_second_opinion() {
         say(folder.path(), &format!("verify {{M}} --against onnxruntime --python {python}")).succeeds();
     assert!(digits.out.contains("agree with onnxruntime"), "{digits}");
 }
+
+/// Scores that only exact sums tell apart: another expert is no numeric error, and is said to be none. With the choices
+/// of the reference, what is left is within the tolerance.
+#[test]
+fn another_expert_is_told_from_numeric_error() {
+    let folder = folder();
+    let text = "graph @near(%x: f32[n, 2, 17], %table: f32[2, 3]) -> f32[n, 3] {\n  \
+         %0 = reduce_sum %x {axes=[2], keep_dims=false} : f32[n, 2]\n  \
+         %1, %2 = topk %0 {k=1} : f32[n, 1], i64[n, 1]\n  \
+         %3 = reshape %2 {shape=[n]} : i64[n]\n  \
+         %4 = gather %table, %3 {axis=0} : f32[n, 3]\n  return %4 as \"y\"\n}\n";
+    fs::write(folder.path().join("near.ir"), text).expect("the folder is writable");
+    let mut rows = vec![0.0f32; 2 * 2 * 17];
+    // Lanes take the 1 to the large number, where it is lost; the exact sum keeps it.
+    (rows[0], rows[1], rows[16], rows[17]) = (1e9, -1e9, 1.0, 0.5);
+    rows[34] = 3.0;
+    let x = ir::Tensor::from_f32(&[2, 2, 17], &rows);
+    let table = ir::Tensor::from_f32(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let [x, table] = [x, table].map(|t| egraft::tensors::to_file(&t).expect("it is small"));
+    let data = folder.path().join("near.safetensors");
+    runner::files::write_all(&data, &[("x", &x), ("table", &table)]).expect("the folder is writable");
+    let line = "verify {D}/near.ir --data {D}/near.safetensors";
+    let done = say(folder.path(), line).exits(1);
+    assert!(done.out.contains("1 of 2 tokens go to other experts"), "{done}");
+    assert!(done.out.contains("token 0: [1] instead of [0], by a margin of 5.000e-1"), "{done}");
+    let report = say(folder.path(), &format!("{line} --json")).exits(1).json();
+    assert_eq!(report["cases"][0]["routing"][0]["flips"][0]["margin"], 0.5, "{report}");
+    say(folder.path(), &format!("{line} --pin-routing")).succeeds();
+}

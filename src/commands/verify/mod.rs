@@ -4,15 +4,16 @@
 
 mod bisect;
 mod cases;
+mod routing;
 mod through;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use egraft::{Source, tensors};
+use egraft::{Options, Source, tensors};
 use ir::graph::Kind;
-use ir::{Graph, Symbol, Tensor, TensorType};
+use ir::{Graph, NodeId, Symbol, Tensor, TensorType};
 use passes::pipeline::State;
 use serde_json::json;
 
@@ -22,6 +23,7 @@ use super::{Common, print_json};
 use crate::report::{FAILED, Failure};
 use crate::watch::Watch;
 use cases::{Case, Names};
+use routing::Flips;
 use through::{Ready, Through};
 
 /// The value of a symbol that nothing else fixes: larger than 1, and no power of two.
@@ -30,7 +32,7 @@ const SIZE: i64 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  egraft verify mlp.onnx\n  egraft verify resnet.onnx --data resnet/ --rtol 1e-3\n  \
-                        egraft verify mlp.onnx --per-node\n  egraft verify mlp.onnx --bisect\n  egraft verify mlp.onnx --against onnxruntime"
+                        egraft verify mlp.onnx --per-node\n  egraft verify mlp.onnx --bisect\n  egraft verify mlp.onnx --against onnxruntime\n  egraft verify moe.onnx --pin-routing"
 )]
 pub(super) struct Verify {
     /// The model
@@ -60,6 +62,9 @@ pub(super) struct Verify {
     /// runs the model again for each rule that applies
     #[arg(long, conflicts_with = "per_node")]
     bisect: bool,
+    /// Send each token to the experts that the reference chooses for it: what is left is numeric error
+    #[arg(long, conflicts_with_all = ["per_node", "bisect"])]
+    pin_routing: bool,
     /// Seed of random inputs
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -110,6 +115,8 @@ struct Verdict {
     /// What the results are compared with.
     with: String,
     outputs: Vec<Comparison>,
+    /// The choices of experts that differ, where results do.
+    routing: Vec<Flips>,
 }
 
 impl Verdict {
@@ -121,6 +128,7 @@ impl Verdict {
         json!({
             "name": self.case, "against": self.with, "ok": self.is_good(),
             "outputs": self.outputs.iter().map(Comparison::json).collect::<Vec<_>>(),
+            "routing": self.routing.iter().map(Flips::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -135,6 +143,11 @@ impl Verify {
         let names = names(&source.state);
         let types = input_types(&source.state);
         let original = source.clone();
+        let routers = routing::routers(&source.state);
+        let mut ids = Vec::new();
+        if self.pin_routing {
+            (source, ids) = routing::pinned(&source, &routers);
+        }
         let mut watch = Watch::new();
         let done = egraft::compile(source, &options, &mut watch);
         let compiled = watch.finish(done)?;
@@ -144,9 +157,17 @@ impl Verify {
         };
         let mut judge = |ready: &Ready, case: Case| {
             // The model speaks first: what it says of inputs that don't fit is what its users will read.
-            let found = ready.run(&case.inputs, &names, self.common.threads())?;
+            let mut inputs = case.inputs.clone();
+            if self.pin_routing {
+                inputs.extend(routing::reference_ids(&original, &routers, &inputs)?);
+            }
+            let found = ready.run(&inputs, &routing::with_ids(&names, &ids), self.common.threads())?;
             let opinion = self.opinion(&original, &mut other, &names, case)?;
-            Ok((self.verdict(&names, &found, &opinion), opinion))
+            let mut verdict = self.verdict(&names, &found, &opinion);
+            if !verdict.is_good() && !self.pin_routing && !routers.is_empty() {
+                verdict.routing = self.flips(&original, &options, &routers, &opinion.case.inputs)?;
+            }
+            Ok((verdict, opinion))
         };
         let judged: Result<Vec<(Verdict, Opinion)>, Failure> = egraft::output::with_folder(|folder| {
             Ok(Ready::new(self.through, &compiled, folder)
@@ -193,8 +214,29 @@ impl Verify {
             } else {
                 wrong.iter().try_for_each(|output| writeln!(out, "  {}", output.describe()))?;
             }
+            verdict.routing.iter().try_for_each(|flips| flips.tell(out))?;
+            if !verdict.routing.is_empty() {
+                writeln!(out, "  with --pin-routing, tokens go where the reference sends them")?;
+            }
         }
         Ok(())
+    }
+
+    /// How the choices of experts differ from the reference's.
+    fn flips(
+        &self,
+        original: &Source,
+        options: &Options,
+        routers: &[NodeId],
+        inputs: &[Tensor],
+    ) -> Result<Vec<Flips>, Failure> {
+        let shown = routing::shown(original, routers);
+        let expected = reference(&shown.state, inputs)?;
+        let compiled = egraft::compile(shown, options, &mut ())?;
+        let found = compiled.run(inputs, self.common.threads())?;
+        let mut all = routing::compare(original, routers, &found, &expected);
+        all.retain(|flips| !flips.is_none());
+        Ok(all)
     }
 
     /// Random inputs. Symbols that `--dim` does not fix have the same small value.
@@ -260,7 +302,12 @@ impl Verify {
         let outputs = named.filter_map(|((name, found), expected)| {
             Some(compare(name, found, expected.as_ref()?, tolerance))
         });
-        Verdict { case: case.name.clone(), with: with.clone(), outputs: outputs.collect() }
+        Verdict {
+            case: case.name.clone(),
+            with: with.clone(),
+            outputs: outputs.collect(),
+            routing: Vec::new(),
+        }
     }
 }
 
