@@ -2,7 +2,7 @@
 
 /// The name of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Label {
+pub enum Label {
     /// One of those that `...` stands for, counted from the right.
     Ellipsis(usize),
     /// A letter.
@@ -11,7 +11,7 @@ pub(crate) enum Label {
 
 /// The names of all axes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Equation {
+pub struct Equation {
     /// Of each operand; a name may come twice.
     pub operands: Vec<Vec<Label>>,
     /// Of the result; each name once, and in one of the operands.
@@ -20,7 +20,10 @@ pub(crate) struct Equation {
 
 impl Equation {
     /// What `text` says of operands of these ranks, or what is wrong with it.
-    pub(crate) fn parse(text: &str, ranks: &[usize]) -> Result<Equation, &'static str> {
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str, ranks: &[usize]) -> Result<Equation, &'static str> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         let (left, right) = match text.split_once("->") {
             Some((left, right)) => (left, Some(right)),

@@ -7,7 +7,7 @@ pub mod combine;
 pub mod conv;
 pub mod conv_transpose;
 pub mod einsum;
-mod equation;
+pub mod equation;
 pub mod group_query_attention;
 pub mod grouped_matmul;
 pub mod linear_attention;

@@ -175,8 +175,10 @@ fn stage_work(stage: &Stage) -> Dim {
 fn work(e: &Expr) -> Dim {
     let inside: Dim = e.children().into_iter().map(work).sum();
     let own = match e.kind() {
+        // Where it is loaded from is the same for many elements.
+        ExprKind::Load { .. } => return Dim::constant(0),
         ExprKind::Fold(Fold { extent, .. }) => return (inside + Dim::constant(1)) * extent.clone(),
-        ExprKind::Const(_) | ExprKind::Index(_) | ExprKind::Var { .. } | ExprKind::Load { .. } => 0,
+        ExprKind::Const(_) | ExprKind::Index(_) | ExprKind::Var { .. } => 0,
         ExprKind::Unary(Unary::Neg | Unary::Abs | Unary::Not | Unary::IsNan | Unary::IsInf, _) => 1,
         ExprKind::Unary(Unary::Sqrt, _) | ExprKind::Binary(Binary::Div | Binary::Rem | Binary::Mod, ..) => 4,
         ExprKind::Unary(Unary::Floor | Unary::Ceil | Unary::Round | Unary::Trunc, _) => 2,

@@ -220,7 +220,7 @@ fn product(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
 }
 
 /// A value with its axes in another order.
-fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
+pub(super) fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
     if perm.is_sorted() {
         return Ok(x);
     }

@@ -9,6 +9,7 @@ mod affine;
 mod attention;
 mod branches;
 mod computed;
+mod experts;
 mod group_norm;
 mod horizontal;
 mod linear;
@@ -166,6 +167,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         horizontal::RULES,
     ]
     .into_iter()
+    .chain(experts::RULES.iter().copied())
     .flatten()
 }
 

@@ -1,0 +1,15 @@
+//! Mixtures of experts: each token meets only the experts that it chooses.
+//!
+//! However a model spells one, it becomes the *slot form*: a slot is one choice of a token, rows of tokens meet the
+//! matrices of their choices (`grouped_matmul`), everything between is ordinary work on slots, and `combine` adds what
+//! the choices of a token say. Nothing is sorted or permuted in the graph; kernels see to that.
+
+mod dense;
+mod roles;
+mod routing;
+mod slots;
+
+use super::Rule;
+
+/// Of this subject, in the order in which they are tried.
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES];

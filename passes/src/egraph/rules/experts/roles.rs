@@ -1,0 +1,197 @@
+//! What the axes of a value are to experts, and matrix products by the names of their axes.
+
+use egg::Id;
+use ir::Dim;
+use ops::linalg::einsum::{EINSUM, EQUATION};
+use ops::linalg::equation::{Equation, Label};
+use ops::linalg::matmul::MATMUL;
+use ops::shape::reshape::{CHECKED, RESHAPE, SHAPE};
+
+use super::super::Stop;
+use super::super::attention::transposed;
+use crate::egraph::language::Node;
+use crate::egraph::rewrite::Match;
+
+/// What an axis is to experts. Values of slots have their axes in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Tokens: an axis that the ids have, too, by its number there.
+    Row(usize),
+    /// The choices of a token, where experts have an axis beside it.
+    Slot,
+    /// Experts; in a value of slots, choices.
+    Expert,
+    /// What an expert works on, by its number.
+    Feature(usize),
+    /// Of size 1, and nothing of the above.
+    Unit,
+}
+
+impl Role {
+    /// Where it stands in a value of slots with so many axes of tokens.
+    fn place(self, rows: usize) -> Option<usize> {
+        match self {
+            Role::Row(row) => Some(row),
+            Role::Slot | Role::Expert => Some(rows),
+            Role::Feature(feature) => Some(rows + 1 + feature),
+            Role::Unit => None,
+        }
+    }
+
+    /// Is it one of tokens?
+    pub(super) fn is_row(self) -> bool {
+        matches!(self, Role::Row(_))
+    }
+
+    /// Is it what an expert works on?
+    pub(super) fn is_feature(self) -> bool {
+        matches!(self, Role::Feature(_))
+    }
+}
+
+/// Does a value change along an axis with such a role?
+pub(super) fn varies(m: &Match, x: Id, roles: &[Role], of: impl Fn(Role) -> bool) -> bool {
+    roles.iter().zip(&m.ty(x).shape).any(|(&role, size)| of(role) && !size.is(1))
+}
+
+/// The roles of an operand that broadcasts to a value with these.
+pub(super) fn aligned(m: &Match, operand: Id, roles: &[Role]) -> Option<Vec<Role>> {
+    let skip = roles.len().checked_sub(m.ty(operand).rank())?;
+    Some(roles[skip..].to_vec())
+}
+
+/// A value of slots: with axes for so many rows, the choices, and so many features, those it does not have of size 1.
+pub(super) fn placed(m: &mut Match, x: Id, roles: &[Role], rows: usize, features: usize) -> Result<Id, Stop> {
+    let sizes = m.shape(x);
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&axis| roles[axis]);
+    let moves: Vec<usize> = order.iter().copied().filter(|&axis| !sizes[axis].is(1)).collect();
+    let ordered = if moves.is_sorted() {
+        x
+    } else {
+        transposed(m, x, order.into_iter().map(|axis| axis as i64).collect())?
+    };
+    let mut shape = vec![Dim::constant(1); rows + 1 + features];
+    for (role, size) in roles.iter().zip(sizes).filter(|(_, size)| !size.is(1)) {
+        let place = role.place(rows).and_then(|place| shape.get_mut(place)).ok_or(Stop::Other)?;
+        *place = place.clone() * size;
+    }
+    reshaped(m, ordered, shape)
+}
+
+/// A value in another shape, from what it is a reshape of if it is one.
+pub(super) fn reshaped(m: &mut Match, x: Id, shape: Vec<Dim>) -> Result<Id, Stop> {
+    let whole = m.uses_of(&RESHAPE, x).into_iter().find(|(_, attrs)| !attrs.get(CHECKED));
+    let x = whole.map_or(x, |(of, _)| of[0]);
+    if m.ty(x).shape == shape {
+        return Ok(x);
+    }
+    Ok(m.op_with(&RESHAPE, &[x], [SHAPE.is(shape)])?)
+}
+
+/// What the axes of a value were before it was reshaped.
+pub(super) struct Before {
+    pub roles: Vec<Role>,
+    /// The sizes of the axes of tokens, if they were others.
+    pub rows: Option<Vec<Dim>>,
+    /// How many features there were, if they were others.
+    pub features: Option<usize>,
+}
+
+/// The roles of what is reshaped to a value with these: axes of tokens and features may be grouped otherwise.
+pub(super) fn before_reshape(from: &[Dim], to: &[Dim], roles: &[Role]) -> Option<Before> {
+    let long =
+        |sizes: &[Dim]| -> Vec<usize> { (0..sizes.len()).filter(|&axis| !sizes[axis].is(1)).collect() };
+    let (ours, theirs) = (long(from), long(to));
+    let mut before = Before { roles: vec![Role::Unit; from.len()], rows: None, features: None };
+    let (mut i, mut j) = (0, 0);
+    let (mut other_rows, mut other_features) = (false, false);
+    while i < ours.len() && j < theirs.len() {
+        let (own, other) = equal_products(&ours[i..], &theirs[j..], from, to)?;
+        let (own, other) = (&ours[i..i + own], &theirs[j..j + other]);
+        (i, j) = (i + own.len(), j + other.len());
+        if let ([axis], [same]) = (own, other) {
+            before.roles[*axis] = roles[*same];
+            continue;
+        }
+        let kind = if other.iter().all(|&axis| roles[axis].is_row()) {
+            other_rows = true;
+            Role::Row(0)
+        } else if other.iter().all(|&axis| roles[axis].is_feature()) {
+            other_features = true;
+            Role::Feature(0)
+        } else {
+            return None;
+        };
+        own.iter().for_each(|&axis| before.roles[axis] = kind);
+    }
+    // Tokens keep their order only if their axes stand as they are counted.
+    let rows = theirs.iter().map(|&axis| roles[axis]).filter(|role| role.is_row());
+    if i < ours.len() || j < theirs.len() || (other_rows && !rows.is_sorted()) {
+        return None;
+    }
+    if other_rows {
+        let rows = before.roles.iter_mut().zip(from).filter(|(role, _)| role.is_row());
+        let each = rows.enumerate().map(|(number, (role, size))| {
+            *role = Role::Row(number);
+            size.clone()
+        });
+        before.rows = Some(each.collect());
+    }
+    if other_features {
+        let features = before.roles.iter_mut().filter(|role| role.is_feature());
+        let each = features.enumerate().map(|(number, role)| *role = Role::Feature(number));
+        before.features = Some(each.count());
+    }
+    Some(before)
+}
+
+/// The fewest axes of two shapes, from the first of each on, that hold as many elements.
+fn equal_products(ours: &[usize], theirs: &[usize], from: &[Dim], to: &[Dim]) -> Option<(usize, usize)> {
+    let product =
+        |axes: &[usize], sizes: &[Dim]| -> Dim { axes.iter().map(|&axis| sizes[axis].clone()).product() };
+    let all = (2..=ours.len() + theirs.len()).flat_map(|count| (1..count).map(move |own| (own, count - own)));
+    all.filter(|&(own, other)| own <= ours.len() && other <= theirs.len())
+        .find(|&(own, other)| product(&ours[..own], from) == product(&theirs[..other], to))
+}
+
+/// A sum of products of two values, by the names of their axes.
+pub(super) struct Product {
+    /// The values and their axes.
+    pub operands: [(Id, Vec<Label>); 2],
+    /// The axes of the result.
+    pub result: Vec<Label>,
+    /// Those that are summed over, which both values have.
+    pub depth: Vec<Label>,
+}
+
+impl Product {
+    /// That which a node is.
+    pub(super) fn of(m: &Match, node: &Node) -> Option<Product> {
+        let [a, b] = node.operands()[..] else { return None };
+        let ranks = [m.ty(a).rank(), m.ty(b).rank()];
+        let equation = if node.op() == Some(&EINSUM) {
+            Equation::parse(&m.attrs(node).get(EQUATION), &ranks).ok()?
+        } else if node.op() == Some(&MATMUL) {
+            Equation::parse("...ik,...kj->...ij", &ranks).ok()?
+        } else {
+            return None;
+        };
+        let [left, right] = <[Vec<Label>; 2]>::try_from(equation.operands).ok()?;
+        let twice = |labels: &[Label]| (1..labels.len()).any(|at| labels[..at].contains(&labels[at]));
+        let summed = |label: &&Label| !equation.result.contains(label);
+        let depth: Vec<Label> = left.iter().filter(summed).copied().collect();
+        let size = |x: Id, labels: &[Label], label: &Label| {
+            let axis = labels.iter().position(|other| other == label)?;
+            Some(m.ty(x).shape[axis].clone())
+        };
+        let shared = depth.iter().all(|label| {
+            let sizes = (size(a, &left, label), size(b, &right, label));
+            matches!(sizes, (Some(left), Some(right)) if left == right)
+        });
+        if twice(&left) || twice(&right) || !shared || right.iter().filter(summed).count() != depth.len() {
+            return None;
+        }
+        Some(Product { operands: [(a, left), (b, right)], result: equation.result, depth })
+    }
+}

@@ -1,0 +1,419 @@
+//! What experts compute, at the chosen ones alone: a value with an axis of experts becomes one of slots.
+//!
+//! From the result of the experts back to their input, each op is applied to slots in place of all pairs of a token and
+//! an expert. What differs from expert to expert alone is gathered by the ids; what differs from token to token alone
+//! stands for all choices; where both meet in a product, each slot meets the matrix of its expert.
+
+use std::collections::BTreeMap;
+
+use egg::Id;
+use ir::attr::{Attr, Attrs};
+use ir::op::normalize_axis;
+use ir::{Dim, OpDef};
+use ops::linalg::einsum::EINSUM;
+use ops::linalg::equation::Label;
+use ops::linalg::grouped_matmul::GROUPED_MATMUL;
+use ops::linalg::matmul::MATMUL;
+use ops::norm::layer_norm::LAYER_NORM;
+use ops::norm::log_softmax::LOG_SOFTMAX;
+use ops::norm::rms_norm::RMS_NORM;
+use ops::norm::softmax::SOFTMAX;
+use ops::norm::{self, AXES};
+use ops::shape::broadcast::BROADCAST;
+use ops::shape::concat::{self, CONCAT};
+use ops::shape::gather::{self, GATHER};
+use ops::shape::reshape::RESHAPE;
+use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
+use ops::shape::transpose::{PERM, TRANSPOSE};
+
+use super::super::Stop;
+use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, varies};
+use super::routing::{stretched, transposed_roles};
+use crate::egraph::language::Node;
+use crate::egraph::rewrite::{Match, Missed};
+
+pub(super) const BY_ROW: &str =
+    "an op between the products works on the row of one token and one expert alone";
+
+/// So many values may be looked at between what experts give and what they are given.
+const MOST: usize = 64;
+
+/// Values of slots, in the order of axes that [`Role`] says.
+pub(super) struct Slots {
+    ids: Id,
+    rows: usize,
+    /// What was asked for before; nothing while it is being looked for, or if it was not found.
+    known: BTreeMap<(Id, Vec<Role>, usize), Option<Id>>,
+}
+
+impl Slots {
+    /// Of these ids, whose last axis is that of choices.
+    pub(super) fn new(m: &Match, ids: Id) -> Slots {
+        Slots { ids, rows: m.ty(ids).rank() - 1, known: BTreeMap::new() }
+    }
+
+    /// A value of slots that has so many features. Its axes are of size 1 where the value does not vary along them.
+    pub(super) fn of(&mut self, m: &mut Match, x: Id, roles: &[Role], features: usize) -> Result<Id, Stop> {
+        if !varies(m, x, roles, |role| role == Role::Expert) {
+            return placed(m, x, roles, self.rows, features);
+        }
+        if !varies(m, x, roles, Role::is_row) {
+            return self.gathered(m, x, roles, features);
+        }
+        let key = (x, roles.to_vec(), features);
+        if let Some(known) = self.known.get(&key) {
+            return known.ok_or_else(|| Missed::new(BY_ROW, m.describe(x)).into());
+        }
+        self.known.insert(key.clone(), None);
+        if self.known.len() > MOST {
+            return Err(Missed::new(BY_ROW, m.describe(x)).into());
+        }
+        let mut first = None;
+        for node in m.nodes(x) {
+            let Some(def) = node.op() else { continue };
+            match self.node(m, x, &node, def, roles, features) {
+                Ok(found) => {
+                    self.known.insert(key, Some(found));
+                    m.covers(x);
+                    return Ok(found);
+                }
+                Err(Stop::Missed(missed)) => first = first.or(Some(missed)),
+                Err(Stop::Other) => {}
+            }
+        }
+        Err(first.unwrap_or_else(|| Missed::new(BY_ROW, m.describe(x))).into())
+    }
+
+    /// One of the ways to make a value.
+    fn node(
+        &mut self,
+        m: &mut Match,
+        x: Id,
+        node: &Node,
+        def: &'static OpDef,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let attrs = m.attrs(node);
+        let operands = node.operands();
+        if def.semantics.is_elementwise() {
+            return self.elementwise(m, node, def, roles, features);
+        }
+        if def == &MATMUL || def == &EINSUM {
+            let product = Product::of(m, node).ok_or(Stop::Other)?;
+            return self.product(m, &product, roles, features);
+        }
+        if [&SOFTMAX, &LOG_SOFTMAX, &LAYER_NORM, &RMS_NORM].contains(&def) {
+            return self.normalised(m, operands[0], def, &attrs, roles, features);
+        }
+        if def == &TRANSPOSE {
+            let before = transposed_roles(roles, &attrs.get(PERM));
+            return self.of(m, operands[0], &before, features);
+        }
+        if def == &RESHAPE {
+            return self.regrouped(m, x, operands[0], roles, features);
+        }
+        if def == &BROADCAST {
+            let before = aligned(m, operands[0], roles).ok_or(Stop::Other)?;
+            let inner = self.of(m, operands[0], &before, features)?;
+            return self.stretched_features(m, inner, x, roles);
+        }
+        if def == &SLICE {
+            return self.sliced(m, operands[0], &attrs, roles, features);
+        }
+        if def == &CONCAT {
+            return self.side_by_side(m, node, roles, features);
+        }
+        Err(Stop::Other)
+    }
+
+    /// What differs from expert to expert alone.
+    fn gathered(&self, m: &mut Match, x: Id, roles: &[Role], features: usize) -> Result<Id, Stop> {
+        let each = placed(m, x, roles, 0, features)?;
+        Ok(m.op_with(&GATHER, &[each, self.ids], [gather::AXIS.is(0)])?)
+    }
+
+    fn elementwise(
+        &mut self,
+        m: &mut Match,
+        node: &Node,
+        def: &'static OpDef,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let mut operands = Vec::new();
+        for &operand in node.operands() {
+            let own = aligned(m, operand, roles).ok_or(Stop::Other)?;
+            // What has no axes but the last features broadcasts as it is.
+            let last = own.iter().enumerate().all(|(axis, &role)| {
+                features + axis >= own.len() && role == Role::Feature(features + axis - own.len())
+            });
+            operands.push(if last { operand } else { self.of(m, operand, &own, features)? });
+        }
+        Ok(m.op_as(def, &operands, &m.attrs(node))?)
+    }
+
+    /// Along features alone.
+    fn normalised(
+        &mut self,
+        m: &mut Match,
+        x: Id,
+        def: &'static OpDef,
+        attrs: &Attrs,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let one_axis = [&SOFTMAX, &LOG_SOFTMAX].contains(&def);
+        let axes = if one_axis { vec![attrs.get(norm::AXIS)] } else { attrs.get(AXES) };
+        let mut along = Vec::new();
+        for axis in axes {
+            let Role::Feature(feature) = roles[normalize_axis(axis, roles.len())?] else {
+                return Err(Missed::new(BY_ROW, format!("{} along axis {axis}", def.name)).into());
+            };
+            along.push((self.rows + 1 + feature) as i64);
+        }
+        let x = self.of(m, x, roles, features)?;
+        let along = if one_axis { norm::AXIS.is(along[0]) } else { AXES.is(along) };
+        Ok(m.op_with(def, &[x], with(attrs, [along]))?)
+    }
+
+    /// In another shape: tokens or features may have other axes.
+    fn regrouped(
+        &mut self,
+        m: &mut Match,
+        x: Id,
+        inner: Id,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let (from, to) = (m.shape(inner), m.shape(x));
+        let Some(before) = before_reshape(&from, &to, roles) else {
+            return Err(Missed::new(BY_ROW, format!("reshape of {}", m.describe(inner))).into());
+        };
+        let count = before.features.unwrap_or(features);
+        let slots = match before.rows {
+            None => self.of(m, inner, &before.roles, count)?,
+            Some(rows) => {
+                let choices = m.shape(self.ids).pop();
+                let whole: Vec<Dim> = rows.into_iter().chain(choices).collect();
+                let ids = reshaped(m, self.ids, whole.clone())?;
+                let slots = Slots::new(m, ids).of(m, inner, &before.roles, count)?;
+                let width = m.shape(slots).split_off(whole.len());
+                let slots = stretched(m, slots, [whole, width.clone()].concat())?;
+                reshaped(m, slots, [m.shape(self.ids), width].concat())?
+            }
+        };
+        if before.features.is_none() {
+            return Ok(slots);
+        }
+        let own: Vec<(Role, Dim)> =
+            roles.iter().copied().zip(to).filter(|(role, _)| role.is_feature()).collect();
+        let mut shape = m.shape(slots);
+        shape.truncate(self.rows + 1);
+        shape.extend(own.iter().map(|(_, size)| size.clone()));
+        let slots = reshaped(m, slots, shape)?;
+        let order: Vec<Role> = self.leading().chain(own.into_iter().map(|(role, _)| role)).collect();
+        placed(m, slots, &order, self.rows, features)
+    }
+
+    /// A value of slots, stretched along the features of a value.
+    fn stretched_features(&self, m: &mut Match, slots: Id, x: Id, roles: &[Role]) -> Result<Id, Stop> {
+        let mut shape = m.shape(slots);
+        for (role, size) in roles.iter().zip(m.shape(x)) {
+            if let Role::Feature(feature) = role {
+                shape[self.rows + 1 + feature] = size;
+            }
+        }
+        stretched(m, slots, shape)
+    }
+
+    /// The roles of the axes of slots before their features.
+    fn leading(&self) -> impl Iterator<Item = Role> + use<> {
+        (0..self.rows).map(Role::Row).chain([Role::Expert])
+    }
+
+    /// A part of the features. Where one is left of an axis, that was a feature before.
+    fn sliced(
+        &mut self,
+        m: &mut Match,
+        inner: Id,
+        attrs: &Attrs,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let (starts, sizes, steps) = (attrs.get(STARTS), attrs.get(SIZES), attrs.get(STEPS));
+        let whole = m.shape(inner);
+        let mut before = roles.to_vec();
+        let mut all = features;
+        for (role, size) in before.iter_mut().zip(&whole).filter(|(role, _)| **role == Role::Unit) {
+            if !size.is(1) {
+                *role = Role::Feature(all);
+                all += 1;
+            }
+        }
+        let slots = self.of(m, inner, &before, all)?;
+        let mut shape = m.shape(slots);
+        let mut from = vec![Dim::constant(0); shape.len()];
+        let mut by = vec![1; shape.len()];
+        for (axis, role) in before.iter().enumerate() {
+            match role {
+                Role::Feature(feature) => {
+                    let at = self.rows + 1 + feature;
+                    (from[at], shape[at], by[at]) = (starts[axis].clone(), sizes[axis].clone(), steps[axis]);
+                }
+                _ if sizes[axis] == whole[axis] && steps[axis] == 1 => {}
+                _ => return Err(Missed::new(BY_ROW, format!("slice along axis {axis}")).into()),
+            }
+        }
+        let mut left = shape.clone();
+        left.truncate(self.rows + 1 + features);
+        let part = m.op_with(&SLICE, &[slots], [STARTS.is(from), SIZES.is(shape), STEPS.is(by)])?;
+        reshaped(m, part, left)
+    }
+
+    /// Features one after the other.
+    fn side_by_side(
+        &mut self,
+        m: &mut Match,
+        node: &Node,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let axis = normalize_axis(m.attrs(node).get(concat::AXIS), roles.len())?;
+        let Role::Feature(feature) = roles[axis] else {
+            return Err(Missed::new(BY_ROW, format!("concat along axis {axis}")).into());
+        };
+        let parts: Vec<Id> = node
+            .operands()
+            .iter()
+            .map(|&part| self.of(m, part, roles, features))
+            .collect::<Result<_, _>>()?;
+        // One that is the same for all choices is repeated.
+        let slots = m.shape(self.ids);
+        let mut whole = Vec::new();
+        for part in parts {
+            let own = m.shape(part).split_off(self.rows + 1);
+            whole.push(stretched(m, part, slots.iter().cloned().chain(own).collect())?);
+        }
+        let along = concat::AXIS.is((self.rows + 1 + feature) as i64);
+        Ok(m.op_with(&CONCAT, &whole, [along])?)
+    }
+
+    /// A product of rows with matrices that differ from expert to expert, or are the same for all.
+    fn product(
+        &mut self,
+        m: &mut Match,
+        product: &Product,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        let role = |label: &Label| {
+            let axis = product.result.iter().position(|other| other == label);
+            axis.map_or(Role::Unit, |axis| roles[axis])
+        };
+        let roles_of = |labels: &[Label]| -> Vec<Role> { labels.iter().map(role).collect() };
+        let [left, right] = &product.operands;
+        let mut sides = [(left, right), (right, left)].into_iter();
+        let (rows, matrices) = sides
+            .find(|(_, (w, labels))| !varies(m, *w, &roles_of(labels), Role::is_row))
+            .ok_or_else(|| {
+                Missed::new(
+                    BY_ROW,
+                    format!("a product of {} and {}", m.describe(left.0), m.describe(right.0)),
+                )
+            })?;
+        let feature = |label: &&Label| role(label).is_feature();
+        let mut kept: Vec<Label> = rows.1.iter().filter(feature).copied().collect();
+        let mut cols: Vec<Label> = matrices.1.iter().filter(feature).copied().collect();
+        kept.retain(|label| !matrices.1.contains(label) || size(m, rows, label) != Dim::constant(1));
+        cols.retain(|label| !kept.contains(label) || size(m, matrices, label) != Dim::constant(1));
+        if product.depth.is_empty() || cols.iter().any(|label| kept.contains(label)) {
+            return Err(Stop::Other);
+        }
+        kept.sort_by_key(&role);
+        cols.sort_by_key(&role);
+        let x = self.rows_of(m, rows, &kept, &product.depth, &role)?;
+        let w = matrices_of(m, matrices, &product.depth, &cols, &role)?;
+        let y = self.multiplied(m, x, w, kept.len())?;
+        let sizes = |of: &(Id, Vec<Label>), labels: &[Label]| -> Vec<Dim> {
+            labels.iter().map(|label| size(m, of, label)).collect()
+        };
+        let own = [sizes(rows, &kept), sizes(matrices, &cols)].concat();
+        let shape = m.shape(y)[..=self.rows].iter().cloned().chain(own).collect();
+        let y = reshaped(m, y, shape)?;
+        let order: Vec<Role> = self.leading().chain(kept.iter().chain(&cols).map(role)).collect();
+        placed(m, y, &order, self.rows, features)
+    }
+
+    /// The left side: rows of slots, what is summed over being their last axis.
+    fn rows_of(
+        &mut self,
+        m: &mut Match,
+        (x, labels): &(Id, Vec<Label>),
+        kept: &[Label],
+        depth: &[Label],
+        role: &impl Fn(&Label) -> Role,
+    ) -> Result<Id, Stop> {
+        let own = |label: &Label| {
+            let place = kept.iter().chain(depth).position(|other| other == label);
+            match (place, role(label)) {
+                (Some(place), _) => Role::Feature(place),
+                (None, Role::Feature(_)) => Role::Unit,
+                (None, role) => role,
+            }
+        };
+        let roles: Vec<Role> = labels.iter().map(own).collect();
+        let slots = self.of(m, *x, &roles, kept.len() + depth.len())?;
+        let mut shape = m.shape(slots);
+        let summed: Dim = shape.split_off(self.rows + 1 + kept.len()).into_iter().product();
+        shape.push(summed);
+        reshaped(m, slots, shape)
+    }
+
+    /// Rows times the matrices of their experts, or times one matrix.
+    fn multiplied(&self, m: &mut Match, x: Id, w: Id, kept: usize) -> Result<Id, Stop> {
+        let [experts, depth, cols] = &m.shape(w)[..] else { return Err(Stop::Other) };
+        if experts.is(1) {
+            let w = reshaped(m, w, vec![depth.clone(), cols.clone()])?;
+            return Ok(m.op(&MATMUL, &[x, w])?);
+        }
+        let shape = m.shape(self.ids).into_iter().chain(std::iter::repeat_n(Dim::constant(1), kept));
+        let ids = reshaped(m, self.ids, shape.collect())?;
+        Ok(m.op(&GROUPED_MATMUL, &[x, w, ids])?)
+    }
+}
+
+/// The right side: a matrix for each expert, or one.
+fn matrices_of(
+    m: &mut Match,
+    (w, labels): &(Id, Vec<Label>),
+    depth: &[Label],
+    cols: &[Label],
+    role: &impl Fn(&Label) -> Role,
+) -> Result<Id, Stop> {
+    let own = |label: &Label| {
+        let place = depth.iter().chain(cols).position(|other| other == label);
+        match (place, role(label)) {
+            (Some(place), _) => Role::Feature(place),
+            (None, Role::Expert) => Role::Expert,
+            (None, _) => Role::Unit,
+        }
+    };
+    let roles: Vec<Role> = labels.iter().map(own).collect();
+    let placed = placed(m, *w, &roles, 0, depth.len() + cols.len())?;
+    let sizes = m.shape(placed);
+    let (rows, columns) = sizes[1..].split_at(depth.len());
+    let shape = vec![sizes[0].clone(), rows.iter().cloned().product(), columns.iter().cloned().product()];
+    reshaped(m, placed, shape)
+}
+
+/// The size of an axis.
+fn size(m: &Match, (x, labels): &(Id, Vec<Label>), label: &Label) -> Dim {
+    let axis = labels.iter().position(|other| other == label);
+    axis.map_or(Dim::constant(1), |axis| m.ty(*x).shape[axis].clone())
+}
+
+/// Attributes, some of them others.
+fn with(attrs: &Attrs, others: [(&'static str, Attr); 1]) -> Vec<(&'static str, Attr)> {
+    attrs.iter().map(|(key, attr)| (key, attr.clone())).chain(others).collect()
+}
