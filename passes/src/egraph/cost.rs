@@ -1,7 +1,9 @@
 //! What an op costs, for extraction: arithmetic, bytes that move, launches.
 //!
 //! Counted from what the op lowers to, so a new op needs no entry here. Elementwise work is nearly free, because fusion
-//! puts it beside what makes its operands; what a product or a reduction gives goes through memory.
+//! puts it beside what makes its operands; what a product or a reduction gives goes through memory, and so does what data
+//! choose: a gathered matrix is a copy. No operand is read more than it is loaded: of many matrices, of which data choose
+//! a few, only those are.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -9,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use egg::Language;
 use ir::attr::Attrs;
 use ir::build::Build;
+use ir::dim::Symbol;
 use ir::graph::Kind;
 use ir::kernel::lower::{Compute, Lower};
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
@@ -143,7 +146,10 @@ impl<'a> Model<'a> {
     fn core(&self, def: &'static OpDef, attrs: &Attrs, operands: &[&TensorType]) -> f64 {
         let Ok(results) = def.result_types(&Infer { operands, attrs }) else { return UNKNOWN };
         let bytes: f64 = results.iter().map(|ty| number(&ty.bytes())).sum();
-        let read: f64 = operands.iter().map(|ty| number(&ty.bytes())).sum();
+        let read = |stages: &[Stage]| -> f64 {
+            let each = operands.iter().enumerate();
+            each.map(|(at, ty)| number(&ty.bytes()).min(loaded(stages, &Lower::operand_name(at), ty))).sum()
+        };
         let Prices { product_flop, flop, byte, launch } = self.prices;
         match def.semantics.lower(&mut Lower::new(operands, attrs, &results)) {
             Some(Compute::Stages(stages)) => {
@@ -153,10 +159,19 @@ impl<'a> Model<'a> {
                 };
                 let work: f64 = stages.iter().map(work).sum();
                 let reduces = stages.iter().any(|stage| has_fold(&stage.body));
-                let moved = if reduces { (bytes + read) * byte + launch } else { bytes * byte * FUSED };
+                let moved = if reduces {
+                    (bytes + read(&stages)) * byte + launch
+                } else if stages.iter().any(|stage| is_chosen(&stage.body)) {
+                    bytes * byte
+                } else {
+                    bytes * byte * FUSED
+                };
                 work + moved
             }
-            Some(Compute::Loops(_)) => (bytes + read) * byte * 4.0 + launch,
+            Some(Compute::Loops(_)) => {
+                let read: f64 = operands.iter().map(|ty| number(&ty.bytes())).sum();
+                (bytes + read) * byte * 4.0 + launch
+            }
             None => UNKNOWN,
         }
     }
@@ -164,6 +179,34 @@ impl<'a> Model<'a> {
 
 fn number(dim: &Dim) -> f64 {
     dim.eval(&|_| Some(TYPICAL)).map_or(UNKNOWN, |n| n as f64)
+}
+
+/// Do data choose what is loaded?
+fn is_chosen(body: &Expr) -> bool {
+    body.any(&mut |e| match e.kind() {
+        ExprKind::Load { at, .. } => at.iter().any(|index| index.as_index().is_none()),
+        _ => false,
+    })
+}
+
+/// The bytes that stages load of an operand of this name and type, counted each time.
+fn loaded(stages: &[Stage], name: &Symbol, ty: &TensorType) -> f64 {
+    let size = ty.dtype.bytes() as f64;
+    let times = |stage: &Stage| {
+        let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+        number(&(elements * loads(&stage.body, name)))
+    };
+    size * stages.iter().map(times).sum::<f64>()
+}
+
+/// How often an expression loads from what has this name.
+fn loads(e: &Expr, name: &Symbol) -> Dim {
+    let inside: Dim = e.children().into_iter().map(|child| loads(child, name)).sum();
+    match e.kind() {
+        ExprKind::Fold(Fold { extent, .. }) => inside * extent.clone(),
+        ExprKind::Load { source, .. } if source == name => inside + Dim::constant(1),
+        _ => inside,
+    }
 }
 
 /// Arithmetic of a stage, functions weighed by what they take.

@@ -1,9 +1,13 @@
 //! Mixtures of experts: each token meets only the experts that it chooses.
 //!
 //! However a model spells one, it becomes the *slot form*: a slot is one choice of a token, rows of tokens meet the
-//! matrices of their choices (`grouped_matmul`), everything between is ordinary work on slots, and `combine` adds what
-//! the choices of a token say. Nothing is sorted or permuted in the graph; kernels see to that.
+//! matrices of their choices (`grouped_matmul`), everything between is ordinary work on slots, in the order of the
+//! tokens, and `combine` adds what the choices of a token say. Nothing is sorted or permuted in the graph; kernels see to
+//! that.
 
+mod axes;
+mod chosen;
+mod combine;
 mod dense;
 mod roles;
 mod routing;
@@ -12,4 +16,4 @@ mod slots;
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] = &[dense::RULES];
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES, chosen::RULES, combine::RULES];

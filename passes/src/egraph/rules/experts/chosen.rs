@@ -1,0 +1,148 @@
+//! Products with gathered matrices: `W[ids] · x`, a matrix for each row.
+
+use egg::Id;
+use ir::Dim;
+use ir::op::normalize_axis;
+use ops::linalg::einsum::EINSUM;
+use ops::linalg::grouped_matmul::GROUPED_MATMUL;
+use ops::linalg::matmul::MATMUL;
+use ops::shape::broadcast::BROADCAST;
+use ops::shape::gather::{self, GATHER};
+use ops::shape::gather_nd::{BATCH_DIMS, GATHER_ND};
+
+use super::axes::{Name, Named, Product, reshaped, transposed, unshaped};
+use crate::egraph::language::Node;
+use crate::egraph::rewrite::{Match, Missed};
+use crate::egraph::rules::{Equal, Exactness, Rule, Set, Stop};
+
+/// Of this subject.
+pub(super) static RULES: &[Rule] = &[Rule {
+    name: "routed-product",
+    summary: "x · W[ids], a gathered matrix for each row, is one product that reads each matrix where it is",
+    set: Set::Raise,
+    exactness: Exactness::Exact,
+    anchor: &[&MATMUL, &EINSUM],
+    obligations: &[MATRIX_BY_MATRIX, APART],
+    apply: routed,
+}];
+
+const MATRIX_BY_MATRIX: &str = "matrices are gathered whole: along the first axis of three";
+const APART: &str = "the matrices do not depend on the rows that they meet";
+
+/// Gathered matrices: `w[ids]`, all sizes those of the value.
+struct Choice {
+    w: Id,
+    ids: Id,
+}
+
+fn routed(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let Product { operands: [left, right], result } = Product::of(m, class, node).ok_or(Stop::Other)?;
+    let mut missed = Stop::Other;
+    for (x, matrices) in [(&left, &right), (&right, &left)] {
+        let product = choice(m, matrices.value).and_then(|choice| grouped(m, x, matrices, &result, &choice));
+        match product {
+            Ok(product) => {
+                m.covers(matrices.value);
+                return Ok(vec![(class, product)]);
+            }
+            Err(Stop::Missed(other)) => missed = Stop::Missed(other),
+            Err(Stop::Other) => {}
+        }
+    }
+    Err(missed)
+}
+
+/// What a value gathers, if it is a matrix for each of several rows.
+fn choice(m: &mut Match, value: Id) -> Result<Choice, Stop> {
+    let shape = m.shape(value);
+    let [rows @ .., height, width] = &shape[..] else { return Err(Stop::Other) };
+    if rows.iter().all(|size| size.is(1)) || height.is(1) || width.is(1) {
+        return Err(Stop::Other);
+    }
+    for known in unshaped(m, value) {
+        let Some((x, ids, axis)) = gathered(m, known) else { continue };
+        let each: Dim = m.ty(x).shape.iter().skip(1).cloned().product();
+        let count: Dim = m.ty(ids).shape.iter().cloned().product();
+        if axis != 0 && m.ty(x).rank() == 3 && !count.is(1) {
+            let found = format!("along axis {axis} of {}", m.describe(x));
+            return Err(Missed::new(MATRIX_BY_MATRIX, found).into());
+        }
+        let fits = each == height.clone() * width.clone() && count == rows.iter().cloned().product();
+        if axis == 0 && fits {
+            let experts = m.ty(x).shape[0].clone();
+            let w = reshaped(m, x, vec![experts, height.clone(), width.clone()])?;
+            return Ok(Choice { w, ids: reshaped(m, ids, rows.to_vec())? });
+        }
+    }
+    Err(Stop::Other)
+}
+
+/// What is gathered by which indices along which axis, a number for each.
+pub(super) fn gathered(m: &Match, value: Id) -> Option<(Id, Id, usize)> {
+    if let Some((operands, attrs)) = m.find(&GATHER, value) {
+        let axis = normalize_axis(attrs.get(gather::AXIS), m.ty(operands[0]).rank()).ok()?;
+        return Some((operands[0], operands[1], axis));
+    }
+    let (operands, attrs) = m.find(&GATHER_ND, value)?;
+    let single = m.ty(operands[1]).shape.last()?.is(1) && attrs.get(BATCH_DIMS) == 0;
+    single.then_some((operands[0], operands[1], 0))
+}
+
+/// The product of `x` with these matrices.
+fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &Choice) -> Result<Id, Stop> {
+    let [chosen @ .., height, width] = &matrices.axes[..] else { return Err(Stop::Other) };
+    let (from_x, made) = (x.long(m), result.long(m));
+    let is_depth = |name: &Name| from_x.contains(name) && !made.contains(name);
+    let is_column = |name: &Name| made.contains(name) && !from_x.contains(name);
+    let (w, depth, column) = if is_depth(height) && is_column(width) {
+        (choice.w, *height, *width)
+    } else if is_column(height) && is_depth(width) {
+        (transposed(m, choice.w, vec![0, 2, 1])?, *width, *height)
+    } else {
+        return Err(Stop::Other);
+    };
+    let own = unshaped(m, x.value).last().copied().unwrap_or(x.value);
+    if m.depends(choice.w, own) {
+        return Err(Missed::new(APART, m.describe(choice.w)).into());
+    }
+    let rows: Vec<Name> = made.iter().copied().filter(|&name| name != column).collect();
+    let ids = Named { value: choice.ids, axes: chosen.to_vec() };
+    let all: Vec<Name> = rows.iter().copied().chain([depth]).collect();
+    let (x, ids) = if from_x == all && ids.long(m) == rows {
+        // Every row has its id: they may stand as ids do in the model, which has a token's side by side.
+        let ids = unshaped(m, ids.value).last().copied().unwrap_or(ids.value);
+        let mut shape = m.shape(ids);
+        shape.push(x.size(m, depth));
+        (before_broadcast(m, x.value, shape)?, ids)
+    } else {
+        (x.ordered(m, &all)?, ids.ordered(m, &rows)?)
+    };
+    let product = m.op(&GROUPED_MATMUL, &[x, w, ids])?;
+    let sizes: Vec<Dim> = rows.iter().chain([&column]).map(|&name| result.size(m, name)).collect();
+    let product =
+        Named { value: reshaped(m, product, sizes)?, axes: rows.iter().copied().chain([column]).collect() };
+    let ordered = product.ordered(m, &made)?;
+    let shape = m.shape(result.value);
+    reshaped(m, ordered, shape)
+}
+
+/// A value in this shape, but of size 1 where it only repeats what it has.
+fn before_broadcast(m: &mut Match, value: Id, shape: Vec<Dim>) -> Result<Id, Stop> {
+    for known in unshaped(m, value) {
+        let Some((of, _)) = m.find(&BROADCAST, known) else { continue };
+        let (from, to) = (m.shape(of[0]), m.shape(known));
+        let skip = to.len() - from.len();
+        let own = |at: usize| if at < skip { Dim::constant(1) } else { from[at - skip].clone() };
+        let long: Vec<usize> = (0..to.len()).filter(|&at| !to[at].is(1)).collect();
+        let wanted: Vec<&Dim> = shape.iter().filter(|size| !size.is(1)).collect();
+        if !long.iter().map(|&at| &to[at]).eq(wanted) || from.last() != shape.last() {
+            continue;
+        }
+        let mut each = long.into_iter().map(own);
+        let once = |size: &Dim| if size.is(1) { size.clone() } else { each.next().unwrap_or(size.clone()) };
+        let before = shape.iter().map(once).collect();
+        m.covers(known);
+        return reshaped(m, of[0], before);
+    }
+    reshaped(m, value, shape)
+}

@@ -1,0 +1,161 @@
+//! Weighted sums over the experts of a token.
+
+use egg::Id;
+use ir::Dim;
+use ir::op::normalize_axis;
+use ops::linalg::combine::{COMBINE, MOST_TERMS};
+use ops::linalg::einsum::EINSUM;
+use ops::linalg::grouped_matmul::GROUPED_MATMUL;
+use ops::linalg::matmul::MATMUL;
+use ops::math::mul::MUL;
+use ops::reduce::along::AXES;
+use ops::reduce::reduce_sum::REDUCE_SUM;
+use ops::shape::broadcast::BROADCAST;
+use ops::shape::reshape::RESHAPE;
+use ops::shape::slice::SLICE;
+use ops::shape::transpose::TRANSPOSE;
+
+use super::axes::{Name, Named, Product, reshaped, stretched, unshaped};
+use crate::egraph::language::Node;
+use crate::egraph::rewrite::{Match, Missed};
+use crate::egraph::rules::{Equal, Exactness, Rule, Set, Stop};
+
+/// Of this subject.
+pub(super) static RULES: &[Rule] = &[Rule {
+    name: "weighted-sum-of-experts",
+    summary: "Σₖ gate · y over the experts of a token, as a product or as a sum of products, is one op",
+    set: Set::Raise,
+    exactness: Exactness::Reassociating,
+    anchor: &[&MATMUL, &EINSUM, &REDUCE_SUM],
+    obligations: &[FEW],
+    apply: weighted_sum,
+}];
+
+const FEW: &str = "a token goes to a number of experts that is known, and at most 64";
+
+/// So many values are looked at between a sum and the products with experts.
+const FARTHEST: usize = 64;
+
+/// `Σ gates · y` over the axes that the result leaves out.
+struct WeightedSum {
+    y: Named,
+    gates: Named,
+    result: Named,
+}
+
+fn weighted_sum(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let sums = match Product::of(m, class, node) {
+        Some(product) => either_way(product),
+        None => sums_of_products(m, class, node)?,
+    };
+    let sum = sums.into_iter().find(|sum| sum.along(m).is_some() && is_of_experts(m, sum.y.value));
+    let sum = sum.ok_or(Stop::Other)?;
+    let along = sum.along(m).ok_or(Stop::Other)?;
+    let terms = sum.y.size(m, along);
+    if terms.as_const().is_none_or(|terms| terms > MOST_TERMS) {
+        return Err(Missed::new(FEW, terms.to_string()).into());
+    }
+    let made = sum.result.long(m);
+    let gated = sum.gates.long(m);
+    let (rows, features): (Vec<Name>, Vec<Name>) = made.iter().partition(|name| gated.contains(name));
+    let sizes =
+        |m: &Match, axes: &[Name]| -> Vec<Dim> { axes.iter().map(|&name| sum.y.size(m, name)).collect() };
+    let gates = sum.gates.ordered(m, &[&rows[..], &[along]].concat())?;
+    let y = sum.y.ordered(m, &[&rows[..], &[along], &features].concat())?;
+    let width = sizes(m, &features).into_iter().product();
+    let shape = [sizes(m, &rows), vec![terms, width]].concat();
+    let y = reshaped(m, y, shape)?;
+    let combined = m.op(&COMBINE, &[y, gates])?;
+    let axes = [rows, features].concat();
+    let shape = sizes(m, &axes);
+    let combined = Named { value: reshaped(m, combined, shape)?, axes };
+    let combined = combined.ordered(m, &made)?;
+    let shape = m.shape(class);
+    Ok(vec![(class, reshaped(m, combined, shape)?)])
+}
+
+impl WeightedSum {
+    /// The axis of both that is summed over, if what is left has rows with a gate for each term, and features.
+    fn along(&self, m: &Match) -> Option<Name> {
+        let [y, gates, made] = [&self.y, &self.gates, &self.result].map(|x| x.long(m));
+        let mut along = y.iter().copied().filter(|name| !made.contains(name));
+        let single = along.next().filter(|_| along.next().is_none())?;
+        let gated = gates.contains(&single) && gates.iter().all(|name| y.contains(name));
+        let has_features = y.iter().any(|name| !gates.contains(name));
+        (gated && has_features && made.len() + 1 == y.len()).then_some(single)
+    }
+}
+
+/// A product of gates and values, whichever is which.
+fn either_way(product: Product) -> Vec<WeightedSum> {
+    let Product { operands: [left, right], result } = product;
+    let swapped = (right.clone(), left.clone(), result.clone());
+    let both = [(left, right, result), swapped];
+    both.map(|(gates, y, result)| WeightedSum { y, gates, result }).into()
+}
+
+/// Sums along one axis of products, element by element: also of products that stood in another shape, in which slots
+/// are one axis.
+fn sums_of_products(m: &mut Match, class: Id, node: &Node) -> Result<Vec<WeightedSum>, Stop> {
+    let whole = node.operands()[0];
+    let shape = m.shape(whole);
+    let [axis] = m.attrs(node).get(AXES)[..] else { return Err(Stop::Other) };
+    let axis = normalize_axis(axis, shape.len())?;
+    let stays = m.ty(class).rank() == shape.len();
+    let axes: Vec<Name> = (0..shape.len()).filter(|&name| stays || name != axis).collect();
+    let mut sums = Vec::new();
+    for known in unshaped(m, whole) {
+        for (operands, _) in m.uses_of(&MUL, known) {
+            for (y, gates) in [(operands[0], operands[1]), (operands[1], operands[0])] {
+                let result = Named { value: class, axes: axes.clone() };
+                let gates = m.find(&BROADCAST, gates).map_or(gates, |(of, _)| of[0]);
+                if m.ty(y) == m.ty(known)
+                    && let Some(gates) = in_shape(m, gates, known, &shape)?
+                {
+                    let y = Named { value: reshaped(m, y, shape.clone())?, axes: (0..shape.len()).collect() };
+                    sums.push(WeightedSum { y, gates, result });
+                }
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// Gates that broadcast to `known`, as they broadcast to a reshape of that.
+fn in_shape(m: &mut Match, gates: Id, known: Id, shape: &[Dim]) -> Result<Option<Named>, Stop> {
+    let (own, before) = (m.shape(gates), m.shape(known));
+    if before == shape {
+        return Ok(Some(Named { value: gates, axes: (shape.len() - own.len()..shape.len()).collect() }));
+    }
+    // All but the features may be grouped otherwise, where the gates have nothing but those.
+    let ([.., width], [rows @ .., features]) = (&before[..], shape) else { return Ok(None) };
+    if width != features || own.last().is_none_or(|size| !size.is(1)) {
+        return Ok(None);
+    }
+    let one = Dim::constant(1);
+    let all = before[..before.len() - 1].iter().chain([&one]).cloned().collect();
+    let gates = stretched(m, gates, all)?;
+    let gates = reshaped(m, gates, rows.iter().chain([&one]).cloned().collect())?;
+    Ok(Some(Named { value: gates, axes: (0..shape.len()).collect() }))
+}
+
+/// Is the value made, slot by slot, of products with experts?
+fn is_of_experts(m: &Match, value: Id) -> bool {
+    let (mut seen, mut todo) = (Vec::new(), vec![value]);
+    while let Some(value) = todo.pop() {
+        if seen.len() == FARTHEST || seen.iter().any(|&id| m.same(id, value)) {
+            continue;
+        }
+        seen.push(value);
+        for node in m.nodes(value) {
+            let Some(def) = node.op() else { continue };
+            if def == &GROUPED_MATMUL {
+                return true;
+            }
+            if def.semantics.is_elementwise() || [&RESHAPE, &TRANSPOSE, &SLICE].contains(&def) {
+                todo.extend(node.operands());
+            }
+        }
+    }
+    false
+}
