@@ -16,15 +16,26 @@ use crate::egraph::rewrite::{Match, Missed};
 use crate::egraph::rules::{Equal, Exactness, Rule, Set, Stop};
 
 /// Of this subject.
-pub(super) static RULES: &[Rule] = &[Rule {
-    name: "routed-product",
-    summary: "x · W[ids], a gathered matrix for each row, is one product that reads each matrix where it is",
-    set: Set::Raise,
-    exactness: Exactness::Exact,
-    anchor: &[&MATMUL, &EINSUM],
-    obligations: &[MATRIX_BY_MATRIX, APART],
-    apply: routed,
-}];
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        name: "routed-product",
+        summary: "x · W[ids], a gathered matrix for each row, is one product that reads each matrix where it is",
+        set: Set::Raise,
+        exactness: Exactness::Exact,
+        anchor: &[&MATMUL, &EINSUM],
+        obligations: &[MATRIX_BY_MATRIX, APART],
+        apply: routed,
+    },
+    Rule {
+        name: "shared-rows",
+        summary: "a product of rows with the matrices of their ids takes rows that repeat once",
+        set: Set::Raise,
+        exactness: Exactness::Exact,
+        anchor: &[&GROUPED_MATMUL],
+        obligations: &[],
+        apply: shared,
+    },
+];
 
 const MATRIX_BY_MATRIX: &str = "matrices are gathered whole: along the first axis of three";
 const APART: &str = "the matrices do not depend on the rows that they meet";
@@ -109,11 +120,15 @@ fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &
     let ids = Named { value: choice.ids, axes: chosen.to_vec() };
     let all: Vec<Name> = rows.iter().copied().chain([depth]).collect();
     let (x, ids) = if from_x == all && ids.long(m) == rows {
-        // Every row has its id: they may stand as ids do in the model, which has a token's side by side.
-        let ids = unshaped(m, ids.value).last().copied().unwrap_or(ids.value);
-        let mut shape = m.shape(ids);
-        shape.push(x.size(m, depth));
-        (before_broadcast(m, x.value, shape)?, ids)
+        let size = x.size(m, depth);
+        match before_broadcast(m, x.value, ids.value, &size)? {
+            Some(found) => found,
+            None => {
+                let ids = unshaped(m, ids.value).last().copied().unwrap_or(ids.value);
+                let shape = m.shape(ids).into_iter().chain([size]).collect();
+                (reshaped(m, x.value, shape)?, ids)
+            }
+        }
     } else {
         (x.ordered(m, &all)?, ids.ordered(m, &rows)?)
     };
@@ -126,23 +141,40 @@ fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &
     reshaped(m, ordered, shape)
 }
 
-/// A value in this shape, but of size 1 where it only repeats what it has.
-fn before_broadcast(m: &mut Match, value: Id, shape: Vec<Dim>) -> Result<Id, Stop> {
-    for known in unshaped(m, value) {
+fn shared(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let [x, w, ids] = node.operands()[..] else { return Err(Stop::Other) };
+    let shape = m.shape(x);
+    let (depth, rows) = shape.split_last().ok_or(Stop::Other)?;
+    if rows != m.shape(ids) {
+        return Err(Stop::Other);
+    }
+    let (x, ids) = before_broadcast(m, x, ids, depth)?.ok_or(Stop::Other)?;
+    let product = m.op(&GROUPED_MATMUL, &[x, w, ids])?;
+    let shape = m.shape(class);
+    Ok(vec![(class, reshaped(m, product, shape)?)])
+}
+
+/// Rows that repeat, each with an id: the rows as they were before, and ids that they broadcast to.
+fn before_broadcast(m: &mut Match, x: Id, ids: Id, depth: &Dim) -> Result<Option<(Id, Id)>, Stop> {
+    for known in unshaped(m, x) {
         let Some((of, _)) = m.find(&BROADCAST, known) else { continue };
         let (from, to) = (m.shape(of[0]), m.shape(known));
-        let skip = to.len() - from.len();
-        let own = |at: usize| if at < skip { Dim::constant(1) } else { from[at - skip].clone() };
-        let long: Vec<usize> = (0..to.len()).filter(|&at| !to[at].is(1)).collect();
-        let wanted: Vec<&Dim> = shape.iter().filter(|size| !size.is(1)).collect();
-        if !long.iter().map(|&at| &to[at]).eq(wanted) || from.last() != shape.last() {
+        if [from.last(), to.last()] != [Some(depth); 2] {
             continue;
         }
+        let own = |at: usize| {
+            (at + from.len()).checked_sub(to.len()).map_or(Dim::constant(1), |at| from[at].clone())
+        };
+        let long: Vec<usize> = (0..to.len() - 1).filter(|&at| !to[at].is(1)).collect();
+        let rows: Vec<Dim> = long.iter().map(|&at| to[at].clone()).collect();
+        // Ids may stand as they do in the model, which has a token's side by side.
+        let is_same = |ids: &Id| m.ty(*ids).shape.iter().filter(|size| !size.is(1)).eq(&rows);
+        let shape = unshaped(m, ids).into_iter().rfind(is_same).map_or(rows, |ids| m.shape(ids));
         let mut each = long.into_iter().map(own);
-        let once = |size: &Dim| if size.is(1) { size.clone() } else { each.next().unwrap_or(size.clone()) };
-        let before = shape.iter().map(once).collect();
+        let once = |size: &Dim| if size.is(1) { None } else { each.next() }.unwrap_or(Dim::constant(1));
+        let before = shape.iter().map(once).chain([depth.clone()]).collect();
         m.covers(known);
-        return reshaped(m, of[0], before);
+        return Ok(Some((reshaped(m, of[0], before)?, reshaped(m, ids, shape)?)));
     }
-    reshaped(m, value, shape)
+    Ok(None)
 }

@@ -9,11 +9,13 @@ mod axes;
 mod chosen;
 mod combine;
 mod dense;
+mod order;
 mod roles;
 mod routing;
 mod slots;
+mod sorted;
 
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] = &[dense::RULES, chosen::RULES, combine::RULES];
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES];
