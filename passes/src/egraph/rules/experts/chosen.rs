@@ -9,10 +9,12 @@ use ops::linalg::matmul::MATMUL;
 use ops::shape::broadcast::BROADCAST;
 use ops::shape::gather::{self, GATHER};
 use ops::shape::gather_nd::{BATCH_DIMS, GATHER_ND};
+use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::axes::{Name, Named, Product, reshaped, transposed, unshaped};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
+use crate::egraph::rules::linear::swapped;
 use crate::egraph::rules::{Equal, Exactness, Rule, Set, Stop};
 
 /// Of this subject.
@@ -70,6 +72,12 @@ fn choice(m: &mut Match, value: Id) -> Result<Choice, Stop> {
     if rows.iter().all(|size| size.is(1)) || height.is(1) || width.is(1) {
         return Err(Stop::Other);
     }
+    if let Some((of, _)) =
+        m.find(&TRANSPOSE, value).filter(|(_, attrs)| attrs.get(PERM) == swapped(shape.len()))
+    {
+        let Choice { w, ids } = choice(m, of[0])?;
+        return Ok(Choice { w: transposed(m, w, swapped(3))?, ids });
+    }
     for known in unshaped(m, value) {
         let Some((x, ids, axis)) = gathered(m, known) else { continue };
         let each: Dim = m.ty(x).shape.iter().skip(1).cloned().product();
@@ -108,7 +116,7 @@ fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &
     let (w, depth, column) = if is_depth(height) && is_column(width) {
         (choice.w, *height, *width)
     } else if is_column(height) && is_depth(width) {
-        (transposed(m, choice.w, vec![0, 2, 1])?, *width, *height)
+        (transposed(m, choice.w, swapped(3))?, *width, *height)
     } else {
         return Err(Stop::Other);
     };

@@ -36,21 +36,23 @@ const FEW: &str = "a token goes to a number of experts that is known, and at mos
 /// So many values are looked at between a sum and the products with experts.
 const FARTHEST: usize = 64;
 
-/// `Σ gates · y` over the axes that the result leaves out.
+/// `Σ gates · y` along one axis.
 struct WeightedSum {
     y: Named,
     gates: Named,
     result: Named,
+    along: Name,
 }
 
 fn weighted_sum(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
-    let sums = match Product::of(m, class, node) {
-        Some(product) => either_way(product),
-        None => sums_of_products(m, class, node)?,
+    let sums = if node.op() == Some(&REDUCE_SUM) {
+        sums_of_products(m, class, node)?
+    } else {
+        either_way(m, Product::of(m, class, node).ok_or(Stop::Other)?)
     };
-    let sum = sums.into_iter().find(|sum| sum.along(m).is_some() && is_of_experts(m, sum.y.value));
+    let sum = sums.into_iter().find(|sum| sum.is_by_rows(m) && is_of_experts(m, sum.y.value));
     let sum = sum.ok_or(Stop::Other)?;
-    let along = sum.along(m).ok_or(Stop::Other)?;
+    let along = sum.along;
     let terms = sum.y.size(m, along);
     if terms.as_const().is_none_or(|terms| terms > MOST_TERMS) {
         return Err(Missed::new(FEW, terms.to_string()).into());
@@ -75,23 +77,32 @@ fn weighted_sum(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
 }
 
 impl WeightedSum {
-    /// The axis of both that is summed over, if what is left has rows with a gate for each term, and features.
-    fn along(&self, m: &Match) -> Option<Name> {
-        let [y, gates, made] = [&self.y, &self.gates, &self.result].map(|x| x.long(m));
-        let mut along = y.iter().copied().filter(|name| !made.contains(name));
-        let single = along.next().filter(|_| along.next().is_none())?;
-        let gated = gates.contains(&single) && gates.iter().all(|name| y.contains(name));
-        let has_features = y.iter().any(|name| !gates.contains(name));
-        (gated && has_features && made.len() + 1 == y.len()).then_some(single)
+    /// Is what is left rows with a gate for each term, and features?
+    fn is_by_rows(&self, m: &Match) -> bool {
+        let [y, gates, made] = [&self.y, &self.gates, &self.result].map(|x| {
+            let long = x.long(m).into_iter();
+            long.filter(|&name| name != self.along).collect::<Vec<Name>>()
+        });
+        let all = y.len() == made.len() && y.iter().all(|name| made.contains(name));
+        // Along the last axis of all rows it is a matrix that meets a vector.
+        let by_rows = !gates.is_empty() || self.y.axes.last() != Some(&self.along);
+        all && by_rows && gates.len() < y.len() && gates.iter().all(|name| y.contains(name))
     }
 }
 
 /// A product of gates and values, whichever is which.
-fn either_way(product: Product) -> Vec<WeightedSum> {
+fn either_way(m: &Match, product: Product) -> Vec<WeightedSum> {
     let Product { operands: [left, right], result } = product;
-    let swapped = (right.clone(), left.clone(), result.clone());
-    let both = [(left, right, result), swapped];
-    both.map(|(gates, y, result)| WeightedSum { y, gates, result }).into()
+    let summed = |name: &Name| right.axes.contains(name) && !result.axes.contains(name);
+    let summed: Vec<Name> = left.axes.iter().copied().filter(summed).collect();
+    let [along] = summed[..] else { return Vec::new() };
+    let sum = |gates: &Named, y: &Named| {
+        let [gates, y, result] = [gates, y, &result].map(Named::clone);
+        WeightedSum { y, gates, result, along }
+    };
+    // An axis that the other one stretches along is none that both have.
+    let same = left.size(m, along) == right.size(m, along);
+    if same { vec![sum(&left, &right), sum(&right, &left)] } else { Vec::new() }
 }
 
 /// Sums along one axis of products, element by element: also of products that stood in another shape, in which slots
@@ -113,7 +124,7 @@ fn sums_of_products(m: &mut Match, class: Id, node: &Node) -> Result<Vec<Weighte
                     && let Some(gates) = in_shape(m, gates, known, &shape)?
                 {
                     let y = Named { value: reshaped(m, y, shape.clone())?, axes: (0..shape.len()).collect() };
-                    sums.push(WeightedSum { y, gates, result });
+                    sums.push(WeightedSum { y, gates, result, along: axis });
                 }
             }
         }
