@@ -130,7 +130,14 @@ pub(super) fn transposed(m: &mut Match, value: Id, perm: Vec<i64>) -> Result<Id,
     if perm.is_sorted() {
         return Ok(value);
     }
-    Ok(m.op_with(&TRANSPOSE, &[value], [PERM.is(perm)])?)
+    let undone = m.uses_of(&TRANSPOSE, value).into_iter().find(|(_, attrs)| {
+        let inner = attrs.get(PERM);
+        perm.iter().enumerate().all(|(at, &axis)| inner.get(axis as usize) == Some(&(at as i64)))
+    });
+    match undone {
+        Some((of, _)) => Ok(of[0]),
+        None => Ok(m.op_with(&TRANSPOSE, &[value], [PERM.is(perm)])?),
+    }
 }
 
 /// A value stretched to a shape.

@@ -31,7 +31,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
     apply: weighted_sum,
 }];
 
-const FEW: &str = "a token goes to a number of experts that is known, and at most 64";
+pub(super) const FEW: &str = "a token goes to a number of experts that is known, and at most 64";
 
 /// So many values are looked at between a sum and the products with experts.
 const FARTHEST: usize = 64;

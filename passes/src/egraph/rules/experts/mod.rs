@@ -6,6 +6,7 @@
 //! that.
 
 mod axes;
+mod capacity;
 mod chosen;
 mod combine;
 mod dense;
@@ -18,4 +19,4 @@ mod sorted;
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES];
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];

@@ -138,6 +138,11 @@ fn truth(m: &Match, condition: Id, depth: usize) -> Option<bool> {
     })
 }
 
+/// Are all elements this number?
+pub(super) fn is_everywhere(m: &Match, value: Id, number: i64) -> bool {
+    integer(m, value) == Some(number) || m.number(value) == Some(number as f64)
+}
+
 /// The number that all elements are.
 fn integer(m: &Match, value: Id) -> Option<i64> {
     let value = m.find(&BROADCAST, value).map_or(value, |(of, _)| of[0]);
@@ -158,14 +163,18 @@ pub(super) fn inverse(m: &Match, indices: Id) -> Option<Id> {
         [&SCATTER_ND, &SCATTER_ELEMENTS].into_iter().find_map(|def| {
             let (x, attrs) = m.find(def, known)?;
             let single = m.ty(x[0]).rank() == 1 && m.ty(x[1]).elements() == m.ty(x[0]).elements();
-            (single && attrs.get(REDUCTION) == "none" && counts_up(m, x[2], 0)).then(|| sort(m, x[1]))?
+            (single && attrs.get(REDUCTION) == "none" && counts_up(m, x[2])).then(|| sort(m, x[1]))?
         })
     };
     unshaped(m, indices).into_iter().find_map(scattered).or_else(sorted_again)
 }
 
 /// Is it 0, 1, 2, …?
-fn counts_up(m: &Match, value: Id, depth: usize) -> bool {
+pub(super) fn counts_up(m: &Match, value: Id) -> bool {
+    is_count(m, value, 0)
+}
+
+fn is_count(m: &Match, value: Id, depth: usize) -> bool {
     if depth > DEEPEST {
         return false;
     }
@@ -177,7 +186,7 @@ fn counts_up(m: &Match, value: Id, depth: usize) -> bool {
         let is_neutral = |def, neutral: i64| {
             m.uses_of(def, known).into_iter().any(|(x, _)| {
                 let pairs = [(x[0], x[1]), (x[1], x[0])];
-                pairs.into_iter().any(|(x, by)| integer(m, by) == Some(neutral) && counts_up(m, x, depth + 1))
+                pairs.into_iter().any(|(x, by)| integer(m, by) == Some(neutral) && is_count(m, x, depth + 1))
             })
         };
         let is_iota = || m.find(&IOTA, known).is_some() && m.ty(known).rank() == 1;
