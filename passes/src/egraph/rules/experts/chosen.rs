@@ -12,6 +12,7 @@ use ops::shape::gather_nd::{BATCH_DIMS, GATHER_ND};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::axes::{Name, Named, Product, reshaped, transposed, unshaped};
+use super::order;
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
 use crate::egraph::rules::linear::swapped;
@@ -165,24 +166,35 @@ fn shared(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
 /// Rows that repeat, each with an id: the rows as they were before, and ids that they broadcast to.
 fn before_broadcast(m: &mut Match, x: Id, ids: Id, depth: &Dim) -> Result<Option<(Id, Id)>, Stop> {
     for known in unshaped(m, x) {
-        let Some((of, _)) = m.find(&BROADCAST, known) else { continue };
-        let (from, to) = (m.shape(of[0]), m.shape(known));
+        let Some((of, from, to)) = repeated(m, known) else { continue };
         if [from.last(), to.last()] != [Some(depth); 2] {
             continue;
         }
-        let own = |at: usize| {
-            (at + from.len()).checked_sub(to.len()).map_or(Dim::constant(1), |at| from[at].clone())
-        };
         let long: Vec<usize> = (0..to.len() - 1).filter(|&at| !to[at].is(1)).collect();
         let rows: Vec<Dim> = long.iter().map(|&at| to[at].clone()).collect();
         // Ids may stand as they do in the model, which has a token's side by side.
         let is_same = |ids: &Id| m.ty(*ids).shape.iter().filter(|size| !size.is(1)).eq(&rows);
         let shape = unshaped(m, ids).into_iter().rfind(is_same).map_or(rows, |ids| m.shape(ids));
-        let mut each = long.into_iter().map(own);
+        let mut each = long.into_iter().map(|at| from[at].clone());
         let once = |size: &Dim| if size.is(1) { None } else { each.next() }.unwrap_or(Dim::constant(1));
         let before = shape.iter().map(once).chain([depth.clone()]).collect();
         m.covers(known);
-        return Ok(Some((reshaped(m, of[0], before)?, reshaped(m, ids, shape)?)));
+        return Ok(Some((reshaped(m, of, before)?, reshaped(m, ids, shape)?)));
     }
     Ok(None)
+}
+
+/// What a value repeats along some axes, and the sizes before, 1 there, and after.
+fn repeated(m: &Match, value: Id) -> Option<(Id, Vec<Dim>, Vec<Dim>)> {
+    if let Some((of, _)) = m.find(&BROADCAST, value) {
+        let (from, to) = (m.shape(of[0]), m.shape(value));
+        let from = std::iter::repeat_n(Dim::constant(1), to.len() - from.len()).chain(from).collect();
+        return Some((of[0], from, to));
+    }
+    let (tokens, indices, axis) = gathered(m, value)?;
+    let (count, rest) = m.ty(tokens).shape.split_first()?;
+    let each = order::repeats(m, indices).filter(|_| axis == 0)?;
+    let by_tokens = |each: i64| [&[count.clone(), Dim::constant(each)], rest].concat();
+    let all = count.clone() * Dim::constant(each) == m.ty(indices).elements();
+    all.then(|| (tokens, by_tokens(1), by_tokens(each)))
 }

@@ -1,7 +1,8 @@
 //! Orders of slots: what sorts them, which tokens they are of then, and what puts them back.
 
 use egg::Id;
-use ir::{DType, Dim};
+use ir::op::normalize_axis;
+use ir::{DType, Dim, Scalar};
 use ops::math::add::ADD;
 use ops::math::and::AND;
 use ops::math::cast::{CAST, TO};
@@ -16,12 +17,13 @@ use ops::math::sub::SUB;
 use ops::math::xor::XOR;
 use ops::order::topk::{K, LARGEST, TOPK};
 use ops::shape::broadcast::BROADCAST;
-use ops::shape::iota::IOTA;
+use ops::shape::iota::{self, IOTA};
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::SCATTER_ELEMENTS;
 use ops::shape::scatter_nd::SCATTER_ND;
 
 use super::axes::unshaped;
+use super::chosen::gathered;
 use crate::egraph::language::Head;
 use crate::egraph::rewrite::{Match, Missed};
 
@@ -70,7 +72,8 @@ fn sort(m: &Match, indices: Id) -> Option<Id> {
     })
 }
 
-/// The top-k whose indices a value is, each divided by a number and rounded down; and the number.
+/// The top-k whose indices a value is, each divided by a number and rounded down, or the tokens of these; and how many
+/// slots a token has.
 pub(super) fn token(m: &Match, rows: Id) -> Option<(Id, i64)> {
     quotient(m, rows, 0)
 }
@@ -99,7 +102,12 @@ fn quotient(m: &Match, value: Id, depth: usize) -> Option<(Id, i64)> {
             let counts = |dtype: DType| [DType::I32, DType::I64].contains(&dtype);
             (counts(attrs.get(TO)) && counts(m.ty(x[0]).dtype)).then(|| quotient(m, x[0], depth + 1))?
         };
-        divided.or_else(corrected).or_else(converted)
+        let gathered = || {
+            let (tokens, order, axis) = gathered(m, known)?;
+            let flat = m.ty(tokens).rank() == 1 && axis == 0;
+            flat.then(|| Some((sort(m, order)?, repeats(m, tokens)?)))?
+        };
+        divided.or_else(corrected).or_else(converted).or_else(gathered)
     })
 }
 
@@ -169,6 +177,33 @@ pub(super) fn inverse(m: &Match, indices: Id) -> Option<Id> {
     unshaped(m, indices).into_iter().find_map(scattered).or_else(sorted_again)
 }
 
+/// How often each number comes, where a value, in whatever shape, is 0, 0, …, 1, 1, …: the tokens of slots in order.
+pub(super) fn repeats(m: &Match, value: Id) -> Option<i64> {
+    unshaped(m, value).into_iter().find_map(|known| {
+        let constant = || {
+            let weight = m.value(known).filter(|weight| weight.dtype().is_int())?;
+            let each = weight.values().take_while(|value| value.to_i64() == 0).count();
+            let in_order = |(at, value): (usize, Scalar)| value.to_i64() == (at / each) as i64;
+            (each > 0 && weight.values().enumerate().all(in_order)).then_some(each as i64)
+        };
+        let divided = || {
+            let (x, _) = m.find(&DIV, known)?;
+            integer(m, x[1]).filter(|&each| each >= 1 && counts_up(m, x[0]))
+        };
+        let stretched = || {
+            let (of, _) = m.find(&BROADCAST, known)?;
+            let (from, to) = (&m.ty(of[0]).shape, &m.ty(known).shape);
+            let long: Vec<usize> = (0..to.len()).filter(|&at| !to[at].is(1)).collect();
+            let own = |at: usize| (at + from.len()).checked_sub(to.len()).map(|at| &from[at]);
+            // Tokens are one axis, and their slots the other one, along which nothing changes.
+            let [tokens, slots] = long[..] else { return None };
+            let fits = own(tokens) == Some(&to[tokens]) && own(slots).is_none_or(|size| size.is(1));
+            (fits && counts_up(m, of[0])).then(|| to[slots].as_const())?
+        };
+        constant().or_else(divided).or_else(stretched)
+    })
+}
+
 /// Is it 0, 1, 2, …?
 pub(super) fn counts_up(m: &Match, value: Id) -> bool {
     is_count(m, value, 0)
@@ -189,7 +224,13 @@ fn is_count(m: &Match, value: Id, depth: usize) -> bool {
                 pairs.into_iter().any(|(x, by)| integer(m, by) == Some(neutral) && is_count(m, x, depth + 1))
             })
         };
-        let is_iota = || m.find(&IOTA, known).is_some() && m.ty(known).rank() == 1;
+        let is_iota = || {
+            m.find(&IOTA, known).is_some_and(|(_, attrs)| {
+                let ty = m.ty(known);
+                let axis = normalize_axis(attrs.get(iota::AXIS), ty.rank());
+                axis.is_ok_and(|axis| ty.shape[axis] == ty.elements())
+            })
+        };
         is_constant || is_iota() || is_neutral(&MUL, 1) || is_neutral(&ADD, 0)
     })
 }

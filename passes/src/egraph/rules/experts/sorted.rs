@@ -61,7 +61,6 @@ const MOST: usize = 512;
 
 fn added_up(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     let [base, rows, updates] = node.operands()[..] else { return Err(Stop::Other) };
-    let (sort, each) = order::token(m, rows).ok_or(Stop::Other)?;
     let shape = m.shape(base);
     let (Some((tokens, rest)), Some(depth)) = (shape.split_first(), m.ty(rows).shape.last()) else {
         return Err(Stop::Other);
@@ -69,11 +68,20 @@ fn added_up(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     if m.attrs(node).get(REDUCTION) != "add" || !depth.is(1) {
         return Err(Stop::Other);
     }
-    let order = Order::of(m, sort)?;
-    if tokens.clone() * Dim::constant(each) != order.slots {
-        return Err(Missed::new(WHOLE, format!("{} slots of {tokens} tokens", order.slots)).into());
-    }
-    let y = unsorted(m, order, updates)?;
+    let slots = m.ty(rows).elements();
+    let has = |each: i64| tokens.clone() * Dim::constant(each) == slots;
+    let (y, each) = match order::repeats(m, rows) {
+        // They are in order as they are.
+        Some(each) if has(each) => (updates, each),
+        _ => {
+            let (sort, each) = order::token(m, rows).ok_or(Stop::Other)?;
+            let order = Order::of(m, sort)?;
+            if !has(each) {
+                return Err(Missed::new(WHOLE, format!("{slots} slots of {tokens} tokens")).into());
+            }
+            (unsorted(m, order, updates)?, each)
+        }
+    };
     let by_tokens = [&[tokens.clone(), Dim::constant(each)], rest].concat();
     let y = reshaped(m, y, by_tokens)?;
     let sum = m.op_with(&REDUCE_SUM, &[y], [AXES.is(vec![1]), KEEP_DIMS.is(false)])?;
