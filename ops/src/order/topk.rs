@@ -68,31 +68,9 @@ impl Semantics for TopK {
     }
 
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
-        let (dtype, shape) = reference::result(self, cx)?;
-        let (x, largest) = (cx.operands[0], cx.attrs.get(LARGEST));
+        let (_, shape) = reference::result(self, cx)?;
         let axis = normalize_axis(cx.attrs.get(AXIS), shape.len())?;
-        let mut values = Tensor::splat(Scalar::from_i64(dtype, 0), &shape);
-        let mut indices = Tensor::splat(Scalar::from_i64(DType::I64, 0), &shape);
-        let mut rows = shape.clone();
-        rows[axis] = 1;
-        for_each_index(&rows, |row| {
-            let along = |i: usize| {
-                let mut at = row.to_vec();
-                at[axis] = i;
-                at
-            };
-            let mut order: Vec<usize> = (0..x.shape()[axis]).collect();
-            order.sort_by(|&a, &b| {
-                let ascending = x.at(&along(a)).order(x.at(&along(b)));
-                if largest { ascending.reverse() } else { ascending }
-            });
-            for (to, &from) in order.iter().take(shape[axis]).enumerate() {
-                let to = values.position(&along(to));
-                values.set(to, x.at(&along(from)));
-                indices.set(to, Scalar::from_i64(DType::I64, from as i64));
-            }
-        });
-        Ok(vec![values, indices])
+        Ok(first(cx.operands[0], axis, shape[axis], cx.attrs.get(LARGEST)).into())
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
@@ -112,6 +90,34 @@ impl Semantics for TopK {
     fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {
         reference::of_numbers(self, cx)
     }
+}
+
+/// The reference: the first `k` elements along `axis` in order, and where they stood.
+pub(crate) fn first(x: &Tensor, axis: usize, k: usize, largest: bool) -> [Tensor; 2] {
+    let mut shape = x.shape().to_vec();
+    shape[axis] = k;
+    let mut values = Tensor::splat(Scalar::from_i64(x.dtype(), 0), &shape);
+    let mut indices = Tensor::splat(Scalar::from_i64(DType::I64, 0), &shape);
+    let mut rows = shape;
+    rows[axis] = 1;
+    for_each_index(&rows, |row| {
+        let along = |i: usize| {
+            let mut at = row.to_vec();
+            at[axis] = i;
+            at
+        };
+        let mut order: Vec<usize> = (0..x.shape()[axis]).collect();
+        order.sort_by(|&a, &b| {
+            let ascending = x.at(&along(a)).order(x.at(&along(b)));
+            if largest { ascending.reverse() } else { ascending }
+        });
+        for (to, &from) in order.iter().take(k).enumerate() {
+            let to = values.position(&along(to));
+            values.set(to, x.at(&along(from)));
+            indices.set(to, Scalar::from_i64(DType::I64, from as i64));
+        }
+    });
+    [values, indices]
 }
 
 /// The `k` largest (or smallest) elements along `axis`, in order, and their indices.

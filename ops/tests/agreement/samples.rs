@@ -415,6 +415,17 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
                 s.add_tensors(op, &of(0, "70", largest), &[special_in(&[121], F16, 0)]);
             }
         }
+        "route" => {
+            s.add(op, &[is("k", 2)], &[(F32, "n 16")]);
+            s.add(op, &[is("k", 1)], &[(F32, "n m 3")]);
+            s.add(op, &[is("k", 4)], &[(F32, "4")]);
+            s.add_tensors(op, &[is("k", 11)], &[special_in(&[11, 11], F32, 0)]);
+            // Rows of equal scores.
+            s.add_tensors(op, &[is("k", 11)], &[special_in(&[11, 11], F32, 1)]);
+            let ties = [1.0, -0.0, 0.0, f64::NEG_INFINITY, f64::NEG_INFINITY, f64::NAN, 1.0, f64::NAN];
+            let rows = Tensor::from_fn(F32, &[3, 8], |at| Scalar::from_f64(F32, ties[(at[1] + at[0]) % 8]));
+            s.add_tensors(op, &[is("k", 7)], &[rows]);
+        }
         "cumsum" | "cumprod" => {
             for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
                 let of = |axis: i64| [is("axis", axis), is("exclusive", exclusive), is("reverse", reverse)];

@@ -121,6 +121,13 @@ impl<'a> Match<'a> {
         users
     }
 
+    /// The value that is this result of an op with several, if anything takes it.
+    pub(super) fn result(&self, class: Id, number: u32) -> Option<Id> {
+        let class = self.classes.find(class);
+        let taken = Node::new(Head::Result(number), vec![class]);
+        self.classes.lookup(taken)
+    }
+
     /// Do two ids name one value?
     pub(super) fn same(&self, a: Id, b: Id) -> bool {
         self.classes.find(a) == self.classes.find(b)
@@ -168,7 +175,8 @@ impl<'a> Match<'a> {
         self.origin = self.origin.join(&origin);
     }
 
-    /// What the rule makes is to be chosen instead of this node, whatever it costs: the node may overflow.
+    /// What the rule makes is to be chosen instead of this node, whatever it costs: the node may overflow, or it keeps
+    /// apart what would be one kernel.
     pub(super) fn replaces(&mut self, node: &Node) {
         self.replaced.push(node.clone());
     }

@@ -18,6 +18,7 @@ mod mixture;
 mod norm;
 #[cfg(feature = "planted-rule")]
 pub mod planted;
+mod router;
 mod softmax;
 mod weights;
 
@@ -165,6 +166,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         attention::RULES,
         mixture::RULES,
         horizontal::RULES,
+        router::RULES,
     ]
     .into_iter()
     .chain(experts::RULES.iter().copied())

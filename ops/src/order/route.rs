@@ -1,0 +1,151 @@
+//! `route(scores) = values, ids`: the `k` largest scores of each row in descending order, and where they stand; what
+//! `topk` gives, as expressions.
+//!
+//! Each of `k` passes over a row finds the largest score that none before it took, and the first place of it. So
+//! whatever makes the scores and whatever becomes of the values can be one kernel with it. Shapes: `scores: […, E]`,
+//! `f32`, `E` a number that is at least `k`; `values: […, k]`, `ids: i64` of that shape. Errors:
+//! [`OpError::RankAtLeast`], [`OpError::DType`], [`OpError::Size`], [`OpError::Attribute`]. Source: the router of
+//! Shazeer et al. 2017 (arXiv 1701.06538). A rule makes it; no ONNX op is imported as one.
+
+use ir::attr::{Key, key};
+use ir::build::Build;
+use ir::graph::Value;
+use ir::kernel::lower::{Compute, Lower};
+use ir::kernel::{Expr, KernelKind, Reduce};
+use ir::op::{Eval, Infer, OpError, Semantics};
+use ir::scalar::Binary;
+use ir::{DType, Dim, OpDef, Symbol, Tensor, TensorType};
+
+use crate::order::topk::first;
+
+/// The largest scores of each row, and where they stand.
+pub static ROUTE: OpDef = OpDef::new("route", &["scores"], &Route).attrs(&[K.spec()]);
+
+/// How many scores are taken of a row: 1 to [`MOST_TAKEN`].
+pub const K: Key<i64> = key("k");
+
+/// Most scores that are taken: each is a pass over the row.
+pub const MOST_TAKEN: i64 = 16;
+
+/// Longest row: every place in it is an `f32`.
+const LONGEST: i64 = 1 << 24;
+
+struct Route;
+
+impl Semantics for Route {
+    fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
+        let (scores, k) = (cx.operands[0], cx.attrs.get(K));
+        if scores.dtype != DType::F32 {
+            return Err(OpError::DType { operand: "scores", expected: "f32", found: scores.dtype });
+        }
+        if !(1..=MOST_TAKEN).contains(&k) {
+            return Err(OpError::Attribute { key: K.name, why: "it is not from 1 to 16" });
+        }
+        let Some((experts, rows)) = scores.shape.split_last() else {
+            return Err(OpError::RankAtLeast { operand: "scores", least: 1, found: 0 });
+        };
+        if experts.as_const().is_none_or(|experts| !(k..=LONGEST).contains(&experts)) {
+            let what = "a row has a known number of scores, and as many as are taken";
+            return Err(OpError::Size { what, left: experts.clone(), right: Dim::constant(k) });
+        }
+        let values = TensorType::new(DType::F32, rows.iter().cloned().chain([Dim::constant(k)]));
+        let ids = values.with_dtype(DType::I64);
+        Ok(vec![values, ids])
+    }
+
+    fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
+        let scores = cx.operands[0];
+        let axis = scores.shape().len() - 1;
+        let k = usize::try_from(cx.attrs.get(K)).unwrap_or(0);
+        Ok(first(scores, axis, k, true).into())
+    }
+
+    fn lower(&self, cx: &mut Lower) -> Option<Compute> {
+        let (experts, rows) = cx.operands[0].shape.split_last()?;
+        let (mut values, mut places) = (Vec::new(), Vec::new());
+        for _ in 0..cx.attrs.get(K) {
+            let place = place_of_largest(cx, rows, experts, &places);
+            values.push(value_at(cx, rows, experts, &place));
+            places.push(place);
+        }
+        let shape = cx.results[0].shape.clone();
+        cx.stage(&shape, |_, at| one_of(&values, at));
+        cx.stage(&shape, |_, at| one_of(&places, at).cast(DType::I64));
+        cx.finish()
+    }
+
+    fn kind(&self) -> Option<KernelKind> {
+        Some(KernelKind::Route)
+    }
+}
+
+/// The first place of the largest score of each row, or of a NaN if there is one, not counting the places that are
+/// `taken`. Places are `f32` here, as scores are.
+fn place_of_largest(cx: &mut Lower, rows: &[Dim], experts: &Dim, taken: &[Symbol]) -> Symbol {
+    let is_free = |at: &[Dim], e: &Dim| {
+        let differs =
+            |place: &Symbol| Expr::binary(Binary::Ne, Expr::from(e).cast(DType::F32), element(place, at));
+        taken.iter().map(differs).reduce(Expr::and)
+    };
+    let largest = cx.stage(rows, |cx, at| {
+        cx.fold(Reduce::Max, experts, |cx, e| {
+            let score = score(cx, at, e);
+            match is_free(at, e) {
+                Some(free) => free.select(score, Expr::number(DType::F32, f64::NEG_INFINITY)),
+                None => score,
+            }
+        })
+    });
+    cx.stage(rows, |cx, at| {
+        cx.fold(Reduce::Min, experts, |cx, e| {
+            let score = score(cx, at, e);
+            let is_largest = score.clone().equals(element(&largest, at));
+            let is_nan = Expr::binary(Binary::Ne, score.clone(), score);
+            let is_it = Expr::binary(Binary::Or, is_largest, is_nan);
+            let is_it = match is_free(at, e) {
+                Some(free) => free.and(is_it),
+                None => is_it,
+            };
+            is_it.select(Expr::from(e).cast(DType::F32), Expr::from(experts).cast(DType::F32))
+        })
+    })
+}
+
+/// The score at the place of each row. A fold, so that its bits are those of the score: the largest may be a zero of
+/// the other sign.
+fn value_at(cx: &mut Lower, rows: &[Dim], experts: &Dim, place: &Symbol) -> Symbol {
+    cx.stage(rows, |cx, at| {
+        cx.fold(Reduce::Max, experts, |cx, e| {
+            let here = Expr::from(e).cast(DType::F32).equals(element(place, at));
+            here.select(score(cx, at, e), Expr::number(DType::F32, f64::NEG_INFINITY))
+        })
+    })
+}
+
+fn score(cx: &Lower, at: &[Dim], e: &Dim) -> Expr {
+    cx.load(0, at.iter().chain([e]).map(Expr::from))
+}
+
+fn element(array: &Symbol, at: &[Dim]) -> Expr {
+    Expr::load(array.clone(), DType::F32, at.iter().map(Expr::from))
+}
+
+/// The element of the array that the last index counts.
+fn one_of(arrays: &[Symbol], at: &[Dim]) -> Expr {
+    let (which, row) = at.split_last().expect("bug: a result has an axis of what is taken");
+    let each = arrays.iter().enumerate().rev().map(|(number, array)| (number, element(array, row)));
+    let chosen = each.reduce(|(_, rest), (number, this)| {
+        let here = Expr::from(which).equals(Expr::from(Dim::constant(number as i64)));
+        (number, here.select(this, rest))
+    });
+    chosen.expect("bug: at least one score is taken").1
+}
+
+/// The `k` largest scores of each row, in order, and where they stand.
+///
+/// # Errors
+/// What the op says of its operand.
+pub fn route(b: &mut Build, scores: Value, k: i64) -> Result<[Value; 2], OpError> {
+    let results = b.ops_with(&ROUTE, &[scores], [K.is(k)])?;
+    Ok([results[0], results[1]])
+}
