@@ -449,6 +449,49 @@ fn the_first_in_order() {
     }
 }
 
+#[test]
+fn routes() {
+    let taken = |k: i64| vec![("k", Attr::Int(k))];
+    let mut case = Case::new();
+    let rows = case.x(&["n", "2", "17"]);
+    case.outs("route", &[rows], taken(1));
+    case.outs("route", &[rows], taken(5));
+    let few = case.x(&["3", "3"]);
+    case.outs("route", &[few], taken(3));
+    let empty = case.x(&["0", "3"]);
+    case.outs("route", &[empty], taken(2));
+    case.check("route");
+    let values = special(DType::F32);
+    let mut case = Case::new();
+    let row = case.b.input("x", values.ty());
+    case.outs("route", &[row], taken(16));
+    case.check_on("route of special values", std::slice::from_ref(&values));
+}
+
+/// Experts with what makes their scores and their rows, for more tokens than are taken at a time.
+#[test]
+fn routers_with_their_products() {
+    for (tokens, experts, k) in [("n", "40", 4), ("2*n", "7", 2), ("65*n", "5", 1), ("130", "16", 3)] {
+        let mut case = Case::new();
+        let rows = [tokens, "9"];
+        let (x, state) = (case.x(&rows), case.x(&rows));
+        let (gate, bias) = (case.x(&["9", experts]), case.x(&[experts]));
+        let ahead = case.op("add", &[x, state], vec![]);
+        let ahead = case.op("tanh", &[ahead], vec![]);
+        let scores = case.op("matmul", &[ahead, gate], vec![]);
+        let scores = case.op("add", &[scores, bias], vec![]);
+        let weights = case.op("softmax", &[scores], vec![("axis", Attr::Int(1))]);
+        let chosen = case.outs("route", &[weights], vec![("k", Attr::Int(k))]);
+        let gates = case.op("softmax", &[chosen[0]], vec![("axis", Attr::Int(1))]);
+        let tokens = case.op("reshape", &[ahead], vec![("shape", sizes(&[tokens, "1", "9"]))]);
+        let w = case.x(&[experts, "9", "5"]);
+        let results = case.op("grouped_matmul", &[tokens, w, chosen[1]], vec![]);
+        let combined = case.op("combine", &[results, gates], vec![]);
+        case.out(combined);
+        case.check(&format!("a router of {experts} experts"));
+    }
+}
+
 /// What stays in memory for a sort, what it reads through a view, and what goes on after it.
 #[test]
 fn sorts_among_other_ops() {

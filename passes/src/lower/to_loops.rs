@@ -3,10 +3,12 @@
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
-//! attention runs in tiles (`attention`), and what is put together from several arrays is copied by pieces (`pieces`).
+//! attention runs in tiles (`attention`), a router with its product in blocks of rows (`route`), and what is put
+//! together from several arrays is copied by pieces (`pieces`).
 
 mod attention;
 mod pieces;
+mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +52,8 @@ impl ProgramPass for ToLoops {
                 kernel.body = Body::Loops(body);
                 continue;
             }
-            let scratch = Loops::of(kernel, &stages);
+            let router = (kernel.kind == KernelKind::Route).then(|| route::loops(kernel, &stages)).flatten();
+            let scratch = router.unwrap_or_else(|| Loops::of(kernel, &stages));
             add_scratch(program, at, &scratch);
         }
         Ok(Changed(changed))
@@ -100,6 +103,8 @@ enum Home {
     Scalar,
     /// A local array, at the index after the prefix.
     Local,
+    /// A local array of a block of rows: at this place along the last axis of the prefix, and the index after that.
+    Block(Symbol),
 }
 
 struct Loops<'a> {
@@ -177,21 +182,33 @@ impl<'a> Loops<'a> {
     }
 
     fn stage(&mut self, stage: &Stage) -> Vec<Stmt> {
+        let element = self.element(stage);
+        nest(&stage.axes[self.prefix..], element)
+    }
+
+    /// One element of a stage.
+    fn element(&mut self, stage: &Stage) -> Vec<Stmt> {
         let mut body = Vec::new();
         let value = self.value(&stage.body, &mut body);
         let own: Vec<Expr> = stage.axes.iter().map(|(axis, _)| Dim::from(axis).into()).collect();
         match &self.homes[&stage.name] {
-            Home::Scalar => {
-                body.push(Stmt::Let { name: stage.name.clone(), value });
-                return body;
-            }
+            Home::Scalar => body.push(Stmt::Let { name: stage.name.clone(), value }),
             Home::Param(name) => body.push(Stmt::Store { target: name.clone(), at: own, value }),
             Home::Local => {
                 let at = own[self.prefix..].to_vec();
                 body.push(Stmt::Store { target: stage.name.clone(), at, value });
             }
+            Home::Block(place) => {
+                let at = self.in_block(place, &own);
+                body.push(Stmt::Store { target: stage.name.clone(), at, value });
+            }
         }
-        nest(&stage.axes[self.prefix..], body)
+        body
+    }
+
+    /// The index in an array of a block.
+    fn in_block(&self, place: &Symbol, at: &[Expr]) -> Vec<Expr> {
+        [Dim::from(place).into()].into_iter().chain(at[self.prefix..].iter().cloned()).collect()
     }
 
     /// `e` without folds: each becomes a loop in `before`, and an accumulator in its place.
@@ -204,6 +221,7 @@ impl<'a> Loops<'a> {
                     Some(Home::Param(name)) => Expr::load(name.clone(), *dtype, at),
                     Some(Home::Scalar) => Expr::var(source.clone(), *dtype),
                     Some(Home::Local) => Expr::load(source.clone(), *dtype, at[self.prefix..].to_vec()),
+                    Some(Home::Block(place)) => Expr::load(source.clone(), *dtype, self.in_block(place, &at)),
                 }
             }
             ExprKind::Fold(Fold { op, axis, extent, body }) => {

@@ -132,10 +132,13 @@ fn name_of(flat: &Flat, group: &Group) -> String {
     ops.join("_")
 }
 
-/// A product or convolution stays one, whatever joins it; anything else is what its stages are now.
+/// A product or convolution stays one, whatever joins it, but for a router's; anything else is what its stages are now.
 fn kind_of(flat: &Flat, group: &Group, stages: &[Stage]) -> KernelKind {
-    let kinds = group.stages.iter().map(|&at| flat.stages[at].kind);
-    kinds.into_iter().find(|kind| kind.lasts()).unwrap_or_else(|| classify(stages))
+    let mut lasting = group.stages.iter().map(|&at| flat.stages[at].kind).filter(|kind| kind.lasts());
+    if lasting.clone().any(|kind| kind == KernelKind::Route) {
+        return KernelKind::Route;
+    }
+    lasting.next().unwrap_or_else(|| classify(stages))
 }
 
 /// The inside of a kernel.

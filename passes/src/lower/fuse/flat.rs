@@ -182,13 +182,15 @@ impl Flat {
         }
     }
 
-    fn note_loads(&mut self, at: usize) {
+    /// `at` loads what it loads now.
+    pub(super) fn note_loads(&mut self, at: usize) {
         for source in self.reads(at) {
             self.users.entry(source).or_default().insert(at);
         }
     }
 
-    fn forget_loads(&mut self, at: usize) {
+    /// `at` no longer loads what it loads: it is about to change.
+    pub(super) fn forget_loads(&mut self, at: usize) {
         for source in self.reads(at) {
             if let Some(users) = self.users.get_mut(&source) {
                 users.remove(&at);
@@ -266,80 +268,6 @@ impl Flat {
         } else {
             shape.iter().filter(|size| !size.is(1)).cloned().collect()
         }
-    }
-
-    /// Replaces every array that is another one in a different shape by that one.
-    pub(super) fn resolve_views(&mut self) {
-        for at in 0..self.stages.len() {
-            if let Some(source) = self.view_of(at) {
-                self.replace_view(at, &source);
-            }
-        }
-    }
-
-    /// The array that stage `at` is a view of, if it can be replaced by it.
-    fn view_of(&self, at: usize) -> Option<Symbol> {
-        let FlatStage { stage, .. } = &self.stages[at];
-        let ExprKind::Load { source, at: index, .. } = stage.body.kind() else { return None };
-        let ranges = ranges_of(&stage.axes);
-        let from = position(&indices(index)?, &self.load_shape(source)).simplify(&ranges);
-        let own: Vec<Dim> = stage.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
-        let extents: Vec<Dim> = stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
-        let to = position(&own, &extents).simplify(&ranges);
-        let same_size = self.shapes[source].iter().cloned().product::<Dim>() == extents.into_iter().product();
-        if from != to || !same_size {
-            return None;
-        }
-        // What must be stored takes the place of the array that it views, if that has none yet.
-        if self.kept.contains_key(&stage.name) {
-            self.find(source)?;
-            return (!self.kept.contains_key(source)).then(|| source.clone());
-        }
-        Some(source.clone())
-    }
-
-    fn replace_view(&mut self, at: usize, source: &Symbol) {
-        let view = self.remove(at);
-        if let Some(behind) = self.find(source) {
-            let behind = &mut self.stages[behind];
-            behind.origin = behind.origin.join(&view.origin);
-            if let Some(place) = self.kept.remove(&view.stage.name) {
-                self.kept.insert(source.clone(), place);
-            }
-        }
-        let from: Vec<Dim> = view.stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
-        let to = self.load_shape(source);
-        let dtype = view.stage.body.dtype();
-        for user in self.users(&view.stage.name) {
-            if self.stages[user].whole.is_some() {
-                self.read_instead(user, &view, source);
-                continue;
-            }
-            let stage = &self.stages[user].stage;
-            let ranges = all_ranges(stage);
-            let body = stage.body.replace_loads(&mut |name, index| {
-                if *name != view.stage.name {
-                    return None;
-                }
-                let index: Vec<Expr> = match indices(index) {
-                    Some(index) => reshaped(&to, &from, &index, &ranges),
-                    None => reshaped_values(index, &from, &to),
-                };
-                Some(Expr::load(source.clone(), dtype, index))
-            });
-            self.set_body(user, body, &view.origin);
-        }
-    }
-
-    /// Lets a kernel that stays as it is read `source` instead of a view of it: the elements lie in memory as they did.
-    fn read_instead(&mut self, user: usize, view: &FlatStage, source: &Symbol) {
-        self.forget_loads(user);
-        let FlatStage { whole: Some(whole), origin, .. } = &mut self.stages[user] else { return };
-        *origin = view.origin.join(origin);
-        for array in whole.arrays.iter_mut().flatten().filter(|array| **array == view.stage.name) {
-            *array = source.clone();
-        }
-        self.note_loads(user);
     }
 
     /// The stages and kernels that load `name`, in order.
@@ -439,26 +367,8 @@ pub(super) fn position(at: &[Dim], shape: &[Dim]) -> Dim {
 }
 
 /// The index in an array of shape `stored` of what lies at `at` where it is seen as `seen`.
-fn reshaped(stored: &[Dim], seen: &[Dim], at: &[Dim], ranges: &Ranges) -> Vec<Expr> {
+pub(super) fn reshaped(stored: &[Dim], seen: &[Dim], at: &[Dim], ranges: &Ranges) -> Vec<Expr> {
     reindex(stored, seen, at).into_iter().map(|index| index.simplify(ranges).into()).collect()
-}
-
-/// As [`reshaped`], for an index that depends on data.
-fn reshaped_values(at: &[Expr], from: &[Dim], to: &[Dim]) -> Vec<Expr> {
-    use ir::scalar::Binary;
-    let position = at
-        .iter()
-        .zip(strides(from))
-        .map(|(i, stride)| i.clone() * Expr::from(stride))
-        .reduce(|a, b| a + b)
-        .unwrap_or_else(|| Expr::from(Dim::constant(0)));
-    let strides = strides(to);
-    (0..to.len())
-        .map(|axis| {
-            let whole = Expr::binary(Binary::Div, position.clone(), Expr::from(&strides[axis]));
-            if axis == 0 { whole } else { Expr::binary(Binary::Mod, whole, Expr::from(&to[axis])) }
-        })
-        .collect()
 }
 
 /// What is known about these axes.

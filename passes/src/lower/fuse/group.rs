@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{ExprKind, Stage};
+use ir::kernel::{ExprKind, KernelKind, Stage};
 
 use super::flat::{Flat, indices};
+use super::router;
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{along, own};
 
@@ -22,7 +23,7 @@ pub(super) struct Group {
     /// Positions among the stages of the entry, ascending.
     pub(super) stages: Vec<usize>,
     /// Number of leading axes that they share.
-    prefix: usize,
+    pub(super) prefix: usize,
 }
 
 /// The groups, in an order in which they can run.
@@ -65,6 +66,7 @@ pub(super) fn group(flat: &Flat) -> Vec<Group> {
             }
         }
     }
+    let (groups, of) = router::with_products(flat, groups, of, &producers);
     order(groups, &producers, &of)
 }
 
@@ -92,7 +94,8 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
     if has_contraction(flat, group) {
         // What follows a product must take each element as it comes.
         let whole = prefix == group.prefix && prefix == stage.axes.len() && !has_fold(&stage.body);
-        return whole.then_some(prefix);
+        let combines = flat.stages[at].kind == KernelKind::Combine;
+        return (whole && !combines).then_some(prefix);
     }
     if prefix == 0 {
         let members = group.stages.iter().map(|&s| &flat.stages[s].stage).chain([stage]);
@@ -140,7 +143,7 @@ fn follows_attention(flat: &Flat, group: &Group, bundle: Option<usize>, at: usiz
 
 /// Number of leading axes of equal extent along which `user` loads `producer` element by element; all equal leading
 /// axes if it does not load it.
-fn shared_axes(user: &Stage, producer: &Stage) -> usize {
+pub(super) fn shared_axes(user: &Stage, producer: &Stage) -> usize {
     let mut shared = user.axes.iter().zip(&producer.axes).take_while(|((_, a), (_, b))| a == b).count();
     user.body.walk(&mut |e| {
         if let ExprKind::Load { source, at, .. } = e.kind()
@@ -160,7 +163,7 @@ fn shared_axes(user: &Stage, producer: &Stage) -> usize {
 
 /// Does stage `from` depend on a stage of group `target` through stages of other groups? A group runs as a whole, so
 /// all members of a group on the way count.
-fn reaches(
+pub(super) fn reaches(
     producers: &[BTreeSet<usize>],
     of: &[usize],
     groups: &[Group],

@@ -7,7 +7,7 @@
 use ir::Dim;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::operand::Operand;
-use ir::kernel::{Expr, ExprKind, Fold, Stage};
+use ir::kernel::{Expr, ExprKind, Fold, KernelKind, Stage};
 use ir::scalar::{Binary, Unary};
 
 use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
@@ -83,10 +83,12 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
         weight => {
             let places = if matches!(weight, Weight::Cheap) { CHEAP_PLACES } else { 1 };
             let stays = follows_producer(flat, at);
-            sites.len() <= places
-                && sites
-                    .iter()
-                    .all(|site| !repeats(site) && (!stays || is_pointwise_on_same_axes(flat, site, axes)))
+            // What combines experts is a kernel of its own, even if there is one of them for each token.
+            let joins = |site: &Site| {
+                is_pointwise_on_same_axes(flat, site, axes)
+                    && flat.stages[site.user].kind != KernelKind::Combine
+            };
+            sites.len() <= places && sites.iter().all(|site| !repeats(site) && (!stays || joins(site)))
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Fuses kernels in the stage form.
 //!
 //! Kernels that follow each other are first laid open as one list of stages (`flat`). Then
-//! - an array that is another one in a different shape becomes a view of it, and moves no data (`flat`);
+//! - an array that is another one in a different shape becomes a view of it, and moves no data (`views`);
 //! - an array computed element by element is put into the expressions that load it, where that repeats no work
 //!   (`inline`);
 //! - what is left is grouped: stages that run over a common iteration space and hand elements to each other
 //!   become one kernel, a matrix product or convolution with what follows it, a row reduction with the elements
-//!   that it normalises (`group`);
+//!   that it normalises (`group`), a router with the product that makes its scores (`router`);
 //! - groups become kernels again, in canonical names, so that equal ones are equal (`emit`).
 //!
 //! A kernel in the loop form stays as it is, and what it reads and writes stays in memory.
@@ -17,6 +17,8 @@ mod emit;
 mod flat;
 mod group;
 mod inline;
+mod router;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,169 @@
+//! Arrays that are others in a different shape: no data moves for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::dim::Symbol;
+use ir::kernel::{Expr, ExprKind, KernelKind, Stage};
+use ir::scalar::Binary;
+use ir::types::strides;
+use ir::{Dim, Origin};
+
+use super::flat::{Flat, FlatStage, all_ranges, indices, load_dtype, position, ranges_of, reshaped};
+use crate::kernel::has_fold;
+use crate::lower::simplify;
+
+impl Flat {
+    /// Replaces every array that is another one in a different shape by that one.
+    pub(super) fn resolve_views(&mut self) {
+        for at in 0..self.stages.len() {
+            if let Some(source) = self.view_of(at) {
+                if self.is_better_as_viewed(at, &source) {
+                    self.take_shape(at, &source);
+                }
+                self.replace_view(at, &source);
+            }
+        }
+    }
+
+    /// The array that stage `at` is a view of, if it can be replaced by it.
+    fn view_of(&self, at: usize) -> Option<Symbol> {
+        let FlatStage { stage, .. } = &self.stages[at];
+        let ExprKind::Load { source, at: index, .. } = stage.body.kind() else { return None };
+        let ranges = ranges_of(&stage.axes);
+        let from = position(&indices(index)?, &self.load_shape(source)).simplify(&ranges);
+        let own: Vec<Dim> = stage.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let extents: Vec<Dim> = stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
+        let to = position(&own, &extents).simplify(&ranges);
+        let same_size = self.shapes[source].iter().cloned().product::<Dim>() == extents.into_iter().product();
+        if from != to || !same_size {
+            return None;
+        }
+        // What must be stored takes the place of the array that it views, if that has none yet.
+        if self.kept.contains_key(&stage.name) {
+            self.find(source)?;
+            return (!self.kept.contains_key(source)).then(|| source.clone());
+        }
+        Some(source.clone())
+    }
+
+    /// Is the array seen in the shape of this view alone, and should it have that shape itself? What follows a sum over
+    /// experts (state, residual, norm) runs over the same axes then, and what experts read, over those of their router.
+    fn is_better_as_viewed(&self, view: usize, source: &Symbol) -> bool {
+        let Some(at) = self.find(source).filter(|_| !self.kept.contains_key(source)) else { return false };
+        let axes = |at: usize| self.stages[at].stage.axes.iter().map(|(_, extent)| extent);
+        let alike = |&user: &usize| axes(user).eq(axes(view)) && self.view_of(user).is_some();
+        let serves_experts = self.stages[at].kind == KernelKind::Combine
+            || self.is_read_by_experts(&self.stages[view].stage.name) && self.comes_from_outside(at);
+        serves_experts && self.users(source).iter().all(alike)
+    }
+
+    /// Do experts multiply with the array, perhaps in another shape?
+    fn is_read_by_experts(&self, array: &Symbol) -> bool {
+        self.users(array).into_iter().any(|user| {
+            let FlatStage { stage, kind, .. } = &self.stages[user];
+            *kind == KernelKind::GroupedMatmul
+                || self.view_of(user).is_some() && self.is_read_by_experts(&stage.name)
+        })
+    }
+
+    /// Is the stage computed element by element from what is not computed here?
+    fn comes_from_outside(&self, at: usize) -> bool {
+        let (mut seen, mut todo) = (BTreeSet::new(), vec![at]);
+        while let Some(at) = todo.pop() {
+            let FlatStage { stage, bundle: None, whole: None, .. } = &self.stages[at] else { return false };
+            if has_fold(&stage.body) {
+                return false;
+            }
+            if seen.insert(at) {
+                todo.extend(self.reads(at).iter().filter_map(|array| self.find(array)));
+            }
+        }
+        true
+    }
+
+    /// Lets the array have the axes that its view has.
+    fn take_shape(&mut self, view: usize, source: &Symbol) {
+        let Some(at) = self.find(source) else { return };
+        let from = self.load_shape(source);
+        let Stage { name, axes, .. } = self.stages[view].stage.clone();
+        let to: Vec<Dim> = axes.iter().map(|(_, extent)| extent.clone()).collect();
+        let own: Vec<Dim> = axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let ranges = ranges_of(&axes);
+        let stage = &self.stages[at].stage;
+        let index = reshaped(&from, &to, &own, &ranges);
+        let index: BTreeMap<&Symbol, &Expr> = stage.axes.iter().map(|(axis, _)| axis).zip(&index).collect();
+        let place = |axis: &Symbol| index.get(axis).and_then(|index| index.as_index()).cloned();
+        let body = simplify(&stage.body.substitute(&place), &ranges);
+        self.set_body(at, body, &Origin::none());
+        self.stages[at].stage.axes = axes;
+        self.shapes.insert(source.clone(), self.shapes[&name].clone());
+        self.users(source).into_iter().for_each(|user| self.load_instead(user, source, &from, source));
+    }
+
+    fn replace_view(&mut self, at: usize, source: &Symbol) {
+        let view = self.remove(at);
+        if let Some(behind) = self.find(source) {
+            let behind = &mut self.stages[behind];
+            behind.origin = behind.origin.join(&view.origin);
+            if let Some(place) = self.kept.remove(&view.stage.name) {
+                self.kept.insert(source.clone(), place);
+            }
+        }
+        let from: Vec<Dim> = view.stage.axes.iter().map(|(_, extent)| extent.clone()).collect();
+        for user in self.users(&view.stage.name) {
+            if self.stages[user].whole.is_some() {
+                self.read_instead(user, &view, source);
+            } else {
+                self.load_instead(user, &view.stage.name, &from, source);
+                self.stages[user].origin = view.origin.join(&self.stages[user].origin);
+            }
+        }
+    }
+
+    /// Lets a stage load `source` where it loads `array`, which has the shape `from` and the same elements.
+    fn load_instead(&mut self, user: usize, array: &Symbol, from: &[Dim], source: &Symbol) {
+        let to = self.load_shape(source);
+        let stage = &self.stages[user].stage;
+        let ranges = all_ranges(stage);
+        let Some(dtype) = load_dtype(&stage.body, array) else { return };
+        let body = stage.body.replace_loads(&mut |name, index| {
+            if name != array {
+                return None;
+            }
+            let index: Vec<Expr> = match indices(index) {
+                Some(index) => reshaped(&to, from, &index, &ranges),
+                None => reshaped_values(index, from, &to),
+            };
+            Some(Expr::load(source.clone(), dtype, index))
+        });
+        self.set_body(user, body, &Origin::none());
+    }
+
+    /// Lets a kernel that stays as it is read `source` instead of a view of it: the elements lie in memory as they did.
+    fn read_instead(&mut self, user: usize, view: &FlatStage, source: &Symbol) {
+        self.forget_loads(user);
+        let FlatStage { whole: Some(whole), origin, .. } = &mut self.stages[user] else { return };
+        *origin = view.origin.join(origin);
+        for array in whole.arrays.iter_mut().flatten().filter(|array| **array == view.stage.name) {
+            *array = source.clone();
+        }
+        self.note_loads(user);
+    }
+}
+
+/// As [`reshaped`], for an index that depends on data.
+fn reshaped_values(at: &[Expr], from: &[Dim], to: &[Dim]) -> Vec<Expr> {
+    let position = at
+        .iter()
+        .zip(strides(from))
+        .map(|(i, stride)| i.clone() * Expr::from(stride))
+        .reduce(|a, b| a + b)
+        .unwrap_or_else(|| Expr::from(Dim::constant(0)));
+    let strides = strides(to);
+    (0..to.len())
+        .map(|axis| {
+            let whole = Expr::binary(Binary::Div, position.clone(), Expr::from(&strides[axis]));
+            if axis == 0 { whole } else { Expr::binary(Binary::Mod, whole, Expr::from(&to[axis])) }
+        })
+        .collect()
+}
