@@ -62,10 +62,20 @@ impl Semantics for Route {
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
         let (experts, rows) = cx.operands[0].shape.split_last()?;
+        let [zero, last] = [Dim::constant(0), experts.clone() - Dim::constant(1)].map(Expr::from);
+        let mut left = Lower::operand_name(0);
         let (mut values, mut places) = (Vec::new(), Vec::new());
-        for _ in 0..cx.attrs.get(K) {
-            let place = place_of_largest(cx, rows, experts, &places);
-            values.push(value_at(cx, rows, experts, &place));
+        for taken in 1..=cx.attrs.get(K) {
+            let place = place_of_largest(cx, &left, &places);
+            values.push(cx.stage(rows, |cx, at| {
+                // It is a place; that it is one can be seen, too.
+                let index = Expr::binary(Binary::Max, element(&place, at).cast(DType::I64), zero.clone());
+                let index = Expr::binary(Binary::Min, index, last.clone());
+                cx.load(0, at.iter().map(Expr::from).chain([index]))
+            }));
+            if taken < cx.attrs.get(K) {
+                left = without(cx, &left, &place);
+            }
             places.push(place);
         }
         let shape = cx.results[0].shape.clone();
@@ -79,51 +89,35 @@ impl Semantics for Route {
     }
 }
 
-/// The first place of the largest score of each row, or of a NaN if there is one, not counting the places that are
-/// `taken`. Places are `f32` here, as scores are.
-fn place_of_largest(cx: &mut Lower, rows: &[Dim], experts: &Dim, taken: &[Symbol]) -> Symbol {
-    let is_free = |at: &[Dim], e: &Dim| {
-        let differs =
-            |place: &Symbol| Expr::binary(Binary::Ne, Expr::from(e).cast(DType::F32), element(place, at));
-        taken.iter().map(differs).reduce(Expr::and)
-    };
-    let largest = cx.stage(rows, |cx, at| {
-        cx.fold(Reduce::Max, experts, |cx, e| {
-            let score = score(cx, at, e);
-            match is_free(at, e) {
-                Some(free) => free.select(score, Expr::number(DType::F32, f64::NEG_INFINITY)),
-                None => score,
-            }
-        })
-    });
+/// The first place of the largest of the scores that are `left` of each row, or of a NaN if there is one, not counting
+/// the places that are `taken`. Places are `f32` here, as scores are.
+fn place_of_largest(cx: &mut Lower, left: &Symbol, taken: &[Symbol]) -> Symbol {
+    let Some((experts, rows)) = cx.operands[0].shape.split_last() else { return left.clone() };
+    let score = |at: &[Dim], e: &Dim| element(left, &[at, std::slice::from_ref(e)].concat());
+    let largest = cx.stage(rows, |cx, at| cx.fold(Reduce::Max, experts, |_, e| score(at, e)));
     cx.stage(rows, |cx, at| {
-        cx.fold(Reduce::Min, experts, |cx, e| {
-            let score = score(cx, at, e);
+        cx.fold(Reduce::Min, experts, |_, e| {
+            let score = score(at, e);
             let is_largest = score.clone().equals(element(&largest, at));
             let is_nan = Expr::binary(Binary::Ne, score.clone(), score);
             let is_it = Expr::binary(Binary::Or, is_largest, is_nan);
-            let is_it = match is_free(at, e) {
-                Some(free) => free.and(is_it),
-                None => is_it,
-            };
-            is_it.select(Expr::from(e).cast(DType::F32), Expr::from(experts).cast(DType::F32))
+            let place = Expr::from(e).cast(DType::F32);
+            // What is left may be −∞ everywhere, as are the places that are taken.
+            let differs = |taken: &Symbol| Expr::binary(Binary::Ne, place.clone(), element(taken, at));
+            let is_it = taken.iter().map(differs).fold(is_it, Expr::and);
+            is_it.select(place.clone(), Expr::from(experts).cast(DType::F32))
         })
     })
 }
 
-/// The score at the place of each row. A fold, so that its bits are those of the score: the largest may be a zero of
-/// the other sign.
-fn value_at(cx: &mut Lower, rows: &[Dim], experts: &Dim, place: &Symbol) -> Symbol {
-    cx.stage(rows, |cx, at| {
-        cx.fold(Reduce::Max, experts, |cx, e| {
-            let here = Expr::from(e).cast(DType::F32).equals(element(place, at));
-            here.select(score(cx, at, e), Expr::number(DType::F32, f64::NEG_INFINITY))
-        })
+/// The scores, with −∞ at a place of each row.
+fn without(cx: &mut Lower, scores: &Symbol, place: &Symbol) -> Symbol {
+    let shape = cx.operands[0].shape.clone();
+    cx.stage(&shape, |_, at| {
+        let (e, row) = at.split_last().expect("bug: scores have an axis of experts");
+        let taken = Expr::from(e).cast(DType::F32).equals(element(place, row));
+        taken.select(Expr::number(DType::F32, f64::NEG_INFINITY), element(scores, at))
     })
-}
-
-fn score(cx: &Lower, at: &[Dim], e: &Dim) -> Expr {
-    cx.load(0, at.iter().chain([e]).map(Expr::from))
 }
 
 fn element(array: &Symbol, at: &[Dim]) -> Expr {

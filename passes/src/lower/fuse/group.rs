@@ -9,7 +9,7 @@ use ir::Dim;
 use ir::dim::Symbol;
 use ir::kernel::{ExprKind, KernelKind, Stage};
 
-use super::flat::{Flat, indices};
+use super::flat::Flat;
 use super::router;
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{along, own};
@@ -149,13 +149,9 @@ pub(super) fn shared_axes(user: &Stage, producer: &Stage) -> usize {
         if let ExprKind::Load { source, at, .. } = e.kind()
             && *source == producer.name
         {
-            let same = match indices(at) {
-                None => 0,
-                Some(at) => {
-                    at.iter().zip(&user.axes).take_while(|(i, (axis, _))| i.as_symbol() == Some(axis)).count()
-                }
-            };
-            shared = shared.min(same);
+            let own = at.iter().zip(&user.axes);
+            let same = own.take_while(|(i, (axis, _))| i.as_index().and_then(Dim::as_symbol) == Some(axis));
+            shared = shared.min(same.count());
         }
     });
     shared

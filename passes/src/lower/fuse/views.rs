@@ -52,9 +52,20 @@ impl Flat {
         let Some(at) = self.find(source).filter(|_| !self.kept.contains_key(source)) else { return false };
         let axes = |at: usize| self.stages[at].stage.axes.iter().map(|(_, extent)| extent);
         let alike = |&user: &usize| axes(user).eq(axes(view)) && self.view_of(user).is_some();
-        let serves_experts = self.stages[at].kind == KernelKind::Combine
+        let serves_experts = self.sums_experts(at)
             || self.is_read_by_experts(&self.stages[view].stage.name) && self.comes_from_outside(at);
         serves_experts && self.users(source).iter().all(alike)
+    }
+
+    /// Is the stage a sum over experts, or computed element by element from one that nobody else sees?
+    fn sums_experts(&self, at: usize) -> bool {
+        let FlatStage { stage, kind, .. } = &self.stages[at];
+        let goes_in = |from: usize| {
+            let name = &self.stages[from].stage.name;
+            !self.kept.contains_key(name) && self.users(name) == [at] && self.sums_experts(from)
+        };
+        let mut from = self.reads(at).into_iter().filter_map(|array| self.find(&array));
+        *kind == KernelKind::Combine || !has_fold(&stage.body) && from.any(goes_in)
     }
 
     /// Do experts multiply with the array, perhaps in another shape?
