@@ -117,6 +117,7 @@ impl Fusion<'_> {
             .collect();
         let mut flat = flat::Flat::open(self.program, entry, &calls, &kept);
         flat.resolve_views();
+        flat.follow_products();
         inline::inline(&mut flat);
         let groups = group::group(&flat);
         let mut made = emit::Emit {

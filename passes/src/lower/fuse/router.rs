@@ -104,17 +104,15 @@ impl Routers<'_> {
         all.sort_unstable();
     }
 
+    /// Closes the gaps that groups left which were taken in.
     fn without_empty(self) -> (Vec<Group>, Vec<usize>) {
-        let mut number = 0;
-        let place: Vec<usize> = self
-            .groups
-            .iter()
-            .map(|group| {
-                number += usize::from(!group.stages.is_empty());
-                number.saturating_sub(1)
-            })
-            .collect();
-        let groups = self.groups.into_iter().filter(|group| !group.stages.is_empty()).collect();
+        let (mut groups, mut place) = (Vec::new(), Vec::new());
+        for group in self.groups {
+            place.push(groups.len());
+            if !group.stages.is_empty() {
+                groups.push(group);
+            }
+        }
         (groups, self.of.into_iter().map(|group| place[group]).collect())
     }
 }

@@ -50,8 +50,7 @@ impl Flat {
     /// experts (state, residual, norm) runs over the same axes then, and what experts read, over those of their router.
     fn is_better_as_viewed(&self, view: usize, source: &Symbol) -> bool {
         let Some(at) = self.find(source).filter(|_| !self.kept.contains_key(source)) else { return false };
-        let axes = |at: usize| self.stages[at].stage.axes.iter().map(|(_, extent)| extent);
-        let alike = |&user: &usize| axes(user).eq(axes(view)) && self.view_of(user).is_some();
+        let alike = |&user: &usize| self.extents(user) == self.extents(view) && self.view_of(user).is_some();
         let serves_experts = self.sums_experts(at)
             || self.is_read_by_experts(&self.stages[view].stage.name) && self.comes_from_outside(at);
         serves_experts && self.users(source).iter().all(alike)
@@ -94,21 +93,81 @@ impl Flat {
 
     /// Lets the array have the axes that its view has.
     fn take_shape(&mut self, view: usize, source: &Symbol) {
-        let Some(at) = self.find(source) else { return };
-        let from = self.load_shape(source);
-        let Stage { name, axes, .. } = self.stages[view].stage.clone();
-        let to: Vec<Dim> = axes.iter().map(|(_, extent)| extent.clone()).collect();
-        let own: Vec<Dim> = axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
-        let ranges = ranges_of(&axes);
+        if let Some(at) = self.find(source) {
+            let (axes, shape) = (self.extents(view), self.shapes[&self.stages[view].stage.name].clone());
+            self.give_axes(at, axes, shape);
+        }
+    }
+
+    /// Lets what is computed element by element from a product with chosen matrices, seen in another shape, have the
+    /// shape of the product: so it can join it.
+    pub(super) fn follow_products(&mut self) {
+        let mut products: BTreeSet<usize> = BTreeSet::new();
+        for at in 0..self.stages.len() {
+            let FlatStage { stage, kind, bundle: None, whole: None, .. } = &self.stages[at] else { continue };
+            if self.is_gone(at) {
+                continue;
+            }
+            if has_fold(&stage.body) {
+                products.extend((*kind == KernelKind::GroupedMatmul).then_some(at));
+                continue;
+            }
+            let sources = self.reads(at).into_iter().filter_map(|array| self.find(&array));
+            let Some(product) = sources.filter(|p| products.contains(p)).find(|&p| self.follows(at, p))
+            else {
+                continue;
+            };
+            if self.extents(at) == self.extents(product) {
+                products.insert(at);
+            } else if !self.kept.contains_key(&stage.name) {
+                let shape = self.shapes[&self.stages[product].stage.name].clone();
+                self.give_axes(at, self.extents(product), shape);
+                products.insert(at);
+            }
+        }
+    }
+
+    /// Does stage `at` load each element of `product` where its own is, as both lie in memory?
+    fn follows(&self, at: usize, product: usize) -> bool {
         let stage = &self.stages[at].stage;
-        let index = reshaped(&from, &to, &own, &ranges);
-        let index: BTreeMap<&Symbol, &Expr> = stage.axes.iter().map(|(axis, _)| axis).zip(&index).collect();
+        let Stage { name, axes, .. } = &self.stages[product].stage;
+        let size = |axes: &[(Symbol, Dim)]| axes.iter().map(|(_, extent)| extent.clone()).product::<Dim>();
+        let ranges = ranges_of(&stage.axes);
+        let own: Vec<Dim> = stage.axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let here = position(&own, &self.extents(at)).simplify(&ranges);
+        let mut same = size(axes) == size(&stage.axes);
+        stage.body.walk(&mut |e| {
+            if let ExprKind::Load { source, at, .. } = e.kind()
+                && source == name
+            {
+                let there = indices(at).map(|at| position(&at, &self.extents(product)).simplify(&ranges));
+                same &= there.as_ref() == Some(&here);
+            }
+        });
+        same
+    }
+
+    fn extents(&self, at: usize) -> Vec<Dim> {
+        self.stages[at].stage.axes.iter().map(|(_, extent)| extent.clone()).collect()
+    }
+
+    /// Lets a stage run over axes of these extents, its elements lying in memory as they did; `shape` is the same with
+    /// axes of extent 1.
+    fn give_axes(&mut self, at: usize, extents: Vec<Dim>, shape: Vec<Dim>) {
+        let from = self.extents(at);
+        let Stage { name, axes, body } = self.stages[at].stage.clone();
+        let fresh = |number: usize| Symbol::new(format!("{name}a{number}"));
+        let new: Vec<(Symbol, Dim)> = (0..).map(fresh).zip(extents.iter().cloned()).collect();
+        let ranges = ranges_of(&new);
+        let own: Vec<Dim> = new.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let index = reshaped(&from, &extents, &own, &ranges);
+        let index: BTreeMap<&Symbol, &Expr> = axes.iter().map(|(axis, _)| axis).zip(&index).collect();
         let place = |axis: &Symbol| index.get(axis).and_then(|index| index.as_index()).cloned();
-        let body = simplify(&stage.body.substitute(&place), &ranges);
+        let body = simplify(&body.substitute(&place), &ranges);
         self.set_body(at, body, &Origin::none());
-        self.stages[at].stage.axes = axes;
-        self.shapes.insert(source.clone(), self.shapes[&name].clone());
-        self.users(source).into_iter().for_each(|user| self.load_instead(user, source, &from, source));
+        self.stages[at].stage.axes = new;
+        self.shapes.insert(name.clone(), shape);
+        self.users(&name).into_iter().for_each(|user| self.load_instead(user, &name, &from, &name));
     }
 
     fn replace_view(&mut self, at: usize, source: &Symbol) {
