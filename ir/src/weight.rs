@@ -1,9 +1,9 @@
 //! Weights: constants too large to copy, named by the hash of what they hold.
 //!
 //! A [`Weight`] is a type, a content hash and a reference into somebody's storage: an owned buffer, or a file
-//! that the caller mapped. Cloning one copies a pointer; so does putting its axes in another order or giving it another
-//! shape. Two weights with equal types and hashes are the same weight, whatever they are called and however they lie in
-//! their storage.
+//! that the caller mapped. Cloning one copies a pointer; so does putting its axes in another order, giving it another
+//! shape, or stacking several. Two weights with equal types and hashes are the same weight, whatever they are called and
+//! however they lie in their storage.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -119,9 +119,18 @@ struct Inner {
     dtype: DType,
     shape: Vec<usize>,
     hash: Hash,
-    bytes: Bytes,
-    /// For each axis how many elements of the storage lie between neighbours; `None` where that is row-major.
+    held: Held,
+    /// For each axis how many of the elements as they are held lie between neighbours; `None` where that is row-major.
     strides: Option<Vec<usize>>,
+}
+
+/// Where the elements are.
+#[derive(Clone)]
+enum Held {
+    /// One after the other.
+    Bytes(Bytes),
+    /// Those of the first of these weights, row-major, then those of the next, and so on. All have one type.
+    Parts(Arc<[Weight]>),
 }
 
 /// Row-major strides in elements.
@@ -163,7 +172,8 @@ impl Weight {
             return Err(WrongSize { name, ty, needed: needed.unwrap_or(usize::MAX), found });
         }
         let hash = Hash::of(bytes.as_slice());
-        Ok(Weight(Arc::new(Inner { name, dtype, shape, hash, bytes, strides: None })))
+        let held = Held::Bytes(bytes);
+        Ok(Weight(Arc::new(Inner { name, dtype, shape, hash, held, strides: None })))
     }
 
     /// A weight with the contents of `tensor`.
@@ -178,6 +188,34 @@ impl Weight {
             .expect("a tensor has the bytes that its type needs")
     }
 
+    /// The weight called `name` that has a new axis in front, along which `parts` lie in order. Nothing is copied. `None`
+    /// if there is no part, or if their types differ.
+    pub fn stack(name: impl Into<String>, parts: &[Weight]) -> Option<Weight> {
+        let first = parts.first()?;
+        if parts.iter().any(|part| part.dtype() != first.dtype() || part.shape() != first.shape()) {
+            return None;
+        }
+        let held = joined(parts).map_or_else(|| Held::Parts(parts.into()), Held::Bytes);
+        let shape = [parts.len()].into_iter().chain(first.shape().iter().copied()).collect();
+        let unnamed = Inner {
+            name: String::new(),
+            dtype: first.dtype(),
+            shape,
+            hash: first.hash(),
+            held,
+            strides: None,
+        };
+        Some(Weight::named(name, unnamed))
+    }
+
+    /// A weight of these parts, with the hash of what it holds.
+    fn named(name: impl Into<String>, inner: Inner) -> Weight {
+        let unnamed = Weight(Arc::new(inner));
+        let hash = Hash::of_pieces(|sink| unnamed.for_each_piece(sink));
+        let inner = Arc::unwrap_or_clone(unnamed.0);
+        Weight(Arc::new(Inner { name: name.into(), hash, ..inner }))
+    }
+
     /// Its name: the initializer's, or one made by a pass.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -185,9 +223,7 @@ impl Weight {
 
     /// The same contents under another name.
     pub fn renamed(&self, name: impl Into<String>) -> Weight {
-        let Inner { dtype, ref shape, hash, ref bytes, ref strides, .. } = *self.0;
-        let (shape, bytes, strides) = (shape.clone(), bytes.clone(), strides.clone());
-        Weight(Arc::new(Inner { name: name.into(), dtype, shape, hash, bytes, strides }))
+        Weight(Arc::new(Inner { name: name.into(), ..Inner::clone(&self.0) }))
     }
 
     /// The weight called `name` whose axis `i` is axis `perm[i]` of this one. Nothing is copied.
@@ -195,33 +231,20 @@ impl Weight {
     /// # Panics
     /// `perm` is no permutation of the axes.
     pub fn permuted(&self, name: impl Into<String>, perm: &[usize]) -> Weight {
-        let Inner { dtype, ref shape, hash, ref bytes, ref strides, .. } = *self.0;
+        let Inner { dtype, ref shape, hash, ref held, ref strides, .. } = *self.0;
         let from = strides.clone().unwrap_or_else(|| row_major_strides(shape));
         let shape: Vec<usize> = perm.iter().map(|&axis| self.0.shape[axis]).collect();
         let strides: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
         let strides = Some(strides).filter(|strides| *strides != row_major_strides(&shape));
-        let mut inner = Inner { name: name.into(), dtype, shape, hash, bytes: bytes.clone(), strides };
-        let seen = Weight(Arc::new(Inner { name: String::new(), ..inner.clone() }));
-        inner.hash = Hash::of_pieces(|sink| seen.for_each_piece(sink));
-        Weight(Arc::new(inner))
+        Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held: held.clone(), strides })
     }
 
     /// The weight called `name` with the same elements in another shape. `None` if they are not as many, or if that
     /// would need a copy.
     pub fn reshaped(&self, name: impl Into<String>, shape: &[usize]) -> Option<Weight> {
-        let Inner { dtype, hash, ref bytes, ref strides, .. } = *self.0;
-        let fits = strides.is_none() && shape.iter().product::<usize>() == self.elements();
-        let shape = shape.to_vec();
-        fits.then(|| {
-            Weight(Arc::new(Inner {
-                name: name.into(),
-                dtype,
-                shape,
-                hash,
-                bytes: bytes.clone(),
-                strides: None,
-            }))
-        })
+        let fits = self.0.strides.is_none() && shape.iter().product::<usize>() == self.elements();
+        let (name, shape) = (name.into(), shape.to_vec());
+        fits.then(|| Weight(Arc::new(Inner { name, shape, ..Inner::clone(&self.0) })))
     }
 
     /// Element type.
@@ -251,28 +274,46 @@ impl Weight {
 
     /// Number of bytes.
     pub fn size(&self) -> usize {
-        self.0.bytes.len
+        self.elements() * self.0.dtype.bytes()
     }
 
     /// The bytes of the process' memory that it refers to.
     pub fn resident(&self) -> usize {
-        if self.0.bytes.storage.is_resident() { self.size() } else { 0 }
+        match &self.0.held {
+            Held::Bytes(bytes) if bytes.storage.is_resident() => self.size(),
+            Held::Bytes(_) => 0,
+            Held::Parts(parts) => parts.iter().map(Weight::resident).sum(),
+        }
     }
 
-    /// Its bytes, little-endian, not necessarily aligned, its elements in any order.
-    pub fn stored(&self) -> &[u8] {
-        self.0.bytes.as_slice()
+    /// Its bytes, little-endian, not necessarily aligned, its elements in any order: each slice holds some.
+    pub fn stored(&self) -> Vec<&[u8]> {
+        match &self.0.held {
+            Held::Bytes(bytes) => vec![bytes.as_slice()],
+            Held::Parts(parts) => parts.iter().flat_map(Weight::stored).collect(),
+        }
     }
 
     /// Its bytes row-major, if they are stored so.
     pub fn row_major(&self) -> Option<&[u8]> {
-        self.0.strides.is_none().then(|| self.stored())
+        match &self.0.held {
+            Held::Bytes(bytes) if self.0.strides.is_none() => Some(bytes.as_slice()),
+            _ => None,
+        }
     }
 
     /// The element at a row-major position.
     pub fn get(&self, position: usize) -> Scalar {
-        let start = self.place(position) * self.0.dtype.bytes();
-        Scalar::read(self.0.dtype, &self.0.bytes.as_slice()[start..])
+        let place = self.place(position);
+        match &self.0.held {
+            Held::Bytes(bytes) => {
+                Scalar::read(self.0.dtype, &bytes.as_slice()[place * self.0.dtype.bytes()..])
+            }
+            Held::Parts(parts) => {
+                let each = parts[0].elements();
+                parts[place / each].get(place % each)
+            }
+        }
     }
 
     /// All elements, row-major.
@@ -283,9 +324,8 @@ impl Weight {
     /// Fills `out` with the elements at row-major positions `start`, `start + step`, ….
     pub(crate) fn gather(&self, start: usize, step: usize, out: &mut [u8]) {
         let size = self.0.dtype.bytes();
-        let bytes = self.0.bytes.as_slice();
         let (Some(strides), Some(&row)) = (&self.0.strides, self.0.shape.last()) else {
-            return copy_strided(bytes, size, start, step, out);
+            return self.0.held.gather(size, start, step, out);
         };
         // As far as the positions stay in one row, elements are equally far apart in the storage, too.
         let last = strides[strides.len() - 1];
@@ -293,12 +333,12 @@ impl Weight {
         while !out.is_empty() {
             let left = (row - at % row).div_ceil(step.max(1)).min(out.len() / size);
             let (here, rest) = out.split_at_mut(left * size);
-            copy_strided(bytes, size, self.place(at), step * last, here);
+            self.0.held.gather(size, self.place(at), step * last, here);
             (at, out) = (at + left * step, rest);
         }
     }
 
-    /// Where in the storage the element at a row-major position lies.
+    /// Where among the elements as they are held the one at a row-major position lies.
     fn place(&self, position: usize) -> usize {
         let Some(strides) = &self.0.strides else { return position };
         let axes = self.0.shape.iter().zip(strides).rev();
@@ -317,6 +357,43 @@ impl Weight {
         Tensor::new(self.0.dtype, self.0.shape.clone(), bytes)
             .expect("a weight has the bytes that its type needs")
     }
+}
+
+impl Held {
+    /// Fills `out` with elements of `size` bytes from place `start` on, `step` apart.
+    fn gather(&self, size: usize, start: usize, step: usize, out: &mut [u8]) {
+        let parts = match self {
+            Held::Bytes(bytes) => return copy_strided(bytes.as_slice(), size, start, step, out),
+            Held::Parts(parts) => parts,
+        };
+        let each = parts[0].elements();
+        let (mut at, mut out) = (start, out);
+        while !out.is_empty() {
+            let (part, place) = (at / each, at % each);
+            let wanted = out.len() / size;
+            let here = if step == 0 { wanted } else { (each - place).div_ceil(step).min(wanted) };
+            let (now, rest) = out.split_at_mut(here * size);
+            parts[part].gather(place, step, now);
+            (at, out) = (at + here * step, rest);
+        }
+    }
+}
+
+/// The bytes of `parts`, if each begins in one storage where the one before it ends: those of a stack that was split.
+fn joined(parts: &[Weight]) -> Option<Bytes> {
+    let row_major = |part: &Weight| match &part.0.held {
+        Held::Bytes(bytes) if part.0.strides.is_none() => Some(bytes.clone()),
+        _ => None,
+    };
+    let mut all = row_major(parts.first()?)?;
+    for part in &parts[1..] {
+        let next = row_major(part)?;
+        if !Arc::ptr_eq(&all.storage, &next.storage) || all.start + all.len != next.start {
+            return None;
+        }
+        all.len += next.len;
+    }
+    Some(all)
 }
 
 /// Fills `out` with elements of `size` bytes from `start` on, `step` apart.

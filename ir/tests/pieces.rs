@@ -2,7 +2,7 @@
 
 use ir::pieces::PIECE;
 use ir::program::{Layout, PackedWeight};
-use ir::weight::Hash;
+use ir::weight::{Bytes, Hash};
 use ir::{DType, Scalar, Tensor, Weight};
 
 fn tensor(dtype: DType, shape: &[usize]) -> Tensor {
@@ -100,4 +100,68 @@ fn other_shapes_share_the_elements() {
     assert!(weight.permuted("v", &[0, 1]).reshaped("u", &[24]).is_some());
     let empty = Weight::from_tensor("e", &tensor(DType::F32, &[0, 3])).permuted("t", &[1, 0]);
     assert_eq!((empty.shape(), empty.tensor().elements()), (&[3, 0][..], 0));
+}
+
+/// `parts` one after the other along a new axis.
+fn stacked(parts: &[Tensor]) -> Tensor {
+    let shape = [&[parts.len()], parts[0].shape()].concat();
+    Tensor::from_fn(parts[0].dtype(), &shape, |at| parts[at[0]].at(&at[1..]))
+}
+
+#[test]
+fn a_stack_is_its_parts_in_order() {
+    for dtype in [DType::U8, DType::F32, DType::I64] {
+        let whole = tensor(dtype, &[4, 35, 3]);
+        let part = |e: usize| Tensor::from_fn(dtype, &[35, 3], |at| whole.at(&[e, at[0], at[1]]));
+        let parts: Vec<Tensor> = (0..4).map(part).collect();
+        let plain: Vec<Weight> = parts.iter().map(|part| Weight::from_tensor("w", part)).collect();
+        let stack = Weight::stack("all", &plain).expect("they have one type");
+        assert_eq!(stack, Weight::from_tensor("other", &whole));
+        assert_eq!((stack.tensor(), stack.size()), (whole.clone(), whole.bytes().len()));
+        assert_eq!(stack.values().collect::<Vec<_>>(), whole.values().collect::<Vec<_>>());
+        assert_eq!(stack.stored().concat(), whole.bytes());
+        // Its axes in another order, by the weight and by its layout.
+        for perm in [[1, 0, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0]] {
+            let expected = permuted(&whole, &perm);
+            assert_eq!(stack.permuted("v", &perm).tensor(), expected, "{perm:?}");
+            assert_eq!(packed(&stack, Layout::Permuted(perm.to_vec())), expected, "{perm:?}");
+        }
+        assert_eq!(
+            stack.reshaped("flat", &[140, 3]).expect("it is row-major").tensor().bytes(),
+            whole.bytes()
+        );
+        let columns = Layout::Panels { depth: 35, cols: 3, row: 3, col: 1, offset: 2 * 105 };
+        let one = Layout::Panels { depth: 35, cols: 3, row: 3, col: 1, offset: 0 };
+        assert_eq!(packed(&stack, columns).bytes(), packed(&plain[2], one).bytes());
+        // Parts that are seen in another order than they are stored, and a stack of stacks.
+        let turned: Vec<Weight> = plain.iter().map(|part| part.permuted("t", &[1, 0])).collect();
+        let expected = permuted(&whole, &[0, 2, 1]);
+        assert_eq!(Weight::stack("t", &turned).expect("they have one type").tensor(), expected);
+        let twice = Weight::stack("s", &[stack.clone(), stack]).expect("they have one type");
+        assert_eq!(twice.tensor(), stacked(&[whole.clone(), whole]));
+    }
+}
+
+#[test]
+fn parts_that_were_one_weight_are_one_again() {
+    let whole = tensor(DType::F32, &[6, 4]);
+    let bytes = Bytes::from(whole.bytes().to_vec());
+    let part = |at: usize| {
+        let bytes = bytes.part(at * 32, 32).expect("it is that long");
+        Weight::new("part", DType::F32, vec![2, 4], bytes).expect("it has the bytes that it needs")
+    };
+    let stack = Weight::stack("all", &[part(0), part(1), part(2)]).expect("they have one type");
+    assert_eq!(stack.row_major(), Some(whole.bytes()), "one after the other");
+    let other = Weight::stack("all", &[part(2), part(0)]).expect("they have one type");
+    assert_eq!(other.row_major(), None, "in another order");
+    assert_eq!(other.stored().concat(), [&whole.bytes()[64..], &whole.bytes()[..32]].concat());
+}
+
+#[test]
+fn parts_of_different_types_make_no_stack() {
+    let [a, b, c] = [(DType::F32, 2), (DType::F32, 3), (DType::I32, 2)]
+        .map(|(dtype, size)| Weight::from_tensor("w", &tensor(dtype, &[size])));
+    assert_eq!(Weight::stack("s", &[a.clone(), b]), None);
+    assert_eq!(Weight::stack("s", &[a, c]), None);
+    assert_eq!(Weight::stack("s", &[]), None);
 }

@@ -777,7 +777,7 @@ fn a_file_of_weights_is_checked() {
     assert_eq!(file.len(), 3);
     for weight in &weights {
         let found = file.find(&weight.hash()).unwrap();
-        assert_eq!(found.as_slice(), weight.stored());
+        assert_eq!(found.as_slice(), weight.stored().concat());
     }
     for cut in [0, 7, 15, 16, 100, bytes.len() - 1] {
         assert!(WeightFile::open(Arc::new(bytes[..cut].to_vec())).is_err(), "{cut}");

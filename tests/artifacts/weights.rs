@@ -60,7 +60,7 @@ fn many_weights_lie_beside_the_artifact() {
     let stored = egraft::load(&source, &egraft::Options::default()).expect("it was written");
     let passes::pipeline::State::Graph(graph) = &stored.state else { panic!("it is a graph") };
     let stored = graph.order().iter().find_map(|&id| graph.node(id).weight()).expect("it has one").clone();
-    for (row, bytes) in stored.stored().chunks(4096).enumerate().step_by(97) {
+    for (row, bytes) in stored.row_major().expect("as it was written").chunks(4096).enumerate().step_by(97) {
         let value = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let expected: f64 = bytes.chunks(4).map(value).sum();
         assert!((found[row] - expected).abs() < 1e-3, "row {row}: {} for {expected}", found[row]);

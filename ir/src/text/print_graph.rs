@@ -270,10 +270,12 @@ pub(super) enum Form {
 
 /// How text gives the contents of `weight`.
 pub(super) fn form(weight: &Weight) -> Form {
-    let (size, bytes, elements) = (weight.dtype().bytes(), weight.stored(), weight.elements());
+    let (size, stored, elements) = (weight.dtype().bytes(), weight.stored(), weight.elements());
+    let mut bytes = stored.iter().copied().flatten();
     // Truth values other than 0 and 1 have no text.
-    let writable = weight.dtype() != DType::Bool || bytes.iter().all(|b| *b <= 1);
-    let equal = || bytes.chunks_exact(size).all(|element| element == &bytes[..size]);
+    let writable = weight.dtype() != DType::Bool || bytes.all(|b| *b <= 1);
+    let mut each = stored.iter().flat_map(|bytes| bytes.chunks_exact(size));
+    let mut equal = || each.next().is_none_or(|first| each.all(|element| element == first));
     if writable && (1..=SPLAT).contains(&elements) && equal() {
         Form::Splat
     } else if writable && elements <= INLINE {

@@ -132,8 +132,9 @@ fn uniform(weight: &Weight) -> Option<f64> {
     }
     let first = weight.get(0);
     let size = weight.dtype().bytes();
-    let mut elements = weight.stored().chunks_exact(size);
-    elements.all(|element| element == &weight.stored()[..size]).then(|| first.to_f64())
+    let mut elements = weight.stored().into_iter().flat_map(|bytes| bytes.chunks_exact(size));
+    let known = elements.next()?;
+    elements.all(|element| element == known).then(|| first.to_f64())
 }
 
 /// Are all elements floats of 0 or more, and finite?

@@ -223,7 +223,7 @@ fn is_small(weight: &Weight) -> bool {
 /// Is each element of the last two axes that to its upper left: a matrix of distances?
 fn is_of_distances(weight: &Weight) -> bool {
     let [batch @ .., rows, cols] = weight.shape() else { return false };
-    let (size, stored) = (weight.dtype().bytes(), weight.stored());
+    let (size, Some(stored)) = (weight.dtype().bytes(), weight.row_major()) else { return false };
     let element = |row: usize, col: usize| &stored[(row * cols + col) * size..][..size];
     batch.iter().all(|&size| size == 1)
         && (1..*rows).all(|row| (1..*cols).all(|col| element(row, col) == element(row - 1, col - 1)))
@@ -232,7 +232,9 @@ fn is_of_distances(weight: &Weight) -> bool {
 /// Is it one number everywhere, or one of two: a mask that is added?
 fn has_two_values(weight: &Weight) -> bool {
     let mut seen: Vec<&[u8]> = Vec::with_capacity(2);
-    weight.stored().chunks_exact(weight.dtype().bytes()).all(|element| {
+    let mut elements =
+        weight.stored().into_iter().flat_map(|bytes| bytes.chunks_exact(weight.dtype().bytes()));
+    elements.all(|element| {
         if !seen.contains(&element) {
             seen.push(element);
         }
