@@ -4,6 +4,7 @@ use ir::origin::Place;
 use ir::{Graph, Origin};
 use passes::GraphPass;
 use passes::egraph::Saturate;
+use passes::graph::Reroll;
 use passes::pipeline::{self, Observer, State};
 
 use crate::compile::{cx, optimize, remaining, run_passes};
@@ -31,10 +32,15 @@ pub fn explain(source: Source, options: &Options, observer: &mut dyn Observer) -
     let Some((before, after)) = pipeline::around(rest, Saturate.about().name) else {
         return Ok(Explained { source: optimize(source, options, observer)?, rules: None });
     };
+    // The pass right before the rules tells with them what it found.
+    let (before, unrolled) = match pipeline::around(before, Reroll.about().name) {
+        Some((before, [])) => (before, true),
+        _ => (before, false),
+    };
     let mut source = run_passes(source, before, None, options, observer)?;
     let cx = cx(&source.provenance, options);
     let rules = match &mut source.state {
-        State::Graph(graph) => Some(passes::explain::explain(graph, &cx)),
+        State::Graph(graph) => Some(passes::explain::explain(graph, &cx, unrolled)),
         State::Program(_) => None,
     };
     Ok(Explained { source: run_passes(source, after, None, options, observer)?, rules })

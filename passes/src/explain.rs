@@ -11,7 +11,8 @@ use std::sync::Arc;
 use ir::{Graph, Origin};
 
 use crate::egraph::{Report, rewrite};
-use crate::pass::{Cx, FpMode};
+use crate::graph::reroll::{Reroll, reroll};
+use crate::pass::{Cx, FpMode, GraphPass};
 use crate::pipeline::everywhere;
 
 /// What became of a graph, and why not more.
@@ -40,15 +41,20 @@ pub struct Withheld {
     pub disabled: Vec<String>,
 }
 
-/// Rewrites a graph and those nested in it, and says what the rules did and would have done.
-pub fn explain(graph: &mut Graph, cx: &Cx) -> Explained {
+/// Rewrites a graph and those nested in it, and says what the rules did and would have done. Loops over experts that are
+/// still `unrolled` are rolled up first.
+pub fn explain(graph: &mut Graph, cx: &Cx, unrolled: bool) -> Explained {
+    let rolled = if unrolled { reroll_all(graph, cx) } else { Report::default() };
     let mut withheld = Vec::new();
     for more in more_allowed(cx) {
         let mut copy = graph.clone();
         rewrite_all(&mut copy, &more);
         copy.walk(&mut |graph| add_withheld(graph, cx, &more, &mut withheld));
     }
-    let report = rewrite_all(graph, cx);
+    let mut report = rewrite_all(graph, cx);
+    report.changed |= rolled.changed;
+    report.applied.extend(rolled.applied);
+    report.missed.splice(0..0, rolled.missed);
     Explained { report, counts: counts(graph), withheld }
 }
 
@@ -68,6 +74,21 @@ pub fn counts(graph: &Graph) -> BTreeMap<String, usize> {
         }
     });
     counts
+}
+
+/// Rolls up the loops over experts of a graph and of those nested in it.
+fn reroll_all(graph: &mut Graph, cx: &Cx) -> Report {
+    let mut all = Report::default();
+    let done: Result<bool, Infallible> = everywhere(graph, &mut |graph| {
+        let rolled = reroll(graph, cx);
+        if rolled.changed {
+            *all.applied.entry(Reroll.about().name).or_insert(0) += rolled.applied;
+        }
+        all.missed.extend(rolled.missed);
+        Ok(rolled.changed)
+    });
+    let Ok(changed) = done;
+    Report { changed, ..all }
 }
 
 /// Rewrites a graph and those nested in it.

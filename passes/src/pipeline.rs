@@ -6,7 +6,7 @@ use ir::{At, Graph, Origin};
 use crate::egraph::Saturate;
 use crate::error::PassError;
 use crate::graph::fold_constants::MAX_FOLDED;
-use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants};
+use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants, Reroll};
 use crate::kernel::{ExpandMath, Schedule};
 use crate::lower::{Fuse, PlanMemory, ShareKernels, ToLoops, ToStages};
 use crate::pass::{About, Changed, Cx, GraphPass, LowerPass, ProgramPass};
@@ -48,6 +48,8 @@ pub const UNFUSED: &[Step] = &[
 pub const DEFAULT: &[Step] = &[
     // Imported graphs compute shapes with ops; after folding, most of that is gone.
     Step::Repeat(3, CLEAN),
+    // What exporters unrolled is rolled up while it is as they wrote it.
+    Step::Graph(&Reroll),
     // Whole ops are easier to match than their expansions: rules come before those are opened.
     Step::Graph(&Saturate),
     Step::Graph(&Expand),
@@ -76,6 +78,7 @@ pub const ALL: &[Step] = &[
     Step::Graph(&Canonicalize),
     Step::Graph(&Cse),
     Step::Graph(&Dce),
+    Step::Graph(&Reroll),
     Step::Graph(&Saturate),
     Step::Graph(&Expand),
     Step::Lower(&ToStages),

@@ -5,9 +5,11 @@ pub mod cse;
 pub mod dce;
 pub mod expand;
 pub mod fold_constants;
+pub mod reroll;
 
 pub use canonicalize::Canonicalize;
 pub use cse::Cse;
 pub use dce::Dce;
 pub use expand::Expand;
 pub use fold_constants::FoldConstants;
+pub use reroll::Reroll;
