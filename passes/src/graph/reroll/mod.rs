@@ -5,14 +5,16 @@
 //! computation on slots, the pairs of a token and one of its experts:
 //! `combine(f(grouped_matmul(x, stack(w…), ids)…), gates)`. Chains are found by their accumulators ([`chain`]), the
 //! links of a chain are compared with its first ([`body`]), and what they compute is read as rows that positions select
-//! ([`slots`]), which the router's choices name ([`routing`]). All of this takes time with the nodes of the graph.
+//! ([`slots`]), which the router's choices name ([`routing`]). Rows that are sorted by expert and put together again
+//! after each expert's product are another spelling ([`segments`]). All of this takes time with the nodes of the graph.
 //!
-//! Sums over experts are added up in another order: nothing is done where arithmetic is strict. What looks like such a
-//! chain and is none is left alone, and [`Report`] says why.
+//! Sums over experts are added up in another order: chains stay where arithmetic is strict. What looks like a loop over
+//! experts and is none is left alone, and [`Report`] says why.
 
 mod body;
 mod chain;
 mod routing;
+mod segments;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ use crate::pass::{About, Changed, Cx, FpMode, GraphPass};
 use body::{Body, Comparison};
 use chain::{Link, chains};
 use routing::constant;
+use segments::{Counted, Segments};
 use slots::Slots;
 
 const SAME_BODY: &str = "every link computes the same, but for its weights";
@@ -49,6 +52,11 @@ const ROW_BY_ROW: &str = "an expert computes each token by itself";
 const OWN_ROWS: &str = "a link adds to the tokens that it took";
 const OWN_INDICES: &str =
     "nothing else needs the indices of an expert's tokens, or what is computed for them";
+
+const KNOWN_SEGMENTS: &str =
+    "each part has the rows of one expert, in the order of their numbers, as many as chose it";
+const SORTED_IDS: &str =
+    "parts are as long as counts of a router's sorted choices say, all of which have a part";
 
 /// The name of the pass, and what made the nodes that it makes.
 const NAME: &str = "reroll";
@@ -91,37 +99,56 @@ struct Run {
 /// Rolls up the chains of a graph, and says what it found.
 pub fn reroll(graph: &mut Graph, cx: &Cx) -> Report {
     let mut report = Report::default();
-    if cx.fp == FpMode::Strict {
-        return report;
-    }
     let mut comparison = Comparison::new(graph);
     let mut found = Vec::new();
-    for chain in chains(graph) {
-        if selects_rows(graph, &chain[0]) {
-            found.extend(runs(&mut comparison, &chain));
+    if cx.fp != FpMode::Strict {
+        for chain in chains(graph).iter().filter(|chain| selects_rows(graph, &chain[0])) {
+            found.extend(runs(&mut comparison, chain));
         }
     }
     report.compared = comparison.compared;
-    if found.is_empty() {
+    let segments = segments::all(graph);
+    if found.is_empty() && segments.is_empty() {
         return report;
     }
+    let counted = Counted::of(graph);
     let mut b = Build::on(std::mem::replace(graph, Graph::new("")));
-    let mut moved = BTreeMap::new();
-    for run in &found {
-        let (at, why) = match roll(&mut b, run, &mut moved) {
-            Ok(()) => {
-                report.applied += 1;
-                continue;
-            }
-            Err(failed) => failed,
-        };
-        report.missed.extend(why.map(|why| missed_at(b.graph(), at, why)));
-    }
+    roll_chains(&mut b, &found, &mut report);
+    roll_segments(&mut b, &segments, &counted, &mut report);
     *graph = b.into_graph();
     report.changed = report.applied > 0;
     let needed = graph.needed(graph.roots());
     graph.retain(|id| needed.contains(&id));
     report
+}
+
+fn roll_chains(b: &mut Build, runs: &[Run], report: &mut Report) {
+    let mut moved = BTreeMap::new();
+    for run in runs {
+        match roll(b, run, &mut moved) {
+            Ok(()) => report.applied += 1,
+            Err((at, why)) => report.missed.extend(why.map(|why| missed_at(b.graph(), at, why))),
+        }
+    }
+}
+
+fn roll_segments(b: &mut Build, segments: &[Segments], counted: &Counted, report: &mut Report) {
+    let mut proven = BTreeSet::new();
+    for segments in segments {
+        match segments.roll(b, counted) {
+            Ok(sizes) => {
+                report.applied += 1;
+                proven.extend(sizes);
+            }
+            Err(why) => report.missed.push(missed_at(b.graph(), segments.node, why)),
+        }
+    }
+    // Counts of all ids add up to as many ids as there are: that needs no comparison when the model runs.
+    for id in proven {
+        if b.graph().users(id.into()).is_empty() {
+            b.graph_mut().remove(id);
+        }
+    }
 }
 
 /// A chain, in runs of links that compute the same.

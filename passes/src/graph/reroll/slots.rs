@@ -10,11 +10,11 @@ use ir::attr::{Attr, Attrs};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::{Flow, OpError, normalize_axis};
-use ir::{Dim, Graph, NodeId, OpDef, Origin, Weight};
+use ir::{DType, Dim, Graph, NodeId, OpDef, Origin, Weight};
 use ops::linalg::combine::{MOST_TERMS, combine};
 use ops::linalg::grouped_matmul::grouped_matmul;
 use ops::linalg::matmul::MATMUL;
-use ops::math::cast::CAST;
+use ops::math::cast::{CAST, TO};
 use ops::math::eq::EQ;
 use ops::math::mul::MUL;
 use ops::norm::AXIS;
@@ -231,8 +231,12 @@ impl<'a> Slots<'a> {
                 let part = Fact::Part { of: *of, axis: *axis, numbers: numbers.clone(), kept: false };
                 (attrs.get(SHAPE) == without).then_some(part)
             }
-            [fact @ (Fact::Mask(_) | Fact::Part { .. } | Fact::Index(..))] if *def == CAST => {
-                Some(fact.clone())
+            [Fact::Mask(axes)] if *def == CAST => Some(Fact::Mask(axes.clone())),
+            [Fact::Part { of, axis, kept: false, numbers }] if *def == CAST => {
+                self.mask_in(*of, *axis, numbers)?.map(Fact::Mask)
+            }
+            [fact @ Fact::Index(..)] if *def == CAST => {
+                matches!(attrs.get(TO), DType::I32 | DType::I64).then(|| fact.clone())
             }
             [Fact::Found(axes)] if *def == SLICE => self.counted(id, operands[0], axes, &attrs),
             [Fact::Index(axes, form)] => self.moved_index(id, axes, *form, def, &attrs),
