@@ -1,10 +1,10 @@
 //! Lowers a graph to a program with one kernel for each op, in the stage form; ops that no expression states are loops
 //! from the start.
 //!
-//! Constants of one element become part of the expressions; larger ones become weights of the program. A value
-//! that is an output of the graph is computed in place; an output that is an input, a weight, or a second name for
-//! another output gets a kernel that copies. Control flow becomes steps around the steps of its bodies (`flow`); what
-//! decides sizes from small inputs alone runs first (`host`).
+//! Constants of one element become part of the expressions; larger ones become weights of the program. A value that is
+//! an output of the graph is computed in place; an output that is an input or a weight is copied, and one that is a second
+//! name for another output gets a kernel that copies. Control flow becomes steps around the steps of its bodies (`flow`);
+//! what decides sizes from small inputs alone runs first (`host`).
 
 mod flow;
 mod host;
@@ -17,7 +17,9 @@ use ir::graph::{Kind, Value};
 use ir::kernel::lower::{Compute, Loops, Lower};
 use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, KernelKind, Param, Stage, Stmt};
 use ir::op::{Flow, Infer, Requirement};
-use ir::program::{Arg, Buffer, Call, Entry, Layout, PackedWeight, Port, Program, Require, Space, Step};
+use ir::program::{
+    Arg, Buffer, Call, Copy, Entry, Layout, PackedWeight, Port, Program, Require, Space, Step,
+};
 use ir::{At, Dim, Graph, NodeId, Origin, Scalar, TensorType, Weight};
 
 use crate::error::PassError;
@@ -372,6 +374,12 @@ impl<'a, 's> Lowering<'a, 's> {
             if from == Arg::Output(i) {
                 continue;
             }
+            let origin = self.graph.node(value.node).origin.clone();
+            // What nothing computes, nothing can compute where it is wanted.
+            if matches!(from, Arg::Input(_) | Arg::Weight(_)) {
+                self.steps.push(Step::Copy(Copy { from, to: Arg::Output(i), at: None, origin }));
+                continue;
+            }
             let ty = self.graph.ty(value).clone();
             let axes: Vec<(Symbol, Dim)> =
                 (0..).map(|n| Symbol::new(format!("i{n}"))).zip(ty.shape.iter().cloned()).collect();
@@ -380,7 +388,6 @@ impl<'a, 's> Lowering<'a, 's> {
             let param = |name: &str, access| Param { name: Symbol::new(name), ty: ty.clone(), access };
             let params = vec![param("x0", Access::Read), param("y0", Access::Write)];
             let stages = vec![Stage { name: Symbol::new("y0"), axes, body }];
-            let origin = self.graph.node(value.node).origin.clone();
             let args = vec![from, Arg::Output(i)];
             let made = Made { kind: KernelKind::Data, params, args, body: Body::Stages(stages) };
             self.push("copy", made, vec![], origin);
