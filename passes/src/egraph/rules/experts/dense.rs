@@ -24,15 +24,26 @@ use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
 
 /// Of this subject.
-pub(super) static RULES: &[Rule] = &[Rule {
-    name: "dense-experts",
-    summary: "Σₑ g[t, e] · yₑ(x[t]), where g is 0 but for the gates of a few experts, is the sum over these alone",
-    set: Set::Raise,
-    exactness: Exactness::Reassociating,
-    anchor: &[&EINSUM, &MATMUL, &REDUCE_SUM],
-    obligations: &[IN_RANGE, DISTINCT, IN_F32, FEW, BY_ROW],
-    apply: dense,
-}];
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        name: "sum-of-gates",
+        summary: "Σₑ g[t, e], where g is 0 but for the gates of a few experts, is the sum of these gates",
+        set: Set::Raise,
+        exactness: Exactness::Reassociating,
+        anchor: &[&REDUCE_SUM],
+        obligations: &[IN_RANGE, DISTINCT],
+        apply: sum_of_gates,
+    },
+    Rule {
+        name: "dense-experts",
+        summary: "Σₑ g[t, e] · yₑ(x[t]), where g is 0 but for the gates of a few experts, is the sum over these alone",
+        set: Set::Raise,
+        exactness: Exactness::Reassociating,
+        anchor: &[&EINSUM, &MATMUL, &REDUCE_SUM],
+        obligations: &[IN_RANGE, DISTINCT, IN_F32, FEW, BY_ROW],
+        apply: dense,
+    },
+];
 
 const IN_F32: &str = "experts compute in f32";
 const FEW: &str = "a token chooses so many experts as is known, and at most 64";
@@ -45,6 +56,25 @@ struct Mixture {
     weights: (Id, Vec<Role>),
     outputs: (Id, Vec<Role>),
     result: Vec<Role>,
+}
+
+fn sum_of_gates(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let weights = node.operands()[0];
+    let sizes = m.shape(weights);
+    let [axis] = m.attrs(node).get(AXES)[..] else { return Err(Stop::Other) };
+    let axis = normalize_axis(axis, sizes.len())?;
+    if m.is_constant(weights) {
+        return Err(Stop::Other);
+    }
+    let mut roles = counted((0..sizes.len()).filter(|&at| at != axis).map(|_| true));
+    roles.insert(axis, Role::Expert);
+    let rows = (0..sizes.len()).filter(|&at| at != axis).map(|at| sizes[at].clone());
+    let routing = Experts::new(sizes[axis].clone(), rows.collect()).routing(m, weights, &roles)?;
+    let gates = routing.gates(m)?;
+    let sum = m.op_with(&REDUCE_SUM, &[gates], [AXES.is(vec![-1])])?;
+    let shape = m.shape(class);
+    let sum = reshaped(m, sum, shape)?;
+    if m.ty(sum) == m.ty(class) { Ok(vec![(class, sum)]) } else { Err(Stop::Other) }
 }
 
 fn dense(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {

@@ -10,6 +10,7 @@ mod capacity;
 mod chosen;
 mod combine;
 mod dense;
+mod ids;
 mod order;
 mod roles;
 mod routing;
@@ -19,5 +20,4 @@ mod sorted;
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] =
-    &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];

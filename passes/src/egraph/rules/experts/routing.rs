@@ -9,15 +9,10 @@ use ops::math::add::ADD;
 use ops::math::cast::CAST;
 use ops::math::div::DIV;
 use ops::math::eq::EQ;
-use ops::math::lt::LT;
 use ops::math::mul::MUL;
 use ops::math::r#where::WHERE;
 use ops::norm::{self, softmax::SOFTMAX};
-use ops::order::topk::{self, TOPK};
 use ops::reduce::along::AXES;
-use ops::reduce::arg_max::ARG_MAX;
-use ops::reduce::arg_min::ARG_MIN;
-use ops::reduce::position;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 use ops::shape::broadcast::{self, BROADCAST};
 use ops::shape::concat::{self, CONCAT};
@@ -27,12 +22,12 @@ use ops::shape::iota::{self, IOTA};
 use ops::shape::reshape::RESHAPE;
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
-use ops::shape::slice::SLICE;
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
+use super::ids::{are_distinct, are_in_range, is_never_below_zero};
 use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, varies};
-use crate::egraph::language::{Head, Node};
+use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
 
 pub(super) const IN_RANGE: &str =
@@ -42,9 +37,6 @@ pub(super) const DISTINCT: &str =
 
 /// So many values may be looked at between the weights and the ids.
 const MOST: usize = 64;
-
-/// So many ops may stand between ids and what gives them.
-const DEEPEST: usize = 16;
 
 /// What tokens choose: ids of experts and their gates, both with the axes of tokens and one of choices.
 #[derive(Clone, Copy)]
@@ -192,7 +184,7 @@ impl Experts {
 
     /// These ids, if they are in range.
     fn chosen(&self, m: &mut Match, ids: Id, roles: &[Role]) -> Result<Routing, Stop> {
-        if !self.in_range(m, ids, 0) {
+        if !are_in_range(m, ids, &self.count, 0) {
             return Err(Missed::new(IN_RANGE, m.describe(ids)).into());
         }
         let counted =
@@ -267,10 +259,7 @@ impl Experts {
             }
             match self.routing(m, weights, &own) {
                 Ok(routing) => {
-                    let factor = match self.total(m, factor, roles, routing) {
-                        Some(total) => total,
-                        None => self.factor(m, factor, roles, routing.ids)?,
-                    };
+                    let factor = self.factor(m, factor, roles, routing.ids)?;
                     return routing.scaled(m, def, factor);
                 }
                 Err(Stop::Missed(missed)) => stop = Stop::Missed(missed),
@@ -278,20 +267,6 @@ impl Experts {
             }
         }
         Err(stop)
-    }
-
-    /// The sum of all weights of a token, if a factor is that of the same choices: only gates count.
-    fn total(&mut self, m: &mut Match, factor: Id, roles: &[Role], of: Routing) -> Option<Id> {
-        let own = aligned(m, factor, roles)?;
-        let axis = own.iter().position(|&role| role == Role::Expert)?;
-        let (x, _) = m.uses_of(&REDUCE_SUM, factor).into_iter().find(|(x, attrs)| {
-            let along = attrs.get(AXES).into_iter().map(|along| normalize_axis(along, own.len()));
-            m.ty(x[0]).rank() == own.len() && along.eq([Ok(axis)])
-        })?;
-        let routing = self.routing(m, x[0], &own).ok()?;
-        let gates = routing.gates(m).ok()?;
-        let total = m.op_with(&REDUCE_SUM, &[gates], [AXES.is(vec![-1])]).ok()?;
-        m.same(routing.ids, of.ids).then_some(total)
     }
 
     /// What a factor of weights is at the chosen experts.
@@ -418,7 +393,7 @@ impl Experts {
         }
         match attrs.get(REDUCTION).as_str() {
             "add" if number == 0.0 => {}
-            "none" if sizes[axis].is(1) || is_distinct(m, ids, axis, 0) => {}
+            "none" if sizes[axis].is(1) || are_distinct(m, ids, axis, 0) => {}
             "none" => return Err(Missed::new(DISTINCT, m.describe(ids)).into()),
             _ => return Err(Stop::Other),
         }
@@ -429,86 +404,15 @@ impl Experts {
         let gates = placed(m, gates, roles, self.rows.len(), 0)?;
         routing.scaled(m, &MUL, gates)
     }
-
-    /// Are all elements ids of experts?
-    fn in_range(&self, m: &Match, ids: Id, depth: usize) -> bool {
-        if let (Some(weight), Some(count)) = (m.value(ids), self.count.as_const()) {
-            return weight.dtype().is_int()
-                && weight.values().all(|value| (0..count).contains(&value.to_i64()));
-        }
-        let nodes = m.nodes(ids);
-        nodes.iter().filter(|_| depth < DEEPEST).any(|node| {
-            let inside = |at: usize| self.in_range(m, node.operands()[at], depth + 1);
-            match (node.head(), node.op()) {
-                (Head::Result(1), _) => {
-                    topk_axis(m, node).is_some_and(|(axis, x)| m.ty(x).shape[axis] == self.count)
-                }
-                (_, Some(def)) if def == &ARG_MAX || def == &ARG_MIN => {
-                    let x = &m.ty(node.operands()[0]).shape;
-                    let axis = normalize_axis(m.attrs(node).get(position::AXIS), x.len());
-                    axis.is_ok_and(|axis| x[axis] == self.count)
-                }
-                (_, Some(def)) if def == &CAST => names_experts(m.ty(ids).dtype) && inside(0),
-                (_, Some(def)) if [&RESHAPE, &TRANSPOSE, &SLICE, &BROADCAST, &GATHER].contains(&def) => {
-                    inside(0)
-                }
-                (_, Some(def)) if def == &WHERE => is_never_below_zero(m, node) && inside(2),
-                _ => false,
-            }
-        })
-    }
-}
-
-/// Do the ids of experts keep their values in this type?
-fn names_experts(dtype: DType) -> bool {
-    matches!(dtype, DType::I32 | DType::I64 | DType::F32)
-}
-
-/// `where(x < 0, …, x)`.
-fn is_never_below_zero(m: &Match, node: &Node) -> bool {
-    let [condition, _, x] = node.operands()[..] else { return false };
-    m.uses_of(&LT, condition).into_iter().any(|(of, _)| m.same(of[0], x) && is_all(m, of[1], 0.0))
 }
 
 /// Are all elements this number?
-fn is_all(m: &Match, id: Id, number: f64) -> bool {
+pub(super) fn is_all(m: &Match, id: Id, number: f64) -> bool {
     let is_it = |id: Id| match m.value(id) {
         Some(weight) if !weight.dtype().is_float() => weight.values().all(|value| value.to_f64() == number),
         _ => m.number(id) == Some(number),
     };
     is_it(id) || m.find(&BROADCAST, id).is_some_and(|(of, _)| is_it(of[0]))
-}
-
-/// The axis of the `topk` of which a node is a result, and what it orders.
-fn topk_axis(m: &Match, node: &Node) -> Option<(usize, Id)> {
-    let (of, attrs) = m.find(&TOPK, node.operands()[0])?;
-    let axis = normalize_axis(attrs.get(topk::AXIS), m.ty(of[0]).rank()).ok()?;
-    Some((axis, of[0]))
-}
-
-/// Are the elements along an axis pairwise distinct: places that a `topk` gives?
-fn is_distinct(m: &Match, ids: Id, axis: usize, depth: usize) -> bool {
-    m.nodes(ids).iter().filter(|_| depth < DEEPEST).any(|node| {
-        let inside = |axis: usize| is_distinct(m, node.operands()[0], axis, depth + 1);
-        match (node.head(), node.op()) {
-            (Head::Result(1), _) => topk_axis(m, node).is_some_and(|(along, _)| along == axis),
-            (_, Some(def)) if def == &SLICE => inside(axis),
-            (_, Some(def)) if def == &CAST => names_experts(m.ty(ids).dtype) && inside(axis),
-            (_, Some(def)) if def == &TRANSPOSE => {
-                let perm: Vec<i64> = m.attrs(node).get(PERM);
-                inside(perm[axis] as usize)
-            }
-            (_, Some(def)) if def == &RESHAPE => {
-                let marks: Vec<Role> = (0..m.ty(ids).rank())
-                    .map(|at| if at == axis { Role::Slot } else { Role::Row(at) })
-                    .collect();
-                let before = before_reshape(&m.shape(node.operands()[0]), &m.shape(ids), &marks);
-                let at = before.and_then(|before| before.roles.iter().position(|&role| role == Role::Slot));
-                at.is_some_and(inside)
-            }
-            _ => false,
-        }
-    })
 }
 
 /// The roles before a transposition.
