@@ -17,6 +17,7 @@ use ops::reduce::reduce_sum::REDUCE_SUM;
 
 use super::super::attention::transposed;
 use super::super::{Equal, Exactness, Rule, Set, Stop};
+use super::alike::ALIKE;
 use super::roles::{Product, Role, aligned, reshaped, varies};
 use super::routing::{DISTINCT, Experts, IN_RANGE, stretched};
 use super::slots::{BY_ROW, Slots};
@@ -40,7 +41,7 @@ pub(super) static RULES: &[Rule] = &[
         set: Set::Raise,
         exactness: Exactness::Reassociating,
         anchor: &[&EINSUM, &MATMUL, &REDUCE_SUM],
-        obligations: &[IN_RANGE, DISTINCT, IN_F32, FEW, BY_ROW],
+        obligations: &[IN_RANGE, DISTINCT, IN_F32, FEW, ALIKE, BY_ROW],
         apply: dense,
     },
 ];

@@ -5,6 +5,7 @@
 //! tokens, and `combine` adds what the choices of a token say. Nothing is sorted or permuted in the graph; kernels see to
 //! that.
 
+mod alike;
 mod axes;
 mod capacity;
 mod chosen;

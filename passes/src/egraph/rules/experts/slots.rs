@@ -27,6 +27,7 @@ use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
+use super::alike::{ALIKE, Alike};
 use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, varies};
 use super::routing::{stretched, transposed_roles};
 use crate::egraph::language::Node;
@@ -103,7 +104,7 @@ impl Slots {
             let product = Product::of(m, node).ok_or(Stop::Other)?;
             return self.product(m, &product, roles, features);
         }
-        if [&SOFTMAX, &LOG_SOFTMAX, &LAYER_NORM, &RMS_NORM].contains(&def) {
+        if along_axis(def) || along_axes(def) {
             return self.normalised(m, operands[0], def, &attrs, roles, features);
         }
         if def == &TRANSPOSE {
@@ -163,7 +164,7 @@ impl Slots {
         roles: &[Role],
         features: usize,
     ) -> Result<Id, Stop> {
-        let one_axis = [&SOFTMAX, &LOG_SOFTMAX].contains(&def);
+        let one_axis = along_axis(def);
         let axes = if one_axis { vec![attrs.get(norm::AXIS)] } else { attrs.get(AXES) };
         let mut along = Vec::new();
         for axis in axes {
@@ -280,8 +281,10 @@ impl Slots {
         features: usize,
     ) -> Result<Id, Stop> {
         let axis = normalize_axis(m.attrs(node).get(concat::AXIS), roles.len())?;
-        let Role::Feature(feature) = roles[axis] else {
-            return Err(Missed::new(BY_ROW, format!("concat along axis {axis}")).into());
+        let feature = match roles[axis] {
+            Role::Feature(feature) => feature,
+            Role::Expert => return self.each_expert(m, node, axis, roles, features),
+            _ => return Err(Missed::new(BY_ROW, format!("concat along axis {axis}")).into()),
         };
         let parts: Vec<Id> = node
             .operands()
@@ -297,6 +300,24 @@ impl Slots {
         }
         let along = concat::AXIS.is((self.rows + 1 + feature) as i64);
         Ok(m.op_with(&CONCAT, &whole, [along])?)
+    }
+
+    /// Experts one after the other.
+    fn each_expert(
+        &mut self,
+        m: &mut Match,
+        node: &Node,
+        axis: usize,
+        roles: &[Role],
+        features: usize,
+    ) -> Result<Id, Stop> {
+        if let Some(&several) = node.operands().iter().find(|&&part| !m.ty(part).shape[axis].is(1)) {
+            return Err(Missed::new(ALIKE, m.describe(several)).into());
+        }
+        let all = Alike::default().of(m, node.operands(), roles.len())?;
+        let mut behind = roles.to_vec();
+        behind[axis] = Role::Unit;
+        self.of(m, all, &[vec![Role::Expert], behind].concat(), features)
     }
 
     /// A product of rows with matrices that differ from expert to expert, or are the same for all.
@@ -413,7 +434,20 @@ fn size(m: &Match, (x, labels): &(Id, Vec<Label>), label: &Label) -> Dim {
     axis.map_or(Dim::constant(1), |axis| m.ty(*x).shape[axis].clone())
 }
 
+/// Does an op work along one axis, and give a value of the same shape?
+pub(super) fn along_axis(def: &OpDef) -> bool {
+    [&SOFTMAX, &LOG_SOFTMAX].contains(&def)
+}
+
+/// Does it along several axes?
+pub(super) fn along_axes(def: &OpDef) -> bool {
+    [&LAYER_NORM, &RMS_NORM].contains(&def)
+}
+
 /// Attributes, some of them others.
-fn with(attrs: &Attrs, others: [(&'static str, Attr); 1]) -> Vec<(&'static str, Attr)> {
+pub(super) fn with(
+    attrs: &Attrs,
+    others: impl IntoIterator<Item = (&'static str, Attr)>,
+) -> Vec<(&'static str, Attr)> {
     attrs.iter().map(|(key, attr)| (key, attr.clone())).chain(others).collect()
 }
