@@ -93,12 +93,14 @@ fn dense(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
 /// The sum over the chosen experts.
 fn of_chosen(m: &mut Match, class: Id, mixture: &Mixture) -> Result<Id, Stop> {
     let (weights, outputs) = (&mixture.weights, &mixture.outputs);
-    let both = varies(m, outputs.0, &outputs.1, |role| role == Role::Expert)
-        && varies(m, outputs.0, &outputs.1, Role::is_row);
-    if !both || m.is_constant(weights.0) {
+    let by_expert = varies(m, outputs.0, &outputs.1, |role| role == Role::Expert);
+    if !by_expert || m.is_constant(weights.0) || m.is_constant(outputs.0) {
         return Err(Stop::Other);
     }
     let mut experts = experts(m, mixture).ok_or(Stop::Other)?;
+    if !experts.rows.is_empty() && !varies(m, outputs.0, &outputs.1, Role::is_row) {
+        return Err(Stop::Other);
+    }
     let routing = experts.routing(m, weights.0, &weights.1)?;
     if m.ty(outputs.0).dtype != DType::F32 {
         return Err(Missed::new(IN_F32, m.ty(outputs.0).dtype.to_string()).into());

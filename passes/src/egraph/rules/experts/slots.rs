@@ -58,7 +58,9 @@ impl Slots {
         if !varies(m, x, roles, |role| role == Role::Expert) {
             return placed(m, x, roles, self.rows, features);
         }
-        if !varies(m, x, roles, Role::is_row) {
+        // What a single token's experts compute cannot be told from what differs from expert to expert alone.
+        let of_token = varies(m, x, roles, Role::is_row) || self.is_single(m) && !m.is_constant(x);
+        if !of_token {
             return self.gathered(m, x, roles, features);
         }
         let key = (x, roles.to_vec(), features);
@@ -82,7 +84,17 @@ impl Slots {
                 Err(Stop::Other) => {}
             }
         }
+        if !varies(m, x, roles, Role::is_row) {
+            let found = self.gathered(m, x, roles, features)?;
+            self.known.insert(key, Some(found));
+            return Ok(found);
+        }
         Err(first.unwrap_or_else(|| Missed::new(BY_ROW, m.describe(x))).into())
+    }
+
+    /// Is there one token?
+    fn is_single(&self, m: &Match) -> bool {
+        m.ty(self.ids).shape[..self.rows].iter().all(|size| size.is(1))
     }
 
     /// One of the ways to make a value.
@@ -334,15 +346,17 @@ impl Slots {
         };
         let roles_of = |labels: &[Label]| -> Vec<Role> { labels.iter().map(role).collect() };
         let [left, right] = &product.operands;
-        let mut sides = [(left, right), (right, left)].into_iter();
-        let (rows, matrices) = sides
-            .find(|(_, (w, labels))| !varies(m, *w, &roles_of(labels), Role::is_row))
-            .ok_or_else(|| {
-                Missed::new(
-                    BY_ROW,
-                    format!("a product of {} and {}", m.describe(left.0), m.describe(right.0)),
-                )
-            })?;
+        // Matrices are what differs from expert to expert, and from token to token does not.
+        let sides = [(left, right), (right, left)].into_iter();
+        let sides = sides.filter(|(_, (w, labels))| !varies(m, *w, &roles_of(labels), Role::is_row));
+        let chosen = sides.min_by_key(|(_, (w, labels))| {
+            let by_expert = varies(m, *w, &roles_of(labels), |role| role == Role::Expert);
+            (!by_expert, !m.is_constant(*w))
+        });
+        let (rows, matrices) = chosen.ok_or_else(|| {
+            let (left, right) = (m.describe(left.0), m.describe(right.0));
+            Missed::new(BY_ROW, format!("a product of {left} and {right}"))
+        })?;
         let feature = |label: &&Label| role(label).is_feature();
         let mut kept: Vec<Label> = rows.1.iter().filter(feature).copied().collect();
         let mut cols: Vec<Label> = matrices.1.iter().filter(feature).copied().collect();
