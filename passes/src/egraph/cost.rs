@@ -81,14 +81,15 @@ impl<'a> Model<'a> {
     }
 
     /// A node without its children. What depends on constants alone is computed when the model is compiled, unless it
-    /// is large or takes long.
+    /// is large or takes long; another order or shape of a constant is a view of it.
     pub(super) fn node(&self, node: &Node) -> f64 {
         let Head::Op(def) = node.head() else { return 0.0 };
         let operands = node.operands();
         let constant = !operands.is_empty() && operands.iter().all(|&id| self.classes[id].data.constant);
         let (attrs, types) = signature(self.classes, node);
         let cost = self.op(def, &attrs, types);
-        let cost = if constant && cost <= FOLDED_COST && self.is_folded(node) { 0.0 } else { cost };
+        let free = || cost <= FOLDED_COST && self.is_folded(node) || self.is_rearranged(def, node);
+        let cost = if constant && free() { 0.0 } else { cost };
         if self.replaced.contains(node) { cost + REPLACED } else { cost }
     }
 
@@ -105,6 +106,22 @@ impl<'a> Model<'a> {
                 && node.op().is_some_and(|def| def.semantics.is_elementwise());
             result <= MAX_FOLDED as f64 || result <= bytes(&operands) && !crowds
         })
+    }
+
+    /// Are the elements those of the operand, each in another place?
+    fn is_rearranged(&self, def: &'static OpDef, node: &Node) -> bool {
+        let (attrs, types) = signature(self.classes, node);
+        let operands: Vec<&TensorType> = types.iter().collect();
+        let ([operand], Ok(results)) =
+            (&operands[..], def.result_types(&Infer { operands: &operands, attrs: &attrs }))
+        else {
+            return false;
+        };
+        let lowered = def.semantics.lower(&mut Lower::new(&operands, &attrs, &results));
+        let Some(Compute::Stages(stages)) = lowered else { return false };
+        let ([result], [stage]) = (&results[..], &stages[..]) else { return false };
+        let as_many = result.elements() == operand.elements();
+        as_many && matches!(stage.body.kind(), ExprKind::Load { .. }) && !is_chosen(&stage.body)
     }
 
     fn op(&self, def: &'static OpDef, attrs: &Attrs, types: Vec<TensorType>) -> f64 {

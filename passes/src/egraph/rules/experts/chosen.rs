@@ -125,10 +125,11 @@ fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &
     if m.depends(choice.w, own) {
         return Err(Missed::new(APART, m.describe(choice.w)).into());
     }
-    let rows: Vec<Name> = made.iter().copied().filter(|&name| name != column).collect();
+    let is_row = |name: &Name| *name != column && (chosen.contains(name) || made.contains(name));
+    let rows: Vec<Name> = result.axes.iter().copied().filter(is_row).collect();
+    let long: Vec<Name> = rows.iter().copied().filter(|name| made.contains(name)).collect();
     let ids = Named { value: choice.ids, axes: chosen.to_vec() };
-    let all: Vec<Name> = rows.iter().copied().chain([depth]).collect();
-    let (x, ids) = if from_x == all && ids.long(m) == rows {
+    let (x, ids) = if from_x == [&long[..], &[depth]].concat() && ids.long(m) == long {
         let size = x.size(m, depth);
         match before_broadcast(m, x.value, ids.value, &size)? {
             Some(found) => found,
@@ -139,13 +140,13 @@ fn grouped(m: &mut Match, x: &Named, matrices: &Named, result: &Named, choice: &
             }
         }
     } else {
-        (x.ordered(m, &all)?, ids.ordered(m, &rows)?)
+        (x.ordered(m, &[&rows[..], &[depth]].concat())?, ids.ordered(m, &rows)?)
     };
     let product = m.op(&GROUPED_MATMUL, &[x, w, ids])?;
     let sizes: Vec<Dim> = rows.iter().chain([&column]).map(|&name| result.size(m, name)).collect();
     let product =
         Named { value: reshaped(m, product, sizes)?, axes: rows.iter().copied().chain([column]).collect() };
-    let ordered = product.ordered(m, &made)?;
+    let ordered = product.ordered(m, &result.axes)?;
     let shape = m.shape(result.value);
     reshaped(m, ordered, shape)
 }

@@ -57,9 +57,10 @@ fn weighted_sum(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     if terms.as_const().is_none_or(|terms| terms > MOST_TERMS) {
         return Err(Missed::new(FEW, terms.to_string()).into());
     }
-    let made = sum.result.long(m);
-    let gated = sum.gates.long(m);
-    let (rows, features): (Vec<Name>, Vec<Name>) = made.iter().partition(|name| gated.contains(name));
+    let is_gated =
+        |name: &Name| sum.gates.axes.contains(name) && sum.gates.size(m, *name) == sum.y.size(m, *name);
+    let own = sum.result.axes.iter().copied().filter(|name| sum.y.axes.contains(name) && *name != along);
+    let (rows, features): (Vec<Name>, Vec<Name>) = own.partition(is_gated);
     let sizes =
         |m: &Match, axes: &[Name]| -> Vec<Dim> { axes.iter().map(|&name| sum.y.size(m, name)).collect() };
     let gates = sum.gates.ordered(m, &[&rows[..], &[along]].concat())?;
@@ -71,7 +72,7 @@ fn weighted_sum(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     let axes = [rows, features].concat();
     let shape = sizes(m, &axes);
     let combined = Named { value: reshaped(m, combined, shape)?, axes };
-    let combined = combined.ordered(m, &made)?;
+    let combined = combined.ordered(m, &sum.result.axes)?;
     let shape = m.shape(class);
     Ok(vec![(class, reshaped(m, combined, shape)?)])
 }
