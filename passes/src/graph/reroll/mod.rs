@@ -5,7 +5,8 @@
 //! computation on slots, the pairs of a token and one of its experts:
 //! `combine(f(grouped_matmul(x, stack(w…), ids)…), gates)`. Chains are found by their accumulators ([`chain`]), the
 //! links of a chain are compared with its first ([`body`]), and what they compute is read as rows that positions select
-//! ([`slots`]), which the router's choices name ([`routing`]). Rows that are sorted by expert and put together again
+//! ([`selection`], [`rows`], [`slots`]), which the router's choices name ([`routing`]). A link may also compute every
+//! token and give weight to its own only ([`gates`]). Rows that are sorted by expert and put together again
 //! after each expert's product are another spelling ([`segments`]). All of this takes time with the nodes of the graph.
 //!
 //! Sums over experts are added up in another order: chains stay where arithmetic is strict. What looks like a loop over
@@ -13,8 +14,11 @@
 
 mod body;
 mod chain;
+mod gates;
 mod routing;
+mod rows;
 mod segments;
+mod selection;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -90,6 +94,8 @@ pub struct Report {
 /// Links of a chain that compute the same.
 struct Run {
     links: Vec<Link>,
+    /// The node of the last of them.
+    last: NodeId,
     /// What they compute; `None` for a link alone.
     body: Option<Body>,
     /// How the link after them differs, if there is one.
@@ -102,7 +108,7 @@ pub fn reroll(graph: &mut Graph, cx: &Cx) -> Report {
     let mut comparison = Comparison::new(graph);
     let mut found = Vec::new();
     if cx.fp != FpMode::Strict {
-        for chain in chains(graph).iter().filter(|chain| selects_rows(graph, &chain[0])) {
+        for chain in chains(graph).iter().filter(|chain| may_select(graph, &chain[0])) {
             found.extend(runs(&mut comparison, chain));
         }
     }
@@ -160,15 +166,20 @@ fn runs(comparison: &mut Comparison, chain: &[Link]) -> Vec<Run> {
         let (body, count, differs) = comparison.run(rest, &accumulators);
         let (links, after) = rest.split_at(count);
         let differs = after.first().and_then(|link| link.node).zip(differs);
-        runs.push(Run { links: links.to_vec(), body, differs });
+        // A first term that no other is like is what the others are added to.
+        let last = links.last().and_then(|link| link.node);
+        runs.extend(last.map(|last| Run { links: links.to_vec(), last, body, differs }));
         rest = after;
     }
     runs
 }
 
-/// Does a link add to rows that were found by a condition?
-fn selects_rows(graph: &Graph, link: &Link) -> bool {
+/// Does a link add to rows that were found by a condition? If it adds to all, that remains to be seen.
+fn may_select(graph: &Graph, link: &Link) -> bool {
     let mut value = link.rows;
+    if value.is_none() {
+        return true;
+    }
     while let Some(Value { node, .. }) = value {
         let Some((def, _)) = graph.node(node).op() else { return false };
         if *def == NONZERO {
@@ -186,17 +197,21 @@ fn roll(
     run: &Run,
     moved: &mut BTreeMap<Value, Value>,
 ) -> Result<(), (NodeId, Option<Missed>)> {
-    let (Some(first), Some(last)) = (run.links.first(), run.links.last().and_then(|link| link.node)) else {
-        unreachable!("bug: a run without links");
-    };
+    let (first, last) = (&run.links[0], run.last);
     // A run that ends early says so at the link that ends it.
     let differs = || {
         let (at, found) = run.differs.clone()?;
         Some((at, Some(Missed { obligation: SAME_BODY, found })))
     };
-    let Some(body) = &run.body else { return Err(differs().unwrap_or((last, None))) };
+    let Some(body) = &run.body else {
+        // Terms of any sum differ; what adds to chosen rows is a loop.
+        return Err(differs().filter(|_| first.rows.is_some()).unwrap_or((last, None)));
+    };
     let sum = Slots::new(b, &run.links, body, moved).sum(first);
-    let sum = sum.map_err(|why| differs().unwrap_or((last, Some(why))))?;
+    let sum = sum.map_err(|why| {
+        let differs = differs().filter(|_| why.is_some());
+        differs.unwrap_or((last, why))
+    })?;
     let total = added(b, first, sum).ok().filter(|&total| b.ty(total) == b.ty(last.into()));
     let Some(total) = total else {
         let found = body::describe(b.graph(), last);
@@ -210,7 +225,8 @@ fn roll(
 /// The sum on top of what the chain starts from, unless that is zero.
 fn added(b: &mut Build, first: &Link, sum: Value) -> Result<Value, OpError> {
     // An earlier run of the chain may be in the place of what was there.
-    let base = first.node.and_then(|node| b.graph().operands(node).first().copied());
+    let operands = first.node.map_or_else(Vec::new, |node| b.graph().operands(node));
+    let base = operands.into_iter().find(|&value| value != first.addend);
     let is_zero = |base: Value| {
         constant(b.graph(), base).is_some_and(|weight| weight.values().all(|x| x.to_f64() == 0.0))
     };
