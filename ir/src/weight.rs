@@ -195,17 +195,36 @@ impl Weight {
         if parts.iter().any(|part| part.dtype() != first.dtype() || part.shape() != first.shape()) {
             return None;
         }
-        let held = joined(parts).map_or_else(|| Held::Parts(parts.into()), Held::Bytes);
+        let (held, strides) = joined(parts).unwrap_or_else(|| (Held::Parts(parts.into()), None));
         let shape = [parts.len()].into_iter().chain(first.shape().iter().copied()).collect();
-        let unnamed = Inner {
-            name: String::new(),
-            dtype: first.dtype(),
-            shape,
-            hash: first.hash(),
-            held,
-            strides: None,
+        let (dtype, hash) = (first.dtype(), first.hash());
+        Some(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides }))
+    }
+
+    /// The weight called `name` that holds `count` indices of the first axis from `start` on. `None` if there are fewer,
+    /// or if that would need a copy.
+    pub fn leading(&self, name: impl Into<String>, start: usize, count: usize) -> Option<Weight> {
+        let Inner { dtype, ref shape, hash, ref held, ref strides, .. } = *self.0;
+        let (&first, own) = shape.split_first()?;
+        let each: usize = own.iter().product();
+        // What belongs to an index lies together, and what belongs to the next one behind it.
+        let outermost = strides.as_ref().is_none_or(|strides| strides[0] == each);
+        if !outermost || start.checked_add(count)? > first {
+            return None;
+        }
+        let held = match held {
+            Held::Bytes(bytes) => {
+                let each = each * dtype.bytes();
+                Held::Bytes(bytes.part(start * each, count * each)?)
+            }
+            Held::Parts(parts) if parts.len() == first && strides.is_none() && count > 0 => {
+                Held::Parts(parts[start..start + count].into())
+            }
+            Held::Parts(_) => return None,
         };
-        Some(Weight::named(name, unnamed))
+        let shape = [count].into_iter().chain(own.iter().copied()).collect();
+        let strides = strides.clone();
+        Some(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides }))
     }
 
     /// A weight of these parts, with the hash of what it holds.
@@ -242,9 +261,15 @@ impl Weight {
     /// The weight called `name` with the same elements in another shape. `None` if they are not as many, or if that
     /// would need a copy.
     pub fn reshaped(&self, name: impl Into<String>, shape: &[usize]) -> Option<Weight> {
-        let fits = self.0.strides.is_none() && shape.iter().product::<usize>() == self.elements();
+        if shape.iter().product::<usize>() != self.elements() {
+            return None;
+        }
+        let strides = match &self.0.strides {
+            None => None,
+            Some(strides) => Some(restated(self.shape(), strides, shape)?),
+        };
         let (name, shape) = (name.into(), shape.to_vec());
-        fits.then(|| Weight(Arc::new(Inner { name, shape, ..Inner::clone(&self.0) })))
+        Some(Weight(Arc::new(Inner { name, shape, strides, ..Inner::clone(&self.0) })))
     }
 
     /// Element type.
@@ -379,21 +404,33 @@ impl Held {
     }
 }
 
-/// The bytes of `parts`, if each begins in one storage where the one before it ends: those of a stack that was split.
-fn joined(parts: &[Weight]) -> Option<Bytes> {
-    let row_major = |part: &Weight| match &part.0.held {
-        Held::Bytes(bytes) if part.0.strides.is_none() => Some(bytes.clone()),
+/// The strides of a shape that differs from another in axes of size 1 only. `None` if it differs more.
+fn restated(from: &[usize], strides: &[usize], to: &[usize]) -> Option<Vec<usize>> {
+    let mut axes = from.iter().zip(strides).filter(|(size, _)| **size != 1);
+    let stride = |&size: &usize| match size {
+        1 => Some(1),
+        _ => axes.next().and_then(|(own, &stride)| (*own == size).then_some(stride)),
+    };
+    to.iter().map(stride).collect()
+}
+
+/// What `parts` make together, if each begins in one storage where the one before it ends: those of a stack that was
+/// split. Also their strides, if they are not row-major.
+fn joined(parts: &[Weight]) -> Option<(Held, Option<Vec<usize>>)> {
+    let bytes = |part: &Weight| match &part.0.held {
+        Held::Bytes(bytes) if part.0.strides == parts[0].0.strides => Some(bytes.clone()),
         _ => None,
     };
-    let mut all = row_major(parts.first()?)?;
+    let mut all = bytes(parts.first()?)?;
     for part in &parts[1..] {
-        let next = row_major(part)?;
+        let next = bytes(part)?;
         if !Arc::ptr_eq(&all.storage, &next.storage) || all.start + all.len != next.start {
             return None;
         }
         all.len += next.len;
     }
-    Some(all)
+    let stacked = |own: &Vec<usize>| [parts[0].elements()].into_iter().chain(own.iter().copied()).collect();
+    Some((Held::Bytes(all), parts[0].0.strides.as_ref().map(stacked)))
 }
 
 /// Fills `out` with elements of `size` bytes from `start` on, `step` apart.

@@ -158,6 +158,32 @@ fn parts_that_were_one_weight_are_one_again() {
 }
 
 #[test]
+fn a_weight_that_was_split_is_whole_again() {
+    let whole = tensor(DType::F32, &[4, 5, 3]);
+    let plain = Weight::from_tensor("w", &whole);
+    for perm in [[0, 1, 2], [0, 2, 1]] {
+        let seen = plain.permuted("v", &perm);
+        let expected = permuted(&whole, &perm);
+        let own: Vec<usize> = expected.shape()[1..].to_vec();
+        let part = |at: usize| {
+            let part = seen.leading("part", at, 1).expect("an index lies together");
+            let part = part.reshaped("part", &own).expect("an axis of size 1 goes");
+            assert_eq!(part.tensor(), Tensor::from_fn(DType::F32, &own, |i| expected.at(&[at, i[0], i[1]])));
+            part
+        };
+        let parts: Vec<Weight> = (0..4).map(part).collect();
+        let stack = Weight::stack("all", &parts).expect("they have one type");
+        assert_eq!((&stack, stack.tensor()), (&seen, expected));
+        assert!(std::ptr::eq(stack.stored()[0], plain.stored()[0]), "nothing is copied");
+    }
+    let inner = plain.permuted("v", &[1, 0, 2]);
+    assert!(inner.leading("part", 0, 1).is_none(), "an index does not lie together");
+    assert!(plain.leading("part", 3, 2).is_none(), "there are fewer");
+    let stack = Weight::stack("all", &[inner.clone(), inner]).expect("they have one type");
+    assert_eq!(stack.leading("part", 1, 1).expect("a part is whole").size(), whole.bytes().len());
+}
+
+#[test]
 fn parts_of_different_types_make_no_stack() {
     let [a, b, c] = [(DType::F32, 2), (DType::F32, 3), (DType::I32, 2)]
         .map(|(dtype, size)| Weight::from_tensor("w", &tensor(dtype, &[size])));

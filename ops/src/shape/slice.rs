@@ -4,7 +4,7 @@
 //! Errors: [`OpError::Attribute`] else, as far as the sizes are numbers.
 //! Source: ONNX Slice, opset 13; Split, opset 18.
 
-use ir::attr::{Key, key};
+use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
 use ir::dim::{Condition, Ranges};
 use ir::graph::Value;
@@ -12,7 +12,7 @@ use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
-use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
+use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType, Weight};
 
 use crate::flow::as_size::{as_size, check_size};
 use crate::math::abs::ABS;
@@ -115,6 +115,15 @@ impl Semantics for Slice {
         let (starts, steps) = (reference::numbers(STARTS.name, &cx.attrs.get(STARTS))?, cx.attrs.get(STEPS));
         let element = |at: &[usize]| cx.operands[0].at(&taken(at, &starts, &steps));
         Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    /// A range of the first axis lies together.
+    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+        let (starts, sizes, steps) = (attrs.get(STARTS), attrs.get(SIZES), attrs.get(STEPS));
+        let whole = x.shape().iter().zip(&sizes).skip(1).all(|(&extent, size)| *size == Dim::from(extent));
+        let number = |dims: &[Dim]| usize::try_from(dims.first()?.as_const()?).ok();
+        let (start, count) = (number(&starts)?, number(&sizes)?);
+        if whole && steps.iter().all(|&step| step == 1) { x.leading(x.name(), start, count) } else { None }
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
