@@ -179,3 +179,37 @@ fn other_reports_name_rules_too() {
     let strict = format!("{line} --fp strict");
     assert_eq!(say(folder.path(), &strict).succeeds().json()["rewrites"], json!({}));
 }
+
+#[test]
+fn a_loop_over_experts_that_stays_says_why() {
+    let folder = root().join("tests/filetests/reroll");
+    let explained = |file: &str| {
+        let path = folder.join(file).display().to_string();
+        call(["explain", &path, "--json"]).succeeds().json()
+    };
+    for (file, anchor, found) in [
+        (
+            "another_activation_ends_the_loop.ir",
+            "scatter_nd",
+            "`relu` of \"/0/act\" against `gelu` of \"/2/act\"",
+        ),
+        ("missing_expert.ir", "scatter_nd", "no link for expert 3 of 4"),
+        ("needed_elsewhere.ir", "scatter_nd", "`relu` of \"/1/act\""),
+        (
+            "every_token_through_different_experts.ir",
+            "add",
+            "`relu` of \"/0/act\" against `tanh` of \"/2/act\"",
+        ),
+        ("segments_that_overlap.ir", "concat", "`add` of \"/2/positions\" for part 2"),
+    ] {
+        let report = explained(file);
+        let missed = report["missed"].as_array().expect("a list");
+        let missed = missed.iter().find(|missed| missed["rule"] == "reroll");
+        let missed = missed.unwrap_or_else(|| panic!("{file}: {report}"));
+        assert_eq!((&missed["anchor"], &missed["found"]), (&json!(anchor), &json!(found)), "{file}");
+    }
+    let report = explained("loop_over_experts.ir");
+    let missed = report["missed"].as_array().expect("a list");
+    assert!(!missed.iter().any(|missed| missed["rule"] == "reroll"), "{report}");
+    assert!(report["rewrites"]["reroll"].is_number(), "{report}");
+}

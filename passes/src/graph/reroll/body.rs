@@ -15,7 +15,7 @@ use ops::shape::slice::{SIZES, SLICE, STEPS};
 use super::chain::Link;
 
 /// A link has at most so many nodes of its own.
-const MOST_NODES: usize = 512;
+const MOST_NODES: usize = 256;
 
 /// How a value of one link corresponds to one of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,8 +179,11 @@ impl Pair<'_, '_> {
         let graph = self.cx.graph;
         let differ = || format!("{} against {}", describe(graph, a), describe(graph, b));
         let (ours, theirs) = (graph.operands(a), graph.operands(b));
-        if left != right || ours.len() != theirs.len() || self.known.len() > MOST_NODES {
+        if left != right || ours.len() != theirs.len() {
             return Err(differ());
+        }
+        if self.known.len() > MOST_NODES {
+            return Err(format!("a link of more than {MOST_NODES} nodes"));
         }
         // What came before is no part of what a trip computes.
         if self.accumulators.contains(&a) || self.accumulators.contains(&b) {

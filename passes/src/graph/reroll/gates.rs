@@ -103,8 +103,7 @@ impl Slots<'_> {
     fn dense_gates(&self, of: Value, axis: usize, numbers: &[i64]) -> Option<Value> {
         let routing = self.routing.as_ref()?;
         let (ids, gates) = scattered_gates(self.graph(), of)?;
-        let in_order = routing.order.iter().enumerate().all(|(expert, &at)| numbers[at] == expert as i64);
-        (ids == routing.ids && axis == self.lead && in_order).then_some(gates)
+        (ids == routing.ids && axis == self.lead && routing.is_order(numbers)).then_some(gates)
     }
 }
 

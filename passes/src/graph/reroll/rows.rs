@@ -52,6 +52,14 @@ impl Slots<'_> {
         if let Some(fact) = self.gated(id, def, &facts) {
             return Ok(Some(fact));
         }
+        if let [Fact::Part { of, axis: 0, kept: false, numbers }] = &facts[..]
+            && *def == TRANSPOSE
+        {
+            // The same of all parts at once.
+            let perm = std::iter::once(0).chain(attrs.get(PERM).iter().map(|axis| axis + 1)).collect();
+            let of = transpose(self.b, *of, perm)?;
+            return Ok(Some(Fact::Part { of, axis: 0, kept: false, numbers: numbers.clone() }));
+        }
         let value = match &facts[..] {
             [Fact::Same(x), Fact::Index(axes, Form::Vector)] if *def == GATHER => {
                 let first = normalize_axis(attrs.get(gather::AXIS), self.b.ty(*x).rank()) == Ok(0);
@@ -65,11 +73,15 @@ impl Slots<'_> {
             {
                 self.own_element(*of, *axis, numbers, axes)?
             }
-            [Fact::Slots(x), Fact::Weights(at)] if *def == MATMUL => self.product(*x, *at)?,
-            [Fact::Same(x), Fact::Weights(at)] if *def == MATMUL => match self.of_tokens(*x, ty.rank())? {
-                Some(x) => self.product(x, *at)?,
-                None => None,
-            },
+            [Fact::Slots(x), own @ (Fact::Weights(_) | Fact::Part { .. })] if *def == MATMUL => {
+                self.product(*x, own)?
+            }
+            [Fact::Same(x), own @ (Fact::Weights(_) | Fact::Part { .. })] if *def == MATMUL => {
+                match self.of_tokens(*x, ty.rank())? {
+                    Some(x) => self.product(x, own)?,
+                    None => None,
+                }
+            }
             [Fact::Slots(x), Fact::Same(w)] if *def == MATMUL && self.b.ty(*w).rank() == 2 => {
                 Some(self.b.op(&MATMUL, &[*x, *w])?)
             }
@@ -134,16 +146,15 @@ impl Slots<'_> {
                     self.of_tokens(*x, rank)
                 }
             }
-            Fact::Weights(at) => {
-                let own = &self.b.ty(self.body.steps[*at].nodes[0].into()).shape;
+            _ => {
+                let Some((stack, ids)) = self.stack(fact) else { return Ok(None) };
+                let own = &self.b.ty(stack).shape[1..];
                 let Some(own) = feature_axes(own, rank - self.lead) else { return Ok(None) };
                 let ones = std::iter::repeat_n(Dim::constant(1), rank - self.lead - own.len());
                 let shape = self.sizes().into_iter().chain(ones).chain(own.iter().cloned()).collect();
-                let Some((stack, ids)) = self.stack(*at) else { return Ok(None) };
                 let each = self.b.op_with(&GATHER, &[stack, ids], [gather::AXIS.is(0)])?;
                 Ok(Some(reshape(self.b, each, shape)?))
             }
-            _ => Ok(None),
         }
     }
 
@@ -162,15 +173,23 @@ impl Slots<'_> {
         Ok(Some(self.in_shape(x, slots.collect())?))
     }
 
-    /// The weights of a step in the order of the experts, and the ids.
-    pub(super) fn stack(&mut self, at: usize) -> Option<(Value, Value)> {
+    /// What each link has of its own, in the order of the experts, and the ids.
+    fn stack(&mut self, own: &Fact) -> Option<(Value, Value)> {
         let routing = self.routing.as_ref()?;
-        let nodes = &self.body.steps[at].nodes;
-        let weight = |&place: &usize| self.graph().node(nodes[place]).weight().cloned();
-        let weights: Vec<Weight> = routing.order.iter().map(weight).collect::<Option<_>>()?;
-        let stack = Weight::stack(weights[0].name(), &weights)?;
         let ids = routing.ids;
-        Some((self.b.weight(stack), ids))
+        match own {
+            Fact::Weights(at) => {
+                let nodes = &self.body.steps[*at].nodes;
+                let weight = |&place: &usize| self.graph().node(nodes[place]).weight().cloned();
+                let weights: Vec<Weight> = routing.order.iter().map(weight).collect::<Option<_>>()?;
+                let stack = Weight::stack(weights[0].name(), &weights)?;
+                Some((self.b.weight(stack), ids))
+            }
+            Fact::Part { of, axis: 0, kept: false, numbers } => {
+                routing.is_order(numbers).then_some((*of, ids))
+            }
+            _ => None,
+        }
     }
 
     /// Rows of a shared value, taken by positions along axes of the ids.
@@ -204,18 +223,17 @@ impl Slots<'_> {
     ) -> Result<Option<Value>, OpError> {
         let Some(routing) = &self.routing else { return Ok(None) };
         let (ids, sizes, shape) = (routing.ids, self.sizes(), &self.b.ty(of).shape);
-        let in_order = routing.order.iter().enumerate().all(|(expert, &at)| numbers[at] == expert as i64);
         let fits = axis == 1 && axes == [0] && sizes.len() == 2 && shape.len() == 2 && sizes[0] == shape[0];
-        if !fits || !in_order {
+        if !fits || !routing.is_order(numbers) {
             return Ok(None);
         }
         Ok(Some(self.b.op_with(&GATHER_ELEMENTS, &[of, ids], [gather_elements::AXIS.is(1)])?))
     }
 
     /// Rows by matrices of each link's own.
-    fn product(&mut self, x: Value, at: usize) -> Result<Option<Value>, OpError> {
+    fn product(&mut self, x: Value, own: &Fact) -> Result<Option<Value>, OpError> {
         let one_row = self.b.ty(x).rank() == self.rank() + 1;
-        let Some((stack, ids)) = self.stack(at).filter(|_| one_row) else { return Ok(None) };
+        let Some((stack, ids)) = self.stack(own).filter(|_| one_row) else { return Ok(None) };
         if self.b.ty(stack).rank() != 3 {
             return Ok(None);
         }

@@ -64,6 +64,13 @@ pub(super) struct Routing {
     pub(super) order: Vec<usize>,
 }
 
+impl Routing {
+    /// Are these the numbers of the links' experts?
+    pub(super) fn is_order(&self, numbers: &[i64]) -> bool {
+        self.order.iter().enumerate().all(|(expert, &at)| numbers[at] == expert as i64)
+    }
+}
+
 /// A body on its way into slot form.
 pub(super) struct Slots<'a> {
     pub(super) b: &'a mut Build,

@@ -7,6 +7,7 @@ use ir::{DType, Dim, Graph, Scalar, Tensor, TensorType};
 use ops::flow::as_size::as_size;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
+use ops::math::add::ADD;
 use ops::math::eq::EQ;
 use ops::math::mul::MUL;
 use ops::math::relu::RELU;
@@ -110,4 +111,25 @@ fn a_layer_of_what_the_one_before_it_gives() {
     let left =
         graph.order().into_iter().any(|id| graph.node(id).op().is_some_and(|(def, _)| *def == SCATTER_ND));
     assert!(!left, "{graph}");
+}
+
+#[test]
+fn long_terms_of_a_sum_are_no_links() -> Result<(), OpError> {
+    let mut b = Build::new("sum");
+    let x = b.input("x", TensorType::new(DType::F32, [Dim::constant(TOKENS), Dim::from(WIDTH)]));
+    let mut terms = Vec::new();
+    for seed in 0..2 {
+        let w = matrix(&mut b, [1, WIDTH], seed);
+        let mut term = b.op(&ADD, &[x, w])?;
+        for _ in 0..10_000 {
+            term = b.op(&RELU, &[term])?;
+        }
+        terms.push(b.op(&MUL, &[term, x])?);
+    }
+    let sum = b.op(&ADD, &terms)?;
+    let mut graph = b.finish(vec![sum]);
+    let report = reroll(&mut graph, &Cx::default());
+    assert_eq!((report.changed, report.missed), (false, Vec::new()));
+    assert!(report.compared < 1000, "{} comparisons", report.compared);
+    Ok(())
 }
