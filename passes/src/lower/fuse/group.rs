@@ -97,6 +97,11 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
         let combines = flat.stages[at].kind == KernelKind::Combine;
         return (whole && !combines).then_some(prefix);
     }
+    // A router keeps its rows.
+    let routes = group.stages.iter().any(|&member| flat.stages[member].kind == KernelKind::Route);
+    if routes && prefix < group.prefix {
+        return None;
+    }
     if prefix == 0 {
         let members = group.stages.iter().map(|&s| &flat.stages[s].stage).chain([stage]);
         let small = |s: &Stage| {

@@ -44,8 +44,7 @@ struct Routers<'a> {
 
 impl Routers<'_> {
     fn is_router(&self, group: usize) -> bool {
-        self.groups[group].prefix > 0
-            && self.groups[group].stages.iter().any(|&at| self.flat.stages[at].kind == KernelKind::Route)
+        self.groups[group].stages.iter().any(|&at| self.flat.stages[at].kind == KernelKind::Route)
     }
 
     /// The group of the product whose rows the router chooses from.
@@ -67,9 +66,11 @@ impl Routers<'_> {
 
     /// A group that computes, element by element, rows of what the router reads.
     fn rows_before(&self, router: usize) -> Option<usize> {
+        let axes = self.groups[router].prefix + 1;
         let is_elementwise = |&at: &usize| {
             let stage = &self.flat.stages[at];
-            stage.whole.is_none()
+            stage.stage.axes.len() <= axes
+                && stage.whole.is_none()
                 && stage.bundle.is_none()
                 && !stage.kind.lasts()
                 && !has_fold(&stage.stage.body)
