@@ -151,6 +151,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &order::cumsum::CUMSUM, onnx: order::cumsum::ONNX },
     Entry { op: &order::nonzero::NONZERO, onnx: order::nonzero::ONNX },
     Entry { op: &order::route::ROUTE, onnx: &[] },
+    Entry { op: &order::seat::SEAT, onnx: &[] },
     Entry { op: &order::topk::TOPK, onnx: order::topk::ONNX },
     Entry { op: &order::unique::UNIQUE, onnx: order::unique::ONNX },
     Entry { op: &norm::batch_norm::BATCH_NORM, onnx: norm::batch_norm::ONNX },

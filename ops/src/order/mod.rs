@@ -9,5 +9,6 @@ pub mod non_max_suppression;
 pub mod nonzero;
 pub mod prefix;
 pub mod route;
+pub mod seat;
 pub mod topk;
 pub mod unique;

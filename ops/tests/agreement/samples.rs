@@ -196,6 +196,11 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             s.add(op, &[], &[(F32, "n 3 m"), (F32, "n 3")]);
             s.add(op, &[], &[(F32, "2 n 1 4"), (F32, "2 n 1")]);
         }
+        "seat" => {
+            s.add(op, &[is("count", Dim::constant(5)), is("by", vec![0])], &[(I64, "n")]);
+            s.add(op, &[is("count", Dim::constant(3)), is("by", vec![1, 0])], &[(I32, "7 n")]);
+            s.add(op, &[is("count", Dim::constant(9)), is("by", vec![1, 2, 0])], &[(I64, "2 n 3")]);
+        }
         "grouped_matmul" => {
             s.add(op, &[], &[(F32, "n 1 5"), (F32, "4 5 m"), (I64, "n 2")]);
             s.add(op, &[], &[(F32, "n 2 k"), (F32, "4 k 3"), (I64, "n 2")]);

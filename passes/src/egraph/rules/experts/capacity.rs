@@ -21,8 +21,8 @@ use ops::math::sub::SUB;
 use ops::math::r#where::WHERE;
 use ops::order::cumsum::CUMSUM;
 use ops::order::prefix::{AXIS, EXCLUSIVE, REVERSE};
-use ops::reduce::along::{AXES, KEEP_DIMS};
-use ops::reduce::reduce_max::REDUCE_MAX;
+use ops::order::seat::{self, SEAT};
+use ops::reduce::along::AXES;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 use ops::shape::gather::{self, GATHER};
 use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
@@ -51,9 +51,8 @@ const SEAT_BY_SEAT: &str = "experts work seat by seat, on what was seated by the
 struct Seating {
     /// Of slots, experts and seats.
     seating: Named,
-    /// The expert of each slot; and its number among the slots of each expert, −1 where it is none of them.
+    /// The expert of each slot.
     ids: Id,
-    numbers: Id,
 }
 
 /// `Σₖ gates · seating`: what weight a token gives to what is on a seat.
@@ -84,8 +83,8 @@ fn unseated(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
         Named { value, axes: seating.seating.axes[..2].to_vec() }.ordered(m, &[token, choice])
     };
     let ids = by_token(m, seating.ids)?;
-    let number = m.op_with(&REDUCE_MAX, &[seating.numbers], [AXES.is(vec![1]), KEEP_DIMS.is(false)])?;
-    let number = by_token(m, number)?;
+    let by = if seating.seating.axes[0] == token { vec![0, 1] } else { vec![1, 0] };
+    let number = m.op_with(&SEAT, &[ids], [seat::COUNT.is(experts.clone()), seat::BY.is(by)])?;
     let gates = gates.ordered(m, &[token, choice])?;
     let gates = seated(m, number, seats, gates)?;
     let mut on_seats = Slots {
@@ -157,7 +156,7 @@ fn seating(m: &Match, seating: &Named) -> Option<Seating> {
         let either = [(x[0], x[1]), (x[1], x[0])];
         either.into_iter().find(|&(sum, own)| is_count(sum, own)).map(|(_, own)| own)
     })?;
-    Some(Seating { seating: seating.clone(), ids: compared(m, own)?, numbers })
+    Some(Seating { seating: seating.clone(), ids: compared(m, own)? })
 }
 
 /// What is compared with 0, 1, 2, … along the last axis, as numbers: 1 where it is equal.
