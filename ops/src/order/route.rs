@@ -3,7 +3,7 @@
 //!
 //! Each of `k` passes over a row finds the largest score that none before it took, and the first place of it. So
 //! whatever makes the scores and whatever becomes of the values can be one kernel with it. Shapes: `scores: […, E]`,
-//! `f32`, `E` a number that is at least `k`; `values: […, k]`, `ids: i64` of that shape. Errors:
+//! `f32`, `E` a number from `k` to [`LONGEST`]; `values: […, k]`, `ids: i64` of that shape. Errors:
 //! [`OpError::RankAtLeast`], [`OpError::DType`], [`OpError::Size`], [`OpError::Attribute`]. Source: the router of
 //! Shazeer et al. 2017 (arXiv 1701.06538). A rule makes it; no ONNX op is imported as one.
 
@@ -27,8 +27,8 @@ pub const K: Key<i64> = key("k");
 /// Most scores that are taken: each is a pass over the row.
 pub const MOST_TAKEN: i64 = 16;
 
-/// Longest row: every place in it is an `f32`.
-const LONGEST: i64 = 1 << 24;
+/// Longest row: what each pass leaves of it is kept. Every place in it is an `f32`.
+pub const LONGEST: i64 = 1 << 12;
 
 struct Route;
 
@@ -45,7 +45,7 @@ impl Semantics for Route {
             return Err(OpError::RankAtLeast { operand: "scores", least: 1, found: 0 });
         };
         if experts.as_const().is_none_or(|experts| !(k..=LONGEST).contains(&experts)) {
-            let what = "a row has a known number of scores, and as many as are taken";
+            let what = "a row has a known number of scores, as many as are taken, and at most 4096";
             return Err(OpError::Size { what, left: experts.clone(), right: Dim::constant(k) });
         }
         let values = TensorType::new(DType::F32, rows.iter().cloned().chain([Dim::constant(k)]));

@@ -1,9 +1,9 @@
 //! The router of a mixture of experts: the choice of experts in a form that joins what stands around it.
 
 use egg::Id;
-use ir::DType;
+use ir::{DType, Dim};
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
-use ops::order::route::{self, MOST_TAKEN, ROUTE};
+use ops::order::route::{self, LONGEST, MOST_TAKEN, ROUTE};
 use ops::order::topk::{AXIS, K, LARGEST, TOPK};
 use ops::shape::reshape::RESHAPE;
 
@@ -23,7 +23,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
 }];
 
 const LARGEST_OF_ROW: &str = "what is taken are the largest f32 scores along the last axis";
-const FEW: &str = "a known number of scores is taken, at most 16, of a known number of them";
+const FEW: &str = "at most 16 scores are taken, of at most 4096, both known numbers";
 
 /// So many reshapes may stand between the places and the product.
 const DEEPEST: usize = 4;
@@ -41,8 +41,8 @@ fn router(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     }
     let k = attrs.get(K);
     let few = k.as_const().filter(|taken| (1..=MOST_TAKEN).contains(taken));
-    let experts = m.ty(scores).shape.last().ok_or(Stop::Other)?.as_const();
-    let (Some(taken), Some(_)) = (few, experts) else {
+    let experts = m.ty(scores).shape.last().and_then(Dim::as_const);
+    let (Some(taken), Some(..=LONGEST)) = (few, experts) else {
         return Err(Missed::new(FEW, format!("{k} of {}", m.describe(scores))).into());
     };
     let route = m.op_with(&ROUTE, &[scores], [route::K.is(taken)])?;
