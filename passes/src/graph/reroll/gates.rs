@@ -17,7 +17,7 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 
-use super::routing::constant;
+use super::routing::is_number;
 use super::slots::{Fact, Slots};
 
 impl Slots<'_> {
@@ -27,7 +27,7 @@ impl Slots<'_> {
             return None;
         }
         let gates = |value: Value| (self.b.ty(value).shape == self.sizes()).then_some(value);
-        let zero = |value: Value| is_zero(self.graph(), value);
+        let zero = |value: Value| is_number(self.graph(), value, 0.0);
         let plain = |axes: &[usize]| axes.iter().copied().eq(0..self.rank());
         match facts {
             [Fact::Mask(axes), Fact::Same(x)] | [Fact::Same(x), Fact::Mask(axes)]
@@ -82,7 +82,7 @@ impl Slots<'_> {
             [Fact::Slots(y), gate] if *def == MUL => (*y, gate, operands[1]),
             [gate, Fact::Slots(y)] if *def == MUL => (*y, gate, operands[0]),
             [gate @ Fact::Gate { gates: None, .. }, Fact::Slots(y), Fact::Same(other)]
-                if *def == WHERE && is_zero(self.graph(), *other) =>
+                if *def == WHERE && is_number(self.graph(), *other, 0.0) =>
             {
                 (*y, gate, operands[0])
             }
@@ -119,10 +119,5 @@ pub(super) fn scattered_gates(graph: &Graph, value: Value) -> Option<(Value, Val
         *def == TOPK && ids.result == 1 && normalize_axis(choice.get(topk::AXIS), last + 1) == Ok(last);
     let whole = graph.ty(ids).shape[..last] == graph.ty(value).shape[..last];
     let puts = matches!(attrs.get(REDUCTION).as_str(), "none" | "add");
-    (along && distinct && whole && puts && is_zero(graph, zeros)).then_some((ids, gates))
-}
-
-/// Is it zero everywhere?
-fn is_zero(graph: &Graph, value: Value) -> bool {
-    constant(graph, value).is_some_and(|weight| weight.values().all(|x| x.to_f64() == 0.0))
+    (along && distinct && whole && puts && is_number(graph, zeros, 0.0)).then_some((ids, gates))
 }

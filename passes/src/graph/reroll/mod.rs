@@ -44,7 +44,7 @@ use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, FpMode, GraphPass};
 use body::{Body, Comparison};
 use chain::{Link, chains};
-use routing::constant;
+use routing::is_number;
 use segments::{Counted, Segments};
 use slots::Slots;
 
@@ -227,10 +227,7 @@ fn added(b: &mut Build, first: &Link, sum: Value) -> Result<Value, OpError> {
     // An earlier run of the chain may be in the place of what was there.
     let operands = first.node.map_or_else(Vec::new, |node| b.graph().operands(node));
     let base = operands.into_iter().find(|&value| value != first.addend);
-    let is_zero = |base: Value| {
-        constant(b.graph(), base).is_some_and(|weight| weight.values().all(|x| x.to_f64() == 0.0))
-    };
-    match base.filter(|&base| !is_zero(base)) {
+    match base.filter(|&base| !is_number(b.graph(), base, 0.0)) {
         Some(base) => b.op(&ADD, &[base, sum]),
         None => Ok(sum),
     }

@@ -43,47 +43,47 @@ pub(super) fn experts(graph: &Graph, ids: Value) -> Option<i64> {
 }
 
 /// A one-hot encoding: what is encoded, and for each of its axes which of that it is; the axis of classes is none.
-pub(super) fn one_hot(graph: &Graph, value: Value) -> Option<(Value, Vec<Option<usize>>)> {
-    let (def, attrs) = graph.node(value.node).op()?;
-    let operands = graph.operands(value.node);
-    if *def == TRANSPOSE {
-        let (ids, axes) = one_hot(graph, operands[0])?;
-        let perm = attrs.get(PERM);
-        return Some((ids, perm.iter().map(|&axis| axes[axis as usize]).collect()));
-    }
-    if *def == CAST {
-        return one_hot(graph, operands[0]);
-    }
-    if *def == WHERE {
-        let is = |value: Value, wanted: f64| {
-            constant(graph, value).is_some_and(|weight| weight.values().all(|x| x.to_f64() == wanted))
+pub(super) fn one_hot(graph: &Graph, mut value: Value) -> Option<(Value, Vec<Option<usize>>)> {
+    // For each axis, which it was before the axes got another order.
+    let mut axes: Vec<usize> = (0..graph.ty(value).rank()).collect();
+    let [a, b] = loop {
+        let (def, attrs) = graph.node(value.node).op()?;
+        let operands = graph.operands(value.node);
+        value = match operands[..] {
+            [x] if *def == TRANSPOSE => {
+                let perm = attrs.get(PERM);
+                axes = axes.iter().map(|&axis| perm[axis] as usize).collect();
+                x
+            }
+            [x] if *def == CAST => x,
+            [c, one, zero] if *def == WHERE && is_number(graph, one, 1.0) && is_number(graph, zero, 0.0) => c,
+            [a, b] if *def == EQ => break [a, b],
+            _ => return None,
         };
-        return if is(operands[1], 1.0) && is(operands[2], 0.0) { one_hot(graph, operands[0]) } else { None };
-    }
-    if *def != EQ {
-        return None;
-    }
-    let counts = |value: Value| {
-        constant(graph, value).is_some_and(|weight| {
-            weight.shape().last() == Some(&weight.elements())
-                && weight.values().enumerate().all(|(at, x)| x.to_i64() == at as i64)
-        })
     };
-    let &[ids] = &operands.iter().copied().filter(|&value| !counts(value)).collect::<Vec<_>>()[..] else {
-        return None;
-    };
-    let rank = graph.ty(ids).rank();
-    let result = &graph.node(value.node).types[0];
-    if rank == 0 || result.rank() != rank || !graph.ty(ids).shape[rank - 1].is(1) {
-        return None;
-    }
+    let ids = if counts_up(graph, a) { b } else { Some(a).filter(|_| counts_up(graph, b))? };
+    let classes = graph.ty(ids).rank().checked_sub(1)?;
     // The ids have one more axis, for the classes.
+    let ids = from_front(graph, ids);
     let (def, _) = graph.node(ids.node).op()?;
-    let inner = graph.operands(ids.node);
-    let flat = *def == RESHAPE && graph.ty(inner[0]).shape[..] == graph.ty(ids).shape[..rank - 1];
-    flat.then(|| {
-        (from_front(graph, inner[0]), (0..rank).map(|axis| Some(axis).filter(|_| axis + 1 < rank)).collect())
+    let flat = *graph.operands(ids.node).first().filter(|_| *def == RESHAPE)?;
+    let [own @ .., one] = &graph.ty(ids).shape[..] else { return None };
+    let fits = axes.len() == classes + 1 && one.is(1) && graph.ty(flat).shape[..] == *own;
+    let axes = axes.into_iter().map(|axis| Some(axis).filter(|&axis| axis < classes)).collect();
+    fits.then(|| (from_front(graph, flat), axes))
+}
+
+/// Is it 0, 1, 2, … along its last axis?
+fn counts_up(graph: &Graph, value: Value) -> bool {
+    constant(graph, value).is_some_and(|weight| {
+        weight.shape().last() == Some(&weight.elements())
+            && weight.values().enumerate().all(|(at, x)| x.to_i64() == at as i64)
     })
+}
+
+/// Is it this number everywhere?
+pub(super) fn is_number(graph: &Graph, value: Value, number: f64) -> bool {
+    constant(graph, value).is_some_and(|weight| weight.values().all(|x| x.to_f64() == number))
 }
 
 /// Ids without what negative ones would count from the end by: a router has none.
@@ -94,8 +94,7 @@ fn from_front(graph: &Graph, ids: Value) -> Value {
         let (test, _) = graph.node(negative.node).op()?;
         let (sum, _) = graph.node(wrapped.node).op()?;
         let tests = graph.operands(negative.node);
-        let zero = |weight: &Weight| weight.values().all(|x| x.to_i64() == 0);
-        let below = tests[0] == plain && constant(graph, tests[1]).is_some_and(zero);
+        let below = tests[0] == plain && is_number(graph, *tests.get(1)?, 0.0);
         let added = graph.operands(wrapped.node).contains(&plain);
         let wraps = *test == LT && *sum == ADD && below && added;
         wraps.then_some(plain)
@@ -103,12 +102,10 @@ fn from_front(graph: &Graph, ids: Value) -> Value {
     positive().unwrap_or(ids)
 }
 
-/// The weight that a value is, also where it was given another shape since.
-pub(super) fn constant(graph: &Graph, value: Value) -> Option<&Weight> {
-    let node = graph.node(value.node);
-    match node.op() {
-        Some((def, _)) if *def == BROADCAST => constant(graph, *graph.operands(value.node).first()?),
-        Some(_) => None,
-        None => node.weight(),
+/// The weight that a value is, also where its elements are given several times.
+pub(super) fn constant(graph: &Graph, mut value: Value) -> Option<&Weight> {
+    while let Some((def, _)) = graph.node(value.node).op() {
+        value = graph.operands(value.node).first().copied().filter(|_| *def == BROADCAST)?;
     }
+    graph.node(value.node).weight()
 }

@@ -28,7 +28,7 @@ use ops::shape::scatter_elements::SCATTER_ELEMENTS;
 use ops::shape::slice::{SLICE, STARTS};
 
 use super::body::describe;
-use super::routing::{constant, experts};
+use super::routing::{constant, experts, is_number};
 use super::{KNOWN_SEGMENTS, NAME, SORTED_IDS};
 use crate::egraph::Missed;
 
@@ -158,11 +158,6 @@ fn before_moves(graph: &Graph, mut value: Value) -> Value {
         value = first_operand(graph, value.node);
     }
     value
-}
-
-/// Is it this number everywhere?
-fn is_number(graph: &Graph, value: Value, number: f64) -> bool {
-    constant(graph, value).is_some_and(|weight| weight.values().all(|x| x.to_f64() == number))
 }
 
 /// The counts that say where the segment of an expert is, and the comparison of its size with one of them, if it is one.
