@@ -13,6 +13,7 @@ mod combine;
 mod dense;
 mod ids;
 mod order;
+mod products;
 mod roles;
 mod routing;
 mod slots;
@@ -21,5 +22,4 @@ mod sorted;
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] =
-    &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
+pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
