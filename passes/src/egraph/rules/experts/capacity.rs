@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use egg::Id;
 use ir::Dim;
+use ir::op::normalize_axis;
 use ops::linalg::combine::{COMBINE, MOST_TERMS};
 use ops::linalg::einsum::EINSUM;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
@@ -283,9 +284,10 @@ impl Slots<'_, '_> {
     fn is_dispatch(&self, value: Id) -> bool {
         let axes = &self.seating.axes;
         self.m.uses_of(&REDUCE_SUM, value).into_iter().any(|(x, attrs)| {
-            let along = axes.iter().position(|&name| name == self.choice).map(|at| at as i64);
             let [axis] = attrs.get(AXES)[..] else { return false };
-            self.m.same(x[0], self.seating.value) && Some(axis) == along && self.m.ty(value).rank() == 3
+            let axis = normalize_axis(axis, axes.len());
+            let by_choices = axis.is_ok_and(|axis| axes[axis] == self.choice);
+            by_choices && self.m.same(x[0], self.seating.value) && self.m.ty(value).rank() == 3
         })
     }
 }
