@@ -2,8 +2,8 @@
 //!
 //! A case is a folder `golden/FAMILY/CASE` with `model.onnx`, `tensors.safetensors` (`in.NAME` and `out.NAME`; `in2.` and
 //! `out2.` for the same model at other sizes) and `case.json` (the order of inputs and outputs, and the tolerance).
-//! Folders are found, not listed. `golden/attention.tsv` says how many attention kernels a fused model has: one for each
-//! softmax attention, for RPC one for each round.
+//! Folders are found, not listed. `golden/kernels.tsv` says how many kernels of which kinds a fused model has: one for each
+//! softmax attention, for RPC one for each round; for each layer of experts a router, two products and a sum.
 //!
 //! Each model runs in this process, unfused and fused, and unfused as an executable,
 //! with one thread and with two. Those of the family `attention` run fused with `--fp strict`, too: their errors, against
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use egraft::{Compiled, Options, tensors};
 use harness::{Tolerance, program, root};
 use ir::Tensor;
-use ir::kernel::KernelKind;
+use ir::program::Call;
 use passes::FpMode;
 use passes::egraph::rules;
 use runner::files;
@@ -36,9 +36,12 @@ struct Case {
     inputs: Vec<String>,
     outputs: Vec<String>,
     tolerance: Tolerance,
-    /// How many attention kernels the model becomes, if `golden/attention.tsv` says so.
-    attention: Option<usize>,
+    /// How many kernels of each kind the model becomes, by `golden/kernels.tsv`.
+    kernels: Counts,
 }
+
+/// Kinds of kernels, or `all` of them, with their numbers.
+type Counts = Vec<(String, usize)>;
 
 /// Inputs and outputs of one run.
 struct Set {
@@ -47,7 +50,7 @@ struct Set {
 }
 
 impl Case {
-    fn read(name: String, folder: PathBuf, attention: Option<usize>) -> Case {
+    fn read(name: String, folder: PathBuf, kernels: Counts) -> Case {
         let text = fs::read_to_string(folder.join("case.json")).expect("a case has a case.json");
         let meta: Value = serde_json::from_str(&text).expect("it is JSON");
         let names = |key: &str| -> Vec<String> {
@@ -57,7 +60,7 @@ impl Case {
         let number = |key: &str| meta["tolerance"][key].as_f64().expect("a tolerance is a number");
         let tolerance = Tolerance { atol: number("atol"), rtol: number("rtol") };
         let (inputs, outputs) = (names("onnx_inputs"), names("onnx_outputs"));
-        Case { name, folder, inputs, outputs, tolerance, attention }
+        Case { name, folder, inputs, outputs, tolerance, kernels }
     }
 
     /// The sets of tensors, at least one.
@@ -92,7 +95,7 @@ impl Case {
         for level in [0, 2] {
             let compiled = self.compile(level, FpMode::default())?;
             if level > 0 {
-                self.count_attention(&compiled)?;
+                self.count_kernels(&compiled)?;
             }
             let model = compiled.model().map_err(|error| error.to_string())?;
             for set in &sets {
@@ -138,16 +141,18 @@ impl Case {
         Ok(())
     }
 
-    /// Each attention of a softmax is one kernel, and no kernel is left of its parts.
-    fn count_attention(&self, compiled: &Compiled) -> Result<(), String> {
-        let Some(expected) = self.attention else { return Ok(()) };
+    /// Each attention of a softmax is one kernel, each layer of experts a few, and none is left of their parts.
+    fn count_kernels(&self, compiled: &Compiled) -> Result<(), String> {
         let kernels = &compiled.program.kernels;
-        let calls = compiled.program.entries.iter().flat_map(|entry| entry.calls());
-        let found = calls.filter(|call| kernels[call.kernel].kind == KernelKind::Attention).count();
-        if found == expected {
-            return Ok(());
+        let calls: Vec<_> = compiled.program.entries.iter().flat_map(|entry| entry.calls()).collect();
+        for (kind, expected) in &self.kernels {
+            let is_one = |call: &&&Call| kind == "all" || kernels[call.kernel].kind.name() == kind;
+            let found = calls.iter().filter(is_one).count();
+            if found != *expected {
+                return Err(format!("{found} kernels of {kind}, expected {expected} (golden/kernels.tsv)"));
+            }
         }
-        Err(format!("{found} attention kernels, expected {expected} (golden/attention.tsv)"))
+        Ok(())
     }
 
     fn compile(&self, level: u8, fp: FpMode) -> Result<Compiled, String> {
@@ -210,27 +215,31 @@ fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
     all.into_iter().collect()
 }
 
-/// The cases that are made of softmax attention, and how many kernels that is.
-fn attention_counts() -> BTreeMap<String, usize> {
-    let text = fs::read_to_string(root().join("tests/golden/attention.tsv")).expect("the table is there");
+/// How many kernels of which kinds cases become.
+fn kernel_counts() -> BTreeMap<String, Counts> {
+    let text = fs::read_to_string(root().join("tests/golden/kernels.tsv")).expect("the table is there");
+    let count = |field: &str| {
+        let (kind, count) = field.split_once('=').expect("a kind and a number");
+        (kind.to_owned(), count.parse().expect("a number"))
+    };
     let line = |line: &str| {
-        let (name, count) = line.split_once('\t').expect("a name and a count");
-        (name.to_owned(), count.parse().expect("a number"))
+        let (name, counts) = line.split_once('\t').expect("a name and counts");
+        (name.to_owned(), counts.split(' ').map(count).collect())
     };
     text.lines().filter(|text| !text.starts_with('#')).map(line).collect()
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut counts = attention_counts();
+    let mut counts = kernel_counts();
     for (family, folder) in folders(&root().join("tests/golden")) {
         for (case, folder) in folders(&folder) {
             let name = format!("{family}/{case}");
-            let attention = counts.remove(&name);
-            cases.push(Case::read(name, folder, attention));
+            let kernels = counts.remove(&name).unwrap_or_default();
+            cases.push(Case::read(name, folder, kernels));
         }
     }
-    assert!(counts.is_empty(), "attention.tsv has cases that are not there: {counts:?}");
+    assert!(counts.is_empty(), "kernels.tsv has cases that are not there: {counts:?}");
     cases
 }
 

@@ -17,7 +17,10 @@ const ROUND_SECONDS: f64 = 0.02;
 const ROUNDS: usize = 15;
 
 /// m, n, k.
-const SIZES: [[usize; 3]; 11] = [
+const SIZES: [[usize; 3]; 14] = [
+    [64, 2048, 512],
+    [64, 512, 2048],
+    [256, 512, 2048],
     [128, 128, 128],
     [512, 512, 512],
     [1024, 1024, 1024],

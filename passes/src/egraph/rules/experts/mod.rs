@@ -22,4 +22,5 @@ mod sorted;
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] = &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
+pub(super) static RULES: &[&[Rule]] =
+    &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
