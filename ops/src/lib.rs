@@ -177,6 +177,7 @@ pub static IMPORTS: &[&[Import]] = &[
     linalg::conv_transpose::ONNX,
     linalg::group_query_attention::ONNX,
     linalg::linear_attention::ONNX,
+    linalg::mixture_of_experts::ONNX,
     linalg::multi_head_attention::ONNX,
     linalg::projected_attention::ONNX,
     linalg::quantized::ONNX,

@@ -12,6 +12,7 @@ pub mod group_query_attention;
 pub mod grouped_matmul;
 pub mod linear_attention;
 pub mod matmul;
+pub mod mixture_of_experts;
 pub mod multi_head_attention;
 mod padding_mask;
 pub mod projected_attention;

@@ -2,6 +2,7 @@
 //! that count from the end, sizes that are symbols; and what can't be imported says so.
 
 mod attention;
+mod experts;
 mod layers;
 mod sizes;
 mod tensors;

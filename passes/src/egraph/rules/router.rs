@@ -3,6 +3,7 @@
 use egg::Id;
 use ir::{DType, Dim};
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
+use ops::math::sub::SUB;
 use ops::order::route::{self, LONGEST, MOST_TAKEN, ROUTE};
 use ops::order::topk::{AXIS, K, LARGEST, TOPK};
 use ops::shape::reshape::RESHAPE;
@@ -25,7 +26,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
 const LARGEST_OF_ROW: &str = "what is taken are the largest f32 scores along the last axis";
 const FEW: &str = "at most 16 scores are taken, of at most 4096, both known numbers";
 
-/// So many reshapes may stand between the places and the product.
+/// So many ops may stand between the places and the product.
 const DEEPEST: usize = 4;
 
 fn router(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
@@ -51,10 +52,11 @@ fn router(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     Ok(vec![(class, route)])
 }
 
-/// Do these ids, perhaps in another shape, choose the matrices of a grouped product?
+/// Do these ids, perhaps in another shape or counted from the end, choose the matrices of a grouped product?
 fn names_matrices(m: &Match, ids: Id, deepest: usize) -> bool {
     let takes = |(_, product): &(Id, Node)| product.operands().get(2).is_some_and(|&own| m.same(own, ids));
+    let counted = |(_, node): &(Id, Node)| m.is_constant(node.operands()[0]);
+    let users = m.users(&RESHAPE, ids).into_iter().chain(m.users(&SUB, ids).into_iter().filter(counted));
     m.users(&GROUPED_MATMUL, ids).iter().any(takes)
-        || deepest > 0
-            && m.users(&RESHAPE, ids).into_iter().any(|(shaped, _)| names_matrices(m, shaped, deepest - 1))
+        || deepest > 0 && users.into_iter().any(|(seen, _)| names_matrices(m, seen, deepest - 1))
 }
