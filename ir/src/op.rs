@@ -182,8 +182,8 @@ pub trait Semantics: Sync {
         None
     }
 
-    /// The result for a constant, if it is the same elements in another order or shape: it is read from where they are.
-    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+    /// The result for constants, if it is the same elements in another order or shape: it is read from where they are.
+    fn rearranged(&self, x: &[&Weight], attrs: &Attrs) -> Option<Weight> {
         let _ = (x, attrs);
         None
     }

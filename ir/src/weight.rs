@@ -129,8 +129,39 @@ struct Inner {
 enum Held {
     /// One after the other.
     Bytes(Bytes),
-    /// Those of the first of these weights, row-major, then those of the next, and so on. All have one type.
-    Parts(Arc<[Weight]>),
+    /// In several weights, put together.
+    Parts(Parts),
+}
+
+/// Weights that are one: in each of so many rows, what that row of each part holds, one part after the other.
+#[derive(Clone)]
+struct Parts {
+    parts: Arc<[Weight]>,
+    rows: usize,
+    /// Where the elements of each part end, in a row.
+    ends: Arc<[usize]>,
+}
+
+impl Parts {
+    fn new(parts: &[Weight], rows: usize) -> Parts {
+        let each = parts.iter().map(|part| part.elements().checked_div(rows).unwrap_or(0));
+        let ends = each.scan(0, |end, each| {
+            *end += each;
+            Some(*end)
+        });
+        Parts { parts: parts.into(), rows, ends: ends.collect() }
+    }
+
+    /// The part that holds the element at a place, the element's position there, and how many there are from it to the
+    /// part's end in this row.
+    fn find(&self, place: usize) -> (&Weight, usize, usize) {
+        let width = self.ends.last().copied().unwrap_or(0);
+        let (row, at) = (place / width, place % width);
+        let part = self.ends.partition_point(|&end| end <= at);
+        let start = if part == 0 { 0 } else { self.ends[part - 1] };
+        let each = self.ends[part] - start;
+        (&self.parts[part], row * each + at - start, self.ends[part] - at)
+    }
 }
 
 /// Row-major strides in elements.
@@ -195,10 +226,38 @@ impl Weight {
         if parts.iter().any(|part| part.dtype() != first.dtype() || part.shape() != first.shape()) {
             return None;
         }
-        let (held, strides) = joined(parts).unwrap_or_else(|| (Held::Parts(parts.into()), None));
+        let (held, strides) = joined(parts).unwrap_or_else(|| (Held::Parts(Parts::new(parts, 1)), None));
         let shape = [parts.len()].into_iter().chain(first.shape().iter().copied()).collect();
         let (dtype, hash) = (first.dtype(), first.hash());
         Some(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides }))
+    }
+
+    /// The weight called `name` that has `parts` one after the other along an axis. Nothing is copied. `None` if there is
+    /// no such axis, or if they differ in more than their size along it.
+    pub fn concat(name: impl Into<String>, parts: &[&Weight], axis: usize) -> Option<Weight> {
+        let first = parts.first().filter(|first| axis < first.shape().len())?;
+        let others = |part: &Weight| {
+            let mut shape = part.shape().to_vec();
+            (shape.remove(axis), shape, part.dtype())
+        };
+        let (_, same, dtype) = others(first);
+        if parts.iter().any(|part| part.shape().len() != first.shape().len()) {
+            return None;
+        }
+        let mut total = 0;
+        for part in parts {
+            let (size, own, of) = others(part);
+            if own != same || of != dtype {
+                return None;
+            }
+            total += size;
+        }
+        let mut shape = first.shape().to_vec();
+        let rows = shape[..axis].iter().product();
+        shape[axis] = total;
+        let parts: Vec<Weight> = parts.iter().map(|&part| part.clone()).collect();
+        let (held, hash) = (Held::Parts(Parts::new(&parts, rows)), first.hash());
+        Some(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides: None }))
     }
 
     /// The weight called `name` that holds `count` indices of the first axis from `start` on. `None` if there are fewer,
@@ -217,8 +276,10 @@ impl Weight {
                 let each = each * dtype.bytes();
                 Held::Bytes(bytes.part(start * each, count * each)?)
             }
-            Held::Parts(parts) if parts.len() == first && strides.is_none() && count > 0 => {
-                Held::Parts(parts[start..start + count].into())
+            Held::Parts(Parts { parts, rows: 1, .. })
+                if parts.len() == first && strides.is_none() && count > 0 =>
+            {
+                Held::Parts(Parts::new(&parts[start..start + count], 1))
             }
             Held::Parts(_) => return None,
         };
@@ -307,7 +368,7 @@ impl Weight {
         match &self.0.held {
             Held::Bytes(bytes) if bytes.storage.is_resident() => self.size(),
             Held::Bytes(_) => 0,
-            Held::Parts(parts) => parts.iter().map(Weight::resident).sum(),
+            Held::Parts(all) => all.parts.iter().map(Weight::resident).sum(),
         }
     }
 
@@ -315,7 +376,7 @@ impl Weight {
     pub fn stored(&self) -> Vec<&[u8]> {
         match &self.0.held {
             Held::Bytes(bytes) => vec![bytes.as_slice()],
-            Held::Parts(parts) => parts.iter().flat_map(Weight::stored).collect(),
+            Held::Parts(all) => all.parts.iter().flat_map(Weight::stored).collect(),
         }
     }
 
@@ -334,9 +395,9 @@ impl Weight {
             Held::Bytes(bytes) => {
                 Scalar::read(self.0.dtype, &bytes.as_slice()[place * self.0.dtype.bytes()..])
             }
-            Held::Parts(parts) => {
-                let each = parts[0].elements();
-                parts[place / each].get(place % each)
+            Held::Parts(all) => {
+                let (part, position, _) = all.find(place);
+                part.get(position)
             }
         }
     }
@@ -387,18 +448,17 @@ impl Weight {
 impl Held {
     /// Fills `out` with elements of `size` bytes from place `start` on, `step` apart.
     fn gather(&self, size: usize, start: usize, step: usize, out: &mut [u8]) {
-        let parts = match self {
+        let all = match self {
             Held::Bytes(bytes) => return copy_strided(bytes.as_slice(), size, start, step, out),
-            Held::Parts(parts) => parts,
+            Held::Parts(all) => all,
         };
-        let each = parts[0].elements();
         let (mut at, mut out) = (start, out);
         while !out.is_empty() {
-            let (part, place) = (at / each, at % each);
+            let (part, position, left) = all.find(at);
             let wanted = out.len() / size;
-            let here = if step == 0 { wanted } else { (each - place).div_ceil(step).min(wanted) };
+            let here = if step == 0 { wanted } else { left.div_ceil(step).min(wanted) };
             let (now, rest) = out.split_at_mut(here * size);
-            parts[part].gather(place, step, now);
+            part.gather(position, step, now);
             (at, out) = (at + here * step, rest);
         }
     }

@@ -130,8 +130,8 @@ fn a_stack_is_its_parts_in_order() {
             stack.reshaped("flat", &[140, 3]).expect("it is row-major").tensor().bytes(),
             whole.bytes()
         );
-        let columns = Layout::Panels { depth: 35, cols: 3, row: 3, col: 1, offset: 2 * 105 };
-        let one = Layout::Panels { depth: 35, cols: 3, row: 3, col: 1, offset: 0 };
+        let columns = Layout::Panels { outer: vec![], depth: 35, cols: 3, row: 3, col: 1, offset: 2 * 105 };
+        let one = Layout::Panels { outer: vec![], depth: 35, cols: 3, row: 3, col: 1, offset: 0 };
         assert_eq!(packed(&stack, columns).bytes(), packed(&plain[2], one).bytes());
         // Parts that are seen in another order than they are stored, and a stack of stacks.
         let turned: Vec<Weight> = plain.iter().map(|part| part.permuted("t", &[1, 0])).collect();
@@ -140,6 +140,41 @@ fn a_stack_is_its_parts_in_order() {
         let twice = Weight::stack("s", &[stack.clone(), stack]).expect("they have one type");
         assert_eq!(twice.tensor(), stacked(&[whole.clone(), whole]));
     }
+}
+
+#[test]
+fn weights_are_put_together_along_any_axis() {
+    let whole = tensor(DType::F32, &[3, 9, 4]);
+    let plain = Weight::from_tensor("w", &whole);
+    for axis in 0..3 {
+        let size = whole.shape()[axis];
+        // Parts of different sizes, the last as it is seen in another order than it is stored.
+        let part = |range: std::ops::Range<usize>| {
+            let mut shape = whole.shape().to_vec();
+            shape[axis] = range.len();
+            Tensor::from_fn(DType::F32, &shape, |at| {
+                let mut at = at.to_vec();
+                at[axis] += range.start;
+                whole.at(&at)
+            })
+        };
+        let last = Weight::from_tensor("c", &permuted(&part(2..size), &[2, 0, 1])).permuted("c", &[1, 2, 0]);
+        let parts =
+            [Weight::from_tensor("a", &part(0..1)), Weight::from_tensor("b", &part(1..2)), last.clone()];
+        let parts: Vec<&Weight> = parts.iter().collect();
+        let all = Weight::concat("all", &parts, axis).expect("they fit");
+        assert_eq!((&all, all.tensor()), (&plain, whole.clone()), "along {axis}");
+        assert_eq!(all.values().collect::<Vec<_>>(), whole.values().collect::<Vec<_>>());
+        let columns = |weight: &Weight| {
+            let layout =
+                Layout::Panels { outer: vec![(3, 36)], depth: 9, cols: 4, row: 4, col: 1, offset: 0 };
+            packed(weight, layout)
+        };
+        assert_eq!(columns(&all), columns(&plain));
+        assert_eq!(all.permuted("v", &[2, 1, 0]).tensor(), permuted(&whole, &[2, 1, 0]));
+        assert!(Weight::concat("no", &[&all, &last], (axis + 1) % 3).is_none());
+    }
+    assert!(Weight::concat("no", &[&plain], 3).is_none());
 }
 
 #[test]

@@ -4,14 +4,14 @@
 //! Errors: [`OpError::DTypes`], [`OpError::Size`], [`OpError::Rank`], [`OpError::Axis`].
 //! Source: ONNX Concat, opset 13.
 
-use ir::attr::{Key, key};
+use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
-use ir::{Dim, OpDef, Tensor, TensorType};
+use ir::{Dim, OpDef, Tensor, TensorType, Weight};
 
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
@@ -62,6 +62,11 @@ impl Semantics for Concat {
             }
         };
         Ok(vec![Tensor::from_fn(dtype, &shape, element)])
+    }
+
+    fn rearranged(&self, x: &[&Weight], attrs: &Attrs) -> Option<Weight> {
+        let axis = normalize_axis(attrs.get(AXIS), x.first()?.shape().len()).ok()?;
+        Weight::concat(x[0].name(), x, axis)
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {

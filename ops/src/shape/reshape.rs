@@ -81,7 +81,8 @@ impl Semantics for Reshape {
         Ok(vec![same])
     }
 
-    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+    fn rearranged(&self, x: &[&Weight], attrs: &Attrs) -> Option<Weight> {
+        let [x] = x else { return None };
         let size = |size: &Dim| usize::try_from(size.as_const()?).ok();
         let shape: Vec<usize> = attrs.get(SHAPE).iter().map(size).collect::<Option<_>>()?;
         x.reshaped(x.name(), &shape)

@@ -118,7 +118,8 @@ impl Semantics for Slice {
     }
 
     /// A range of the first axis lies together.
-    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+    fn rearranged(&self, x: &[&Weight], attrs: &Attrs) -> Option<Weight> {
+        let [x] = x else { return None };
         let (starts, sizes, steps) = (attrs.get(STARTS), attrs.get(SIZES), attrs.get(STEPS));
         let whole = x.shape().iter().zip(&sizes).skip(1).all(|(&extent, size)| *size == Dim::from(extent));
         let number = |dims: &[Dim]| usize::try_from(dims.first()?.as_const()?).ok();

@@ -55,7 +55,8 @@ impl Semantics for Transpose {
         Ok(vec![Tensor::from_fn(dtype, &shape, element)])
     }
 
-    fn rearranged(&self, x: &Weight, attrs: &Attrs) -> Option<Weight> {
+    fn rearranged(&self, x: &[&Weight], attrs: &Attrs) -> Option<Weight> {
+        let [x] = x else { return None };
         let perm: Vec<usize> = attrs.get(PERM).into_iter().map(|axis| axis as usize).collect();
         Some(x.permuted(x.name(), &perm))
     }

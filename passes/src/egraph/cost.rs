@@ -19,6 +19,8 @@ use ir::op::{Infer, OpError};
 use ir::scalar::{Binary, Unary};
 use ir::{Dim, OpDef, TensorType};
 
+use ops::shape::concat::CONCAT;
+
 use super::facts::{Classes, signature};
 use super::language::{Head, Node};
 use crate::graph::fold_constants::MAX_FOLDED;
@@ -108,8 +110,11 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Are the elements those of the operand, each in another place?
+    /// Are the elements those of the operands, each in another place?
     fn is_rearranged(&self, def: &'static OpDef, node: &Node) -> bool {
+        if def == &CONCAT {
+            return true;
+        }
         let (attrs, types) = signature(self.classes, node);
         let operands: Vec<&TensorType> = types.iter().collect();
         let ([operand], Ok(results)) =

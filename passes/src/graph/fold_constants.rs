@@ -1,7 +1,7 @@
 //! Evaluates nodes whose operands are all constant, and shape arithmetic whose result is known.
 //!
 //! A result takes the place of its node if it is small, or no larger than the operands that it replaces. What only
-//! puts a weight in another order or shape copies nothing; all other results are kept in memory, so beyond
+//! puts weights in another order or shape, or together, copies nothing; all other results are kept in memory, so beyond
 //! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Uses the reference semantics, so folding
 //! cannot disagree with it.
 
@@ -104,9 +104,7 @@ impl FoldConstants {
         if result > self.max_bytes.max(replaced) {
             return Ok(None);
         }
-        if let [weight] = weights[..]
-            && let Some(result) = def.semantics.rearranged(weight, attrs)
-        {
+        if let Some(result) = def.semantics.rearranged(&weights, attrs) {
             return Ok(Some(vec![result]));
         }
         if result > self.max_bytes.max(room) {

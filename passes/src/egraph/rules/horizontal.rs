@@ -1,8 +1,9 @@
 //! Products with the same left operand become one.
 
 use egg::Id;
-use ir::Dim;
 use ir::attr::Attrs;
+use ir::{Dim, OpDef};
+use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
 use ops::math::add::ADD;
 use ops::shape::concat::{self, CONCAT};
@@ -10,21 +11,18 @@ use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
-use crate::egraph::rewrite::{Match, Missed};
-use crate::graph::fold_constants::MAX_FOLDED;
+use crate::egraph::rewrite::Match;
 
 /// Of this subject.
 pub(super) static RULES: &[Rule] = &[Rule {
     name: "joint-product",
-    summary: "x · a, x · b, … with constant matrices (queries, keys and values; gate and up) are slices of x · [a b …]",
+    summary: "x · a, x · b, … with constant matrices (queries, keys and values; gate and up; of experts, too) are slices of x · [a b …]",
     set: Set::Raise,
     exactness: Exactness::Exact,
-    anchor: &[&MATMUL],
-    obligations: &[SMALL],
+    anchor: &[&MATMUL, &GROUPED_MATMUL],
+    obligations: &[],
     apply: joint,
 }];
-
-const SMALL: &str = "the joint matrix may be made when the model is compiled: it has at most 4 MiB";
 
 /// A product of the common operand with a constant matrix, and the same with its bias.
 struct Part {
@@ -34,58 +32,84 @@ struct Part {
 }
 
 fn joint(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
-    let [x, matrix] = node.operands()[..] else { return Err(Stop::Other) };
-    if !is_weight(m, matrix, 2) || m.is_constant(x) {
-        return Err(Stop::Other);
-    }
-    let parts = parts(m, x);
+    let product = Product::of(node).filter(|product| product.joins(m, node)).ok_or(Stop::Other)?;
+    let parts = product.parts(m);
     // One anchor does it for all.
     if parts.len() < 2 || !m.same(parts[0].product, class) {
         return Err(Stop::Other);
     }
     let matrices: Vec<Id> = parts.iter().map(|part| part.matrix).collect();
-    let bytes: Option<i64> = matrices.iter().map(|&matrix| m.ty(matrix).bytes().as_const()).sum();
-    let bytes = bytes.ok_or(Stop::Other)?;
-    if bytes > MAX_FOLDED as i64 {
-        return Err(Missed::new(SMALL, format!("{} matrices with {bytes} bytes", parts.len())).into());
-    }
-    let all = m.op_with(&CONCAT, &matrices, [concat::AXIS.is(1)])?;
-    let product = m.op(&MATMUL, &[x, all])?;
+    let all = m.op_with(&CONCAT, &matrices, [concat::AXIS.is(product.rank() as i64 - 1)])?;
+    let operands: Vec<Id> = [product.x, all].into_iter().chain(product.ids).collect();
+    let joint = m.op(product.op, &operands)?;
     let biases: Option<Vec<Id>> = parts.iter().map(|part| Some(part.biased?.1)).collect();
     let biased = match &biases {
         Some(biases) => {
             let all = m.op_with(&CONCAT, biases, [concat::AXIS.is(0)])?;
-            Some(m.op(&ADD, &[product, all])?)
+            Some(m.op(&ADD, &[joint, all])?)
         }
         None => None,
     };
     let mut equal = Equal::new();
     let mut start = Dim::constant(0);
     for part in &parts {
-        equal.push((part.product, slice(m, product, part.product, &start)?));
+        equal.push((part.product, slice(m, joint, part.product, &start)?));
         if let (Some(all), Some((sum, _))) = (biased, part.biased) {
             equal.push((sum, slice(m, all, sum, &start)?));
         }
-        start = start + m.shape(part.matrix)[1].clone();
+        start = start + m.shape(part.matrix)[product.rank() - 1].clone();
     }
     Ok(equal)
 }
 
-/// The products of `x` with constant matrices, each class once, without those that are several of them already.
-fn parts(m: &Match, x: Id) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    for (product, node) in m.users(&MATMUL, x) {
-        let [left, matrix] = node.operands()[..] else { continue };
-        let joins = m.same(left, x) && is_weight(m, matrix, 2);
-        if joins && !parts.iter().any(|part| m.same(part.product, product)) {
-            parts.push(Part { product, matrix, biased: bias(m, product) });
+/// What products have in common that become one: the left operand, and which matrix each row of it meets, if there are
+/// several.
+struct Product {
+    op: &'static OpDef,
+    x: Id,
+    ids: Option<Id>,
+}
+
+impl Product {
+    fn of(node: &Node) -> Option<Product> {
+        match (node.op()?, node.operands()) {
+            (op, &[x, _]) if op == &MATMUL => Some(Product { op: &MATMUL, x, ids: None }),
+            (op, &[x, _, ids]) if op == &GROUPED_MATMUL => {
+                Some(Product { op: &GROUPED_MATMUL, x, ids: Some(ids) })
+            }
+            _ => None,
         }
     }
-    let matrices: Vec<Id> = parts.iter().map(|part| part.matrix).collect();
-    let is_part = |id: &Id| matrices.iter().any(|matrix| m.same(*matrix, *id));
-    let is_joint = |(x, attrs): (Vec<Id>, Attrs)| attrs.get(concat::AXIS) == 1 && x.iter().all(is_part);
-    parts.retain(|part| !m.uses_of(&CONCAT, part.matrix).into_iter().any(is_joint));
-    parts
+
+    /// Axes of the right operand.
+    fn rank(&self) -> usize {
+        if self.ids.is_some() { 3 } else { 2 }
+    }
+
+    /// Is it such a product, with a constant matrix?
+    fn joins(&self, m: &Match, node: &Node) -> bool {
+        let operands = node.operands();
+        let ids = operands.get(2).zip(self.ids).is_none_or(|(own, ids)| m.same(*own, ids));
+        m.same(operands[0], self.x) && ids && is_weight(m, operands[1], self.rank()) && !m.is_constant(self.x)
+    }
+
+    /// The products, each class once, without those that are several of them already.
+    fn parts(&self, m: &Match) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for (product, node) in m.users(self.op, self.x) {
+            if self.joins(m, &node) && !parts.iter().any(|part| m.same(part.product, product)) {
+                let biased = if self.ids.is_none() { bias(m, product) } else { None };
+                parts.push(Part { product, matrix: node.operands()[1], biased });
+            }
+        }
+        let matrices: Vec<Id> = parts.iter().map(|part| part.matrix).collect();
+        let is_part = |id: &Id| matrices.iter().any(|matrix| m.same(*matrix, *id));
+        let last = self.rank() as i64 - 1;
+        let is_joint =
+            |(x, attrs): (Vec<Id>, Attrs)| attrs.get(concat::AXIS) == last && x.iter().all(is_part);
+        parts.retain(|part| !m.uses_of(&CONCAT, part.matrix).into_iter().any(is_joint));
+        parts
+    }
 }
 
 /// The sum of a product with a constant row, and the row.
