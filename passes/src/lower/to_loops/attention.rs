@@ -31,10 +31,14 @@ use distance::{Axes, DISTANCE, join_differences, take_out};
 use parts::{Part, parts};
 use seen::visible;
 
-/// Queries in a block that meets all keys at once. Keys and values are packed for each block.
+/// Queries in a block. Keys and values are packed for each block.
 const MANY_ROWS: i64 = 128;
 
-/// Queries in a block that meets several tiles: the fewer, the fewer scores are computed beside a causal line.
+/// Bytes of a block's scores and sums, at most: they stay in the second-level cache, and on the stack.
+const BLOCK_BYTES: i64 = 224 << 10;
+
+/// Queries in a block that meets several tiles, some of which may be left out: the fewer, the fewer scores are computed
+/// beside a causal line.
 const ROWS: i64 = 64;
 
 /// Keys in a tile.
@@ -67,7 +71,15 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage], fp: FpMode) -> Option<Vec
         [group] if let [part] = &group[..] => few(part).map(|keys| (part, keys)),
         _ => None,
     };
-    let most = at_once.map_or(ROWS, |(_, keys)| MANY_ROWS * ROW / keys.max(ROW));
+    let masks = |part: &Part| part.becomes.any(&mut |e| *e == Expr::number(DType::F32, f64::NEG_INFINITY));
+    let most = match at_once {
+        Some((_, keys)) => MANY_ROWS * ROW / keys.max(ROW),
+        None if groups.iter().flatten().any(masks) => ROWS,
+        None => {
+            let arrays = groups.iter().map(Vec::len).max().unwrap_or(1) as i64;
+            MANY_ROWS.min(BLOCK_BYTES / (4 * (arrays * ROW + width)))
+        }
+    };
     let rows = rows(stages, &roles, most)?;
     let mut tiled = Tiled { kernel, stages, roles, rows, d, width, key: Dim::constant(0), tables: 0 };
     Some(match at_once {
