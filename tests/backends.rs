@@ -492,6 +492,44 @@ fn routers_with_their_products() {
     }
 }
 
+/// From a projection over the norm to the gates, for tokens that lie along two axes, in another order, and for few.
+#[test]
+fn routers_with_norms_and_projections() {
+    for (b, s, tokens, turned) in [
+        ("2", "n", "2*n", false),
+        ("3", "50", "150", false),
+        ("2", "65*n", "130*n", true),
+        ("2", "3", "6", false),
+        ("1", "1", "1", false),
+    ] {
+        let mut case = Case::new();
+        let (x, state) = (case.x(&[b, s, "9"]), case.x(&[b, s, "9"]));
+        let (project, gate) = (case.x(&["9", "9"]), case.x(&["9", "7"]));
+        let heads = match turned {
+            true => {
+                let heads = case.x(&[s, b, "9"]);
+                case.op("transpose", &[heads], vec![("perm", ints(&[1, 0, 2]))])
+            }
+            false => x,
+        };
+        let projected = case.op("matmul", &[heads, project], vec![]);
+        let sum = case.op("add", &[state, projected], vec![]);
+        let norm = case.op("layer_norm", &[sum], vec![("axes", ints(&[2])), ("epsilon", Attr::Float(1e-5))]);
+        let rows = case.op("reshape", &[norm], vec![("shape", sizes(&[tokens, "9"]))]);
+        let scores = case.op("matmul", &[rows, gate], vec![]);
+        let chosen = case.outs("route", &[scores], vec![("k", Attr::Int(2))]);
+        let gates = case.op("softmax", &[chosen[0]], vec![("axis", Attr::Int(1))]);
+        let each = case.op("reshape", &[rows], vec![("shape", sizes(&[tokens, "1", "9"]))]);
+        let w = case.x(&["7", "9", "9"]);
+        let results = case.op("grouped_matmul", &[each, w, chosen[1]], vec![]);
+        let combined = case.op("combine", &[results, gates], vec![]);
+        let combined = case.op("reshape", &[combined], vec![("shape", sizes(&[b, s, "9"]))]);
+        let out = case.op("add", &[norm, combined], vec![]);
+        case.out(out);
+        case.check(&format!("a layer of {tokens} tokens"));
+    }
+}
+
 /// What stays in memory for a sort, what it reads through a view, and what goes on after it.
 #[test]
 fn sorts_among_other_ops() {

@@ -3,7 +3,7 @@
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
-//! attention runs in tiles (`attention`), a router with its product in blocks of rows (`route`), and what is put
+//! attention runs in tiles (`attention`), a router with its products in blocks of rows (`route`), and what is put
 //! together from several arrays is copied by pieces (`pieces`).
 
 mod attention;

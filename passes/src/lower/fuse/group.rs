@@ -27,7 +27,7 @@ pub(super) struct Group {
 }
 
 /// The groups, in an order in which they can run.
-pub(super) fn group(flat: &Flat) -> Vec<Group> {
+pub(super) fn group(flat: &mut Flat) -> Vec<Group> {
     let producers: Vec<BTreeSet<usize>> = (0..flat.stages.len())
         .map(|at| flat.reads(at).iter().filter_map(|name| flat.find(name)).collect())
         .collect();
@@ -148,7 +148,7 @@ fn follows_attention(flat: &Flat, group: &Group, bundle: Option<usize>, at: usiz
 
 /// Number of leading axes of equal extent along which `user` loads `producer` element by element; all equal leading
 /// axes if it does not load it.
-pub(super) fn shared_axes(user: &Stage, producer: &Stage) -> usize {
+fn shared_axes(user: &Stage, producer: &Stage) -> usize {
     let mut shared = user.axes.iter().zip(&producer.axes).take_while(|((_, a), (_, b))| a == b).count();
     user.body.walk(&mut |e| {
         if let ExprKind::Load { source, at, .. } = e.kind()

@@ -6,7 +6,7 @@
 //!   (`inline`);
 //! - what is left is grouped: stages that run over a common iteration space and hand elements to each other
 //!   become one kernel, a matrix product or convolution with what follows it, a row reduction with the elements
-//!   that it normalises (`group`), a router with the product that makes its scores (`router`);
+//!   that it normalises (`group`), a router with what leads to its scores, from a projection on (`router`);
 //! - groups become kernels again, in canonical names, so that equal ones are equal (`emit`).
 //!
 //! A kernel in the loop form stays as it is, and what it reads and writes stays in memory.
@@ -119,7 +119,7 @@ impl Fusion<'_> {
         flat.resolve_views();
         flat.follow_products();
         inline::inline(&mut flat);
-        let groups = group::group(&flat);
+        let groups = group::group(&mut flat);
         let mut made = emit::Emit {
             symbols,
             space,

@@ -1,45 +1,53 @@
-//! A router takes in the product that makes its scores, and what makes the rows of that product.
+//! A router takes in the product that makes its scores, what makes the rows of that product (sums, a norm), and the
+//! product before those.
 //!
-//! A row of scores is short: the product of a block of tokens stays at hand until their experts are chosen
-//! (`to_loops::route`).
+//! A row of scores is short, and so is one of what they are made of: the products of a block of tokens stay at hand until
+//! their experts are chosen (`to_loops::route`). Tokens that lie along several axes are counted by one.
 
 use std::collections::BTreeSet;
 
-use ir::kernel::KernelKind;
+use ir::Dim;
+use ir::dim::Symbol;
+use ir::kernel::operand::{even, linear};
+use ir::kernel::{Expr, ExprKind, KernelKind};
 
-use super::flat::Flat;
-use super::group::{Group, reaches, shared_axes};
-use crate::kernel::{has_fold, is_contraction, is_grouped};
+use super::flat::{Flat, FlatStage, all_ranges, indices, position};
+use super::group::{Group, reaches};
+use crate::kernel::{is_contraction, is_grouped};
 
-/// Most scores in a row that are kept beside each other for a block of tokens.
-const MOST_SCORES: i64 = 512;
+/// Most columns of a product whose rows are kept beside each other for a block of tokens.
+const MOST_COLUMNS: i64 = 512;
+
+/// A product of fewer rows than this is spread over its columns instead, by a kernel of its own.
+const FEW_ROWS: i64 = 16;
 
 /// The groups, and that of each stage, with routers that took in others.
 pub(super) fn with_products(
-    flat: &Flat,
+    flat: &mut Flat,
     groups: Vec<Group>,
     of: Vec<usize>,
     producers: &[BTreeSet<usize>],
 ) -> (Vec<Group>, Vec<usize>) {
     let mut routers = Routers { flat, groups, of, producers };
     for router in 0..routers.groups.len() {
-        if routers.is_router(router)
-            && let Some(product) = routers.product_before(router)
-        {
-            routers.join(product, router);
-            while let Some(rows) = routers.rows_before(router) {
-                routers.join(rows, router);
-            }
+        if routers.is_router(router) {
+            routers.take_in(router);
         }
     }
     routers.without_empty()
 }
 
 struct Routers<'a> {
-    flat: &'a Flat,
+    flat: &'a mut Flat,
     groups: Vec<Group>,
     of: Vec<usize>,
     producers: &'a [BTreeSet<usize>],
+}
+
+/// A group that can join a router, and how many of its leading axes are the router's rows.
+struct Source {
+    group: usize,
+    rows: usize,
 }
 
 impl Routers<'_> {
@@ -47,36 +55,50 @@ impl Routers<'_> {
         self.groups[group].stages.iter().any(|&at| self.flat.stages[at].kind == KernelKind::Route)
     }
 
-    /// The group of the product whose rows the router chooses from.
-    fn product_before(&self, router: usize) -> Option<usize> {
-        let makes_scores = |group: usize| {
-            let mut products = self.groups[group].stages.iter().map(|&at| &self.flat.stages[at].stage);
-            let product = products.clone().find(|stage| is_contraction(stage));
-            let short = product.filter(|product| {
-                let width = product.axes.last().and_then(|(_, extent)| extent.as_const());
-                let rows = product.axes.len().checked_sub(1);
-                rows == Some(self.groups[router].prefix)
-                    && width.is_some_and(|width| width <= MOST_SCORES)
-                    && !is_grouped(product)
-            });
-            short.is_some_and(|product| products.all(|stage| stage.axes.len() == product.axes.len()))
-        };
-        self.sources(router).into_iter().find(|&group| makes_scores(group) && self.can_join(group, router))
+    fn take_in(&mut self, router: usize) {
+        let Some(scores) = self.product_before(router) else { return };
+        self.join(&scores, router);
+        while let Some(rows) = self.rows_before(router) {
+            self.join(&rows, router);
+        }
+        let many = self.number_of_rows(router).as_const().is_none_or(|rows| rows >= FEW_ROWS);
+        if let Some(product) = self.product_before(router).filter(|_| many) {
+            self.join(&product, router);
+        }
     }
 
-    /// A group that computes, element by element, rows of what the router reads.
-    fn rows_before(&self, router: usize) -> Option<usize> {
-        let axes = self.groups[router].prefix + 1;
-        let is_elementwise = |&at: &usize| {
-            let stage = &self.flat.stages[at];
-            stage.stage.axes.len() <= axes
-                && stage.whole.is_none()
-                && stage.bundle.is_none()
-                && !stage.kind.lasts()
-                && !has_fold(&stage.stage.body)
+    /// A product that makes rows of what the router reads.
+    fn product_before(&self, router: usize) -> Option<Source> {
+        let makes_rows = |source: &Source| {
+            let mut stages = self.groups[source.group].stages.iter().map(|&at| &self.flat.stages[at].stage);
+            stages.clone().any(is_contraction)
+                && stages.all(|stage| {
+                    let width = stage.axes.last().and_then(|(_, extent)| extent.as_const());
+                    stage.axes.len() == source.rows + 1
+                        && width.is_some_and(|width| width <= MOST_COLUMNS)
+                        && !is_grouped(stage)
+                })
         };
-        let makes_rows = |group: usize| self.groups[group].stages.iter().all(is_elementwise);
-        self.sources(router).into_iter().find(|&group| makes_rows(group) && self.can_join(group, router))
+        self.source(router, &makes_rows)
+    }
+
+    /// A group that computes, row by row, what the router reads.
+    fn rows_before(&self, router: usize) -> Option<Source> {
+        let makes_rows = |source: &Source| {
+            self.groups[source.group].stages.iter().all(|&at| {
+                let FlatStage { stage, kind, .. } = &self.flat.stages[at];
+                !kind.lasts() && stage.axes.len() <= source.rows + 1 && !is_contraction(stage)
+            })
+        };
+        self.source(router, &makes_rows)
+    }
+
+    /// A group of this sort that the router reads from and can take in.
+    fn source(&self, router: usize, sort: &dyn Fn(&Source) -> bool) -> Option<Source> {
+        self.sources(router).into_iter().find_map(|group| {
+            let source = Source { group, rows: self.rows_along(group, router)? };
+            (sort(&source) && self.can_join(&source, router)).then_some(source)
+        })
     }
 
     /// The groups that a group reads from.
@@ -85,24 +107,88 @@ impl Routers<'_> {
         read.map(|&at| self.of[at]).filter(|&source| source != group).collect()
     }
 
-    /// Do the stages of both run over the router's rows, and hand over along them, with nothing else between?
-    fn can_join(&self, source: usize, router: usize) -> bool {
-        let stage = |&at: &usize| &self.flat.stages[at].stage;
-        let rows = self.groups[router].prefix;
-        let along_rows = self.groups[source].stages.iter().map(stage).all(|from| {
-            self.groups[router].stages.iter().map(stage).all(|user| shared_axes(user, from) >= rows)
-        });
-        let read = self.groups[router].stages.iter().flat_map(|&at| &self.producers[at]);
-        let mut others = read.filter(|&&at| ![source, router].contains(&self.of[at]));
-        along_rows && !others.any(|&at| reaches(self.producers, &self.of, &self.groups, at, source))
+    fn number_of_rows(&self, group: usize) -> Dim {
+        let Group { stages, prefix } = &self.groups[group];
+        extent_of(&self.flat.stages[stages[0]].stage.axes[..*prefix])
     }
 
-    fn join(&mut self, source: usize, router: usize) {
-        let stages = std::mem::take(&mut self.groups[source].stages);
+    /// So many leading axes of the source hold the router's rows, if it hands over along them.
+    fn rows_along(&self, source: usize, router: usize) -> Option<usize> {
+        let Group { stages, prefix } = &self.groups[source];
+        let opaque =
+            |&at: &usize| self.flat.stages[at].whole.is_some() || self.flat.stages[at].bundle.is_some();
+        if stages.iter().any(opaque) {
+            return None;
+        }
+        let (first, number) = (&self.flat.stages[stages[0]].stage, self.number_of_rows(router));
+        let rows = (0..=*prefix).find(|&rows| extent_of(&first.axes[..rows]) == number)?;
+        let along = |&at: &usize| self.loads_along(at, router, &first.axes[..rows], source);
+        self.groups[router].stages.iter().all(along).then_some(rows)
+    }
+
+    /// Does a stage of the router load, of what the source computes over these rows, those of its own row?
+    fn loads_along(&self, at: usize, router: usize, rows: &[(Symbol, Dim)], source: usize) -> bool {
+        let stage = &self.flat.stages[at].stage;
+        let ranges = all_ranges(stage);
+        let row = |at: &[Dim], axes: &[(Symbol, Dim)]| {
+            let shape: Vec<Dim> = axes.iter().map(|(_, extent)| extent.clone()).collect();
+            position(at, &shape).simplify(&ranges)
+        };
+        let axes = &stage.axes[..self.groups[router].prefix];
+        let own: Vec<Dim> = axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
+        let own = row(&own, axes);
+        let from = |array: &Symbol| self.flat.find(array).is_some_and(|at| self.of[at] == source);
+        all_loads(&stage.body, &mut |array, at| {
+            !from(array) || at.get(..rows.len()).and_then(indices).is_some_and(|at| row(&at, rows) == own)
+        })
+    }
+
+    /// Do both have their rows along one axis, or can they have, with nothing else between them?
+    fn can_join(&self, source: &Source, router: usize) -> bool {
+        let read = self.groups[router].stages.iter().flat_map(|&at| &self.producers[at]);
+        let mut others = read.filter(|&&at| ![source.group, router].contains(&self.of[at]));
+        let evenly = |group: usize, rows: usize| {
+            self.groups[group].stages.iter().all(|&at| rows <= 1 || self.rows_lie_evenly(at, rows))
+        };
+        evenly(source.group, source.rows)
+            && evenly(router, self.groups[router].prefix)
+            && !others.any(|&at| reaches(self.producers, &self.of, &self.groups, at, source.group))
+    }
+
+    /// Does a product find what it reads for one row as far from that for the row before, whatever axes count rows?
+    fn rows_lie_evenly(&self, at: usize, rows: usize) -> bool {
+        let stage = &self.flat.stages[at].stage;
+        let (rows, ranges) = (&stage.axes[..rows], all_ranges(stage));
+        !is_contraction(stage)
+            || all_loads(&stage.body, &mut |array, at| {
+                let at = indices(at).map(|at| position(&at, &self.flat.load_shape(array)).simplify(&ranges));
+                let strides = at.and_then(|at| linear(&at, rows));
+                strides.is_some_and(|(strides, _)| even(rows, &strides).is_some())
+            })
+    }
+
+    fn join(&mut self, source: &Source, router: usize) {
+        self.count_rows_by_one(source.group, source.rows);
+        self.count_rows_by_one(router, self.groups[router].prefix);
+        let stages = std::mem::take(&mut self.groups[source.group].stages);
         stages.iter().for_each(|&at| self.of[at] = router);
         let all = &mut self.groups[router].stages;
         all.extend(stages);
         all.sort_unstable();
+    }
+
+    /// Lets the stages of a group have one axis instead of so many leading ones.
+    fn count_rows_by_one(&mut self, group: usize, rows: usize) {
+        if rows <= 1 {
+            return;
+        }
+        for &at in &self.groups[group].stages {
+            let (row, rest) = self.flat.stages[at].stage.axes.split_at(rows);
+            let rest = rest.iter().map(|(_, extent)| extent.clone());
+            let extents: Vec<Dim> = [extent_of(row)].into_iter().chain(rest).collect();
+            self.flat.give_axes(at, extents.clone(), extents);
+        }
+        self.groups[group].prefix -= rows - 1;
     }
 
     /// Closes the gaps that groups left which were taken in.
@@ -116,4 +202,17 @@ impl Routers<'_> {
         }
         (groups, self.of.into_iter().map(|group| place[group]).collect())
     }
+}
+
+/// How many iterations these axes have together.
+fn extent_of(axes: &[(Symbol, Dim)]) -> Dim {
+    axes.iter().map(|(_, extent)| extent.clone()).product()
+}
+
+/// Does this hold for every load, of its array and index?
+fn all_loads(body: &Expr, holds: &mut dyn FnMut(&Symbol, &[Expr]) -> bool) -> bool {
+    !body.any(&mut |e| match e.kind() {
+        ExprKind::Load { source, at, .. } => !holds(source, at),
+        _ => false,
+    })
 }

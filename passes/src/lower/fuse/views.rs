@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::dim::Symbol;
+use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Expr, ExprKind, KernelKind, Stage};
 use ir::scalar::Binary;
 use ir::types::strides;
@@ -153,7 +153,7 @@ impl Flat {
 
     /// Lets a stage run over axes of these extents, its elements lying in memory as they did; `shape` is the same with
     /// axes of extent 1.
-    fn give_axes(&mut self, at: usize, extents: Vec<Dim>, shape: Vec<Dim>) {
+    pub(super) fn give_axes(&mut self, at: usize, extents: Vec<Dim>, shape: Vec<Dim>) {
         let from = self.extents(at);
         let Stage { name, axes, body } = self.stages[at].stage.clone();
         let fresh = |number: usize| Symbol::new(format!("{name}a{number}"));
@@ -202,7 +202,7 @@ impl Flat {
             }
             let index: Vec<Expr> = match indices(index) {
                 Some(index) => reshaped(&to, from, &index, &ranges),
-                None => reshaped_values(index, from, &to),
+                None => reshaped_in_part(index, from, &to, &ranges),
             };
             Some(Expr::load(source.clone(), dtype, index))
         });
@@ -219,6 +219,19 @@ impl Flat {
         }
         self.note_loads(user);
     }
+}
+
+/// As [`reshaped`], for an index that depends on data: along axes that both shapes end with, it stays as it is.
+fn reshaped_in_part(at: &[Expr], from: &[Dim], to: &[Dim], ranges: &Ranges) -> Vec<Expr> {
+    let same = from.iter().rev().zip(to.iter().rev()).take_while(|(a, b)| a == b).count();
+    let ((at, rest), from) = (at.split_at(at.len() - same), &from[..from.len() - same]);
+    let to = &to[..to.len() - same];
+    let mut index = match indices(at) {
+        Some(at) => reshaped(to, from, &at, ranges),
+        None => reshaped_values(at, from, to),
+    };
+    index.extend_from_slice(rest);
+    index
 }
 
 /// As [`reshaped`], for an index that depends on data.

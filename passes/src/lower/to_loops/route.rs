@@ -1,5 +1,5 @@
-//! A router with the product that makes its scores, in blocks of rows: the scores of a block are kept beside each other,
-//! and then the experts of one row after the other are chosen.
+//! A router with its products, in blocks of rows: what a product makes of a block is kept beside each other, and then the
+//! rows that the next product reads are computed, one after the other, or their experts are chosen.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,32 +15,53 @@ use crate::lower::substitute_block;
 /// Rows in a block.
 const ROWS: i64 = 64;
 
-/// An array of a block may be local up to so many bytes.
+/// The arrays of a block may be local up to so many bytes together.
 const LOCAL_BYTES: i64 = 192 << 10;
 
 /// Replaces the kernel's body by loops, if it is a router with its product. Gives the scratch parameters that it needs
 /// from now on.
 pub(super) fn loops(kernel: &mut Kernel, stages: &[Stage]) -> Option<Vec<Param>> {
-    let product = stages.iter().position(is_contraction)?;
     let prefix = prefix(stages);
-    let (rows, around) = stages[product].axes.get(..prefix)?.split_last()?;
-    if stages[product].axes.len() != prefix + 1 {
-        return None;
-    }
-    let behind = stages[product + 1..].iter().take_while(|stage| follows(stage, &stages[product..])).count();
+    let parts = parts(stages, prefix);
+    let product = parts.iter().find(|part| part.product)?;
+    let (rows, around) = stages[product.stages.start].axes[..prefix].split_last()?;
     let mut router = Router {
         kernel,
         loops: Loops { stages, prefix, homes: BTreeMap::new(), accumulators: 0 },
-        product: product..product + 1 + behind,
         block: Block::of(rows),
+        local: LOCAL_BYTES,
         scratch: Vec::new(),
     };
-    let body = router.body();
+    let body = parts.iter().flat_map(|part| router.part(part)).collect::<Vec<_>>();
     let Router { block, scratch, .. } = router;
     let body = substitute_block(&body, &|axis| (*axis == rows.0).then(|| block.at()));
     let outer = (block.number.clone(), rows.1.ceil_div(&Dim::constant(block.size)));
     kernel.body = Body::Loops(nest(around, nest(&[outer], body)));
     Some(scratch)
+}
+
+/// What is done for all rows of a block before the next part is.
+struct Part {
+    stages: Range<usize>,
+    /// Is it a product, and what follows it as its elements come? Otherwise one row is computed after the other.
+    product: bool,
+}
+
+fn parts(stages: &[Stage], prefix: usize) -> Vec<Part> {
+    let is_product = |at: usize| stages[at].axes.len() == prefix + 1 && is_contraction(&stages[at]);
+    let mut parts: Vec<Part> = Vec::new();
+    let mut at = 0;
+    while at < stages.len() {
+        let product = is_product(at);
+        let more = stages[at + 1..].iter().enumerate().take_while(|(number, stage)| match product {
+            true => follows(stage, &stages[at..at + 1 + number]),
+            false => !is_product(at + 1 + number),
+        });
+        let end = at + 1 + more.count();
+        parts.push(Part { stages: at..end, product });
+        at = end;
+    }
+    parts
 }
 
 /// Is the stage computed from the product element by element, as its elements come?
@@ -84,52 +105,54 @@ impl Block {
 struct Router<'k, 's> {
     kernel: &'k Kernel,
     loops: Loops<'s>,
-    /// The product, and what follows it as its elements come.
-    product: Range<usize>,
     block: Block,
+    /// So many bytes may still be local.
+    local: i64,
     scratch: Vec<Param>,
 }
 
 impl Router<'_, '_> {
-    /// What is done for a block, over the axis of rows.
-    fn body(&mut self) -> Vec<Stmt> {
-        let (stages, prefix) = (self.loops.stages, self.loops.prefix);
+    /// What is done for a block in one part, over the axis of rows.
+    fn part(&mut self, part: &Part) -> Vec<Stmt> {
+        let (all, prefix) = (self.loops.stages, self.loops.prefix);
+        let stages = &all[part.stages.clone()];
         let (mut body, mut row) = (Vec::new(), Vec::new());
-        for (at, stage) in stages.iter().enumerate() {
-            let home = self.home(at);
-            let allocated = if at < self.product.end { &mut body } else { &mut row };
+        for (at, stage) in part.stages.clone().zip(stages) {
+            let home = self.home(at, part);
+            let allocated = if let Home::Local = home { &mut row } else { &mut body };
             allocated.extend(self.room(stage, &home));
             self.loops.homes.insert(stage.name.clone(), home);
         }
-        for stage in &stages[..self.product.start] {
-            body.extend(self.block.each_row(self.loops.stage(stage)));
+        if part.product {
+            let element = stages.iter().flat_map(|stage| self.loops.element(stage)).collect();
+            row.extend(nest(&stages[0].axes[prefix..], element));
+        } else {
+            row.extend(stages.iter().flat_map(|stage| self.loops.stage(stage)));
         }
-        let product = &stages[self.product.clone()];
-        let element = product.iter().flat_map(|stage| self.loops.element(stage)).collect();
-        body.extend(self.block.each_row(nest(&product[0].axes[prefix..], element)));
-        row.extend(stages[self.product.end..].iter().flat_map(|stage| self.loops.stage(stage)));
         body.extend(self.block.each_row(row));
         body
     }
 
-    fn home(&self, at: usize) -> Home {
+    fn home(&mut self, at: usize, part: &Part) -> Home {
         let stage = &self.loops.stages[at];
-        if at >= self.product.end {
-            return self.loops.home(self.kernel, at);
-        }
         if self.kernel.param(&stage.name).is_some() {
             return Home::Param(stage.name.clone());
         }
-        let loaded =
-            |users: &[Stage]| users.iter().any(|user| loads_of(&user.body, &stage.name).next().is_some());
-        if self.product.contains(&at) && !loaded(&self.loops.stages[self.product.end..]) {
-            return Home::Scalar;
+        let mut later = self.loops.stages[part.stages.end..].iter();
+        if !later.any(|user| loads_of(&user.body, &stage.name).next().is_some()) {
+            return if part.product { Home::Scalar } else { self.loops.home(self.kernel, at) };
+        }
+        if let Some(result) = self.loops.dies_into(self.kernel, at) {
+            return Home::Param(result);
         }
         let bytes = self.shape(stage).and_then(|shape| {
             shape.iter().try_fold(stage.body.dtype().bytes() as i64, |bytes, size| bytes.checked_mul(*size))
         });
         match bytes {
-            Some(bytes) if bytes <= LOCAL_BYTES => Home::Block(self.block.place.clone()),
+            Some(bytes) if bytes <= self.local => {
+                self.local -= bytes;
+                Home::Block(self.block.place.clone())
+            }
             _ => Home::Param(stage.name.clone()),
         }
     }
