@@ -471,7 +471,9 @@ fn routes() {
 /// Experts with what makes their scores and their rows, for more tokens than are taken at a time.
 #[test]
 fn routers_with_their_products() {
-    for (tokens, experts, k) in [("n", "40", 4), ("2*n", "7", 2), ("65*n", "5", 1), ("130", "16", 3)] {
+    for (tokens, experts, k) in
+        [("n", "40", 4), ("2*n", "7", 2), ("65*n", "5", 1), ("130", "16", 3), ("20", "300", 2)]
+    {
         let mut case = Case::new();
         let rows = [tokens, "9"];
         let (x, state) = (case.x(&rows), case.x(&rows));

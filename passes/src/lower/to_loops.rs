@@ -105,6 +105,8 @@ enum Home {
     Local,
     /// A local array of a block of rows: at this place along the last axis of the prefix, and the index after that.
     Block(Symbol),
+    /// The same with the place last, in an array that others may have had before.
+    Beside { array: Symbol, place: Symbol },
 }
 
 struct Loops<'a> {
@@ -202,6 +204,10 @@ impl<'a> Loops<'a> {
                 let at = self.in_block(place, &own);
                 body.push(Stmt::Store { target: stage.name.clone(), at, value });
             }
+            Home::Beside { array, place } => {
+                let at = self.beside(place, &own);
+                body.push(Stmt::Store { target: array.clone(), at, value });
+            }
         }
         body
     }
@@ -209,6 +215,10 @@ impl<'a> Loops<'a> {
     /// The index in an array of a block.
     fn in_block(&self, place: &Symbol, at: &[Expr]) -> Vec<Expr> {
         [Dim::from(place).into()].into_iter().chain(at[self.prefix..].iter().cloned()).collect()
+    }
+
+    fn beside(&self, place: &Symbol, at: &[Expr]) -> Vec<Expr> {
+        at[self.prefix..].iter().cloned().chain([Dim::from(place).into()]).collect()
     }
 
     /// `e` without folds: each becomes a loop in `before`, and an accumulator in its place.
@@ -222,6 +232,9 @@ impl<'a> Loops<'a> {
                     Some(Home::Scalar) => Expr::var(source.clone(), *dtype),
                     Some(Home::Local) => Expr::load(source.clone(), *dtype, at[self.prefix..].to_vec()),
                     Some(Home::Block(place)) => Expr::load(source.clone(), *dtype, self.in_block(place, &at)),
+                    Some(Home::Beside { array, place }) => {
+                        Expr::load(array.clone(), *dtype, self.beside(place, &at))
+                    }
                 }
             }
             ExprKind::Fold(Fold { op, axis, extent, body }) => {
