@@ -36,9 +36,15 @@ fn estimate(work: &Dim) -> i64 {
     work.eval(&|_| Some(TYPICAL)).unwrap_or(i64::MAX).max(1)
 }
 
+/// The work of the first iteration of a loop over an axis: the last one may be cut short.
+fn of_first(axis: &Symbol, body: &[Stmt]) -> i64 {
+    let first = |symbol: &Symbol| (symbol == axis).then(|| Dim::constant(0));
+    estimate(&block_operations(body).substitute(&first))
+}
+
 fn spread(stmt: Stmt) -> Stmt {
     let Stmt::For { axis, extent, kind, body } = stmt else { return stmt };
-    let each = estimate(&block_operations(&body));
+    let each = of_first(&axis, &body);
     let total = each.saturating_mul(estimate(&extent));
     if total < SERIAL_WORK || !is_independent(&axis, &body) {
         return Stmt::For { axis, extent, kind, body };
@@ -52,7 +58,7 @@ fn spread(stmt: Stmt) -> Stmt {
             if product && extent.as_const().is_some_and(|n| n < MANY_PRODUCTS) {
                 return Stmt::For { axis, extent, kind: LoopKind::Serial, body };
             }
-            let each = estimate(&block_operations(&body));
+            let each = of_first(&axis, &body);
             let grain = u32::try_from((GRAIN_WORK / each).clamp(1, 1 << 20)).unwrap_or(1);
             Stmt::For { axis, extent, kind: LoopKind::Parallel(grain), body }
         }
