@@ -1,6 +1,6 @@
 //! Adding nodes with types inferred.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attr::Attr;
 use crate::dim::Symbol;
@@ -21,6 +21,11 @@ pub struct Build {
     made: Vec<NodeId>,
     /// Names of sizes that may not be given again.
     taken: BTreeSet<Symbol>,
+    /// Does `taken` hold every symbol of the graph? What others do to the graph is not seen.
+    is_taken: bool,
+    /// For each base of names, the first number that may be free: looking through all of them for each new symbol would
+    /// take time with the square of their number.
+    next: BTreeMap<String, usize>,
 }
 
 impl Build {
@@ -31,7 +36,14 @@ impl Build {
 
     /// Into an existing graph.
     pub fn on(graph: Graph) -> Build {
-        Build { graph, origin: Origin::none(), made: Vec::new(), taken: BTreeSet::new() }
+        Build {
+            graph,
+            origin: Origin::none(),
+            made: Vec::new(),
+            taken: BTreeSet::new(),
+            is_taken: false,
+            next: BTreeMap::new(),
+        }
     }
 
     /// From now on, nodes get this origin.
@@ -51,6 +63,7 @@ impl Build {
 
     /// The graph so far, to edit.
     pub fn graph_mut(&mut self) -> &mut Graph {
+        self.is_taken = false;
         &mut self.graph
     }
 
@@ -61,14 +74,17 @@ impl Build {
         let base: String = wanted.chars().map(clean).collect();
         let base = base.trim_matches(|c: char| c == '_' || c.is_ascii_digit());
         let base = if base.is_empty() { "size" } else { base };
-        let mut used = std::mem::take(&mut self.taken);
-        self.graph.for_each_symbol(&mut |symbol| {
-            used.insert(symbol.clone());
-        });
-        let mut numbered = (0..).map(|number| Symbol::new(format!("{base}_{number}")));
-        let symbol = numbered.find(|symbol| !used.contains(symbol)).expect("there are enough numbers");
-        used.insert(symbol.clone());
-        self.taken = used;
+        if !self.is_taken {
+            let taken = &mut self.taken;
+            self.graph.for_each_symbol(&mut |symbol| take(taken, symbol));
+            self.is_taken = true;
+        }
+        let next = self.next.entry(base.to_owned()).or_default();
+        let mut numbered = (*next..).map(|number| (number, Symbol::new(format!("{base}_{number}"))));
+        let (number, symbol) =
+            numbered.find(|(_, symbol)| !self.taken.contains(symbol)).expect("there are enough numbers");
+        *next = number + 1;
+        self.taken.insert(symbol.clone());
         symbol
     }
 
@@ -94,6 +110,7 @@ impl Build {
 
     /// An input.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
+        ty.shape.iter().for_each(|dim| dim.for_each_symbol(&mut |symbol| take(&mut self.taken, symbol)));
         self.graph.add_input(name, ty, self.origin.clone())
     }
 
@@ -144,6 +161,7 @@ impl Build {
         attrs: impl IntoIterator<Item = (&'static str, Attr)>,
     ) -> Result<Vec<Value>, OpError> {
         let attrs = def.check_attrs(attrs.into_iter().map(|(key, attr)| (key.to_owned(), attr)))?;
+        attrs.for_each_symbol(&mut |symbol| take(&mut self.taken, symbol));
         let node = self.graph.add_op(def, operands, attrs, self.origin.clone())?;
         self.made.push(node);
         let results = self.graph.node(node).types.len();
@@ -159,5 +177,34 @@ impl Build {
     /// The graph as it is.
     pub fn into_graph(self) -> Graph {
         self.graph
+    }
+}
+
+fn take(taken: &mut BTreeSet<Symbol>, symbol: &Symbol) {
+    if !taken.contains(symbol) {
+        taken.insert(symbol.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dim::Dim;
+
+    fn input(b: &mut Build, size: &str) {
+        b.input("x", TensorType::new(DType::F32, [Dim::symbol(size)]));
+    }
+
+    #[test]
+    fn fresh_symbols_are_those_of_nothing_else() {
+        let mut b = Build::new("g");
+        input(&mut b, "n_0");
+        assert_eq!([b.fresh_symbol("n"), b.fresh_symbol("n")], ["n_1", "n_2"].map(Symbol::from));
+        // What came meanwhile, by the builder and around it.
+        input(&mut b, "n_3");
+        assert_eq!(b.fresh_symbol("n"), Symbol::from("n_4"));
+        let ty = TensorType::new(DType::F32, [Dim::symbol("n_5")]);
+        b.graph_mut().add_input("y", ty, Origin::none());
+        assert_eq!([b.fresh_symbol("N 7"), b.fresh_symbol("n")], ["n_6", "n_7"].map(Symbol::from));
     }
 }
