@@ -212,4 +212,6 @@ fn a_loop_over_experts_that_stays_says_why() {
     let missed = report["missed"].as_array().expect("a list");
     assert!(!missed.iter().any(|missed| missed["rule"] == "reroll"), "{report}");
     assert!(report["rewrites"]["reroll"].is_number(), "{report}");
+    // The softmax of what a router has chosen is not meant to be attention.
+    assert!(!missed.iter().any(|missed| missed["rule"] == "attention"), "{report}");
 }

@@ -28,6 +28,7 @@ use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::computed::{self, Loads};
 use super::linear::swapped;
+use super::router::is_routers;
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
@@ -83,6 +84,14 @@ struct Window {
 }
 
 fn attention(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    match of_softmax(m, class, node) {
+        // What a router says of experts is no attention that something is missing for.
+        Err(Stop::Missed(_)) if is_routers(m, class, node.operands()[0]) => Err(Stop::Other),
+        made => made,
+    }
+}
+
+fn of_softmax(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     let scores = node.operands()[0];
     let (rank, axis) = (m.ty(scores).rank(), m.attrs(node).get(AXIS));
     let axis = normalize_axis(axis, rank)?;

@@ -1,15 +1,20 @@
 //! The router of a mixture of experts: the choice of experts in a form that joins what stands around it.
 
 use egg::Id;
-use ir::{DType, Dim};
+use ir::{DType, Dim, OpDef};
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
+use ops::linalg::matmul::MATMUL;
+use ops::math::add::ADD;
+use ops::math::mul::MUL;
 use ops::math::sub::SUB;
 use ops::order::route::{self, LONGEST, MOST_TAKEN, ROUTE};
 use ops::order::topk::{AXIS, K, LARGEST, TOPK};
+use ops::shape::gather_elements::GATHER_ELEMENTS;
 use ops::shape::reshape::RESHAPE;
+use ops::shape::slice::SLICE;
 
 use super::{Equal, Exactness, Rule, Set, Stop};
-use crate::egraph::language::Node;
+use crate::egraph::language::{Head, Node};
 use crate::egraph::rewrite::{Match, Missed};
 
 /// Of this subject.
@@ -26,7 +31,7 @@ pub(super) static RULES: &[Rule] = &[Rule {
 const LARGEST_OF_ROW: &str = "what is taken are the largest f32 scores along the last axis";
 const FEW: &str = "at most 16 scores are taken, of at most 4096, both known numbers";
 
-/// So many ops may stand between the places and the product.
+/// So many ops may stand between the places and the product, and between scores and choices.
 const DEEPEST: usize = 4;
 
 fn router(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
@@ -59,4 +64,36 @@ fn names_matrices(m: &Match, ids: Id, deepest: usize) -> bool {
     let users = m.users(&RESHAPE, ids).into_iter().chain(m.users(&SUB, ids).into_iter().filter(counted));
     m.users(&GROUPED_MATMUL, ids).iter().any(takes)
         || deepest > 0 && users.into_iter().any(|(seen, _)| names_matrices(m, seen, deepest - 1))
+}
+
+/// Is this softmax of a router? Then it is of scores that a top-k chooses from, before or after the softmax, or of what
+/// one has chosen; and no values are weighed with it.
+pub(super) fn is_routers(m: &Match, softmax: Id, scores: Id) -> bool {
+    let of_router = is_chosen_from(m, softmax, DEEPEST)
+        || is_chosen_from(m, scores, DEEPEST)
+        || was_chosen(m, scores, DEEPEST);
+    of_router && m.users(&MATMUL, softmax).is_empty()
+}
+
+/// Does a top-k or a route choose from this, perhaps with a bias and in another shape?
+fn is_chosen_from(m: &Match, scores: Id, deepest: usize) -> bool {
+    let on = |def| m.users(def, scores).into_iter().any(|(made, _)| is_chosen_from(m, made, deepest - 1));
+    [&TOPK, &ROUTE].into_iter().any(|def| !m.users(def, scores).is_empty())
+        || deepest > 0 && [&RESHAPE, &SLICE, &ADD, &MUL].into_iter().any(on)
+}
+
+/// Is it made, element by element, of what a top-k or a route gave?
+fn was_chosen(m: &Match, value: Id, deepest: usize) -> bool {
+    m.nodes(value).iter().any(|node| {
+        let moves = |def: &OpDef| {
+            def.semantics.is_elementwise() || [&RESHAPE, &GATHER_ELEMENTS].into_iter().any(|own| own == def)
+        };
+        let by = match node.head() {
+            Head::Op(def) if *def == TOPK || *def == ROUTE => return true,
+            Head::Op(def) => deepest > 0 && moves(def),
+            Head::Result(_) => deepest > 0,
+            _ => false,
+        };
+        by && node.operands().iter().any(|&operand| was_chosen(m, operand, deepest - 1))
+    })
 }
