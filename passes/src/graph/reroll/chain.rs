@@ -11,6 +11,15 @@ use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::scatter_nd::SCATTER_ND;
 
+/// How often a row may be named for what a trip does to be an addition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    /// As often as it likes: a scatter adds.
+    Anyhow,
+    /// By one trip of all, and once: a scatter overwrites.
+    Once,
+}
+
 /// What one trip adds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Link {
@@ -22,6 +31,8 @@ pub(super) struct Link {
     pub rows: Option<Value>,
     /// What it adds.
     pub addend: Value,
+    /// How often rows may be named.
+    pub named: Named,
 }
 
 impl Link {
@@ -31,9 +42,14 @@ impl Link {
         let operands = graph.operands(id);
         if *def == SCATTER_ND || *def == SCATTER_ELEMENTS {
             let first_axis = *def == SCATTER_ND || attrs.get(scatter_elements::AXIS) == 0;
-            let adds = first_axis && attrs.get(REDUCTION) == "add";
+            let named = match attrs.get(REDUCTION).as_str() {
+                "add" => Named::Anyhow,
+                "none" => Named::Once,
+                _ => return None,
+            };
             let [before, rows, addend] = operands[..] else { return None };
-            return adds.then_some(Link { node: Some(id), before: Some(before), rows: Some(rows), addend });
+            let link = Link { node: Some(id), before: Some(before), rows: Some(rows), addend, named };
+            return first_axis.then_some(link);
         }
         let [a, b] = operands[..] else { return None };
         let (before, addend) = if is_selected(graph, b) { (a, b) } else { (b, a) };
@@ -43,6 +59,7 @@ impl Link {
             before: Some(before),
             rows: None,
             addend,
+            named: Named::Anyhow,
         })
     }
 
@@ -67,7 +84,8 @@ pub(super) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
         let value = link.before?;
         let alone = graph.users(value).len() == 1 && !outputs.contains(&value);
         let earlier = links.get(&value.node).filter(|_| alone)?;
-        (earlier.rows.is_some() == link.rows.is_some()).then_some(earlier)
+        let alike = earlier.rows.is_some() == link.rows.is_some() && earlier.named == link.named;
+        alike.then_some(earlier)
     };
     let inner: BTreeSet<NodeId> = links.values().filter_map(|link| before(link)?.node).collect();
     let last = graph.order().into_iter().filter(|id| !inner.contains(id)).filter_map(|id| links.get(&id));
@@ -83,5 +101,6 @@ pub(super) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
 /// What the first addition adds to, if that is a term like its other operand.
 fn first_term(graph: &Graph, first: &Link) -> Option<Link> {
     let addend = first.before.filter(|&value| first.rows.is_none() && is_selected(graph, value))?;
-    (graph.users(addend).len() == 1).then_some(Link { node: None, before: None, rows: None, addend })
+    let term = Link { node: None, before: None, rows: None, addend, named: Named::Anyhow };
+    (graph.users(addend).len() == 1).then_some(term)
 }

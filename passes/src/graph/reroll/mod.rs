@@ -6,8 +6,9 @@
 //! `combine(f(grouped_matmul(x, stack(w…), ids)…), gates)`. Chains are found by their accumulators ([`chain`]), the
 //! links of a chain are compared with its first ([`body`]), and what they compute is read as rows that positions select
 //! ([`selection`], [`rows`], [`slots`]), which the router's choices name ([`routing`]). A link may also compute every
-//! token and give weight to its own only ([`gates`]). Rows that are sorted by expert and put together again
-//! after each expert's product are another spelling ([`segments`]). All of this takes time with the nodes of the graph.
+//! token and give weight to its own only ([`gates`]), or overwrite rows, each of which is one expert's. Rows that are
+//! sorted by expert and put together again after each expert's product are another spelling ([`segments`]). All of this
+//! takes time with the nodes of the graph.
 //!
 //! Sums over experts are added up in another order: chains stay where arithmetic is strict. What looks like a loop over
 //! experts and is none is left alone, and [`Report`] says why.
@@ -43,7 +44,7 @@ use crate::egraph::{Missed, MissedAt};
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, FpMode, GraphPass};
 use body::{Body, Comparison};
-use chain::{Link, chains};
+use chain::{Link, Named, chains};
 use routing::is_number;
 use segments::{Counted, Segments};
 use slots::Slots;
@@ -54,6 +55,7 @@ const ALL_EXPERTS: &str =
     "ids are choices of a router among the experts that there are, each of which has a link";
 const ROW_BY_ROW: &str = "an expert computes each token by itself";
 const OWN_ROWS: &str = "a link adds to the tokens that it took";
+const ONCE: &str = "a row that is overwritten is written once: each token has one expert";
 const OWN_INDICES: &str =
     "nothing else needs the indices of an expert's tokens, or what is computed for them";
 
@@ -222,12 +224,13 @@ fn roll(
     Ok(())
 }
 
-/// The sum on top of what the chain starts from, unless that is zero.
+/// The sum on top of what the chain starts from, unless that is zero, or every row of it is overwritten.
 fn added(b: &mut Build, first: &Link, sum: Value) -> Result<Value, OpError> {
     // An earlier run of the chain may be in the place of what was there.
     let operands = first.node.map_or_else(Vec::new, |node| b.graph().operands(node));
     let base = operands.into_iter().find(|&value| value != first.addend);
-    match base.filter(|&base| !is_number(b.graph(), base, 0.0)) {
+    let left = |&base: &Value| first.named == Named::Anyhow && !is_number(b.graph(), base, 0.0);
+    match base.filter(left) {
         Some(base) => b.op(&ADD, &[base, sum]),
         None => Ok(sum),
     }

@@ -16,9 +16,9 @@ use ops::reduce::along::{AXES, KEEP_DIMS};
 use ops::reduce::reduce_sum::REDUCE_SUM;
 
 use super::body::{Body, Kind, Step, describe};
-use super::chain::Link;
+use super::chain::{Link, Named};
 use super::gates::scattered_gates;
-use super::{NAME, ONE_EXPERT, OWN_INDICES, OWN_ROWS, ROW_BY_ROW};
+use super::{NAME, ONCE, ONE_EXPERT, OWN_INDICES, OWN_ROWS, ROW_BY_ROW};
 use crate::egraph::Missed;
 
 /// How a vector of positions, or several side by side, lies.
@@ -112,6 +112,7 @@ impl<'a> Slots<'a> {
         let Some(tokens) = self.tokens(first) else {
             return Err(Some(missed(OWN_ROWS, self.describe(addend.node))));
         };
+        self.once(first, tokens)?;
         self.no_other_use()?;
         let last = self.body.steps.iter().find(|step| step.nodes[0] == addend.node);
         let summed = last.into_iter().flat_map(|step| &step.nodes).copied();
@@ -134,6 +135,16 @@ impl<'a> Slots<'a> {
             _ => return None,
         };
         (self.rank() <= tokens + 1).then_some(tokens)
+    }
+
+    /// Rows that are overwritten instead of added to: each token has one expert, so each row is written by one link.
+    fn once(&self, first: &Link, tokens: usize) -> Result<(), Missed> {
+        let sizes = self.sizes();
+        let single = sizes[tokens..].iter().all(|choices| choices.is(1));
+        if first.named == Named::Anyhow || single {
+            return Ok(());
+        }
+        Err(missed(ONCE, format!("{} choices of a token", sizes[tokens])))
     }
 
     /// The ids by which rows are selected in the end, ahead of what is computed for all of them.
