@@ -11,12 +11,16 @@ use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::scatter_nd::SCATTER_ND;
 
+use super::routing::is_number;
+
 /// How often a row may be named for what a trip does to be an addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
     /// As often as it likes: a scatter adds.
     Anyhow,
-    /// By one trip of all, and once: a scatter overwrites.
+    /// Once by each trip: a scatter puts rows among zeros, which are added to all.
+    OnceEach,
+    /// Once by all trips together: a scatter overwrites.
     Once,
 }
 
@@ -31,6 +35,8 @@ pub(super) struct Link {
     pub rows: Option<Value>,
     /// What it adds.
     pub addend: Value,
+    /// The node that puts that among zeros before it is added.
+    pub placed: Option<NodeId>,
     /// How often rows may be named.
     pub named: Named,
 }
@@ -38,34 +44,61 @@ pub(super) struct Link {
 impl Link {
     /// The link that a node is, if it adds to an accumulator.
     fn of(graph: &Graph, id: NodeId) -> Option<Link> {
-        let (def, attrs) = graph.node(id).op()?;
-        let operands = graph.operands(id);
-        if *def == SCATTER_ND || *def == SCATTER_ELEMENTS {
-            let first_axis = *def == SCATTER_ND || attrs.get(scatter_elements::AXIS) == 0;
-            let named = match attrs.get(REDUCTION).as_str() {
-                "add" => Named::Anyhow,
-                "none" => Named::Once,
-                _ => return None,
-            };
-            let [before, rows, addend] = operands[..] else { return None };
-            let link = Link { node: Some(id), before: Some(before), rows: Some(rows), addend, named };
-            return first_axis.then_some(link);
+        if let Some((before, rows, addend, named)) = scattered(graph, id) {
+            let (before, rows) = (Some(before), Some(rows));
+            return Some(Link { node: Some(id), before, rows, addend, placed: None, named });
         }
-        let [a, b] = operands[..] else { return None };
-        let (before, addend) = if is_selected(graph, b) { (a, b) } else { (b, a) };
-        let whole = graph.ty(before) == &graph.node(id).types[0];
-        (*def == ADD && whole && is_selected(graph, addend)).then_some(Link {
-            node: Some(id),
-            before: Some(before),
-            rows: None,
-            addend,
-            named: Named::Anyhow,
-        })
+        let (def, _) = graph.node(id).op()?;
+        let [a, b] = graph.operands(id)[..] else { return None };
+        let whole = |before: Value| *def == ADD && graph.ty(before) == &graph.node(id).types[0];
+        let either = [(a, b), (b, a)];
+        if let Some(&(before, term)) = either.iter().find(|&&(_, term)| is_selected(graph, term)) {
+            return whole(before).then(|| Link { node: Some(id), before: Some(before), ..Link::whole(term) });
+        }
+        let placed = |(before, term): (Value, Value)| {
+            Some(Link { node: Some(id), before: Some(before), ..Link::placed(graph, term)? })
+        };
+        either.into_iter().filter(|&(before, _)| whole(before)).find_map(placed)
+    }
+
+    /// A term of all rows.
+    fn whole(addend: Value) -> Link {
+        Link { node: None, before: None, rows: None, addend, placed: None, named: Named::Anyhow }
+    }
+
+    /// A term that is rows among zeros, for nothing else.
+    fn placed(graph: &Graph, term: Value) -> Option<Link> {
+        let (zeros, rows, addend, named) = scattered(graph, term.node)?;
+        let named = if named == Named::Once { Named::OnceEach } else { named };
+        let alone = graph.users(term).len() == 1 && !graph.outputs().contains(&term);
+        let link = Link { rows: Some(rows), placed: Some(term.node), named, ..Link::whole(addend) };
+        (alone && is_number(graph, zeros, 0.0)).then_some(link)
     }
 
     /// What the trip computes for it.
     pub(super) fn roots(&self) -> impl Iterator<Item = Value> {
         self.rows.into_iter().chain([self.addend])
+    }
+
+    /// The nodes that do nothing but add what it computes.
+    pub(super) fn adding(&self) -> impl Iterator<Item = NodeId> {
+        self.node.into_iter().chain(self.placed)
+    }
+}
+
+/// What is scattered along the first axis: to what, to which rows, and how often these may be named for that to be an
+/// addition.
+fn scattered(graph: &Graph, id: NodeId) -> Option<(Value, Value, Value, Named)> {
+    let (def, attrs) = graph.node(id).op()?;
+    let first_axis = *def == SCATTER_ND || *def == SCATTER_ELEMENTS && attrs.get(scatter_elements::AXIS) == 0;
+    let [before, rows, addend] = graph.operands(id)[..] else { return None };
+    if !first_axis {
+        return None;
+    }
+    match attrs.get(REDUCTION).as_str() {
+        "add" => Some((before, rows, addend, Named::Anyhow)),
+        "none" => Some((before, rows, addend, Named::Once)),
+        _ => None,
     }
 }
 
@@ -100,7 +133,10 @@ pub(super) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
 
 /// What the first addition adds to, if that is a term like its other operand.
 fn first_term(graph: &Graph, first: &Link) -> Option<Link> {
-    let addend = first.before.filter(|&value| first.rows.is_none() && is_selected(graph, value))?;
-    let term = Link { node: None, before: None, rows: None, addend, named: Named::Anyhow };
-    (graph.users(addend).len() == 1).then_some(term)
+    let before = first.before?;
+    if first.placed.is_some() {
+        return Link::placed(graph, before).filter(|term| term.named == first.named);
+    }
+    let alone = first.rows.is_none() && graph.users(before).len() == 1;
+    (alone && is_selected(graph, before)).then(|| Link::whole(before))
 }

@@ -10,14 +10,13 @@ use ir::{Graph, NodeId, OpDef};
 use ops::math::cast::CAST;
 use ops::math::mul::MUL;
 use ops::math::r#where::WHERE;
-use ops::order::topk::{self, TOPK};
 use ops::reduce::along::AXES;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 use ops::shape::reshape::RESHAPE;
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 
-use super::routing::is_number;
+use super::routing::{distinct, is_number};
 use super::slots::{Fact, Slots};
 
 impl Slots<'_> {
@@ -113,11 +112,8 @@ pub(super) fn scattered_gates(graph: &Graph, value: Value) -> Option<(Value, Val
     let [zeros, ids, gates] = graph.operands(value.node)[..] else { return None };
     let last = graph.ty(value).rank().checked_sub(1)?;
     let along = normalize_axis(attrs.get(scatter_elements::AXIS), last + 1) == Ok(last);
-    // Each place is chosen at most once: those that top-k gives along that axis differ.
-    let (def, choice) = graph.node(ids.node).op()?;
-    let distinct =
-        *def == TOPK && ids.result == 1 && normalize_axis(choice.get(topk::AXIS), last + 1) == Ok(last);
+    // Each place is chosen at most once.
     let whole = graph.ty(ids).shape[..last] == graph.ty(value).shape[..last];
     let puts = matches!(attrs.get(REDUCTION).as_str(), "none" | "add");
-    (along && distinct && whole && puts && is_number(graph, zeros, 0.0)).then_some((ids, gates))
+    (along && distinct(graph, ids) && whole && puts && is_number(graph, zeros, 0.0)).then_some((ids, gates))
 }

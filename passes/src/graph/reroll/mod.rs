@@ -55,7 +55,8 @@ const ALL_EXPERTS: &str =
     "ids are choices of a router among the experts that there are, each of which has a link";
 const ROW_BY_ROW: &str = "an expert computes each token by itself";
 const OWN_ROWS: &str = "a link adds to the tokens that it took";
-const ONCE: &str = "a row that is overwritten is written once: each token has one expert";
+const ONCE: &str = "each token has one expert, where rows are overwritten";
+const DIFFERENT: &str = "the experts of a token differ, where each expert puts its rows among zeros";
 const OWN_INDICES: &str =
     "nothing else needs the indices of an expert's tokens, or what is computed for them";
 
@@ -228,8 +229,9 @@ fn roll(
 fn added(b: &mut Build, first: &Link, sum: Value) -> Result<Value, OpError> {
     // An earlier run of the chain may be in the place of what was there.
     let operands = first.node.map_or_else(Vec::new, |node| b.graph().operands(node));
-    let base = operands.into_iter().find(|&value| value != first.addend);
-    let left = |&base: &Value| first.named == Named::Anyhow && !is_number(b.graph(), base, 0.0);
+    let own = |value: Value| value == first.addend || first.placed == Some(value.node);
+    let base = operands.into_iter().find(|&value| !own(value));
+    let left = |&base: &Value| first.named != Named::Once && !is_number(b.graph(), base, 0.0);
     match base.filter(left) {
         Some(base) => b.op(&ADD, &[base, sum]),
         None => Ok(sum),

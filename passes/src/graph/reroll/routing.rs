@@ -42,6 +42,25 @@ pub(super) fn experts(graph: &Graph, ids: Value) -> Option<i64> {
     }
 }
 
+/// Do the choices along the last axis differ?
+pub(super) fn distinct(graph: &Graph, mut ids: Value) -> bool {
+    loop {
+        let Some((def, attrs)) = graph.node(ids.node).op() else { return false };
+        let Some(&from) = graph.operands(ids.node).first() else { return false };
+        let (now, before) = (&graph.ty(ids).shape, &graph.ty(from).shape);
+        if *def == TOPK {
+            return ids.result == 1 && normalize_axis(attrs.get(topk::AXIS), now.len()) == Ok(now.len() - 1);
+        }
+        // Rows stay what they are.
+        let same = *def == CAST && matches!(attrs.get(TO), DType::I32 | DType::I64)
+            || *def == RESHAPE && now.last() == before.last();
+        if !same {
+            return false;
+        }
+        ids = from;
+    }
+}
+
 /// A one-hot encoding: what is encoded, and for each of its axes which of that it is; the axis of classes is none.
 pub(super) fn one_hot(graph: &Graph, mut value: Value) -> Option<(Value, Vec<Option<usize>>)> {
     // For each axis, which it was before the axes got another order.

@@ -65,6 +65,10 @@ impl Slots<'_> {
                 let first = normalize_axis(attrs.get(gather::AXIS), self.b.ty(*x).rank()) == Ok(0);
                 if first { self.taken(*x, axes)? } else { None }
             }
+            [Fact::Same(x), Fact::Flat(terms)] if *def == GATHER => {
+                let first = normalize_axis(attrs.get(gather::AXIS), self.b.ty(*x).rank()) == Ok(0);
+                if first { self.taken_flat(*x, terms)? } else { None }
+            }
             [Fact::Same(x), Fact::Index(axes, Form::Rows)] if *def == GATHER_ND => {
                 if attrs.get(BATCH_DIMS) == 0 { self.taken(*x, axes)? } else { None }
             }
@@ -211,6 +215,24 @@ impl Slots<'_> {
         let size = |axis: usize| if axes.contains(&axis) { sizes[axis].clone() } else { Dim::constant(1) };
         let slots = (0..sizes.len()).map(size).chain(features.iter().cloned()).collect();
         Ok(Some(self.in_shape(x, slots)?))
+    }
+
+    /// Rows of a shared value that has those of several axes one after the other.
+    fn taken_flat(&mut self, x: Value, terms: &[(usize, i64)]) -> Result<Option<Value>, OpError> {
+        let mut terms = terms.to_vec();
+        terms.sort_by_key(|&(_, by)| std::cmp::Reverse(by));
+        let axes: Vec<usize> = terms.iter().map(|&(axis, _)| axis).collect();
+        let own: Vec<Dim> = axes.iter().map(|&axis| self.sizes()[axis].clone()).collect();
+        let behind = |at: usize| own[at..].iter().cloned().product::<Dim>();
+        let row_major = terms.iter().enumerate().all(|(at, &(_, by))| behind(at + 1).is(by));
+        let distinct = (1..axes.len()).all(|at| !axes[..at].contains(&axes[at]));
+        let Some((rows, features)) = self.b.ty(x).shape.split_first() else { return Ok(None) };
+        if !row_major || !distinct || *rows != behind(0) {
+            return Ok(None);
+        }
+        let shape = own.iter().chain(features).cloned().collect();
+        let x = self.in_shape(x, shape)?;
+        self.taken(x, &axes)
     }
 
     /// What a token has for each of its experts, in a value that has something for all of them.

@@ -4,8 +4,10 @@ use ir::attr::Attrs;
 use ir::graph::Value;
 use ir::op::{Flow, normalize_axis};
 use ir::{DType, Dim, NodeId, OpDef};
+use ops::math::add::ADD;
 use ops::math::cast::{CAST, TO};
 use ops::math::eq::EQ;
+use ops::math::mul::MUL;
 use ops::order::nonzero::NONZERO;
 use ops::shape::broadcast::BROADCAST;
 use ops::shape::concat::{self, CONCAT};
@@ -80,6 +82,7 @@ impl Slots<'_> {
             [Fact::Index(axes, form), Fact::Same(at)] if *def == GATHER => {
                 self.one_position(axes, *form, *at, attrs.get(gather::AXIS))
             }
+            [a, b] if *def == MUL || *def == ADD => self.flat(def, a, b),
             _ if *def == CONCAT => joined_index(&facts, attrs.get(concat::AXIS)),
             _ => None,
         })
@@ -225,6 +228,20 @@ impl Slots<'_> {
         spreads.then(|| Fact::Index(axes.to_vec(), Form::Spread))
     }
 
+    /// Positions that are made one number each.
+    fn flat(&self, def: &OpDef, a: &Fact, b: &Fact) -> Option<Fact> {
+        let number = |value: Value| {
+            let weight = constant(self.graph(), value).filter(|weight| weight.elements() == 1)?;
+            (self.b.ty(value).rank() <= 1).then(|| weight.get(0).to_i64())
+        };
+        if let (true, [Fact::Same(by), fact] | [fact, Fact::Same(by)]) = (*def == MUL, [a, b]) {
+            let (by, terms) = (number(*by)?, terms(fact)?);
+            let scaled = terms.into_iter().map(|(axis, each)| Some((axis, each.checked_mul(by)?)));
+            return scaled.collect::<Option<_>>().map(Fact::Flat);
+        }
+        (*def == ADD).then_some(Fact::Flat([terms(a)?, terms(b)?].concat()))
+    }
+
     /// One vector of positions of several.
     fn one_position(&self, axes: &[usize], form: Form, at: Value, axis: i64) -> Option<Fact> {
         let (along, _) = along(form)?;
@@ -240,6 +257,15 @@ fn along(form: Form) -> Option<(usize, usize)> {
         Form::Rows => Some((1, 0)),
         Form::Columns => Some((0, 1)),
         Form::Vector | Form::Spread => None,
+    }
+}
+
+/// A vector of positions as a sum.
+fn terms(fact: &Fact) -> Option<Vec<(usize, i64)>> {
+    match fact {
+        Fact::Flat(terms) => Some(terms.clone()),
+        Fact::Index(axes, Form::Vector) => Some(axes.iter().map(|&axis| (axis, 1)).collect()),
+        _ => None,
     }
 }
 

@@ -18,7 +18,8 @@ use ops::reduce::reduce_sum::REDUCE_SUM;
 use super::body::{Body, Kind, Step, describe};
 use super::chain::{Link, Named};
 use super::gates::scattered_gates;
-use super::{NAME, ONCE, ONE_EXPERT, OWN_INDICES, OWN_ROWS, ROW_BY_ROW};
+use super::routing::distinct;
+use super::{DIFFERENT, NAME, ONCE, ONE_EXPERT, OWN_INDICES, OWN_ROWS, ROW_BY_ROW};
 use crate::egraph::Missed;
 
 /// How a vector of positions, or several side by side, lies.
@@ -49,6 +50,9 @@ pub(super) enum Fact {
     Found(Vec<usize>),
     /// Positions where a mask holds, along these axes of the ids.
     Index(Vec<usize>, Form),
+    /// A vector of positions where a mask holds, by one number each: those along these axes of the ids times these
+    /// numbers, added up.
+    Flat(Vec<(usize, i64)>),
     /// What there is for each row, in slot form.
     Slots(Value),
     /// Such gates, or 1, where the ids are the link's number, and 0 elsewhere; summed over a token's choices, or not yet.
@@ -112,7 +116,7 @@ impl<'a> Slots<'a> {
         let Some(tokens) = self.tokens(first) else {
             return Err(Some(missed(OWN_ROWS, self.describe(addend.node))));
         };
-        self.once(first, tokens)?;
+        self.named(first, tokens)?;
         self.no_other_use()?;
         let last = self.body.steps.iter().find(|step| step.nodes[0] == addend.node);
         let summed = last.into_iter().flat_map(|step| &step.nodes).copied();
@@ -137,14 +141,17 @@ impl<'a> Slots<'a> {
         (self.rank() <= tokens + 1).then_some(tokens)
     }
 
-    /// Rows that are overwritten instead of added to: each token has one expert, so each row is written by one link.
-    fn once(&self, first: &Link, tokens: usize) -> Result<(), Missed> {
+    /// Rows that are put instead of added are named no more than once.
+    fn named(&self, first: &Link, tokens: usize) -> Result<(), Missed> {
         let sizes = self.sizes();
-        let single = sizes[tokens..].iter().all(|choices| choices.is(1));
-        if first.named == Named::Anyhow || single {
-            return Ok(());
+        let Some(choices) = sizes.get(tokens).filter(|choices| !choices.is(1)) else { return Ok(()) };
+        let found = || format!("{choices} choices of a token");
+        let differ = || self.routing.as_ref().is_some_and(|routing| distinct(self.graph(), routing.ids));
+        match first.named {
+            Named::Once => Err(missed(ONCE, found())),
+            Named::OnceEach if !differ() => Err(missed(DIFFERENT, found())),
+            Named::OnceEach | Named::Anyhow => Ok(()),
         }
-        Err(missed(ONCE, format!("{} choices of a token", sizes[tokens])))
     }
 
     /// The ids by which rows are selected in the end, ahead of what is computed for all of them.
@@ -265,10 +272,11 @@ impl<'a> Slots<'a> {
         let outputs: BTreeSet<NodeId> = graph.outputs().iter().map(|value| value.node).collect();
         let own = |step: &&Step| {
             let fact = self.facts.get(&step.nodes[0].into());
-            matches!(fact, Some(Fact::Found(_) | Fact::Index(..) | Fact::Slots(_) | Fact::Gated { .. }))
+            let positions = matches!(fact, Some(Fact::Found(_) | Fact::Index(..) | Fact::Flat(_)));
+            positions || matches!(fact, Some(Fact::Slots(_) | Fact::Gated { .. }))
         };
         let own: Vec<&Step> = self.body.steps.iter().filter(own).collect();
-        let adding: BTreeSet<NodeId> = self.links.iter().filter_map(|link| link.node).collect();
+        let adding: BTreeSet<NodeId> = self.links.iter().flat_map(Link::adding).collect();
         for at in 0..self.links.len() {
             let inside: BTreeSet<NodeId> = self.body.steps.iter().map(|step| step.nodes[at]).collect();
             for id in own.iter().map(|step| step.nodes[at]) {
