@@ -46,7 +46,7 @@ pub(super) static RULES: &[Rule] = &[
     },
 ];
 
-const IN_F32: &str = "experts compute in f32";
+pub(super) const IN_F32: &str = "experts compute in f32";
 const FEW: &str = "a token chooses so many experts as is known, and at most 64";
 
 /// A product is taken apart into at most so many factors.
@@ -237,7 +237,7 @@ fn of_sum(m: &Match, weights: Id, outputs: Id, axis: usize, (rank, kept): (usize
 }
 
 /// Axes of tokens, and the others being features.
-fn counted(is_row: impl Iterator<Item = bool>) -> Vec<Role> {
+pub(super) fn counted(is_row: impl Iterator<Item = bool>) -> Vec<Role> {
     let (mut rows, mut features) = (0, 0);
     let next = |is_row: bool| {
         let count = if is_row { &mut rows } else { &mut features };

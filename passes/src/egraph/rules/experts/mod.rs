@@ -11,6 +11,7 @@ mod capacity;
 mod chosen;
 mod combine;
 mod dense;
+mod gathered;
 mod ids;
 mod order;
 mod products;
@@ -23,4 +24,4 @@ use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
 pub(super) static RULES: &[&[Rule]] =
-    &[dense::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
+    &[dense::RULES, gathered::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
