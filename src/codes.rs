@@ -272,6 +272,21 @@ pub(crate) const CODES: &[Code] = &[
         "The message names the form and what is instead.",
     ),
     code(
+        "egraft::lint::constant_routing",
+        "Which tokens go to which experts does not depend on the input: an exporter followed one sample, and wrote down where its tokens went. For other inputs the model is wrong.",
+        "Export the model so that the choice stays in it: with `torch.onnx.export(…, dynamo=True)`, or with experts that compute all tokens and weigh them by zeros.",
+    ),
+    code(
+        "egraft::lint::missing_experts",
+        "The scores that a router chooses by have more columns than there are experts in the model: an exporter left out those that its sample did not choose. Tokens that choose them get nothing of them.",
+        "Export the model with every expert in it: without a test whether an expert has tokens, or with a sample that reaches all; or remove their columns from the router.",
+    ),
+    code(
+        "egraft::lint::unreachable_experts",
+        "A constant that is added to the scores of some experts is so much lower than that of others that these are always preferred.",
+        "Check the bias of the router; experts that are off on purpose may be removed from the model, with their columns.",
+    ),
+    code(
         "egraft::onnx::attribute",
         "An attribute of a node is missing, of another kind than the operator declares, or has a value that makes no sense.",
         "Export the model again; `onnx.checker` shows the same.",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ir::program::Program;
 use ir::{At, Graph, Tensor};
+use passes::lint::{Lint, lint};
 use passes::pipeline::{self, Observer, Run, State, Step};
 use passes::{About, Changed, Cx, PassError};
 use runtime::plan::Plan;
@@ -12,7 +13,7 @@ use runtime::{Model, Pool, Session, TensorRef, Weights};
 use crate::error::Error;
 use crate::options::Options;
 use crate::packed::Packed;
-use crate::plan::plan;
+use crate::plan::{check_inputs, plan};
 use crate::provenance::Provenance;
 use crate::source::Source;
 use crate::summary;
@@ -187,6 +188,41 @@ pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -
     observer.after(EMIT, &state, Changed(true));
     let State::Program(program) = state else { return Err(Error::NotLowered) };
     assemble(program, image, provenance)
+}
+
+/// What was found out about a model that can be compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checked {
+    /// A graph: each of its nodes can be compiled.
+    Graph {
+        /// So many nodes, with those nested in others.
+        nodes: usize,
+        /// What it can hardly be meant to do.
+        lints: Vec<At<Lint>>,
+    },
+    /// A program, which was compiled to so many kernels.
+    Program(usize),
+}
+
+/// Looks for everything in a model that cannot be compiled. Of a graph each node is looked at, which takes no time for
+/// rewriting and machine code; a program is compiled.
+///
+/// # Errors
+/// Everything that cannot be compiled.
+pub fn check(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Checked, Error> {
+    options.target()?;
+    let State::Graph(graph) = source.state else {
+        return Ok(Checked::Program(compile(source, options, observer)?.program.kernels.len()));
+    };
+    check_inputs(&graph)?;
+    let errors = passes::check::check(&graph);
+    if !errors.is_empty() {
+        return Err(Error::Passes { errors, graph: Some(Box::new(graph)) });
+    }
+    let mut nodes = 0;
+    let is_op = |graph: &Graph, id| graph.node(id).op().is_some();
+    graph.walk(&mut |graph| nodes += graph.order().into_iter().filter(|&id| is_op(graph, id)).count());
+    Ok(Checked::Graph { nodes, lints: lint(&graph) })
 }
 
 /// Compiles a program that was made by a program; what is missing of the passes runs first.

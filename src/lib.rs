@@ -41,7 +41,7 @@ mod weights_file;
 
 pub use artifact::Written;
 pub use compile::{
-    Compiled, EMIT, compile, compile_program, optimize, remaining, run, run_again, run_passes,
+    Checked, Compiled, EMIT, check, compile, compile_program, optimize, remaining, run, run_again, run_passes,
 };
 pub use dump::Dump;
 pub use error::{Error, ErrorKind, TextProblem};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ir::dim::Atom;
 use ir::program::{self, Program};
-use ir::{Dim, Symbol, TensorType};
+use ir::{Dim, Graph, NodeId, Symbol, TensorType};
 use runtime::Size;
 use runtime::plan::{
     Arg, Bind, Buffer, Call, Entry, KernelSlot, Plan, Port, Relation, Space, Step, WeightSlot,
@@ -222,6 +222,27 @@ fn tree(mut items: Vec<Size>, join: impl Fn(Box<Size>, Box<Size>) -> Size) -> Si
         }
     }
     items.pop().expect("an expression has at least one operand")
+}
+
+/// Does the shape of an input tell each size of a graph's inputs?
+///
+/// # Errors
+/// [`Error::Unsolvable`].
+pub(crate) fn check_inputs(graph: &Graph) -> Result<(), Error> {
+    let port = |&id: &NodeId| program::Port {
+        name: graph.input_name(id).to_owned(),
+        ty: graph.node(id).types[0].clone(),
+    };
+    let entry = program::Entry {
+        name: "main".to_owned(),
+        inputs: graph.inputs().iter().map(port).collect(),
+        outputs: Vec::new(),
+        buffers: Vec::new(),
+        host: Vec::new(),
+        steps: Vec::new(),
+        arena: None,
+    };
+    binds(&entry).map(|_| ())
 }
 
 /// One axis for each symbol, from which its value follows: one that is the symbol itself where there is one, else the

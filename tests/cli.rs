@@ -11,6 +11,8 @@ mod damaged;
 mod explain;
 #[path = "cli/external.rs"]
 mod external;
+#[path = "cli/lint.rs"]
+mod lint;
 #[path = "cli/reports.rs"]
 mod reports;
 #[path = "cli/tract.rs"]

@@ -5,12 +5,14 @@
 //!
 //! No pass reads a clock, an environment variable or a file, and none prints: equal input gives equal output.
 
+pub mod check;
 pub mod cost;
 pub mod egraph;
 pub mod error;
 pub mod explain;
 pub mod graph;
 pub mod kernel;
+pub mod lint;
 pub mod lower;
 pub mod pass;
 pub mod pipeline;

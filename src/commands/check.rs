@@ -1,10 +1,13 @@
-//! `egraft check`: every node that cannot be compiled, at once.
+//! `egraft check`: every node that cannot be compiled, at once, and what a model can hardly be meant to do.
+//!
+//! Nothing is compiled for that, unless the model is a program already: how many kernels a graph becomes, and what they
+//! are made of, `egraft inspect --kernels` tells.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use egraft::{Error, ErrorKind};
+use egraft::{Checked, Error, ErrorKind};
 use ir::Origin;
 use serde_json::{Value, json};
 
@@ -34,17 +37,10 @@ struct Row {
 impl Check {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let name = self.model.display().to_string();
-        let error = match self.compile() {
-            Ok(kernels) => {
-                if self.common.json {
-                    print_json(out, &json!({"model": name, "ok": true, "problems": []}))?;
-                } else {
-                    writeln!(out, "{name}: ok, compiles to {kernels} kernels")?;
-                }
-                return Ok(0);
-            }
-            Err(Checked::Failure(failure)) => return Err(failure),
-            Err(Checked::Error(error)) => error,
+        let error = match self.check() {
+            Ok(checked) => return self.accept(&name, checked, out),
+            Err(Refused::Failure(failure)) => return Err(failure),
+            Err(Refused::Error(error)) => error,
         };
         // A broken model is bad input here as everywhere.
         if error.kind() != ErrorKind::Unsupported {
@@ -53,44 +49,69 @@ impl Check {
         let rows = rows(error);
         if self.common.json {
             let problems: Vec<Value> = rows.iter().map(Row::json).collect();
-            print_json(out, &json!({"model": name, "ok": false, "problems": problems}))?;
+            print_json(out, &json!({"model": name, "ok": false, "problems": problems, "lints": []}))?;
             return Ok(FAILED);
         }
         writeln!(out, "{name}: {} of its nodes cannot be compiled", rows.len())?;
         for row in &rows {
-            row.print(out)?;
+            row.print("", out)?;
         }
         Ok(FAILED)
     }
 
-    /// Compiles the model and says how many kernels it has.
-    fn compile(&self) -> Result<usize, Checked> {
+    /// Says that a model can be compiled, and what it can hardly be meant to do.
+    fn accept(&self, name: &str, checked: Checked, out: &mut dyn Write) -> Result<u8, Failure> {
+        let (can, lints) = match checked {
+            Checked::Graph { nodes, lints } => (format!("each of {nodes} nodes can be compiled"), lints),
+            Checked::Program(kernels) => (format!("compiles to {kernels} kernels"), Vec::new()),
+        };
+        let lints: Vec<Row> = lints
+            .iter()
+            .map(|at| {
+                let code = at.error.code();
+                Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
+            })
+            .collect();
+        if self.common.json {
+            let lints: Vec<Value> = lints.iter().map(Row::json).collect();
+            print_json(out, &json!({"model": name, "ok": true, "problems": [], "lints": lints}))?;
+            return Ok(0);
+        }
+        writeln!(out, "{name}: ok, {can}")?;
+        for row in &lints {
+            row.print("warning: ", out)?;
+        }
+        Ok(0)
+    }
+
+    /// Looks at the model.
+    fn check(&self) -> Result<Checked, Refused> {
         // What the options say wrong is no property of the model.
         let options = self.common.options()?;
         self.common.check_settings(&self.model)?;
         let mut watch = Watch::new();
-        let compiled = egraft::load(&self.model, &options)
-            .and_then(|source| egraft::compile(source, &options, &mut watch));
+        let checked = egraft::load(&self.model, &options)
+            .and_then(|source| egraft::check(source, &options, &mut watch));
         // Ends the progress; there is no dump whose failure could come with it.
         let _ = watch.finish(Ok(()));
-        Ok(compiled?.program.kernels.len())
+        Ok(checked?)
     }
 }
 
-enum Checked {
+enum Refused {
     Failure(Failure),
     Error(Error),
 }
 
-impl From<Failure> for Checked {
+impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Checked::Failure(failure)
+        Refused::Failure(failure)
     }
 }
 
-impl From<Error> for Checked {
+impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Checked::Error(error)
+        Refused::Error(error)
     }
 }
 
@@ -159,11 +180,12 @@ impl Row {
         })
     }
 
-    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    fn print(&self, before: &str, out: &mut dyn Write) -> std::io::Result<()> {
         let opset = self.opset.map_or_else(String::new, |opset| format!(", opset {opset}"));
         match (self.node.as_str(), self.op.as_str()) {
-            ("", "") => writeln!(out, "\n{}", self.reason)?,
-            (node, op) => writeln!(out, "\nnode \"{node}\" ({op}{opset}): {}", self.reason)?,
+            ("", "") => writeln!(out, "\n{before}{}", self.reason)?,
+            (node, "") => writeln!(out, "\n{before}node \"{node}\": {}", self.reason)?,
+            (node, op) => writeln!(out, "\n{before}node \"{node}\" ({op}{opset}): {}", self.reason)?,
         }
         if !self.remedy.is_empty() {
             writeln!(out, "  remedy: {}", self.remedy)?;
@@ -190,7 +212,7 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.node.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert!(rows.iter().all(|row| row.op == "TopK" && !row.remedy.is_empty()));
         let mut text = Vec::new();
-        rows[0].print(&mut text).expect("memory takes it");
+        rows[0].print("", &mut text).expect("memory takes it");
         let text = String::from_utf8(text).expect("text");
         assert!(text.contains("node \"a\" (TopK): `topk` cannot be compiled yet"), "{text}");
     }

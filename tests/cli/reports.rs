@@ -84,7 +84,7 @@ fn every_reporting_verb_speaks_json() {
         ),
         ("run {D}/m --json --inspect", &["header", "entries", "kernels", "weight_bytes", "meta"]),
         ("verify {M} --json", &["model", "ok", "cases"]),
-        ("check {M} --json", &["model", "ok", "problems"]),
+        ("check {M} --json", &["model", "ok", "problems", "lints"]),
         (
             "inspect {M} --json",
             &["model", "blake3", "producer", "entries", "ops", "parameters", "weight_bytes"],

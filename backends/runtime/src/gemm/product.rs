@@ -110,7 +110,7 @@ impl Left<'_> {
         let height = kernels.tiles.len();
         let strips = m.div_ceil(height);
         match self {
-            Left::Window(window) if m % strips == 0 && height + TAPS <= kernels.strip + 1 => {
+            Left::Window(window) if m.is_multiple_of(strips) && height + TAPS <= kernels.strip + 1 => {
                 Left::Window(window.with_taps(m / strips).unwrap_or(window))
             }
             a => a,

@@ -26,7 +26,7 @@ pub(super) enum Named {
 
 /// What one trip adds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
+pub(crate) struct Link {
     /// The node that adds. A first term to which others are added has none.
     pub node: Option<NodeId>,
     /// The accumulator before.
@@ -108,7 +108,7 @@ fn is_selected(graph: &Graph, value: Value) -> bool {
 }
 
 /// Every chain of at least two links, each from its first link to its last.
-pub(super) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
+pub(crate) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
     let outputs: BTreeSet<Value> = graph.outputs().into_iter().collect();
     let links: BTreeMap<NodeId, Link> =
         graph.order().into_iter().filter_map(|id| Some((id, Link::of(graph, id)?))).collect();

@@ -122,7 +122,7 @@ fn from_front(graph: &Graph, ids: Value) -> Value {
 }
 
 /// The weight that a value is, also where its elements are given several times.
-pub(super) fn constant(graph: &Graph, mut value: Value) -> Option<&Weight> {
+pub(crate) fn constant(graph: &Graph, mut value: Value) -> Option<&Weight> {
     while let Some((def, _)) = graph.node(value.node).op() {
         value = graph.operands(value.node).first().copied().filter(|_| *def == BROADCAST)?;
     }
