@@ -215,13 +215,10 @@ pub fn check(source: Source, options: &Options, observer: &mut dyn Observer) -> 
         return Ok(Checked::Program(compile(source, options, observer)?.program.kernels.len()));
     };
     check_inputs(&graph)?;
-    let errors = passes::check::check(&graph);
+    let passes::check::Report { nodes, problems: errors } = passes::check::check(&graph);
     if !errors.is_empty() {
         return Err(Error::Passes { errors, graph: Some(Box::new(graph)) });
     }
-    let mut nodes = 0;
-    let is_op = |graph: &Graph, id| graph.node(id).op().is_some();
-    graph.walk(&mut |graph| nodes += graph.order().into_iter().filter(|&id| is_op(graph, id)).count());
     Ok(Checked::Graph { nodes, lints: lint(&graph) })
 }
 

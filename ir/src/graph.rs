@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
-use petgraph::visit::EdgeRef;
+use petgraph::visit::{EdgeRef, NodeIndexable};
 
 use crate::attr::Attrs;
 use crate::dim::{Dim, Symbol};
@@ -237,14 +237,15 @@ impl Graph {
     /// In a graph with a cycle, each node still comes once.
     pub fn order(&self) -> Vec<NodeId> {
         let deciders = self.deciders();
-        let mut seen = BTreeSet::new();
+        let mut seen = vec![false; self.wires.node_bound()];
+        let mut is_new = |id: NodeId| !std::mem::replace(&mut seen[id.0.index()], true);
         let mut order = Vec::with_capacity(self.wires.node_count());
         let rest = self.wires.node_indices().map(NodeId);
         let roots = self.roots().into_iter().chain(rest);
         for root in roots.collect::<Vec<_>>() {
             // (node, its operands, how many of them are done): an explicit stack, for graphs thousands deep.
             let mut stack = vec![];
-            if seen.insert(root) {
+            if is_new(root) {
                 stack.push((root, self.needs(root, &deciders), 0));
             }
             while let Some((node, operands, done)) = stack.last_mut() {
@@ -252,7 +253,7 @@ impl Graph {
                     Some(operand) => {
                         let next = *operand;
                         *done += 1;
-                        if seen.insert(next) {
+                        if is_new(next) {
                             let operands = self.needs(next, &deciders);
                             stack.push((next, operands, 0));
                         }
@@ -466,10 +467,13 @@ impl Graph {
     /// Calls `visit` with this graph and with those nested in it, in the order of the text.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Graph)) {
         visit(self);
+        // Most graphs have none in them: those need no order.
+        let nested = |node: &'a Node| node.op().map_or_else(Vec::new, |(_, attrs)| attrs.graphs());
+        if self.wires.node_weights().all(|node| nested(node).is_empty()) {
+            return;
+        }
         for id in self.order() {
-            if let Some((_, attrs)) = self.node(id).op() {
-                attrs.graphs().into_iter().for_each(|graph| graph.walk(visit));
-            }
+            nested(self.node(id)).into_iter().for_each(|graph| graph.walk(visit));
         }
     }
 

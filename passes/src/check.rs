@@ -16,15 +16,26 @@ use ir::{At, Dim, Graph, NodeId, OpDef, TensorType};
 
 use crate::error::PassError;
 
-/// Every node of a graph, and of those nested in it, that cannot be compiled. Its origin is where it is in the model.
-pub fn check(graph: &Graph) -> Vec<At<PassError>> {
+/// What was found out about a graph and those nested in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// How many ops they have.
+    pub nodes: usize,
+    /// What cannot be compiled, all of it. Origins say where it is in the model.
+    pub problems: Vec<At<PassError>>,
+}
+
+/// Looks for what cannot be compiled.
+pub fn check(graph: &Graph) -> Report {
     let mut checked = Checked::default();
-    let mut problems = Vec::new();
+    let mut report = Report::default();
     graph.walk(&mut |graph| {
-        let wrong = |id: NodeId| Some(graph.at(id, checked.node(graph, id)?));
-        problems.extend(graph.order().into_iter().filter_map(wrong));
+        for id in graph.order() {
+            report.nodes += usize::from(graph.node(id).op().is_some());
+            report.problems.extend(checked.node(graph, id).map(|error| graph.at(id, error)));
+        }
     });
-    problems
+    report
 }
 
 /// What is wrong with the nodes seen so far, by their kind.

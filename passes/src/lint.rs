@@ -92,8 +92,9 @@ fn numbers(experts: &[i64]) -> String {
 pub fn lint(graph: &Graph) -> Vec<At<Lint>> {
     let mut lints = Vec::new();
     graph.walk(&mut |graph| {
-        let constants = constants(graph);
-        for router in graph.order().into_iter().filter_map(|id| Router::of(graph, id)) {
+        let order = graph.order();
+        let constants = constants(graph, &order);
+        for router in order.into_iter().filter_map(|id| Router::of(graph, id)) {
             lints.extend(router.lints(graph, &constants).into_iter().map(|lint| graph.at(router.id, lint)));
         }
         lints.extend(constant_rows(graph, &constants));
@@ -102,9 +103,9 @@ pub fn lint(graph: &Graph) -> Vec<At<Lint>> {
 }
 
 /// The nodes that depend on weights alone.
-fn constants(graph: &Graph) -> BTreeSet<NodeId> {
+fn constants(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
     let mut constants = BTreeSet::new();
-    for id in graph.order() {
+    for &id in order {
         let node = graph.node(id);
         let from_constants = || {
             let operands = graph.operands(id);

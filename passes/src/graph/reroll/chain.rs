@@ -110,8 +110,9 @@ fn is_selected(graph: &Graph, value: Value) -> bool {
 /// Every chain of at least two links, each from its first link to its last.
 pub(crate) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
     let outputs: BTreeSet<Value> = graph.outputs().into_iter().collect();
+    let order = graph.order();
     let links: BTreeMap<NodeId, Link> =
-        graph.order().into_iter().filter_map(|id| Some((id, Link::of(graph, id)?))).collect();
+        order.iter().filter_map(|&id| Some((id, Link::of(graph, id)?))).collect();
     // Of a value that something else needs, too, a chain begins.
     let before = |link: &Link| {
         let value = link.before?;
@@ -121,7 +122,7 @@ pub(crate) fn chains(graph: &Graph) -> Vec<Vec<Link>> {
         alike.then_some(earlier)
     };
     let inner: BTreeSet<NodeId> = links.values().filter_map(|link| before(link)?.node).collect();
-    let last = graph.order().into_iter().filter(|id| !inner.contains(id)).filter_map(|id| links.get(&id));
+    let last = order.into_iter().filter(|id| !inner.contains(id)).filter_map(|id| links.get(&id));
     let chains = last.map(|last| {
         let mut chain: Vec<Link> = std::iter::successors(Some(last), |link| before(link)).copied().collect();
         chain.extend(chain.last().and_then(|first| first_term(graph, first)));
