@@ -202,6 +202,7 @@ mod tests {
         assert_eq!([b.fresh_symbol("n"), b.fresh_symbol("n")], ["n_1", "n_2"].map(Symbol::from));
         // What came meanwhile, by the builder and around it.
         input(&mut b, "n_3");
+        assert!(b.is_taken, "the builder has seen what it added: the graph is not walked through again");
         assert_eq!(b.fresh_symbol("n"), Symbol::from("n_4"));
         let ty = TensorType::new(DType::F32, [Dim::symbol("n_5")]);
         b.graph_mut().add_input("y", ty, Origin::none());
