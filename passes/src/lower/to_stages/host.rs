@@ -9,16 +9,15 @@ use ir::{Graph, NodeId};
 /// The nodes that decide sizes from small inputs alone, and those that they need: inputs of integers and truth values,
 /// weights, and results of few elements.
 pub(super) fn nodes(graph: &Graph) -> BTreeSet<NodeId> {
-    let mut nodes = BTreeSet::new();
+    let deciders = graph.deciders();
+    let (mut small, mut sizes) = (BTreeSet::new(), Vec::new());
     for id in graph.order() {
-        if matches!(graph.flow(id), Some(Flow::Size { .. })) {
-            let needed = graph.needed([id]);
-            if needed.iter().all(|&id| is_small(graph, id)) {
-                nodes.extend(needed);
-            }
+        if is_small(graph, id) && graph.needs(id, &deciders).iter().all(|needed| small.contains(needed)) {
+            small.insert(id);
+            sizes.extend(matches!(graph.flow(id), Some(Flow::Size { .. })).then_some(id));
         }
     }
-    nodes
+    graph.needed(sizes)
 }
 
 fn is_small(graph: &Graph, id: NodeId) -> bool {
