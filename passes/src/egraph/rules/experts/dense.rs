@@ -132,7 +132,7 @@ fn experts(m: &Match, mixture: &Mixture) -> Option<Experts> {
 }
 
 /// A value with axes of tokens and then features, in the order of the result.
-fn in_order(
+pub(super) fn in_order(
     m: &mut Match,
     x: Id,
     rows: &[Dim],

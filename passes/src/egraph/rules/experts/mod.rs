@@ -17,11 +17,19 @@ mod order;
 mod products;
 mod roles;
 mod routing;
+mod scaled;
 mod slots;
 mod sorted;
 
 use super::Rule;
 
 /// Of this subject, in the order in which they are tried.
-pub(super) static RULES: &[&[Rule]] =
-    &[dense::RULES, gathered::RULES, sorted::RULES, chosen::RULES, combine::RULES, capacity::RULES];
+pub(super) static RULES: &[&[Rule]] = &[
+    dense::RULES,
+    gathered::RULES,
+    scaled::RULES,
+    sorted::RULES,
+    chosen::RULES,
+    combine::RULES,
+    capacity::RULES,
+];

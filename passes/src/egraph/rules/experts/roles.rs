@@ -146,6 +146,48 @@ pub(super) fn before_reshape(from: &[Dim], to: &[Dim], roles: &[Role]) -> Option
     Some(before)
 }
 
+/// What an elementwise op gives, in a shape in which each of its axes is one or several: the op on its operands as they
+/// were before these axes became one.
+pub(super) fn split(m: &mut Match, x: Id, to: &[Dim]) -> Option<Id> {
+    let from = m.shape(x);
+    let parts = parts(&from, to)?;
+    let merged = |operand: &Id| m.ty(*operand).elements().is(1) || !m.uses_of(&RESHAPE, *operand).is_empty();
+    let splits = |node: &Node| {
+        node.op().is_some_and(|def| def.semantics.is_elementwise()) && node.operands().iter().all(merged)
+    };
+    let node = m.nodes(x).into_iter().find(splits)?;
+    let mut operands = Vec::new();
+    for &operand in node.operands() {
+        let sizes = m.shape(operand);
+        let skip = from.len().checked_sub(sizes.len())?;
+        let each = sizes.iter().zip(&from[skip..]).zip(&parts[skip..]).flat_map(|((size, whole), part)| {
+            let once = vec![Dim::constant(1); part.len()];
+            if size == whole { part.clone() } else { once }
+        });
+        operands.push(reshaped(m, operand, each.collect()).ok()?);
+    }
+    m.op_as(node.op()?, &operands, &m.attrs(&node)).ok()
+}
+
+/// The sizes of the axes that each axis of a shape is made of in another.
+fn parts(from: &[Dim], to: &[Dim]) -> Option<Vec<Vec<Dim>>> {
+    let mut rest = to.iter().cloned();
+    let mut parts = Vec::new();
+    for size in from {
+        let (mut part, mut whole) = (Vec::new(), Dim::constant(1));
+        while whole != *size {
+            let next = rest.next()?;
+            whole = whole * next.clone();
+            part.push(next);
+        }
+        parts.push(part);
+    }
+    let ones: Vec<Dim> = rest.collect();
+    let fits = ones.iter().all(|size| size.is(1));
+    parts.last_mut().filter(|_| fits)?.extend(ones);
+    Some(parts)
+}
+
 /// The fewest axes of two shapes, from the first of each on, that hold as many elements.
 fn equal_products(ours: &[usize], theirs: &[usize], from: &[Dim], to: &[Dim]) -> Option<(usize, usize)> {
     let product =

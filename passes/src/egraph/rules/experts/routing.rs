@@ -10,6 +10,7 @@ use ops::math::cast::CAST;
 use ops::math::div::DIV;
 use ops::math::eq::EQ;
 use ops::math::mul::MUL;
+use ops::math::sigmoid::SIGMOID;
 use ops::math::r#where::WHERE;
 use ops::norm::{self, softmax::SOFTMAX};
 use ops::reduce::along::AXES;
@@ -37,6 +38,9 @@ pub(super) const DISTINCT: &str =
 
 /// So many values may be looked at between the weights and the ids.
 const MOST: usize = 64;
+
+/// So many transpositions may stand between scores and what gives them.
+const DEEPEST: usize = 4;
 
 /// What tokens choose: ids of experts and their gates, both with the axes of tokens and one of choices.
 #[derive(Clone, Copy)]
@@ -133,6 +137,8 @@ impl Experts {
                 self.scattered(m, &node, roles, 0.0)
             } else if def == &SOFTMAX {
                 self.softmax(m, &node, roles)
+            } else if def == &SIGMOID {
+                self.sigmoid(m, &node, roles)
             } else {
                 self.product(m, &node, roles)
             };
@@ -353,20 +359,39 @@ impl Experts {
         if roles[axis] != Role::Expert || roles.contains(&Role::Slot) {
             return Err(Stop::Other);
         }
-        let scores = node.operands()[0];
+        let routing = self.scores(m, node.operands()[0], roles, 0)?;
+        let scores = routing.gates(m)?;
+        let gates = m.op_with(&SOFTMAX, &[scores], [norm::AXIS.is(-1)])?;
+        Ok(Routing { gates: Some(gates), ..routing })
+    }
+
+    /// The logistic function of such scores: of −∞ it is 0.
+    fn sigmoid(&mut self, m: &mut Match, node: &Node, roles: &[Role]) -> Result<Routing, Stop> {
+        if roles.contains(&Role::Slot) {
+            return Err(Stop::Other);
+        }
+        let routing = self.scores(m, node.operands()[0], roles, 0)?;
+        let scores = routing.gates(m)?;
+        Ok(Routing { gates: Some(m.op(&SIGMOID, &[scores])?), ..routing })
+    }
+
+    /// The scores of the chosen experts, those of all others being −∞.
+    fn scores(&mut self, m: &mut Match, scores: Id, roles: &[Role], depth: usize) -> Result<Routing, Stop> {
         let mut stop = Stop::Other;
         for node in m.nodes(scores) {
             let found = match node.op() {
                 Some(def) if def == &SCATTER_ELEMENTS => self.scattered(m, &node, roles, f64::NEG_INFINITY),
                 Some(def) if def == &WHERE => self.where_chosen(m, &node, roles, f64::NEG_INFINITY),
+                Some(def) if def == &TRANSPOSE && depth < DEEPEST => {
+                    let before = transposed_roles(roles, &m.attrs(&node).get(PERM));
+                    self.scores(m, node.operands()[0], &before, depth + 1)
+                }
                 _ => continue,
             };
             match found {
                 Ok(routing) => {
                     m.covers(scores);
-                    let scores = routing.gates(m)?;
-                    let gates = m.op_with(&SOFTMAX, &[scores], [norm::AXIS.is(-1)])?;
-                    return Ok(Routing { gates: Some(gates), ..routing });
+                    return Ok(routing);
                 }
                 Err(Stop::Missed(missed)) => stop = Stop::Missed(missed),
                 Err(Stop::Other) => {}

@@ -26,7 +26,7 @@ use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
 use super::alike::{ALIKE, Alike};
-use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, varies};
+use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, split, varies};
 use super::routing::{stretched, transposed_roles};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
@@ -43,12 +43,35 @@ pub(super) struct Slots {
     pub(super) rows: usize,
     /// What was asked for before; nothing while it is being looked for, or if it was not found.
     known: BTreeMap<(Id, Vec<Role>, usize), Option<Id>>,
+    scaled_by: Option<Scale>,
+}
+
+/// Weights that scale what experts are given.
+pub(super) struct Scale {
+    pub weights: Id,
+    pub roles: Vec<Role>,
+    /// What they are at the chosen experts.
+    pub gates: Id,
+}
+
+impl Scale {
+    /// Is it this value, its axes being these?
+    pub(super) fn is(&self, m: &Match, x: Id, roles: &[Role]) -> bool {
+        let sizes = m.shape(x);
+        let differs = |((own, role), size): ((&Role, &Role), &Dim)| own != role && !size.is(1);
+        m.same(x, self.weights) && !self.roles.iter().zip(roles).zip(&sizes).any(differs)
+    }
 }
 
 impl Slots {
     /// Of these ids, whose last axis is that of choices.
     pub(super) fn new(m: &Match, ids: Id) -> Slots {
-        Slots { ids, rows: m.ty(ids).rank() - 1, known: BTreeMap::new() }
+        Slots { ids, rows: m.ty(ids).rank() - 1, known: BTreeMap::new(), scaled_by: None }
+    }
+
+    /// Where it is known what weights are at the chosen experts.
+    pub(super) fn scaled_by(self, scale: Scale) -> Slots {
+        Slots { scaled_by: Some(scale), ..self }
     }
 
     /// A value of slots that has so many features. Its axes are of size 1 where the value does not vary along them.
@@ -60,6 +83,11 @@ impl Slots {
         let of_token = varies(m, x, roles, Role::is_row) || self.is_single(m) && !m.is_constant(x);
         if !of_token {
             return self.gathered(m, x, roles, features);
+        }
+        if let Some(scale) = self.scaled_by.as_ref().filter(|scale| scale.is(m, x, roles)) {
+            let ones = std::iter::repeat_n(Dim::constant(1), features);
+            let shape = m.shape(scale.gates).into_iter().chain(ones).collect();
+            return reshaped(m, scale.gates, shape);
         }
         let key = (x, roles.to_vec(), features);
         if let Some(known) = self.known.get(&key) {
@@ -199,6 +227,10 @@ impl Slots {
     ) -> Result<Id, Stop> {
         let (from, to) = (m.shape(inner), m.shape(x));
         let Some(before) = before_reshape(&from, &to, roles) else {
+            // Tokens and experts may have been one axis.
+            if let Some(same) = split(m, inner, &to) {
+                return self.of(m, same, roles, features);
+            }
             return Err(Missed::new(BY_ROW, format!("reshape of {}", m.describe(inner))).into());
         };
         let count = before.features.unwrap_or(features);
