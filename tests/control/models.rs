@@ -7,6 +7,7 @@ use egraft::Options;
 use harness::{Everywhere, check_all, root};
 use ir::program::{Program, Step};
 use ir::{Graph, Tensor};
+use passes::FpMode;
 use passes::pipeline::State;
 
 pub(crate) fn graph(path: &Path) -> Graph {
@@ -54,7 +55,12 @@ fn onnx_models_agree_everywhere() {
 
 /// The model of a file at the default level.
 pub(crate) fn program(path: &Path) -> Program {
-    let options = Options { level: Some(2), verify: true, ..Options::default() };
+    program_with(path, FpMode::default())
+}
+
+/// The program of a model, with this much freedom in its sums.
+pub(crate) fn program_with(path: &Path, fp: FpMode) -> Program {
+    let options = Options { level: Some(2), fp: Some(fp), verify: true, ..Options::default() };
     let compiled = egraft::load(path, &options).and_then(|source| egraft::compile(source, &options, &mut ()));
     compiled.unwrap_or_else(|error| panic!("{}: {error}", path.display())).program
 }

@@ -7,6 +7,7 @@
 mod support;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -53,8 +54,14 @@ fn program(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
+/// Another test that starts a program at this moment may still have this one open for writing, for an instant.
 fn run(program: &Path, args: &[&str]) -> Output {
-    Command::new(program).env_clear().args(args).output().expect("it can be started")
+    loop {
+        match Command::new(program).env_clear().args(args).output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            done => return done.expect("it can be started"),
+        }
+    }
 }
 
 fn texts(done: &Output) -> (Option<i32>, String, String) {

@@ -15,7 +15,7 @@ use super::routing::is_number;
 
 /// How often a row may be named for what a trip does to be an addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Named {
+pub(crate) enum Named {
     /// As often as it likes: a scatter adds.
     Anyhow,
     /// Once by each trip: a scatter puts rows among zeros, which are added to all.
