@@ -21,6 +21,9 @@ fn scores() -> Tensor {
     Tensor::from_f32(&[TOKENS, EXPERTS], &[0.5, 2.0, 2.0, 1.0, -1.0, 0.0, 0.5, 0.5, 3.0, 1.0, 3.0, 3.0])
 }
 
+/// What the hidden elements are, of what the first and the third matrices give.
+type Act<'a> = &'a dyn Fn(&[f64], &[f64]) -> Vec<f64>;
+
 struct Layer {
     x: Tensor,
     fc1: [Tensor; 2],
@@ -54,7 +57,7 @@ impl Layer {
     }
 
     /// By the definition: two experts for each token, and of equal scores the later.
-    fn defined(&self, normalized: bool, act: &dyn Fn(&[f64], &[f64]) -> Vec<f64>) -> Vec<f64> {
+    fn defined(&self, normalized: bool, act: Act) -> Vec<f64> {
         let mut all = Vec::new();
         for token in 0..TOKENS {
             let row: Vec<f64> = (0..EXPERTS).map(|e| scores().at(&[token, e]).to_f64().exp()).collect();

@@ -128,8 +128,9 @@ pub(super) fn compare(
 fn of_router(router: String, scores: &Tensor, found: &Tensor, expected: &Tensor) -> Flips {
     let (experts, chosen) = (last(scores), last(expected));
     let (scores, found, expected) = (scores.to_f64(), found.to_i64(), expected.to_i64());
-    let rows = found.chunks(chosen).zip(expected.chunks(chosen)).zip(scores.chunks(experts));
-    let flip = |(token, ((found, expected), scores)): (usize, ((&[i64], &[i64]), &[f64]))| {
+    let flip = |token: usize| {
+        let [found, expected] = [&found, &expected].map(|ids| &ids[token * chosen..(token + 1) * chosen]);
+        let scores = &scores[token * experts..(token + 1) * experts];
         let [mine, theirs]: [BTreeSet<i64>; 2] = [found, expected].map(|ids| ids.iter().copied().collect());
         let score = |id: &i64| scores[*id as usize];
         let least = theirs.difference(&mine).map(score).fold(f64::INFINITY, f64::min);
@@ -138,7 +139,7 @@ fn of_router(router: String, scores: &Tensor, found: &Tensor, expected: &Tensor)
         (mine != theirs).then_some(Flip { token, found, expected, margin: (least - most).abs() })
     };
     let tokens = expected.len() / chosen;
-    Flips { router, tokens, flips: rows.enumerate().filter_map(flip).collect() }
+    Flips { router, tokens, flips: (0..tokens).filter_map(flip).collect() }
 }
 
 fn last(tensor: &Tensor) -> usize {
