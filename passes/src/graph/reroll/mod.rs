@@ -3,11 +3,11 @@
 //! A mixture of experts is written as a chain: for each expert the tokens that chose it are found, taken, sent through
 //! its layers, weighed, and added to what the experts before it said. However many experts there are, that is one
 //! computation on slots, the pairs of a token and one of its experts:
-//! `combine(f(grouped_matmul(x, stack(w…), ids)…), gates)`. Chains are found by their accumulators ([`chain`]), the
-//! links of a chain are compared with its first ([`body`]), and what they compute is read as rows that positions select
-//! ([`selection`], [`rows`], [`slots`]), which the router's choices name ([`routing`]). A link may also compute every
-//! token and give weight to its own only ([`gates`]), or overwrite rows, each of which is one expert's. Rows that are
-//! sorted by expert and put together again after each expert's product are another spelling ([`segments`]). All of this
+//! `combine(f(grouped_matmul(x, stack(w…), ids)…), gates)`. Chains are found by their accumulators (`chain`), the
+//! links of a chain are compared with its first (`body`), and what they compute is read as rows that positions select
+//! (`selection`, `rows`, `slots`), which the router's choices name (`routing`). A link may also compute every
+//! token and give weight to its own only (`gates`), or overwrite rows, each of which is one expert's. Rows that are
+//! sorted by expert and put together again after each expert's product are another spelling (`segments`). All of this
 //! takes time with the nodes of the graph.
 //!
 //! Sums over experts are added up in another order: chains stay where arithmetic is strict. What looks like a loop over
