@@ -71,7 +71,7 @@ fn check(name: &str, graph: &Graph, all: &[&[(&str, i64)]]) {
 
 /// Sizes on both sides of the borders of blocks and tiles.
 const STRADDLING: &[&[(&str, i64)]] =
-    &[&[("n", 66), ("m", 270)], &[("n", 1), ("m", 1)], &[("n", 7), ("m", 30)]];
+    &[&[("n", 130), ("m", 270)], &[("n", 1), ("m", 1)], &[("n", 7), ("m", 30)]];
 
 const SCALED: &str = "(%s: f32) -> %s * 0.5";
 
@@ -79,7 +79,7 @@ const SCALED: &str = "(%s: f32) -> %s * 0.5";
 fn raw_and_scaled_scores() {
     let plain = attention("2, n, 4", "2, m, 4", "2, m, 4", &[], "(%s: f32) -> %s");
     check("raw", &plain, STRADDLING);
-    check("whole tiles", &plain, &[&[("n", 64), ("m", 256)]]);
+    check("whole tiles", &plain, &[&[("n", 128), ("m", 256)]]);
     let scaled = attention("n, 3", "m, 3", "m, 17", &[], SCALED);
     check("D and E differ", &scaled, STRADDLING);
 }
@@ -87,7 +87,7 @@ fn raw_and_scaled_scores() {
 #[test]
 fn known_sizes_in_one_tile_and_in_several() {
     check("one tile", &attention("2, 70, 4", "2, 40, 4", "2, 40, 4", &[], SCALED), &[&[]]);
-    check("two tiles", &attention("70, 4", "520, 4", "520, 4", &[], SCALED), &[&[]]);
+    check("two tiles", &attention("140, 4", "520, 4", "520, 4", &[], SCALED), &[&[]]);
     check("one query", &attention("3, 1, 4", "3, 40, 4", "3, 40, 4", &[], SCALED), &[&[]]);
     check(
         "one query of many keys",
