@@ -238,7 +238,9 @@ impl Graph {
     pub fn order(&self) -> Vec<NodeId> {
         let deciders = self.deciders();
         let mut seen = vec![false; self.wires.node_bound()];
-        let mut is_new = |id: NodeId| !std::mem::replace(&mut seen[id.0.index()], true);
+        // An output may name a node that was removed: it has no place.
+        let mut is_new =
+            |id: NodeId| seen.get_mut(id.0.index()).is_some_and(|seen| !std::mem::replace(seen, true));
         let mut order = Vec::with_capacity(self.wires.node_count());
         let rest = self.wires.node_indices().map(NodeId);
         let roots = self.roots().into_iter().chain(rest);
