@@ -5,6 +5,7 @@ pub mod schedule;
 
 use std::collections::BTreeSet;
 
+use ir::Dim;
 use ir::dim::Symbol;
 use ir::kernel::{Expr, ExprKind, Fold, KernelKind, Reduce, Stage};
 use ir::scalar::Binary;
@@ -89,9 +90,18 @@ fn slides(stage: &Stage) -> bool {
 
 /// Do data choose where some load of the contraction leads: which matrix meets a row?
 pub(crate) fn is_grouped(stage: &Stage) -> bool {
+    let own = |dim: &Dim| {
+        let mut own = true;
+        dim.for_each_symbol(&mut |s| own &= stage.axes.iter().any(|(axis, _)| axis == s));
+        own
+    };
+    // What is chosen for each term of the sum is no matrix.
+    let chooses = |index: &Expr| {
+        index.as_index().is_none() && !index.any(&mut |e| e.as_index().is_some_and(|dim| !own(dim)))
+    };
     is_contraction(stage)
         && stage.body.any(&mut |e| match e.kind() {
-            ExprKind::Load { at, .. } => at.iter().any(|index| index.as_index().is_none()),
+            ExprKind::Load { at, .. } => at.iter().any(chooses),
             _ => false,
         })
 }

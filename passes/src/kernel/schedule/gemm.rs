@@ -336,9 +336,10 @@ impl Nest {
             first -= 1;
         }
         let cols = self.axes[first..].to_vec();
-        if self.chosen.is_some() {
-            // Which matrix a row meets is its own business, whatever axes tell the row.
-            let still = (0..first).all(|at| !b.moves[at]);
+        if let Some(chosen) = &self.chosen {
+            // Which matrix a row meets is its own business, whatever axes tell the row; but one matrix it is.
+            let whole = cols.iter().chain(&self.depth).all(|(axis, _)| !chosen.depends(axis));
+            let still = whole && (0..first).all(|at| !b.moves[at]);
             return (still && !cols.is_empty()).then(|| [vec![], self.axes[..first].to_vec(), cols]);
         }
         let end = first;

@@ -8,7 +8,7 @@ use ir::kernel::{Access, Expr, ExprKind, Group, LoopKind, Param, Stmt};
 use ir::program::Program;
 use ir::{DType, Dim, TensorType};
 
-use super::access::Arrays;
+use super::access::{Arrays, varies};
 use crate::lower::{Names, add_scratch};
 
 /// What an operand is one of, and which of them a row chooses.
@@ -33,6 +33,11 @@ impl Chosen {
         let extent = arrays.size(source, place)?;
         let load = Expr::load(source.clone(), *dtype, index);
         Some((load, Chosen { axis, extent, which: at[place].clone() }))
+    }
+
+    /// Does what is chosen depend on an axis, or on a scalar that may?
+    pub(super) fn depends(&self, axis: &Symbol) -> bool {
+        varies(&self.which, axis)
     }
 
     /// The statements that put the rows in order, and the product's part: the arrays that say what the order is.
