@@ -56,7 +56,7 @@ impl Semantics for NonZero {
     }
 
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
-        let (name, x) = (Symbol::new("count"), cx.operands[0]);
+        let (name, x) = (Symbol::new("nonzero.count"), cx.operands[0]);
         let count = Expr::var(name.clone(), DType::I64);
         let store = |to: usize, at: Vec<Expr>, value: Expr| {
             let target = Lower::result_name(to);

@@ -97,7 +97,7 @@ impl Semantics for Prefix {
         let x = cx.operands[0].clone();
         let (exclusive, reverse) = (cx.attrs.get(EXCLUSIVE), cx.attrs.get(REVERSE));
         let axis = normalize_axis(cx.attrs.get(AXIS), x.rank()).ok()?;
-        let (wide, name) = (x.dtype.arithmetic(), Symbol::new("sum"));
+        let (wide, name) = (x.dtype.arithmetic(), Symbol::new("prefix.sum"));
         let sum = Expr::var(name.clone(), wide);
         let rows: Vec<Dim> = x.shape[..axis].iter().chain(&x.shape[axis + 1..]).cloned().collect();
         let body = cx.each_index(&rows, |cx, row| {

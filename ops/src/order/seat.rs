@@ -81,7 +81,7 @@ impl Semantics for Seat {
         });
         body.extend(cx.each_index(&sizes, |cx, digits| {
             let at: Vec<Expr> = index(&axes, digits).iter().map(Expr::from).collect();
-            let (name, id) = (Symbol::new("id"), Expr::var(Symbol::new("id"), DType::I64));
+            let (name, id) = (Symbol::new("seat.id"), Expr::var(Symbol::new("seat.id"), DType::I64));
             let own = Expr::load(taken.clone(), DType::I64, [id.clone()]);
             let least = Expr::binary(Binary::Le, zero, id.clone());
             let known = Expr::binary(Binary::And, least, id.clone().less(Expr::from(&count)));

@@ -127,20 +127,25 @@ fn number(value: i64) -> Expr {
     Dim::constant(value).into()
 }
 
+/// A scalar of the loops: no size is called so.
+fn scalar(name: &str) -> Symbol {
+    Symbol::new(format!("unique.{name}"))
+}
+
 fn variable(name: &str) -> Expr {
-    Expr::var(Symbol::new(name), DType::I64)
+    Expr::var(scalar(name), DType::I64)
 }
 
 fn start(name: &str, init: Expr) -> Stmt {
-    Stmt::Var { name: Symbol::new(name), init }
+    Stmt::Var { name: scalar(name), init }
 }
 
 fn set(name: &str, value: Expr) -> Stmt {
-    Stmt::Set { name: Symbol::new(name), value }
+    Stmt::Set { name: scalar(name), value }
 }
 
 fn bind(name: &str, value: Expr) -> Stmt {
-    Stmt::Let { name: Symbol::new(name), value }
+    Stmt::Let { name: scalar(name), value }
 }
 
 fn when(cond: Expr, then: Vec<Stmt>) -> Stmt {
@@ -292,7 +297,7 @@ impl Keys {
         let first = if sorted { Numbers(self.first.0.clone()) } else { self.scratch(cx) };
         body.push(start("count", number(0)));
         body.extend(self.each(cx, |cx, i| {
-            let same = Expr::var(Symbol::new("same"), DType::Bool);
+            let same = Expr::var(scalar("same"), DType::Bool);
             let truth = |value| Expr::constant(Scalar::bool(value));
             let mut compare = vec![
                 bind("before", order.at((i.clone() - Dim::constant(1)).into())),

@@ -91,7 +91,7 @@ impl Semantics for ScatterElements {
         });
         body.extend(cx.each_index(&indices.shape, |cx, at| {
             let from: Vec<Expr> = at.iter().map(Expr::from).collect();
-            let name = Symbol::new("to");
+            let name = Symbol::new("scatter.to");
             let index = Expr::var(name.clone(), DType::I64);
             let value = from_end(cx.load(1, from.clone()).cast(DType::I64), &x.shape[axis]);
             let mut cond = is_inside(index.clone(), &x.shape[axis]);

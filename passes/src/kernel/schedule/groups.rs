@@ -11,6 +11,9 @@ use ir::{DType, Dim, TensorType};
 use super::access::{Arrays, varies};
 use crate::lower::{Names, add_scratch};
 
+/// Axes of matrices and of rows: kernels have no others of this kind by now, and no size is called so.
+const AXES: [&str; 2] = ["a0", "a1"];
+
 /// What an operand is one of, and which of them a row chooses.
 pub(super) struct Chosen {
     /// Stands for the number in the operand's index.
@@ -27,7 +30,7 @@ impl Chosen {
         let ExprKind::Load { source, dtype, at } = factor.kind() else { return None };
         let mut computed = (0..at.len()).filter(|&place| at[place].as_index().is_none());
         let (place, None) = (computed.next()?, computed.next()) else { return None };
-        let axis = Symbol::new("which");
+        let axis = Symbol::new(AXES[0]);
         let mut index = at.clone();
         index[place] = Dim::from(&axis).into();
         let extent = arrays.size(source, place)?;
@@ -78,8 +81,8 @@ impl Chosen {
         let ends = self.extent.clone() + Dim::constant(1);
         let clear = store(starts, number.clone(), Expr::from(Dim::constant(0)));
 
-        let row = Symbol::new("row");
-        let [which, place, total] = ["chosen", "place", "total"].map(|name| {
+        let row = Symbol::new(AXES[1]);
+        let [which, place, total] = ["order.which", "order.place", "order.total"].map(|name| {
             let name = Symbol::new(name);
             (name.clone(), Expr::var(name, DType::I64))
         });
