@@ -3,12 +3,13 @@
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
-//! attention runs in tiles (`attention`), a router with its products in blocks of rows (`route`), and what is put
-//! together from several arrays is copied by pieces (`pieces`).
+//! attention runs in tiles (`attention`), a router with its products in blocks of rows (`route`), after what it needs of
+//! all rows (`steps`), and what is put together from several arrays is copied by pieces (`pieces`).
 
 mod attention;
 mod pieces;
 mod route;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +53,11 @@ impl ProgramPass for ToLoops {
                 kernel.body = Body::Loops(body);
                 continue;
             }
-            let router = (kernel.kind == KernelKind::Route).then(|| route::loops(kernel, &stages)).flatten();
-            let scratch = router.unwrap_or_else(|| Loops::of(kernel, &stages));
+            let (body, scratch) = match kernel.kind {
+                KernelKind::Route => steps::loops(kernel, &stages),
+                _ => Loops::of(kernel, &stages, &mut 0),
+            };
+            kernel.body = Body::Loops(body);
             add_scratch(program, at, &scratch);
         }
         Ok(Changed(changed))
@@ -113,14 +117,14 @@ struct Loops<'a> {
     stages: &'a [Stage],
     prefix: usize,
     homes: BTreeMap<Symbol, Home>,
-    accumulators: usize,
+    /// How many accumulators the kernel has so far.
+    accumulators: &'a mut usize,
 }
 
 impl<'a> Loops<'a> {
-    /// Replaces the kernel's body by loops. Gives the scratch parameters that it needs from now on.
-    fn of(kernel: &mut Kernel, stages: &'a [Stage]) -> Vec<Param> {
-        let prefix = prefix(stages);
-        let mut loops = Loops { stages, prefix, homes: BTreeMap::new(), accumulators: 0 };
+    /// The loops of these stages of the kernel, and the scratch parameters that it needs for them.
+    fn of(kernel: &Kernel, stages: &'a [Stage], accumulators: &'a mut usize) -> (Vec<Stmt>, Vec<Param>) {
+        let mut loops = Loops { stages, prefix: prefix(stages), homes: BTreeMap::new(), accumulators };
         let mut scratch = Vec::new();
         let mut inside = Vec::new();
         for (at, stage) in stages.iter().enumerate() {
@@ -131,7 +135,8 @@ impl<'a> Loops<'a> {
                 scratch.push(Param { name: name.clone(), ty: stage.ty(), access: Access::Scratch });
             }
             if let Home::Local = home {
-                let shape = stage.axes[prefix..].iter().filter_map(|(_, extent)| extent.as_const()).collect();
+                let shape =
+                    stage.axes[loops.prefix..].iter().filter_map(|(_, extent)| extent.as_const()).collect();
                 inside.push(Stmt::Alloc { name: stage.name.clone(), dtype: stage.body.dtype(), shape });
             }
             loops.homes.insert(stage.name.clone(), home);
@@ -139,9 +144,8 @@ impl<'a> Loops<'a> {
         for stage in stages {
             inside.extend(loops.stage(stage));
         }
-        let outer = stages.last().map_or(&[][..], |stage| &stage.axes[..prefix]);
-        kernel.body = Body::Loops(nest(outer, inside));
-        scratch
+        let outer = stages.last().map_or(&[][..], |stage| &stage.axes[..loops.prefix]);
+        (nest(outer, inside), scratch)
     }
 
     fn home(&self, kernel: &Kernel, at: usize) -> Home {
@@ -240,7 +244,7 @@ impl<'a> Loops<'a> {
             ExprKind::Fold(Fold { op, axis, extent, body }) => {
                 let dtype = body.dtype();
                 let name = Symbol::new(format!("acc{}", self.accumulators));
-                self.accumulators += 1;
+                *self.accumulators += 1;
                 // A fold of a fold of the same kind needs one accumulator.
                 let mut axes = vec![(axis.clone(), extent.clone())];
                 let mut element = body;

@@ -20,7 +20,7 @@ const SERIAL_ELEMENTS: i64 = 4096;
 /// Stages that become one kernel.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
-    /// Positions among the stages of the entry, ascending.
+    /// Positions among the stages of the entry, in an order in which they can run.
     pub(super) stages: Vec<usize>,
     /// Number of leading axes that they share.
     pub(super) prefix: usize,
@@ -171,7 +171,7 @@ pub(super) fn reaches(
     from: usize,
     target: usize,
 ) -> bool {
-    let first = groups[target].stages[0];
+    let Some(&first) = groups[target].stages.iter().min() else { return false };
     let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
     while let Some(stage) = todo.pop() {
         let group = of[stage];
@@ -180,7 +180,7 @@ pub(super) fn reaches(
         }
         // What stands before the target cannot depend on it.
         let stages = &groups[group].stages;
-        if stages.last().is_some_and(|&last| last > first) && seen.insert(group) {
+        if stages.iter().any(|&stage| stage > first) && seen.insert(group) {
             todo.extend(stages.iter().flat_map(|&stage| &producers[stage]));
         }
     }

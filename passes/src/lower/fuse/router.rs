@@ -3,8 +3,11 @@
 //!
 //! A row of scores is short, and so is one of what they are made of: the products of a block of tokens stay at hand until
 //! their experts are chosen (`to_loops::route`). Tokens that lie along several axes are counted by one.
+//!
+//! Where scores depend on statistics of all tokens (of the clusters of a router with adaptive weights), these are steps
+//! that end before rows are routed, and so is what makes the rows that they are statistics of (`to_loops::steps`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use ir::Dim;
 use ir::dim::Symbol;
@@ -58,12 +61,40 @@ impl Routers<'_> {
     fn take_in(&mut self, router: usize) {
         let Some(scores) = self.product_before(router) else { return };
         self.join(&scores, router);
-        while let Some(rows) = self.rows_before(router) {
-            self.join(&rows, router);
+        self.take_rows(router);
+        let mut steps = VecDeque::from([router]);
+        while let Some(step) = self.statistic_before(&steps, router) {
+            if self.groups[step].prefix == 0 && self.groups[step].stages.len() > 1 {
+                self.part(step);
+            } else {
+                steps.push_front(step);
+            }
+            self.take_rows(router);
         }
-        let many = self.number_of_rows(router).as_const().is_none_or(|rows| rows >= FEW_ROWS);
-        if let Some(product) = self.product_before(router).filter(|_| many) {
-            self.join(&product, router);
+        if steps.len() == 1 {
+            self.take_product(router);
+            return;
+        }
+        if let Some(Source { group, rows }) = self.rows_before_all(&steps, router) {
+            self.count_rows_by_one(group, rows);
+            self.take_product(group);
+            steps.push_front(group);
+        }
+        self.join_steps(&steps, router);
+    }
+
+    /// Joins what makes the group's rows.
+    fn take_rows(&mut self, group: usize) {
+        while let Some(rows) = self.rows_before(group) {
+            self.join(&rows, group);
+        }
+    }
+
+    /// Joins the product before the group, if there are rows enough.
+    fn take_product(&mut self, group: usize) {
+        let many = self.number_of_rows(group).as_const().is_none_or(|rows| rows >= FEW_ROWS);
+        if let Some(product) = self.product_before(group).filter(|_| many) {
+            self.join(&product, group);
         }
     }
 
@@ -84,13 +115,55 @@ impl Routers<'_> {
 
     /// A group that computes, row by row, what the router reads.
     fn rows_before(&self, router: usize) -> Option<Source> {
-        let makes_rows = |source: &Source| {
-            self.groups[source.group].stages.iter().all(|&at| {
-                let FlatStage { stage, kind, .. } = &self.flat.stages[at];
-                !kind.lasts() && stage.axes.len() <= source.rows + 1 && !is_contraction(stage)
+        self.source(router, &|source| self.makes_rows(source))
+    }
+
+    fn makes_rows(&self, source: &Source) -> bool {
+        self.groups[source.group].stages.iter().all(|&at| {
+            let FlatStage { stage, kind, .. } = &self.flat.stages[at];
+            !kind.lasts() && stage.axes.len() <= source.rows + 1 && !is_contraction(stage)
+        })
+    }
+
+    /// A group that computes, for these alone, what a row of the router may need of all rows.
+    fn statistic_before(&self, steps: &VecDeque<usize>, router: usize) -> Option<usize> {
+        let is_statistic = |group: usize| {
+            let along_rows = self.rows_along(group, router).is_some();
+            self.groups[group].stages.iter().all(|&at| {
+                let FlatStage { stage, kind, bundle, whole, .. } = &self.flat.stages[at];
+                let open = bundle.is_none() && whole.is_none();
+                let kept = kind.lasts() && *kind != KernelKind::Matmul;
+                open && !kept && (!is_contraction(stage) || !along_rows && !is_grouped(stage))
             })
         };
-        self.source(router, &makes_rows)
+        let known = |at: &usize| steps.contains(&self.of[*at]);
+        let for_these_alone = |group: usize| {
+            self.groups[group].stages.iter().all(|&at| {
+                let name = &self.flat.stages[at].stage.name;
+                let users = self.flat.users(name);
+                !self.flat.kept.contains_key(name)
+                    && users.iter().all(|user| known(user) || self.of[*user] == group)
+            })
+        };
+        let sources: BTreeSet<usize> = steps.iter().flat_map(|&step| self.sources(step)).collect();
+        let mut others = sources.into_iter().filter(|source| !steps.contains(source));
+        others.find(|&source| for_these_alone(source) && is_statistic(source))
+    }
+
+    /// A group that makes the rows of the router, which these steps read, too.
+    fn rows_before_all(&self, steps: &VecDeque<usize>, router: usize) -> Option<Source> {
+        let comes_first = |source: &Source| {
+            let members = steps.iter().flat_map(|&step| &self.groups[step].stages);
+            let mut others = members
+                .flat_map(|&at| &self.producers[at])
+                .filter(|&&at| self.of[at] != source.group && !steps.contains(&self.of[at]));
+            !others.any(|&at| reaches(self.producers, &self.of, &self.groups, at, source.group))
+        };
+        let mut groups = self.sources(router).into_iter().filter(|source| !steps.contains(source));
+        groups.find_map(|group| {
+            let source = Source { group, rows: self.rows_along(group, router)? };
+            (self.makes_rows(&source) && comes_first(&source)).then_some(source)
+        })
     }
 
     /// A group of this sort that the router reads from and can take in.
@@ -175,6 +248,25 @@ impl Routers<'_> {
         let all = &mut self.groups[router].stages;
         all.extend(stages);
         all.sort_unstable();
+    }
+
+    /// Every stage of a group becomes a group of its own.
+    fn part(&mut self, group: usize) {
+        for at in self.groups[group].stages.split_off(1) {
+            self.of[at] = self.groups.len();
+            let prefix = self.flat.stages[at].stage.axes.len();
+            self.groups.push(Group { stages: vec![at], prefix });
+        }
+        let first = &mut self.groups[group];
+        first.prefix = self.flat.stages[first.stages[0]].stage.axes.len();
+    }
+
+    /// Makes one group of steps, each of which ends before the next begins. The last one is the router.
+    fn join_steps(&mut self, steps: &VecDeque<usize>, router: usize) {
+        let stages: Vec<usize> =
+            steps.iter().flat_map(|&step| std::mem::take(&mut self.groups[step].stages)).collect();
+        stages.iter().for_each(|&at| self.of[at] = router);
+        self.groups[router] = Group { stages, prefix: 0 };
     }
 
     /// Lets the stages of a group have one axis instead of so many leading ones.

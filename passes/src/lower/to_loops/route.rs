@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, Kernel, Param, Stage, Stmt};
+use ir::kernel::{Access, Expr, Kernel, Param, Stage, Stmt};
 
 use super::{Home, Loops, loads_of, nest, prefix};
 use crate::lower::substitute_block;
@@ -25,16 +25,21 @@ const LANES: i64 = 16;
 /// The arrays of a block may be local up to so many bytes together.
 const LOCAL_BYTES: i64 = 256 << 10;
 
-/// Replaces the kernel's body by loops, if it is a router with its product. Gives the scratch parameters that it needs
-/// from now on.
-pub(super) fn loops(kernel: &mut Kernel, stages: &[Stage]) -> Option<Vec<Param>> {
+/// The loops of these stages of the kernel, if there is a product among them, and the scratch parameters that it needs for
+/// them. Experts are chosen in them, or they are rows of something else.
+pub(super) fn loops(
+    kernel: &Kernel,
+    stages: &[Stage],
+    chooses: bool,
+    accumulators: &mut usize,
+) -> Option<(Vec<Stmt>, Vec<Param>)> {
     let prefix = prefix(stages);
-    let parts = parts(kernel, stages, prefix)?;
+    let parts = parts(kernel, stages, prefix, chooses)?;
     let (rows, around) = stages.first()?.axes[..prefix].split_last()?;
     let beside = parts.iter().filter(|part| part.how == How::Beside);
     let mut router = Router {
         kernel,
-        loops: Loops { stages, prefix, homes: BTreeMap::new(), accumulators: 0 },
+        loops: Loops { stages, prefix, homes: BTreeMap::new(), accumulators },
         beside: beside.flat_map(|part| part.stages.iter().copied()).collect(),
         block: Block::of(rows),
         local: LOCAL_BYTES,
@@ -44,8 +49,7 @@ pub(super) fn loops(kernel: &mut Kernel, stages: &[Stage]) -> Option<Vec<Param>>
     let Router { block, scratch, .. } = router;
     let body = substitute_block(&body, &|axis| (*axis == rows.0).then(|| block.at()));
     let outer = (block.number.clone(), rows.1.ceil_div(&Dim::constant(block.size)));
-    kernel.body = Body::Loops(nest(around, nest(&[outer], body)));
-    Some(scratch)
+    Some((nest(around, nest(&[outer], body)), scratch))
 }
 
 /// So many rows at a time.

@@ -30,11 +30,12 @@ pub(super) enum How {
     Beside,
 }
 
-/// The parts, in an order in which they can be done. There is a product among them.
-pub(super) fn parts(kernel: &Kernel, stages: &[Stage], prefix: usize) -> Option<Vec<Part>> {
+/// The parts, in an order in which they can be done. There is a product among them; experts are chosen by the scores that
+/// the last one makes, or not.
+pub(super) fn parts(kernel: &Kernel, stages: &[Stage], prefix: usize, chooses: bool) -> Option<Vec<Part>> {
     let mut parts = in_order(stages, prefix);
     let product = parts.iter().rfind(|part| part.how == How::Product)?;
-    if let Some(last) = parts.last().filter(|part| part.how == How::Rows) {
+    if let Some(last) = parts.last().filter(|part| chooses && part.how == How::Rows) {
         let beside = beside(kernel, stages, prefix, [product, last]);
         let (beside, rest) = last.stages.iter().partition(|at| beside.contains(at));
         parts.pop();

@@ -1,0 +1,56 @@
+//! A router in steps: what it needs of all rows is there before the first one is routed.
+//!
+//! A step is a run of stages that share their outer axes; each ends before the next begins, and what it hands over lies in
+//! memory. Any cut into runs gives the same numbers.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ir::kernel::{Access, Kernel, Param, Stage, Stmt};
+
+use super::{Loops, loads_of, prefix, route};
+use crate::kernel::is_contraction;
+
+/// The loops of the kernel, and the scratch parameters that it needs for them.
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>) {
+    let steps = steps(stages);
+    let mut kernel = kernel.clone();
+    let handed_over = steps.iter().flat_map(|step| handed_over(&kernel, stages, step));
+    let mut scratch: Vec<Param> = handed_over.collect();
+    kernel.params.extend_from_slice(&scratch);
+    let (mut body, mut accumulators) = (Vec::new(), 0);
+    for step in steps {
+        let (chooses, stages) = (step.end == stages.len(), &stages[step]);
+        let (step, more) = route::loops(&kernel, stages, chooses, &mut accumulators)
+            .unwrap_or_else(|| Loops::of(&kernel, stages, &mut accumulators));
+        body.extend(step);
+        scratch.extend(more);
+    }
+    (body, scratch)
+}
+
+/// The last step is as long as it can be; those before it begin with a product, or where nothing else is shared.
+fn steps(stages: &[Stage]) -> Vec<Range<usize>> {
+    let last = (0..stages.len()).find(|&first| prefix(&stages[first..]) > 0).unwrap_or(0);
+    let mut steps = Vec::new();
+    let mut first = 0;
+    while first < last {
+        let shares = |end: &usize| !is_contraction(&stages[*end]) && prefix(&stages[first..=*end]) > 0;
+        let end = first + 1 + (first + 1..last).take_while(shares).count();
+        steps.push(first..end);
+        first = end;
+    }
+    steps.push(last..stages.len());
+    steps
+}
+
+/// What later steps load of what this one computes, where it is no result.
+fn handed_over(kernel: &Kernel, stages: &[Stage], step: &Range<usize>) -> Vec<Param> {
+    let is_loaded = |stage: &&Stage| {
+        stages[step.end..].iter().any(|user| loads_of(&user.body, &stage.name).next().is_some())
+    };
+    let params: BTreeSet<_> = kernel.params.iter().map(|param| &param.name).collect();
+    let inside = stages[step.clone()].iter().filter(|stage| !params.contains(&stage.name));
+    let scratch = |stage: &Stage| Param { name: stage.name.clone(), ty: stage.ty(), access: Access::Scratch };
+    inside.filter(is_loaded).map(scratch).collect()
+}
