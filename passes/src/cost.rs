@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Gemm, Kernel, KernelKind, LoopKind, Stmt};
+use ir::kernel::{Access, Body, Expr, ExprKind, Fold, Gemm, Kernel, KernelKind, LoopKind, Param, Stmt};
 use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
+use ir::{DType, Dim};
 
 /// Iterations that are counted one by one, if there are no more.
 const COUNTED: i64 = 64;
@@ -68,8 +68,8 @@ pub fn experts_of_call(program: &Program, call: &Call) -> Option<Experts> {
     let kernel = &program.kernels[call.kernel];
     let gemm = *grouped(kernel).first()?;
     let count = gemm.group.as_ref()?.extent.clone();
-    let [tokens @ .., (_, chosen)] = &gemm.row[..] else { return None };
-    let (tokens, width) = (elements(tokens), elements(&gemm.col) * gemm.summed() * Dim::constant(2));
+    let (tokens, chosen) = choices(kernel, &elements(&gemm.row))?;
+    let width = elements(&gemm.col) * gemm.summed() * Dim::constant(2);
     let sizes: BTreeMap<&Symbol, &Dim> = kernel.sizes.iter().zip(&call.sizes).collect();
     let with = |symbol: &Symbol| sizes.get(symbol).map(|&dim| dim.clone());
     let Cost { bytes_read, bytes_written, .. } = of_call(program, call);
@@ -79,6 +79,20 @@ pub fn experts_of_call(program: &Program, call: &Call) -> Option<Experts> {
         bytes_per_token: (bytes_read + bytes_written).ceil_div(&tokens.substitute(&with)),
         count: count.substitute(&with),
         chosen: chosen.substitute(&with),
+    })
+}
+
+/// How many tokens there are and how many experts each of them chooses, of so many rows: the experts' numbers have an axis
+/// for the choices of a token, unless there is one.
+fn choices(kernel: &Kernel, rows: &Dim) -> Option<(Dim, Dim)> {
+    let is_number = |param: &&Param| param.access == Access::Read && param.ty.dtype == DType::I64;
+    let mut numbers = kernel.params.iter().filter(is_number).map(|param| &param.ty);
+    let shape = &numbers.find(|ty| ty.elements() == *rows)?.shape;
+    Some(match &shape[..] {
+        [tokens @ .., chosen] if !tokens.is_empty() && chosen.as_const().is_some() => {
+            (tokens.iter().cloned().product(), chosen.clone())
+        }
+        _ => (rows.clone(), Dim::constant(1)),
     })
 }
 

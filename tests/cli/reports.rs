@@ -71,6 +71,26 @@ fn compile_and_inspect_report_in_json() {
     assert_eq!(symbolic["kernels"][0]["bytes_written"], "4096*batch");
 }
 
+/// With an axis of choices (Mixtral) and without (Switch).
+#[test]
+fn inspect_says_how_many_experts_a_token_meets() {
+    for (case, chosen, count) in [("mixtral_index_add", 2, 6), ("switch_index_copy", 1, 6)] {
+        let model = root().join("tests/golden/spellings").join(case).join("model.onnx");
+        let report =
+            call(&["inspect", &model.display().to_string(), "--kernels", "--json"]).succeeds().json();
+        let kernels = report["kernels"].as_array().expect("a list");
+        let experts: Vec<&Value> =
+            kernels.iter().map(|kernel| &kernel["experts"]).filter(|e| !e.is_null()).collect();
+        assert_eq!(experts.len(), 2, "{case}: {report}");
+        for experts in experts {
+            assert_eq!([&experts["chosen"], &experts["count"]], [chosen, count], "{case}");
+            let [sparse, dense] =
+                [&experts["flops"], &experts["flops_dense"]].map(|n| n.as_i64().expect("a number"));
+            assert_eq!(sparse * count, dense * chosen, "{case}");
+        }
+    }
+}
+
 #[test]
 fn every_reporting_verb_speaks_json() {
     let folder = folder();

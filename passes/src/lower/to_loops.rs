@@ -3,12 +3,13 @@
 //! The leading axes that all stages of a kernel share become the outer loops, and inside them each stage gets loops
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
-//! attention runs in tiles (`attention`), a router with its products in blocks of rows (`route`), after what it needs of
-//! all rows (`steps`), and what is put together from several arrays is copied by pieces (`pieces`).
+//! attention runs in tiles (`attention`), a router with its products in blocks of rows (`rows`), after what it needs of
+//! all of them, as a norm runs after its product (`steps`), and what is put together from several arrays is copied by pieces
+//! (`pieces`).
 
 mod attention;
 mod pieces;
-mod route;
+mod rows;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +55,7 @@ impl ProgramPass for ToLoops {
                 continue;
             }
             let (body, scratch) = match kernel.kind {
-                KernelKind::Route => steps::loops(kernel, &stages),
+                KernelKind::Route | KernelKind::Matmul => steps::loops(kernel, &stages),
                 _ => Loops::of(kernel, &stages, &mut 0),
             };
             kernel.body = Body::Loops(body);

@@ -10,7 +10,7 @@ use ir::dim::Symbol;
 use ir::kernel::{ExprKind, KernelKind, Stage};
 
 use super::flat::Flat;
-use super::router;
+use super::rows;
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{along, own};
 
@@ -66,7 +66,7 @@ pub(super) fn group(flat: &mut Flat) -> Vec<Group> {
             }
         }
     }
-    let (groups, of) = router::with_products(flat, groups, of, &producers);
+    let (groups, of) = rows::with_products(flat, groups, of, &producers);
     order(groups, &producers, &of)
 }
 

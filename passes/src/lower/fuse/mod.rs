@@ -6,7 +6,8 @@
 //!   (`inline`);
 //! - what is left is grouped: stages that run over a common iteration space and hand elements to each other
 //!   become one kernel, a matrix product or convolution with what follows it, a row reduction with the elements
-//!   that it normalises (`group`), a router with what leads to its scores, from a projection on (`router`);
+//!   that it normalises (`group`), both where rows are narrow, and a router with what leads to its scores, from a
+//!   projection on (`rows`);
 //! - groups become kernels again, in canonical names, so that equal ones are equal (`emit`).
 //!
 //! A kernel in the loop form stays as it is, and what it reads and writes stays in memory.
@@ -17,7 +18,7 @@ mod emit;
 mod flat;
 mod group;
 mod inline;
-mod router;
+mod rows;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};

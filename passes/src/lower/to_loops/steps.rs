@@ -1,4 +1,5 @@
-//! A router in steps: what it needs of all rows is there before the first one is routed.
+//! A kernel in steps: what a router needs of all rows is there before the first one is routed, and a product is spread
+//! over threads as it is anywhere before its rows are normalised.
 //!
 //! A step is a run of stages that share their outer axes; each ends before the next begins, and what it hands over lies in
 //! memory. Any cut into runs gives the same numbers.
@@ -6,14 +7,15 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use ir::kernel::{Access, Kernel, Param, Stage, Stmt};
+use ir::kernel::{Access, Kernel, KernelKind, Param, Stage, Stmt};
 
-use super::{Loops, loads_of, prefix, route};
-use crate::kernel::is_contraction;
+use super::{Loops, loads_of, prefix, rows};
+use crate::kernel::{has_fold, is_contraction};
 
 /// The loops of the kernel, and the scratch parameters that it needs for them.
 pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>) {
-    let steps = steps(stages);
+    let routes = kernel.kind == KernelKind::Route;
+    let steps = if routes { before_rows(stages) } else { after_products(stages) };
     let mut kernel = kernel.clone();
     let handed_over = steps.iter().flat_map(|step| handed_over(&kernel, stages, step));
     let mut scratch: Vec<Param> = handed_over.collect();
@@ -21,8 +23,8 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>
     let (mut body, mut accumulators) = (Vec::new(), 0);
     for step in steps {
         let (chooses, stages) = (step.end == stages.len(), &stages[step]);
-        let (step, more) = route::loops(&kernel, stages, chooses, &mut accumulators)
-            .unwrap_or_else(|| Loops::of(&kernel, stages, &mut accumulators));
+        let blocks = routes.then(|| rows::loops(&kernel, stages, chooses, &mut accumulators)).flatten();
+        let (step, more) = blocks.unwrap_or_else(|| Loops::of(&kernel, stages, &mut accumulators));
         body.extend(step);
         scratch.extend(more);
     }
@@ -30,7 +32,7 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>
 }
 
 /// The last step is as long as it can be; those before it begin with a product, or where nothing else is shared.
-fn steps(stages: &[Stage]) -> Vec<Range<usize>> {
+fn before_rows(stages: &[Stage]) -> Vec<Range<usize>> {
     let last = (0..stages.len()).find(|&first| prefix(&stages[first..]) > 0).unwrap_or(0);
     let mut steps = Vec::new();
     let mut first = 0;
@@ -42,6 +44,16 @@ fn steps(stages: &[Stage]) -> Vec<Range<usize>> {
     }
     steps.push(last..stages.len());
     steps
+}
+
+/// A product and what takes its elements as they come; then what folds its rows.
+fn after_products(stages: &[Stage]) -> Vec<Range<usize>> {
+    let product = stages.iter().position(is_contraction);
+    let folds = product.and_then(|product| {
+        (product + 1..stages.len()).find(|&at| has_fold(&stages[at].body) && !is_contraction(&stages[at]))
+    });
+    let cut = folds.unwrap_or(stages.len());
+    [0..cut, cut..stages.len()].into_iter().filter(|step| !step.is_empty()).collect()
 }
 
 /// What later steps load of what this one computes, where it is no result.

@@ -1,4 +1,4 @@
-//! The stages of a router in parts: each is done for all rows of a block before the next one is.
+//! The stages in parts: each is done for all rows of a block before the next one is.
 
 use std::collections::BTreeSet;
 
@@ -30,11 +30,11 @@ pub(super) enum How {
     Beside,
 }
 
-/// The parts, in an order in which they can be done. There is a product among them; experts are chosen by the scores that
-/// the last one makes, or not.
+/// The parts, in an order in which they can be done, if there is a product among them and something else. Experts are
+/// chosen by the scores that the last one makes, or not.
 pub(super) fn parts(kernel: &Kernel, stages: &[Stage], prefix: usize, chooses: bool) -> Option<Vec<Part>> {
     let mut parts = in_order(stages, prefix);
-    let product = parts.iter().rfind(|part| part.how == How::Product)?;
+    let product = parts.iter().rfind(|part| part.how == How::Product).filter(|_| parts.len() > 1)?;
     if let Some(last) = parts.last().filter(|part| chooses && part.how == How::Rows) {
         let beside = beside(kernel, stages, prefix, [product, last]);
         let (beside, rest) = last.stages.iter().partition(|at| beside.contains(at));

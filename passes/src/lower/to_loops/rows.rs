@@ -25,8 +25,8 @@ const LANES: i64 = 16;
 /// The arrays of a block may be local up to so many bytes together.
 const LOCAL_BYTES: i64 = 256 << 10;
 
-/// The loops of these stages of the kernel, if there is a product among them, and the scratch parameters that it needs for
-/// them. Experts are chosen in them, or they are rows of something else.
+/// The loops of these stages of the kernel, if there is a product among them and something that goes through its rows,
+/// and the scratch parameters that it needs for them. Experts are chosen in them, or not.
 pub(super) fn loops(
     kernel: &Kernel,
     stages: &[Stage],
@@ -37,7 +37,7 @@ pub(super) fn loops(
     let parts = parts(kernel, stages, prefix, chooses)?;
     let (rows, around) = stages.first()?.axes[..prefix].split_last()?;
     let beside = parts.iter().filter(|part| part.how == How::Beside);
-    let mut router = Router {
+    let mut blocks = Blocks {
         kernel,
         loops: Loops { stages, prefix, homes: BTreeMap::new(), accumulators },
         beside: beside.flat_map(|part| part.stages.iter().copied()).collect(),
@@ -45,8 +45,8 @@ pub(super) fn loops(
         local: LOCAL_BYTES,
         scratch: Vec::new(),
     };
-    let body: Vec<Stmt> = parts.iter().flat_map(|part| router.part(part)).collect();
-    let Router { block, scratch, .. } = router;
+    let body: Vec<Stmt> = parts.iter().flat_map(|part| blocks.part(part)).collect();
+    let Blocks { block, scratch, .. } = blocks;
     let body = substitute_block(&body, &|axis| (*axis == rows.0).then(|| block.at()));
     let outer = (block.number.clone(), rows.1.ceil_div(&Dim::constant(block.size)));
     Some((nest(around, nest(&[outer], body)), scratch))
@@ -86,7 +86,7 @@ impl Block {
     }
 }
 
-struct Router<'k, 's> {
+struct Blocks<'k, 's> {
     kernel: &'k Kernel,
     loops: Loops<'s>,
     /// The stages that are computed with the rows beside each other.
@@ -97,7 +97,7 @@ struct Router<'k, 's> {
     scratch: Vec<Param>,
 }
 
-impl Router<'_, '_> {
+impl Blocks<'_, '_> {
     /// What is done for a block in one part, over the axis of rows.
     fn part(&mut self, part: &Part) -> Vec<Stmt> {
         let (all, prefix) = (self.loops.stages, self.loops.prefix);

@@ -1,8 +1,10 @@
-//! A router takes in the product that makes its scores, what makes the rows of that product (sums, a norm), and the
-//! product before those.
+//! What goes through rows takes in the product that makes them.
 //!
-//! A row of scores is short, and so is one of what they are made of: the products of a block of tokens stay at hand until
-//! their experts are chosen (`to_loops::route`). Tokens that lie along several axes are counted by one.
+//! A norm or softmax over narrow rows takes in the product before it, as a step that ends before rows are normalised: they
+//! are still near then. A router takes in the product that makes its scores,
+//! what makes the rows of that product (sums, a norm), and the product before those. A row of scores is short, and so is
+//! one of what they are made of: the products of a block of rows stay at hand until they are used (`to_loops::rows`).
+//! Rows that lie along several axes are counted by one.
 //!
 //! Where scores depend on statistics of all tokens (of the clusters of a router with adaptive weights), these are steps
 //! that end before rows are routed, and so is what makes the rows that they are statistics of (`to_loops::steps`).
@@ -16,49 +18,76 @@ use ir::kernel::{Expr, ExprKind, KernelKind};
 
 use super::flat::{Flat, FlatStage, all_ranges, indices, position};
 use super::group::{Group, reaches};
-use crate::kernel::{is_contraction, is_grouped};
+use crate::kernel::{has_fold, is_contraction, is_grouped};
 
-/// Most columns of a product whose rows are kept beside each other for a block of tokens.
+/// Most columns of a product whose rows are kept beside each other.
 const MOST_COLUMNS: i64 = 512;
 
 /// A product of fewer rows than this is spread over its columns instead, by a kernel of its own.
 const FEW_ROWS: i64 = 16;
 
-/// The groups, and that of each stage, with routers that took in others.
+/// The groups, and that of each stage, with routers and norms that took in others.
 pub(super) fn with_products(
     flat: &mut Flat,
     groups: Vec<Group>,
     of: Vec<usize>,
     producers: &[BTreeSet<usize>],
 ) -> (Vec<Group>, Vec<usize>) {
-    let mut routers = Routers { flat, groups, of, producers };
-    for router in 0..routers.groups.len() {
-        if routers.is_router(router) {
-            routers.take_in(router);
+    let mut rows = Rows { flat, groups, of, producers };
+    for router in 0..rows.groups.len() {
+        if rows.is_router(router) {
+            rows.lead_to(router);
         }
     }
-    routers.without_empty()
+    for norm in 0..rows.groups.len() {
+        if rows.is_norm(norm)
+            && let Some(product) = rows.product_before(norm)
+        {
+            rows.join(&product, norm);
+        }
+    }
+    rows.without_empty()
 }
 
-struct Routers<'a> {
+struct Rows<'a> {
     flat: &'a mut Flat,
     groups: Vec<Group>,
     of: Vec<usize>,
     producers: &'a [BTreeSet<usize>],
 }
 
-/// A group that can join a router, and how many of its leading axes are the router's rows.
+/// A group that can join another, and how many of its leading axes are that one's rows.
 struct Source {
     group: usize,
     rows: usize,
 }
 
-impl Routers<'_> {
+impl Rows<'_> {
     fn is_router(&self, group: usize) -> bool {
         self.groups[group].stages.iter().any(|&at| self.flat.stages[at].kind == KernelKind::Route)
     }
 
-    fn take_in(&mut self, router: usize) {
+    /// Is it something that folds rows and goes through them, but makes no choice: a norm, a softmax?
+    fn is_norm(&self, group: usize) -> bool {
+        let Group { stages, prefix } = &self.groups[group];
+        let of_rows = |&at: &usize| {
+            let FlatStage { stage, kind, bundle, whole, .. } = &self.flat.stages[at];
+            let open = bundle.is_none() && whole.is_none() && !kind.lasts();
+            open && !is_contraction(stage) && stage.axes.len() <= prefix + 1
+        };
+        let folds = |&at: &usize| {
+            let stage = &self.flat.stages[at].stage;
+            stage.axes.len() == *prefix && has_fold(&stage.body)
+        };
+        let goes_through = |&at: &usize| self.flat.stages[at].stage.axes.len() == prefix + 1;
+        *prefix > 0
+            && stages.iter().all(of_rows)
+            && stages.iter().any(folds)
+            && stages.iter().any(goes_through)
+    }
+
+    /// Takes into a router what leads to its scores.
+    fn lead_to(&mut self, router: usize) {
         let Some(scores) = self.product_before(router) else { return };
         self.join(&scores, router);
         self.take_rows(router);
@@ -98,24 +127,25 @@ impl Routers<'_> {
         }
     }
 
-    /// A product that makes rows of what the router reads.
-    fn product_before(&self, router: usize) -> Option<Source> {
+    /// A product that makes rows of what the group reads.
+    fn product_before(&self, user: usize) -> Option<Source> {
         let makes_rows = |source: &Source| {
-            let mut stages = self.groups[source.group].stages.iter().map(|&at| &self.flat.stages[at].stage);
-            stages.clone().any(is_contraction)
-                && stages.all(|stage| {
+            let mut stages = self.groups[source.group].stages.iter().map(|&at| &self.flat.stages[at]);
+            stages.clone().any(|FlatStage { stage, .. }| is_contraction(stage))
+                && stages.all(|FlatStage { stage, kind, .. }| {
                     let width = stage.axes.last().and_then(|(_, extent)| extent.as_const());
                     stage.axes.len() == source.rows + 1
                         && width.is_some_and(|width| width <= MOST_COLUMNS)
+                        && (!kind.lasts() || *kind == KernelKind::Matmul)
                         && !is_grouped(stage)
                 })
         };
-        self.source(router, &makes_rows)
+        self.source(user, &makes_rows)
     }
 
-    /// A group that computes, row by row, what the router reads.
-    fn rows_before(&self, router: usize) -> Option<Source> {
-        self.source(router, &|source| self.makes_rows(source))
+    /// A group that computes, row by row, what the group reads.
+    fn rows_before(&self, user: usize) -> Option<Source> {
+        self.source(user, &|source| self.makes_rows(source))
     }
 
     fn makes_rows(&self, source: &Source) -> bool {
@@ -166,11 +196,11 @@ impl Routers<'_> {
         })
     }
 
-    /// A group of this sort that the router reads from and can take in.
-    fn source(&self, router: usize, sort: &dyn Fn(&Source) -> bool) -> Option<Source> {
-        self.sources(router).into_iter().find_map(|group| {
-            let source = Source { group, rows: self.rows_along(group, router)? };
-            (sort(&source) && self.can_join(&source, router)).then_some(source)
+    /// A group of this sort that the group reads from and can take in.
+    fn source(&self, user: usize, sort: &dyn Fn(&Source) -> bool) -> Option<Source> {
+        self.sources(user).into_iter().find_map(|group| {
+            let source = Source { group, rows: self.rows_along(group, user)? };
+            (sort(&source) && self.can_join(&source, user)).then_some(source)
         })
     }
 
@@ -185,29 +215,29 @@ impl Routers<'_> {
         extent_of(&self.flat.stages[stages[0]].stage.axes[..*prefix])
     }
 
-    /// So many leading axes of the source hold the router's rows, if it hands over along them.
-    fn rows_along(&self, source: usize, router: usize) -> Option<usize> {
+    /// So many leading axes of the source hold the group's rows, if it hands over along them.
+    fn rows_along(&self, source: usize, user: usize) -> Option<usize> {
         let Group { stages, prefix } = &self.groups[source];
         let opaque =
             |&at: &usize| self.flat.stages[at].whole.is_some() || self.flat.stages[at].bundle.is_some();
         if stages.iter().any(opaque) {
             return None;
         }
-        let (first, number) = (&self.flat.stages[stages[0]].stage, self.number_of_rows(router));
+        let (first, number) = (&self.flat.stages[stages[0]].stage, self.number_of_rows(user));
         let rows = (0..=*prefix).find(|&rows| extent_of(&first.axes[..rows]) == number)?;
-        let along = |&at: &usize| self.loads_along(at, router, &first.axes[..rows], source);
-        self.groups[router].stages.iter().all(along).then_some(rows)
+        let along = |&at: &usize| self.loads_along(at, user, &first.axes[..rows], source);
+        self.groups[user].stages.iter().all(along).then_some(rows)
     }
 
-    /// Does a stage of the router load, of what the source computes over these rows, those of its own row?
-    fn loads_along(&self, at: usize, router: usize, rows: &[(Symbol, Dim)], source: usize) -> bool {
+    /// Does a stage of the group load, of what the source computes over these rows, those of its own row?
+    fn loads_along(&self, at: usize, user: usize, rows: &[(Symbol, Dim)], source: usize) -> bool {
         let stage = &self.flat.stages[at].stage;
         let ranges = all_ranges(stage);
         let row = |at: &[Dim], axes: &[(Symbol, Dim)]| {
             let shape: Vec<Dim> = axes.iter().map(|(_, extent)| extent.clone()).collect();
             position(at, &shape).simplify(&ranges)
         };
-        let axes = &stage.axes[..self.groups[router].prefix];
+        let axes = &stage.axes[..self.groups[user].prefix];
         let own: Vec<Dim> = axes.iter().map(|(axis, _)| Dim::from(axis)).collect();
         let own = row(&own, axes);
         let from = |array: &Symbol| self.flat.find(array).is_some_and(|at| self.of[at] == source);
@@ -217,14 +247,14 @@ impl Routers<'_> {
     }
 
     /// Do both have their rows along one axis, or can they have, with nothing else between them?
-    fn can_join(&self, source: &Source, router: usize) -> bool {
-        let read = self.groups[router].stages.iter().flat_map(|&at| &self.producers[at]);
-        let mut others = read.filter(|&&at| ![source.group, router].contains(&self.of[at]));
+    fn can_join(&self, source: &Source, user: usize) -> bool {
+        let read = self.groups[user].stages.iter().flat_map(|&at| &self.producers[at]);
+        let mut others = read.filter(|&&at| ![source.group, user].contains(&self.of[at]));
         let evenly = |group: usize, rows: usize| {
             self.groups[group].stages.iter().all(|&at| rows <= 1 || self.rows_lie_evenly(at, rows))
         };
         evenly(source.group, source.rows)
-            && evenly(router, self.groups[router].prefix)
+            && evenly(user, self.groups[user].prefix)
             && !others.any(|&at| reaches(self.producers, &self.of, &self.groups, at, source.group))
     }
 
@@ -240,12 +270,12 @@ impl Routers<'_> {
             })
     }
 
-    fn join(&mut self, source: &Source, router: usize) {
+    fn join(&mut self, source: &Source, user: usize) {
         self.count_rows_by_one(source.group, source.rows);
-        self.count_rows_by_one(router, self.groups[router].prefix);
+        self.count_rows_by_one(user, self.groups[user].prefix);
         let stages = std::mem::take(&mut self.groups[source.group].stages);
-        stages.iter().for_each(|&at| self.of[at] = router);
-        let all = &mut self.groups[router].stages;
+        stages.iter().for_each(|&at| self.of[at] = user);
+        let all = &mut self.groups[user].stages;
         all.extend(stages);
         all.sort_unstable();
     }
