@@ -5,6 +5,7 @@
 use egg::Id;
 use ir::Dim;
 use ops::linalg::einsum::{EINSUM, EQUATION};
+use ops::linalg::equation::{Equation, Label};
 use ops::linalg::matmul::MATMUL;
 use ops::shape::broadcast::{self, BROADCAST};
 use ops::shape::reshape::{CHECKED, RESHAPE, SHAPE};
@@ -35,39 +36,45 @@ impl Product {
     /// What a `matmul` or an `einsum` of two operands is.
     pub(super) fn of(m: &Match, class: Id, node: &Node) -> Option<Product> {
         let [left, right] = node.operands()[..] else { return None };
-        let [a, b, result] = if node.op() == Some(&MATMUL) {
-            matmul(m.ty(left).rank(), m.ty(right).rank())
-        } else if node.op() == Some(&EINSUM) {
-            einsum(&m.attrs(node).get(EQUATION))?
-        } else {
-            return None;
+        let equation = match node.op() {
+            Some(def) if def == &EINSUM => m.attrs(node).get(EQUATION),
+            Some(def) if def == &MATMUL => "...ik,...kj->...ij".to_owned(),
+            _ => return None,
         };
-        let named = |value: Id, axes: Vec<Name>| {
+        let equation = Equation::parse(&equation, &[m.ty(left).rank(), m.ty(right).rank()]).ok()?;
+        let [a, b] = <[Vec<Label>; 2]>::try_from(equation.operands).ok()?;
+        let named = |value: Id, labels: Vec<Label>| {
+            let axes: Vec<Name> = labels.into_iter().map(name).collect();
             let distinct = (1..axes.len()).all(|at| !axes[..at].contains(&axes[at]));
             (distinct && m.ty(value).rank() == axes.len()).then_some(Named { value, axes })
         };
-        Some(Product { operands: [named(left, a)?, named(right, b)?], result: named(class, result)? })
+        let operands = [named(left, a)?, named(right, b)?];
+        Some(Product { operands, result: named(class, equation.result)? })
+    }
+
+    /// The axes that are summed over, if both operands have all of them, in the same sizes.
+    pub(super) fn depth(&self, m: &Match) -> Option<Vec<Name>> {
+        let [left, right] = self.operands.each_ref().map(|operand| {
+            let summed = |name: &&Name| !self.result.axes.contains(name);
+            operand.axes.iter().filter(summed).copied().collect::<Vec<Name>>()
+        });
+        let [a, b] = &self.operands;
+        let both = |&name: &Name| right.contains(&name) && a.size(m, name) == b.size(m, name);
+        (left.len() == right.len() && left.iter().all(both)).then_some(left)
+    }
+
+    /// Where an axis is in the result.
+    pub(super) fn place(&self, name: Name) -> Option<usize> {
+        self.result.axes.iter().position(|&other| other == name)
     }
 }
 
-/// The axes of a matrix product of operands of these ranks.
-fn matmul(left: usize, right: usize) -> [Vec<Name>; 3] {
-    let batch = left.max(right) - 2;
-    let [row, column, depth] = [batch, batch + 1, batch + 2];
-    let leading = |rank: usize| batch + 2 - rank..batch;
-    let axes = |rank: usize, last: [Name; 2]| leading(rank).chain(last).collect();
-    [axes(left, [row, depth]), axes(right, [depth, column]), axes(batch + 2, [row, column])]
-}
-
-/// The axes of two operands and of the result, where an equation has letters for all of them.
-fn einsum(equation: &str) -> Option<[Vec<Name>; 3]> {
-    let (operands, result) = equation.split_once("->")?;
-    let (left, right) = operands.split_once(',')?;
-    let axes = |term: &str| -> Option<Vec<Name>> {
-        let letters = term.chars().filter(|letter| !letter.is_whitespace());
-        letters.map(|letter| letter.is_ascii_alphabetic().then_some(letter as Name)).collect()
-    };
-    Some([axes(left)?, axes(right)?, axes(result)?])
+/// Axes of an ellipsis have numbers below those of letters.
+fn name(label: Label) -> Name {
+    match label {
+        Label::Ellipsis(number) => number,
+        Label::Letter(letter) => letter as Name,
+    }
 }
 
 impl Named {

@@ -9,16 +9,15 @@ use ir::op::normalize_axis;
 use ir::{DType, Dim};
 use ops::linalg::combine::{COMBINE, MOST_TERMS};
 use ops::linalg::einsum::EINSUM;
-use ops::linalg::equation::Label;
 use ops::linalg::matmul::MATMUL;
 use ops::math::mul::MUL;
 use ops::reduce::along::AXES;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 
-use super::super::attention::transposed;
 use super::super::{Equal, Exactness, Rule, Set, Stop};
 use super::alike::ALIKE;
-use super::roles::{Product, Role, aligned, reshaped, varies};
+use super::axes::{Name, Product, reshaped, transposed};
+use super::roles::{Role, aligned, varies};
 use super::routing::{DISTINCT, Experts, IN_RANGE, stretched};
 use super::slots::{BY_ROW, Slots};
 use crate::egraph::language::Node;
@@ -156,7 +155,7 @@ pub(super) fn in_order(
 /// What may be meant: either side of a product may be the weights.
 fn mixtures(m: &mut Match, class: Id, node: &Node) -> Vec<Mixture> {
     if node.op() != Some(&REDUCE_SUM) {
-        let Some(product) = Product::of(m, node) else { return Vec::new() };
+        let Some(product) = Product::of(m, class, node) else { return Vec::new() };
         return [0, 1].into_iter().filter_map(|weights| of_product(m, &product, weights)).collect();
     }
     let x = node.operands()[0];
@@ -204,19 +203,16 @@ fn product(m: &mut Match, factors: &[Id]) -> Option<Id> {
 
 /// Of a product that is summed over experts.
 fn of_product(m: &Match, product: &Product, weights: usize) -> Option<Mixture> {
-    let [expert] = product.depth[..] else { return None };
-    let (g, theirs) = &product.operands[weights];
-    let (y, own) = &product.operands[1 - weights];
-    let long =
-        |label: &Label| theirs.iter().zip(&m.ty(*g).shape).any(|(other, size)| other == label && !size.is(1));
-    let result = counted(product.result.iter().map(long));
-    let role = |label: &Label| match product.result.iter().position(|other| other == label) {
+    let [expert] = product.depth(m)?[..] else { return None };
+    let [weights, outputs] = [weights, 1 - weights].map(|side| &product.operands[side]);
+    let long = |&name: &Name| !weights.size(m, name).is(1);
+    let result = counted(product.result.axes.iter().map(long));
+    let role = |&name: &Name| match product.place(name) {
         Some(axis) => result[axis],
-        None if *label == expert => Role::Expert,
+        None if name == expert => Role::Expert,
         None => Role::Unit,
     };
-    let weights = (*g, theirs.iter().map(role).collect());
-    let outputs = (*y, own.iter().map(role).collect());
+    let [weights, outputs] = [weights, outputs].map(|x| (x.value, x.axes.iter().map(role).collect()));
     Some(Mixture { weights, outputs, result })
 }
 

@@ -3,12 +3,12 @@
 use egg::Id;
 use ir::Dim;
 use ops::linalg::einsum::{EINSUM, EQUATION};
-use ops::linalg::equation::Label;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
 
 use super::super::Stop;
-use super::roles::{Product, Role, placed, reshaped, varies};
+use super::axes::{Name, Named, Product, reshaped};
+use super::roles::{Role, placed, varies};
 use super::slots::Slots;
 use crate::egraph::rewrite::Match;
 
@@ -21,38 +21,35 @@ impl Slots {
         roles: &[Role],
         features: usize,
     ) -> Result<Id, Stop> {
-        let role = |label: &Label| {
-            let axis = product.result.iter().position(|other| other == label);
-            axis.map_or(Role::Unit, |axis| roles[axis])
-        };
-        let roles_of = |labels: &[Label]| -> Vec<Role> { labels.iter().map(role).collect() };
+        let depth = product.depth(m).ok_or(Stop::Other)?;
+        let role = |name: &Name| product.place(*name).map_or(Role::Unit, |axis| roles[axis]);
+        let roles_of = |x: &Named| -> Vec<Role> { x.axes.iter().map(role).collect() };
         let [left, right] = &product.operands;
         // Matrices are what differs from expert to expert, and from token to token does not.
         let sides = [(left, right), (right, left)].into_iter();
-        let sides = sides.filter(|(_, (w, labels))| !varies(m, *w, &roles_of(labels), Role::is_row));
-        let chosen = sides.min_by_key(|(_, (w, labels))| {
-            let by_expert = varies(m, *w, &roles_of(labels), |role| role == Role::Expert);
-            (!by_expert, !m.is_constant(*w))
+        let sides = sides.filter(|(_, w)| !varies(m, w.value, &roles_of(w), Role::is_row));
+        let chosen = sides.min_by_key(|(_, w)| {
+            let by_expert = varies(m, w.value, &roles_of(w), |role| role == Role::Expert);
+            (!by_expert, !m.is_constant(w.value))
         });
         let Some((rows, matrices)) = chosen else {
-            return self.each_with_each(m, product, &role, features);
+            return self.each_with_each(m, product, &depth, &role, features);
         };
-        let feature = |label: &&Label| role(label).is_feature();
-        let mut kept: Vec<Label> = rows.1.iter().filter(feature).copied().collect();
-        let mut cols: Vec<Label> = matrices.1.iter().filter(feature).copied().collect();
-        kept.retain(|label| !matrices.1.contains(label) || size(m, rows, label) != Dim::constant(1));
-        cols.retain(|label| !kept.contains(label) || size(m, matrices, label) != Dim::constant(1));
-        if product.depth.is_empty() || cols.iter().any(|label| kept.contains(label)) {
-            return self.each_with_each(m, product, &role, features);
+        let feature = |name: &&Name| role(name).is_feature();
+        let mut kept: Vec<Name> = rows.axes.iter().filter(feature).copied().collect();
+        let mut cols: Vec<Name> = matrices.axes.iter().filter(feature).copied().collect();
+        kept.retain(|name| !matrices.axes.contains(name) || !rows.size(m, *name).is(1));
+        cols.retain(|name| !kept.contains(name) || !matrices.size(m, *name).is(1));
+        if depth.is_empty() || cols.iter().any(|name| kept.contains(name)) {
+            return self.each_with_each(m, product, &depth, &role, features);
         }
         kept.sort_by_key(&role);
         cols.sort_by_key(&role);
-        let x = self.rows_of(m, rows, &kept, &product.depth, &role)?;
-        let w = matrices_of(m, matrices, &product.depth, &cols, &role)?;
+        let x = self.rows_of(m, rows, &kept, &depth, &role)?;
+        let w = matrices_of(m, matrices, &depth, &cols, &role)?;
         let y = self.multiplied(m, x, w, kept.len())?;
-        let sizes = |of: &(Id, Vec<Label>), labels: &[Label]| -> Vec<Dim> {
-            labels.iter().map(|label| size(m, of, label)).collect()
-        };
+        let sizes =
+            |of: &Named, names: &[Name]| -> Vec<Dim> { names.iter().map(|&name| of.size(m, name)).collect() };
         let own = [sizes(rows, &kept), sizes(matrices, &cols)].concat();
         let shape = m.shape(y)[..=self.rows].iter().cloned().chain(own).collect();
         let y = reshaped(m, y, shape)?;
@@ -65,25 +62,26 @@ impl Slots {
         &mut self,
         m: &mut Match,
         product: &Product,
-        role: &impl Fn(&Label) -> Role,
+        depth: &[Name],
+        role: &impl Fn(&Name) -> Role,
         features: usize,
     ) -> Result<Id, Stop> {
-        let mut result: Vec<Label> = product.result.clone();
-        result.retain(|label| role(label).is_feature());
-        let named: Vec<Label> = product.depth.iter().chain(&result).copied().collect();
+        let mut result: Vec<Name> = product.result.axes.clone();
+        result.retain(|name| role(name).is_feature());
+        let named: Vec<Name> = depth.iter().chain(&result).copied().collect();
         let (mut sides, mut terms) = (Vec::new(), Vec::new());
-        for (x, labels) in &product.operands {
-            let own: Vec<Label> = labels.iter().copied().filter(|label| named.contains(label)).collect();
-            let roles = labels.iter().map(|label| {
-                let place = own.iter().position(|other| other == label);
-                place.map_or_else(|| role(label), Role::Feature)
+        for Named { value, axes } in &product.operands {
+            let own: Vec<Name> = axes.iter().copied().filter(|name| named.contains(name)).collect();
+            let roles = axes.iter().map(|name| {
+                let place = own.iter().position(|other| other == name);
+                place.map_or_else(|| role(name), Role::Feature)
             });
             let roles: Vec<Role> = roles.collect();
-            sides.push(self.of(m, *x, &roles, own.len())?);
+            sides.push(self.of(m, *value, &roles, own.len())?);
             terms.push(own);
         }
         terms.push(result.clone());
-        let y = if is_matrices(&terms, &product.depth) {
+        let y = if is_matrices(&terms, depth) {
             m.op(&MATMUL, &sides)?
         } else {
             let equation = self.equation(&terms, &named)?;
@@ -94,10 +92,10 @@ impl Slots {
     }
 
     /// The equation of a product of slots whose features have these names, two operands and the result.
-    fn equation(&self, terms: &[Vec<Label>], named: &[Label]) -> Result<String, Stop> {
+    fn equation(&self, terms: &[Vec<Name>], named: &[Name]) -> Result<String, Stop> {
         let letter = |place: usize| ('a'..='z').chain('A'..='Z').nth(place).ok_or(Stop::Other);
-        let term = |labels: &Vec<Label>| -> Result<String, Stop> {
-            let places = labels.iter().filter_map(|label| named.iter().position(|other| other == label));
+        let term = |names: &Vec<Name>| -> Result<String, Stop> {
+            let places = names.iter().filter_map(|name| named.iter().position(|other| other == name));
             (0..=self.rows).chain(places.map(|place| self.rows + 1 + place)).map(letter).collect()
         };
         let [left, right, result] = terms else { return Err(Stop::Other) };
@@ -108,21 +106,21 @@ impl Slots {
     fn rows_of(
         &mut self,
         m: &mut Match,
-        (x, labels): &(Id, Vec<Label>),
-        kept: &[Label],
-        depth: &[Label],
-        role: &impl Fn(&Label) -> Role,
+        rows: &Named,
+        kept: &[Name],
+        depth: &[Name],
+        role: &impl Fn(&Name) -> Role,
     ) -> Result<Id, Stop> {
-        let own = |label: &Label| {
-            let place = kept.iter().chain(depth).position(|other| other == label);
-            match (place, role(label)) {
+        let own = |name: &Name| {
+            let place = kept.iter().chain(depth).position(|other| other == name);
+            match (place, role(name)) {
                 (Some(place), _) => Role::Feature(place),
                 (None, Role::Feature(_)) => Role::Unit,
                 (None, role) => role,
             }
         };
-        let roles: Vec<Role> = labels.iter().map(own).collect();
-        let slots = self.of(m, *x, &roles, kept.len() + depth.len())?;
+        let roles: Vec<Role> = rows.axes.iter().map(own).collect();
+        let slots = self.of(m, rows.value, &roles, kept.len() + depth.len())?;
         let mut shape = m.shape(slots);
         let summed: Dim = shape.split_off(self.rows + 1 + kept.len()).into_iter().product();
         shape.push(summed);
@@ -143,7 +141,7 @@ impl Slots {
 }
 
 /// Are axes so named those of a product of matrices?
-fn is_matrices(terms: &[Vec<Label>], depth: &[Label]) -> bool {
+fn is_matrices(terms: &[Vec<Name>], depth: &[Name]) -> bool {
     match terms.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
         [[a @ .., i, k], [b @ .., l, j], [batch @ .., row, column]] => {
             a == batch && b == batch && (i, j) == (row, column) && k == l && depth == [*k]
@@ -155,29 +153,23 @@ fn is_matrices(terms: &[Vec<Label>], depth: &[Label]) -> bool {
 /// The right side: a matrix for each expert, or one.
 fn matrices_of(
     m: &mut Match,
-    (w, labels): &(Id, Vec<Label>),
-    depth: &[Label],
-    cols: &[Label],
-    role: &impl Fn(&Label) -> Role,
+    matrices: &Named,
+    depth: &[Name],
+    cols: &[Name],
+    role: &impl Fn(&Name) -> Role,
 ) -> Result<Id, Stop> {
-    let own = |label: &Label| {
-        let place = depth.iter().chain(cols).position(|other| other == label);
-        match (place, role(label)) {
+    let own = |name: &Name| {
+        let place = depth.iter().chain(cols).position(|other| other == name);
+        match (place, role(name)) {
             (Some(place), _) => Role::Feature(place),
             (None, Role::Expert) => Role::Expert,
             (None, _) => Role::Unit,
         }
     };
-    let roles: Vec<Role> = labels.iter().map(own).collect();
-    let placed = placed(m, *w, &roles, 0, depth.len() + cols.len())?;
+    let roles: Vec<Role> = matrices.axes.iter().map(own).collect();
+    let placed = placed(m, matrices.value, &roles, 0, depth.len() + cols.len())?;
     let sizes = m.shape(placed);
     let (rows, columns) = sizes[1..].split_at(depth.len());
     let shape = vec![sizes[0].clone(), rows.iter().cloned().product(), columns.iter().cloned().product()];
     reshaped(m, placed, shape)
-}
-
-/// The size of an axis.
-fn size(m: &Match, (x, labels): &(Id, Vec<Label>), label: &Label) -> Dim {
-    let axis = labels.iter().position(|other| other == label);
-    axis.map_or(Dim::constant(1), |axis| m.ty(*x).shape[axis].clone())
 }

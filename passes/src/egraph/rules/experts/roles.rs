@@ -1,14 +1,11 @@
-//! What the axes of a value are to experts, and matrix products by the names of their axes.
+//! What the axes of a value are to experts.
 
 use egg::Id;
 use ir::Dim;
-use ops::linalg::einsum::{EINSUM, EQUATION};
-use ops::linalg::equation::{Equation, Label};
-use ops::linalg::matmul::MATMUL;
-use ops::shape::reshape::{CHECKED, RESHAPE, SHAPE};
+use ops::shape::reshape::RESHAPE;
 
 use super::super::Stop;
-use super::super::attention::transposed;
+use super::axes::{reshaped, transposed};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::Match;
 
@@ -77,16 +74,6 @@ pub(super) fn placed(m: &mut Match, x: Id, roles: &[Role], rows: usize, features
         *place = place.clone() * size;
     }
     reshaped(m, ordered, shape)
-}
-
-/// A value in another shape, from what it is a reshape of if it is one.
-pub(super) fn reshaped(m: &mut Match, x: Id, shape: Vec<Dim>) -> Result<Id, Stop> {
-    let whole = m.uses_of(&RESHAPE, x).into_iter().find(|(_, attrs)| !attrs.get(CHECKED));
-    let x = whole.map_or(x, |(of, _)| of[0]);
-    if m.ty(x).shape == shape {
-        return Ok(x);
-    }
-    Ok(m.op_with(&RESHAPE, &[x], [SHAPE.is(shape)])?)
 }
 
 /// What the axes of a value were before it was reshaped.
@@ -195,45 +182,4 @@ fn equal_products(ours: &[usize], theirs: &[usize], from: &[Dim], to: &[Dim]) ->
     let all = (2..=ours.len() + theirs.len()).flat_map(|count| (1..count).map(move |own| (own, count - own)));
     all.filter(|&(own, other)| own <= ours.len() && other <= theirs.len())
         .find(|&(own, other)| product(&ours[..own], from) == product(&theirs[..other], to))
-}
-
-/// A sum of products of two values, by the names of their axes.
-pub(super) struct Product {
-    /// The values and their axes.
-    pub operands: [(Id, Vec<Label>); 2],
-    /// The axes of the result.
-    pub result: Vec<Label>,
-    /// Those that are summed over, which both values have.
-    pub depth: Vec<Label>,
-}
-
-impl Product {
-    /// That which a node is.
-    pub(super) fn of(m: &Match, node: &Node) -> Option<Product> {
-        let [a, b] = node.operands()[..] else { return None };
-        let ranks = [m.ty(a).rank(), m.ty(b).rank()];
-        let equation = if node.op() == Some(&EINSUM) {
-            Equation::parse(&m.attrs(node).get(EQUATION), &ranks).ok()?
-        } else if node.op() == Some(&MATMUL) {
-            Equation::parse("...ik,...kj->...ij", &ranks).ok()?
-        } else {
-            return None;
-        };
-        let [left, right] = <[Vec<Label>; 2]>::try_from(equation.operands).ok()?;
-        let twice = |labels: &[Label]| (1..labels.len()).any(|at| labels[..at].contains(&labels[at]));
-        let summed = |label: &&Label| !equation.result.contains(label);
-        let depth: Vec<Label> = left.iter().filter(summed).copied().collect();
-        let size = |x: Id, labels: &[Label], label: &Label| {
-            let axis = labels.iter().position(|other| other == label)?;
-            Some(m.ty(x).shape[axis].clone())
-        };
-        let shared = depth.iter().all(|label| {
-            let sizes = (size(a, &left, label), size(b, &right, label));
-            matches!(sizes, (Some(left), Some(right)) if left == right)
-        });
-        if twice(&left) || twice(&right) || !shared || right.iter().filter(summed).count() != depth.len() {
-            return None;
-        }
-        Some(Product { operands: [(a, left), (b, right)], result: equation.result, depth })
-    }
 }

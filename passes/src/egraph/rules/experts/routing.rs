@@ -26,8 +26,9 @@ use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
+use super::axes::{Name, Product, reshaped};
 use super::ids::{are_distinct, are_in_range, is_never_below_zero};
-use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, varies};
+use super::roles::{Role, aligned, before_reshape, placed, varies};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
 
@@ -140,7 +141,7 @@ impl Experts {
             } else if def == &SIGMOID {
                 self.sigmoid(m, &node, roles)
             } else {
-                self.product(m, &node, roles)
+                self.product(m, weights, &node, roles)
             };
             match found {
                 Ok(routing) => {
@@ -314,24 +315,21 @@ impl Experts {
     }
 
     /// The sum over the choices of gates and ones at their experts.
-    fn product(&mut self, m: &mut Match, node: &Node, roles: &[Role]) -> Result<Routing, Stop> {
-        let product = Product::of(m, node).ok_or(Stop::Other)?;
-        if roles.contains(&Role::Slot) || product.depth.len() != 1 {
+    fn product(&mut self, m: &mut Match, x: Id, node: &Node, roles: &[Role]) -> Result<Routing, Stop> {
+        let product = Product::of(m, x, node).ok_or(Stop::Other)?;
+        let depth = product.depth(m).ok_or(Stop::Other)?;
+        if roles.contains(&Role::Slot) || depth.len() != 1 {
             return Err(Stop::Other);
         }
-        let role = |label| match product.result.iter().position(|&other| other == label) {
-            Some(axis) => roles[axis],
-            None => Role::Slot,
-        };
+        let role = |&name: &Name| product.place(name).map_or(Role::Slot, |axis| roles[axis]);
         let [left, right] = &product.operands;
-        for ((weights, theirs), (gates, own)) in [(left, right), (right, left)] {
-            let [theirs, own] =
-                [theirs, own].map(|labels| labels.iter().map(|&label| role(label)).collect::<Vec<_>>());
-            if varies(m, *gates, &own, |role| role == Role::Expert) {
+        for (weights, gates) in [(left, right), (right, left)] {
+            let [theirs, own] = [weights, gates].map(|x| x.axes.iter().map(role).collect::<Vec<_>>());
+            if varies(m, gates.value, &own, |role| role == Role::Expert) {
                 continue;
             }
-            let routing = self.routing(m, *weights, &theirs)?;
-            let factor = placed(m, *gates, &own, self.rows.len(), 0)?;
+            let routing = self.routing(m, weights.value, &theirs)?;
+            let factor = placed(m, gates.value, &own, self.rows.len(), 0)?;
             return routing.scaled(m, &MUL, factor);
         }
         Err(Stop::Other)

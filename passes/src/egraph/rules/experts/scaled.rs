@@ -24,9 +24,10 @@ use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::{Equal, Exactness, Rule, Set, Stop};
 use super::alike::ALIKE;
+use super::axes::{Name, Product};
 use super::dense::{IN_F32, in_order};
 use super::ids::are_distinct;
-use super::roles::{Product, Role, aligned, before_reshape, split, varies};
+use super::roles::{Role, aligned, before_reshape, split, varies};
 use super::routing::{DISTINCT, Experts, IN_RANGE, Routing, stretched, transposed_roles};
 use super::slots::{BY_ROW, Scale, Slots};
 use crate::egraph::language::Node;
@@ -188,10 +189,11 @@ fn operands(m: &mut Match, x: Id, node: &Node, roles: &[Role]) -> Option<Vec<(Id
         return all.iter().map(|&operand| Some((operand, aligned(m, operand, roles)?))).collect();
     }
     if def == &MATMUL || def == &EINSUM {
-        let product = Product::of(m, node)?;
-        let place = |label| product.result.iter().position(|other| other == label);
-        let role = |label| place(label).map_or(Role::Unit, |at| roles[at]);
-        return Some(product.operands.iter().map(|(x, own)| (*x, own.iter().map(role).collect())).collect());
+        let product = Product::of(m, x, node)?;
+        product.depth(m)?;
+        let role = |&name: &Name| product.place(name).map_or(Role::Unit, |at| roles[at]);
+        let sides = product.operands.iter();
+        return Some(sides.map(|side| (side.value, side.axes.iter().map(role).collect())).collect());
     }
     if def == &TRANSPOSE {
         return Some(vec![(inner, transposed_roles(roles, &attrs.get(PERM)))]);

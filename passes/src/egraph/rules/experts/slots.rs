@@ -26,7 +26,8 @@ use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
 use super::alike::{ALIKE, Alike};
-use super::roles::{Product, Role, aligned, before_reshape, placed, reshaped, split, varies};
+use super::axes::{Product, reshaped};
+use super::roles::{Role, aligned, before_reshape, placed, split, varies};
 use super::routing::{stretched, transposed_roles};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
@@ -139,7 +140,7 @@ impl Slots {
             return self.elementwise(m, node, def, roles, features);
         }
         if def == &MATMUL || def == &EINSUM {
-            let product = Product::of(m, node).ok_or(Stop::Other)?;
+            let product = Product::of(m, x, node).ok_or(Stop::Other)?;
             return self.product(m, &product, roles, features);
         }
         if along_axis(def) || along_axes(def) {
