@@ -357,7 +357,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::onnx::opset",
         "The model imports no, two, or an unknown version of an operator set, or uses an operator that came later.",
-        "Convert it with onnx.version_converter, or export it with opset 7 to 28.",
+        "Convert it with onnx.version_converter, or export it with opset 1 to 28.",
     ),
     code(
         "egraft::onnx::option",

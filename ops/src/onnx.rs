@@ -27,11 +27,11 @@ use crate::math::cast::convert;
 use crate::shape::size::size;
 use known::scalars;
 
-pub use import::{Convert, Found, How, Import, by, find_import, same, since};
+pub use import::{Convert, Found, How, Import, by, find_import, same, since, zip};
 pub use known::Known;
 
 /// Versions of the default domain that imports are written for.
-pub const OPSETS: RangeInclusive<i64> = 7..=28;
+pub const OPSETS: RangeInclusive<i64> = 1..=28;
 
 /// The value of a node's attribute.
 #[derive(Debug, Clone)]
@@ -89,6 +89,26 @@ pub fn dtype_of(code: i64) -> Option<DType> {
         _ => return None,
     })
 }
+
+/// What the numbers of `TensorProto.DataType` were called before opset 6.
+const DTYPE_NAMES: [&str; 16] = [
+    "UNDEFINED",
+    "FLOAT",
+    "UINT8",
+    "INT8",
+    "UINT16",
+    "INT16",
+    "INT32",
+    "INT64",
+    "STRING",
+    "BOOL",
+    "FLOAT16",
+    "DOUBLE",
+    "UINT32",
+    "UINT64",
+    "COMPLEX64",
+    "COMPLEX128",
+];
 
 /// What a number of `TensorProto.DataType` that [`dtype_of`] refuses is called.
 pub fn dtype_name(code: i64) -> String {
@@ -365,8 +385,16 @@ impl<'a> NodeView<'a> {
         self.typed(name, "a tensor", |a| if let NodeAttr::Tensor(v) = a { Some(v) } else { None })
     }
 
-    /// An element type given by its number.
+    /// An element type given by its number; before opset 6, by its name in `TensorProto.DataType`.
     pub fn dtype(&self, name: &str) -> Result<Option<DType>, ImportError> {
+        if let (true, Some(NodeAttr::Str(called))) = (self.opset < 6, self.attribute(name)) {
+            let code = DTYPE_NAMES.iter().position(|name| name == called);
+            let dtype = code.and_then(|code| dtype_of(code as i64));
+            return dtype.map(Some).ok_or_else(|| ImportError::Unsupported {
+                what: format!("element type {called}"),
+                help: "export the model with a float, integer or bool type of 8 bits or more".to_owned(),
+            });
+        }
         let Some(code) = self.int(name)? else { return Ok(None) };
         dtype_of(code).map(Some).ok_or_else(|| ImportError::Unsupported {
             what: format!("element type {}", dtype_name(code)),
@@ -414,6 +442,10 @@ impl<'a> NodeView<'a> {
             return Ok(Some(known));
         }
         // Sizes are integers, whatever type they come in.
+        if let Some(constant) = self.constant(b, index) {
+            let sizes = constant.to_f64().into_iter().map(|size| Dim::constant(size as i64));
+            return Ok(Some(sizes.collect()));
+        }
         let value = if b.ty(value).dtype.is_float() { convert(b, value, DType::I64)? } else { value };
         let mut known = self.known.borrow_mut();
         let pinned = known.pin(b, value, self.op_type)?.ok_or(ImportError::RunTimeValue { index, input })?;

@@ -70,7 +70,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("egraft::onnx::op_type", "A node names no operator."),
     (
         "egraft::onnx::opset",
-        "The version of an operator set is missing, given twice, outside of those that egraft reads (7 to 28 for \
+        "The version of an operator set is missing, given twice, outside of those that egraft reads (1 to 28 for \
          ai.onnx), or older than an operator that the model uses.",
     ),
     (

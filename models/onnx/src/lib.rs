@@ -1,7 +1,7 @@
 //! ONNX models in: protobuf to [`ir::Graph`].
 //!
 //! [`import`] reads a model's bytes, and its external data through [`Files`]. What it accepts: `ir_version` 3 to
-//! 14, opsets 7 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values.
+//! 14, opsets 1 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values.
 //! Model-local functions are opened where they are called. Sizes follow from the inputs' dimensions, through all
 //! shape arithmetic; the model's own statements about values between are not read.
 //!

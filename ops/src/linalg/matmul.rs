@@ -12,6 +12,7 @@ use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
 use crate::math::add::ADD;
+use crate::math::elementwise::want_alike;
 use crate::math::mul::MUL;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference::{self, Products};
@@ -149,7 +150,11 @@ fn import_gemm(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError
     let product = b.op(&MATMUL, &[left, right])?;
     let mut y = scaled(b, product, node.float_or("alpha", 1.0)?)?;
     let beta = node.float_or("beta", 1.0)?;
+    let stretches = node.opset >= 7 || node.flag("broadcast", false)?;
     if let Some(c) = node.optional_input(2) {
+        if !stretches {
+            want_alike("C", &b.ty(y).shape, &b.ty(c).shape)?;
+        }
         let c = scaled(b, c, beta)?;
         y = b.op(&ADD, &[y, c])?;
     }

@@ -12,13 +12,13 @@ use ir::scalar::Binary;
 
 use crate::math::div::DIV;
 use crate::math::elementwise::{Zip, chain};
-use crate::onnx::{Import, ImportError, NodeView, by, same};
+use crate::onnx::{Import, ImportError, NodeView, by, zip};
 
 /// `add(a, b) = a + b`.
 pub static ADD: OpDef = OpDef::new("add", &["a", "b"], &Zip(Binary::Add));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Add", &ADD), by("Sum", import_sum), by("Mean", import_mean)];
+pub static ONNX: &[Import] = &[zip("Add", &ADD), by("Sum", import_sum), by("Mean", import_mean)];
 
 fn import_sum(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![chain(node, b, &ADD)?])

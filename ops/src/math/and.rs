@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, same, zip};
 
 /// `and(a, b) = a ∧ b`.
 pub static AND: OpDef = OpDef::new("and", &["a", "b"], &Zip(Binary::And));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("And", &AND), same("BitwiseAnd", &AND)];
+pub static ONNX: &[Import] = &[zip("And", &AND), same("BitwiseAnd", &AND)];

@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `div(a, b) = a / b`.
 pub static DIV: OpDef = OpDef::new("div", &["a", "b"], &Zip(Binary::Div));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Div", &DIV)];
+pub static ONNX: &[Import] = &[zip("Div", &DIV)];

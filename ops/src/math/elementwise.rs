@@ -7,13 +7,14 @@ use ir::dim::Ranges;
 use ir::graph::Value;
 use ir::kernel::Expr;
 use ir::kernel::lower::{Compute, Lower, in_arithmetic};
-use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes};
+use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes, normalize_axis};
 use ir::scalar::{Binary, Unary};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
 
 use crate::onnx::{ImportError, NodeView};
 use crate::reference;
+use crate::shape::reshape::reshape;
 
 /// A function of each element of `x`.
 pub struct Map(pub Unary);
@@ -199,6 +200,60 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
 
 fn is_truth(dim: &Dim) -> bool {
     dim.is(0) || dim.is(1)
+}
+
+/// The two operands of an ONNX op, broadcasting as in numpy. Before opset 7, they had one shape, unless `broadcast` was
+/// set: then the second stretched to the first, whose axes from `axis` on it had, or the last ones.
+///
+/// # Errors
+/// A missing input; [`OpError::Size`] where sizes do not agree so; [`OpError::Axis`].
+pub(crate) fn aligned(node: &NodeView, b: &mut Build) -> Result<[Value; 2], ImportError> {
+    let inputs = node.inputs()?;
+    let &[left, right] = inputs.as_slice() else {
+        return Err(OpError::Arity { expected: "2".to_owned(), found: inputs.len() }.into());
+    };
+    if node.opset >= 7 {
+        return Ok([left, right]);
+    }
+    let [wide, narrow] = [left, right].map(|value| b.ty(value).shape.clone());
+    if !node.flag("broadcast", false)? {
+        // It says nothing alone.
+        node.ignore(&["axis"]);
+        want_alike("B", &wide, &narrow)?;
+        return Ok([left, right]);
+    }
+    let last = wide.len().checked_sub(narrow.len());
+    let last = last.ok_or(OpError::Rank { operand: "B", expected: wide.len(), found: narrow.len() })?;
+    let first = match node.int("axis")? {
+        None => last,
+        Some(axis) => normalize_axis(axis, wide.len())?,
+    };
+    let behind = last.checked_sub(first).ok_or(OpError::Axis { axis: first as i64, rank: last + 1 })?;
+    for (size, other) in narrow.iter().zip(&wide[first..]) {
+        if size != other && !size.is(1) {
+            let (left, right) = (other.clone(), size.clone());
+            return Err(OpError::Size { what: "operands do not broadcast", left, right }.into());
+        }
+    }
+    let shape = [narrow, vec![Dim::constant(1); behind]].concat();
+    Ok([left, reshape(b, right, shape)?])
+}
+
+/// Fails unless `operand` has the shape that is wanted, without broadcasting.
+///
+/// # Errors
+/// [`OpError::Rank`], [`OpError::Size`].
+pub(crate) fn want_alike(operand: &'static str, wanted: &[Dim], found: &[Dim]) -> Result<(), OpError> {
+    if found.len() != wanted.len() {
+        return Err(OpError::Rank { operand, expected: wanted.len(), found: found.len() });
+    }
+    match wanted.iter().zip(found).find(|(wanted, found)| wanted != found) {
+        None => Ok(()),
+        Some((left, right)) => {
+            let (left, right) = (left.clone(), right.clone());
+            Err(OpError::Size { what: "operands without broadcasting", left, right })
+        }
+    }
 }
 
 /// An ONNX op of any number of inputs, as a chain of `op`.

@@ -8,10 +8,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `eq(a, b)`: is `a = b`?.
 pub static EQ: OpDef = OpDef::new("eq", &["a", "b"], &Zip(Binary::Eq));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Equal", &EQ)];
+pub static ONNX: &[Import] = &[zip("Equal", &EQ)];

@@ -8,10 +8,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `gt(a, b)`: is `a > b`?.
 pub static GT: OpDef = OpDef::new("gt", &["a", "b"], &Zip(Binary::Gt));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Greater", &GT)];
+pub static ONNX: &[Import] = &[zip("Greater", &GT)];

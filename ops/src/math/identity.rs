@@ -24,7 +24,11 @@ fn import(node: &NodeView, _: &mut Build) -> Result<Vec<Value>, ImportError> {
 /// Dropout keeps everything at inference; its mask is all true. That it is inference is checked when the model runs, if
 /// it is not known.
 fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    node.ignore(&["seed", "ratio"]);
+    node.ignore(&["seed"]);
+    let ratio_before_12 = node.float_or("ratio", 0.5)?;
+    if node.opset < 7 && !node.flag("is_test", false)? && ratio_before_12 != 0.0 {
+        return Err(in_training());
+    }
     if let Some(training) = node.optional_input(2) {
         // Without a ratio, it is a half.
         let ratio = node.optional_input(1);
@@ -44,10 +48,7 @@ fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
                 check_size(b, drops, "training_mode", Dim::constant(0))?;
             }
             (Some(_), _) => {
-                return Err(ImportError::Unsupported {
-                    what: "dropout in training mode".to_owned(),
-                    help: "export the model in inference mode".to_owned(),
-                });
+                return Err(in_training());
             }
         }
     }
@@ -59,4 +60,11 @@ fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
         results.push(b.op_with(&BROADCAST, &[kept], [SHAPE.is(shape)])?);
     }
     Ok(results)
+}
+
+fn in_training() -> ImportError {
+    ImportError::Unsupported {
+        what: "dropout in training mode".to_owned(),
+        help: "export the model in inference mode".to_owned(),
+    }
 }

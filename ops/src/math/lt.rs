@@ -8,10 +8,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `lt(a, b)`: is `a < b`?.
 pub static LT: OpDef = OpDef::new("lt", &["a", "b"], &Zip(Binary::Lt));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Less", &LT)];
+pub static ONNX: &[Import] = &[zip("Less", &LT)];

@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `mul(a, b) = a · b`.
 pub static MUL: OpDef = OpDef::new("mul", &["a", "b"], &Zip(Binary::Mul));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Mul", &MUL)];
+pub static ONNX: &[Import] = &[zip("Mul", &MUL)];

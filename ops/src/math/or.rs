@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, same, zip};
 
 /// `or(a, b) = a ∨ b`.
 pub static OR: OpDef = OpDef::new("or", &["a", "b"], &Zip(Binary::Or));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Or", &OR), same("BitwiseOr", &OR)];
+pub static ONNX: &[Import] = &[zip("Or", &OR), same("BitwiseOr", &OR)];

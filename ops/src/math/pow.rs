@@ -11,7 +11,7 @@ use ir::graph::Value;
 use ir::scalar::Binary;
 
 use crate::math::cast::convert;
-use crate::math::elementwise::Zip;
+use crate::math::elementwise::{Zip, aligned};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `pow(a, b) = aᵇ`.
@@ -23,7 +23,7 @@ pub static ONNX: &[Import] = &[by("Pow", import)];
 /// ONNX lets the types differ; the result has that of the base. An integer to the power of a float is
 /// computed in the float's type.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let (base, exponent) = (node.input(0)?, node.input(1)?);
+    let [base, exponent] = aligned(node, b)?;
     let (result, other) = (b.ty(base).dtype, b.ty(exponent).dtype);
     let dtype = if other.is_float() && !result.is_float() { other } else { result };
     let operands = [convert(b, base, dtype)?, convert(b, exponent, dtype)?];

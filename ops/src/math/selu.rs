@@ -40,7 +40,8 @@ const SELU_ALPHA: f64 = 1.673_263_192_176_818_8;
 const SELU_GAMMA: f64 = 1.050_701_022_148_132_3;
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let alpha = node.float_or("alpha", SELU_ALPHA)?;
-    let gamma = node.float_or("gamma", SELU_GAMMA)?;
+    // Opset 1 had fewer digits.
+    let (alpha, gamma) = if node.opset < 6 { (1.6732, 1.0507) } else { (SELU_ALPHA, SELU_GAMMA) };
+    let (alpha, gamma) = (node.float_or("alpha", alpha)?, node.float_or("gamma", gamma)?);
     Ok(vec![b.op_with(&SELU, &[node.input(0)?], [ALPHA.is(alpha), GAMMA.is(gamma)])?])
 }

@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, zip};
 
 /// `sub(a, b) = a − b`.
 pub static SUB: OpDef = OpDef::new("sub", &["a", "b"], &Zip(Binary::Sub));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Sub", &SUB)];
+pub static ONNX: &[Import] = &[zip("Sub", &SUB)];

@@ -9,10 +9,10 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::{Import, same};
+use crate::onnx::{Import, same, zip};
 
 /// `xor(a, b) = a ⊕ b`.
 pub static XOR: OpDef = OpDef::new("xor", &["a", "b"], &Zip(Binary::Xor));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[same("Xor", &XOR), same("BitwiseXor", &XOR)];
+pub static ONNX: &[Import] = &[zip("Xor", &XOR), same("BitwiseXor", &XOR)];

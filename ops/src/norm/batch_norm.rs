@@ -5,11 +5,11 @@
 //! `f32`. Errors: those of the ops that it stands for. Source: Ioffe, Szegedy 2015, at inference; ONNX
 //! BatchNormalization, opset 15.
 
-use ir::OpDef;
 use ir::attr::Attrs;
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
+use ir::{Dim, OpDef};
 
 use crate::composite::{Composite, in_arithmetic};
 use crate::linalg::conv::along_channels;
@@ -23,6 +23,7 @@ use crate::norm::{EPSILON, EPSILON_SPEC};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_mean::REDUCE_MEAN;
+use crate::shape::reshape::reshape;
 
 /// Normalised by known moments.
 pub static BATCH_NORM: OpDef =
@@ -55,14 +56,18 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     })
 }
 
-/// By the moments of the batch, with which the known ones are mixed.
-fn import_training(node: &NodeView, b: &mut Build, momentum: f64) -> Result<Vec<Value>, ImportError> {
-    let x = node.input(0)?;
+/// By the moments of the batch, with which the known ones are mixed: the result, the mixed mean and variance.
+fn by_the_batch(
+    b: &mut Build,
+    operands: &[Value],
+    epsilon: f64,
+    momentum: f64,
+) -> Result<Vec<Value>, OpError> {
+    let (x, known) = (operands[0], [operands[3], operands[4]]);
     let ty = b.ty(x).clone();
     if ty.rank() < 2 {
-        return Err(OpError::RankAtLeast { operand: "X", least: 2, found: ty.rank() }.into());
+        return Err(OpError::RankAtLeast { operand: "X", least: 2, found: ty.rank() });
     }
-    let known = [node.input(3)?, node.input(4)?];
     let wide = b.ty(known[0]).dtype.arithmetic();
     let axes: Vec<i64> = (0..ty.rank() as i64).filter(|&axis| axis != 1).collect();
     let sample = convert(b, x, wide)?;
@@ -71,9 +76,8 @@ fn import_training(node: &NodeView, b: &mut Build, momentum: f64) -> Result<Vec<
     let distance = b.op(&SUB, &[sample, centre])?;
     let square = b.op(&MUL, &[distance, distance])?;
     let variance = reduce(b, &REDUCE_MEAN, square, &axes, false)?;
-    let operands = [x, node.input(1)?, node.input(2)?, mean, variance];
-    let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);
-    let mut results = vec![b.op_with(&BATCH_NORM, &operands, [epsilon])?];
+    let operands = [x, operands[1], operands[2], mean, variance];
+    let mut results = vec![b.op_with(&BATCH_NORM, &operands, [EPSILON.is(epsilon)])?];
     let (old, new) = (b.scalar(wide, momentum), b.scalar(wide, 1.0 - momentum));
     for (known, moment) in known.into_iter().zip([mean, variance]) {
         let dtype = b.ty(known).dtype;
@@ -85,18 +89,42 @@ fn import_training(node: &NodeView, b: &mut Build, momentum: f64) -> Result<Vec<
     Ok(results)
 }
 
+/// Before opset 9, `spatial` could be unset: then each place of the image is a channel of its own.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let mut operands: Vec<Value> = (0..5).map(|index| node.input(index)).collect::<Result<_, _>>()?;
+    let x = b.ty(operands[0]).clone();
+    let spatial = node.opset >= 9 || node.flag("spatial", true)?;
+    if !spatial {
+        let Some((batch, image)) = x.shape.split_first() else {
+            return Err(OpError::RankAtLeast { operand: "X", least: 2, found: 0 }.into());
+        };
+        let places: Dim = image.iter().cloned().product();
+        operands[0] = reshape(b, operands[0], vec![batch.clone(), places.clone()])?;
+        for operand in &mut operands[1..] {
+            *operand = reshape(b, *operand, vec![places.clone()])?;
+        }
+    }
     let momentum = node.float_or("momentum", 0.9)?;
-    if !node.flag("spatial", true)? {
-        return Err(ImportError::Unsupported {
-            what: "batch normalisation without sharing over the image".to_owned(),
-            help: "export the model with `spatial` = 1".to_owned(),
-        });
+    let epsilon = node.float_or("epsilon", 1e-5)?;
+    let mut results = if is_training(node)? {
+        by_the_batch(b, &operands, epsilon, momentum)?
+    } else {
+        vec![b.op_with(&BATCH_NORM, &operands, [EPSILON.is(epsilon)])?]
+    };
+    if !spatial {
+        for (i, result) in results.iter_mut().enumerate() {
+            let shape = if i == 0 { &x.shape[..] } else { &x.shape[1..] };
+            *result = reshape(b, *result, shape.to_vec())?;
+        }
     }
-    if node.flag("training_mode", false)? {
-        return import_training(node, b, momentum);
-    }
-    let operands = [node.input(0)?, node.input(1)?, node.input(2)?, node.input(3)?, node.input(4)?];
-    let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);
-    Ok(vec![b.op_with(&BATCH_NORM, &operands, [epsilon])?])
+    Ok(results)
+}
+
+/// Opset 14 says it by an attribute, as did those before 7; between, more than one output says it.
+fn is_training(node: &NodeView) -> Result<bool, ImportError> {
+    Ok(match node.opset {
+        ..7 => !node.flag("is_test", false)?,
+        7..14 => (1..node.output_count()).any(|index| node.output_used(index)),
+        _ => node.flag("training_mode", false)?,
+    })
 }

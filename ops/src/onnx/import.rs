@@ -5,6 +5,7 @@ use ir::graph::Value;
 use ir::op::OpDef;
 
 use super::{ImportError, NodeView};
+use crate::math::elementwise::aligned;
 
 /// A conversion: the results of the node, at least as many as it has outputs with names.
 pub type Convert = fn(&NodeView, &mut Build) -> Result<Vec<Value>, ImportError>;
@@ -14,6 +15,8 @@ pub type Convert = fn(&NodeView, &mut Build) -> Result<Vec<Value>, ImportError>;
 pub enum How {
     /// The op with the same operands and no attributes.
     Same(&'static OpDef),
+    /// The op with the same two operands, which broadcast; before opset 7, as attributes say.
+    Zip(&'static OpDef),
     /// By a function.
     By(Convert),
 }
@@ -34,6 +37,11 @@ pub struct Import {
 /// `op_type` is `op` with the same operands, at every version.
 pub const fn same(op_type: &'static str, op: &'static OpDef) -> Import {
     Import { op_type, domain: "", since: 1, how: How::Same(op) }
+}
+
+/// `op_type` is `op` with the same two operands, which broadcast as each version says.
+pub const fn zip(op_type: &'static str, op: &'static OpDef) -> Import {
+    Import { op_type, domain: "", since: 1, how: How::Zip(op) }
 }
 
 /// `op_type` is what `convert` makes of it, at every version.
@@ -58,8 +66,16 @@ impl Import {
     /// # Errors
     /// Why the node can't be imported; also an attribute that nothing here reads.
     pub fn convert(&self, node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+        if node.domain.is_empty() && node.opset < 6 {
+            // Which inputs may be overwritten.
+            node.ignore(&["consumed_inputs"]);
+        }
         let results = match self.how {
             How::Same(op) => b.ops_with(op, &node.inputs()?, [])?,
+            How::Zip(op) => {
+                let operands = aligned(node, b)?;
+                b.ops_with(op, &operands, [])?
+            }
             How::By(convert) => convert(node, b)?,
         };
         if let Some(name) = node.unread() {

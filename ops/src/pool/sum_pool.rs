@@ -37,7 +37,7 @@ fn norm(
     b: &mut Build,
     sum: impl FnOnce(&mut Build, Value) -> Result<Value, OpError>,
 ) -> Result<Vec<Value>, ImportError> {
-    let p = node.int_or("p", 2)? as f64;
+    let p = if node.opset < 2 { node.float_or("p", 2.0)? } else { node.int_or("p", 2)? as f64 };
     let y = in_arithmetic(b, &[node.input(0)?], |b, x| {
         let dtype = b.ty(x[0]).dtype;
         let (power, root) = (b.scalar(dtype, p), b.scalar(dtype, 1.0 / p));

@@ -200,6 +200,10 @@ impl Layer {
             return Err(OpError::Rank { operand: "R", expected: 3, found: recurrence.rank() }.into());
         }
         node.ignore(&["hidden_size"]);
+        if node.opset < 7 {
+            // Whether anybody asks for `Y`.
+            node.ignore(&["output_sequence"]);
+        }
         let steps = b.ty(x).shape[0].clone();
         let lengths = match node.optional_input(4).filter(|_| !all_are(node, b, 4, &steps)) {
             None => None,

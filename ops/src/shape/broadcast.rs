@@ -8,7 +8,7 @@ use ir::attr::{Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
-use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
+use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::flow::as_size::{as_size, check_size};
@@ -16,7 +16,7 @@ use crate::math::elementwise::broadcast_sizes;
 use crate::math::eq::EQ;
 use crate::math::or::OR;
 use crate::math::r#where::WHERE;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::gather::{AXIS, GATHER};
 use crate::shape::iota::iota;
@@ -27,8 +27,12 @@ use crate::shape::size::size;
 pub static BROADCAST: OpDef = OpDef::new("broadcast", &["x"], &Broadcast).attrs(&[SHAPE.spec()]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] =
-    &[by("Expand", import), by("Tile", import_tile), by("ConstantOfShape", import_constant_of_shape)];
+pub static ONNX: &[Import] = &[
+    by("Expand", import),
+    by("Tile", import_tile_axis),
+    since("Tile", 6, import_tile),
+    by("ConstantOfShape", import_constant_of_shape),
+];
 
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");
@@ -132,19 +136,37 @@ fn import_run_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
 /// Each axis repeated: a new axis in front of it, stretched, then both as one.
 fn import_tile(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
-    let sizes = b.ty(x).shape.clone();
     let repeats = node.sizes(b, 1, "repeats")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    Ok(vec![tile(b, x, &repeats)?])
+}
+
+/// Before opset 6: along one axis.
+fn import_tile_axis(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let tiles = node.sizes(b, 1, "tiles")?.and_then(|sizes| sizes.first().cloned());
+    let tiles = tiles.ok_or(ImportError::MissingInput { index: 1 })?;
+    let axis = node.sizes(b, 2, "axis")?.and_then(|axis| axis.first().cloned());
+    let axis = axis.ok_or(ImportError::MissingInput { index: 2 })?;
+    let axis = axis.as_const().ok_or(ImportError::RunTimeValue { index: 2, input: "axis" })?;
+    let mut repeats = vec![Dim::constant(1); b.ty(x).rank()];
+    let axis = normalize_axis(axis, repeats.len())?;
+    repeats[axis] = tiles;
+    Ok(vec![tile(b, x, &repeats)?])
+}
+
+fn tile(b: &mut Build, x: Value, repeats: &[Dim]) -> Result<Value, OpError> {
+    let sizes = b.ty(x).shape.clone();
     if repeats.len() != sizes.len() {
         let (expected, found) = (sizes.len(), repeats.len());
-        return Err(OpError::Rank { operand: "repeats", expected, found }.into());
+        return Err(OpError::Rank { operand: "repeats", expected, found });
     }
     let pairs = |first: &dyn Fn(usize) -> Dim| -> Vec<Dim> {
         (0..sizes.len()).flat_map(|axis| [first(axis), sizes[axis].clone()]).collect()
     };
     let split = reshape(b, x, pairs(&|_| Dim::constant(1)))?;
     let wide = broadcast(b, split, pairs(&|axis| repeats[axis].clone()))?;
-    let shape = sizes.iter().zip(&repeats).map(|(size, times)| size.clone() * times.clone()).collect();
-    Ok(vec![reshape(b, wide, shape)?])
+    let shape = sizes.iter().zip(repeats).map(|(size, times)| size.clone() * times.clone()).collect();
+    reshape(b, wide, shape)
 }
 
 /// Without `value`, it is an `f32` zero.

@@ -107,7 +107,8 @@ impl Semantics for Concat {
 }
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let axis = node.int("axis")?;
+    // Before opset 4, it was 1 by default.
+    let axis = node.int("axis")?.or((node.opset < 4).then_some(1));
     let axis = node.required("axis", axis)?;
     let parts = node.inputs()?;
     if let [one] = parts.as_slice() {

@@ -110,8 +110,9 @@ impl Semantics for Pad {
 }
 
 fn import_attributes(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let pads = node.ints("pads")?;
-    let pads = node.required("pads", pads)?.into_iter().map(Dim::constant).collect();
+    let name = if node.opset < 2 { "paddings" } else { "pads" };
+    let pads = node.ints(name)?;
+    let pads = node.required(name, pads)?.into_iter().map(Dim::constant).collect();
     let value = b.scalar(node.ty(b, 0)?.dtype, node.float_or("value", 0.0)?);
     import(node, b, pads, Some(value), None)
 }

@@ -30,7 +30,12 @@ pub static RESHAPE: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[
-    by("Reshape", import),
+    by("Reshape", |node, b| {
+        let shape = node.ints("shape")?;
+        let shape = node.required("shape", shape)?.into_iter().map(Dim::constant).collect();
+        import_to(node, b, shape, false)
+    }),
+    since("Reshape", 5, import),
     by("Flatten", import_flatten),
     by("Squeeze", |node, b| import_squeeze(node.ints("axes")?, node, b)),
     since("Squeeze", 13, |node, b| match computed_axes(node, b) {
@@ -132,15 +137,24 @@ fn shaped(node: &NodeView, b: &mut Build, x: Value, shape: Vec<Dim>) -> Result<V
     Ok(vec![if node.is_lenient() { reshape_checked(b, x, shape)? } else { reshape(b, x, shape)? }])
 }
 
-/// In ONNX, `-1` stands for what is left and, without `allowzero`, `0` for the size of `x` there.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let x = node.input(0)?;
-    let from = b.ty(x).shape.clone();
     let keep_zero = node.flag("allowzero", false)?;
     if node.is_raw(b, 1) {
         return import_run_time(node, b, keep_zero);
     }
     let shape = node.sizes(b, 1, "shape")?.ok_or(ImportError::MissingInput { index: 1 })?;
+    import_to(node, b, shape, keep_zero)
+}
+
+/// In ONNX, `-1` stands for what is left and, unless it is kept, `0` for the size of `x` there.
+fn import_to(
+    node: &NodeView,
+    b: &mut Build,
+    shape: Vec<Dim>,
+    keep_zero: bool,
+) -> Result<Vec<Value>, ImportError> {
+    let x = node.input(0)?;
+    let from = b.ty(x).shape.clone();
     let mut shape: Vec<Dim> = shape
         .into_iter()
         .enumerate()

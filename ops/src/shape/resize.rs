@@ -32,7 +32,8 @@ use crate::shape::slice::slice_axis;
 
 /// The ONNX ops.
 pub static ONNX: &[Import] = &[
-    by("Upsample", |node, b| {
+    by("Upsample", import_1),
+    since("Upsample", 7, |node, b| {
         let scales = node.floats("scales")?;
         let scales =
             node.required("scales", scales)?.into_iter().map(|scale| Number::known(b, scale)).collect();
@@ -68,6 +69,16 @@ fn before_11(node: &NodeView) -> Result<Options, ImportError> {
     let interpolation =
         Interpolation { kind, place: Place::Asymmetric, antialias: false, inside_only: false };
     Ok(Options { interpolation, axes: None, roi: None, outside: 0.0, aspect: "stretch" })
+}
+
+/// Of images alone.
+fn import_1(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let mut scales = vec![Number::known(b, 1.0); 2];
+    for name in ["height_scale", "width_scale"] {
+        let scale = node.float(name)?;
+        scales.push(Number::known(b, node.required(name, scale)?));
+    }
+    resize(node, b, &Sizes::Scales(scales), &before_11(node)?)
 }
 
 fn import_10(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {

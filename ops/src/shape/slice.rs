@@ -44,7 +44,14 @@ pub static SLICE: OpDef =
 pub static ONNX: &[Import] = &[
     by("Slice", import_attributes),
     since("Slice", 10, import_inputs),
-    by("Split", |node, b| import_split(node.ints("split")?.map(sizes_of), node, b)),
+    by("Split", |node, b| {
+        let parts = match node.ints("split")? {
+            Some(parts) => Some(sizes_of(parts)),
+            None => node.sizes(b, 1, "split")?,
+        };
+        import_split(parts, node, b)
+    }),
+    since("Split", 2, |node, b| import_split(node.ints("split")?.map(sizes_of), node, b)),
     since("Split", 13, |node, b| import_split(node.sizes(b, 1, "split")?, node, b)),
 ];
 

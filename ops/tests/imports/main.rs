@@ -6,6 +6,7 @@ mod experts;
 mod layers;
 mod sizes;
 mod tensors;
+mod versions;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
