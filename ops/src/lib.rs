@@ -17,6 +17,7 @@ pub mod flow;
 mod index;
 pub mod linalg;
 pub mod math;
+pub mod ml;
 pub mod norm;
 pub mod onnx;
 pub mod order;
@@ -175,6 +176,9 @@ pub static IMPORTS: &[&[Import]] = &[
     math::quantize::ONNX,
     linalg::causal_conv::ONNX,
     linalg::conv_transpose::ONNX,
+    linalg::deform_conv::ONNX,
+    linalg::det::ONNX,
+    linalg::dft::ONNX,
     linalg::group_query_attention::ONNX,
     linalg::linear_attention::ONNX,
     linalg::mixture_of_experts::ONNX,
@@ -182,7 +186,17 @@ pub static IMPORTS: &[&[Import]] = &[
     linalg::projected_attention::ONNX,
     linalg::quantized::ONNX,
     linalg::scaled_dot_product::ONNX,
+    ml::array_feature_extractor::ONNX,
+    ml::binarizer::ONNX,
+    ml::label_encoder::ONNX,
+    ml::linear_model::ONNX,
+    ml::normalizer::ONNX,
+    ml::scaler::ONNX,
+    ml::tree_ensemble::ONNX,
     order::non_max_suppression::ONNX,
+    order::tf_idf::ONNX,
+    pool::max_unpool::ONNX,
+    pool::roi_align::ONNX,
     recurrent::gru::ONNX,
     recurrent::lstm::ONNX,
     recurrent::rnn::ONNX,
@@ -192,7 +206,9 @@ pub static IMPORTS: &[&[Import]] = &[
     shape::constant::ONNX,
     shape::cosine_window::ONNX,
     shape::grid_sample::ONNX,
+    shape::mel_weights::ONNX,
     shape::one_hot::ONNX,
+    shape::random::ONNX,
     shape::resize::ONNX,
     shape::reverse_sequence::ONNX,
     shape::tensor_scatter::ONNX,

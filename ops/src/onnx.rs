@@ -387,7 +387,8 @@ impl<'a> NodeView<'a> {
 
     /// An element type given by its number; before opset 6, by its name in `TensorProto.DataType`.
     pub fn dtype(&self, name: &str) -> Result<Option<DType>, ImportError> {
-        if let (true, Some(NodeAttr::Str(called))) = (self.opset < 6, self.attribute(name)) {
+        let had_names = self.domain.is_empty() && self.opset < 6;
+        if let (true, Some(NodeAttr::Str(called))) = (had_names, self.attribute(name)) {
             let code = DTYPE_NAMES.iter().position(|name| name == called);
             let dtype = code.and_then(|code| dtype_of(code as i64));
             return dtype.map(Some).ok_or_else(|| ImportError::Unsupported {

@@ -2,18 +2,21 @@
 //!
 //! A sequence is no value of a graph. What puts tensors into one and takes them out again disappears.
 
+use std::collections::BTreeMap;
+
 use ir::graph::Value;
 use ir::op::{OpError, normalize_axis};
 use ir::origin::Place;
 use ir::{Dim, TensorType};
 use onnx_protobuf::NodeProto;
-use ops::onnx::ImportError;
+use ops::onnx::{Found, ImportError, NodeAttr, NodeView, find_import};
 use ops::shape::concat::{AXIS, CONCAT};
 use ops::shape::reshape::reshape;
 use ops::shape::size::sizes;
 use ops::shape::slice::slice_axis;
 
 use crate::error::ImportProblem;
+use crate::frame::Frame;
 use crate::nodes::{Binding, Importer};
 
 /// Several values, in order.
@@ -185,40 +188,50 @@ impl<'a> Importer<'a> {
     ) -> Result<Vec<Value>, ImportError> {
         let ty = self.graph().ty(x).clone();
         let axis = normalize_axis(axis, ty.rank())?;
+        if let Some(parts) = parts.filter(|&parts| self.graph().ty(parts).rank() > 0) {
+            return self.split_into(x, parts, axis);
+        }
         let size = ty.shape[axis].as_const();
-        let unknown = || ImportError::Unsupported {
+        let size = size.ok_or_else(|| ImportError::Unsupported {
             what: "a sequence of a number of parts that is not known".to_owned(),
             help: "fix the symbolic sizes with --dim".to_owned(),
+        })?;
+        // Without a size, every part is one element.
+        let (chunk, keep) = match parts {
+            None => (1, keep),
+            Some(chunk) => (self.numbers(chunk, 1, "split")?[0].max(1), true),
         };
-        let (sizes, keep) = match parts {
-            // Without sizes, every part is one element.
-            None => (vec![1; size.ok_or_else(unknown)?.max(0) as usize], keep),
-            Some(parts) if self.graph().ty(parts).rank() == 0 => {
-                let chunk = self.numbers(parts, 1, "split")?[0].max(1);
-                let size = size.ok_or_else(unknown)?;
-                let whole = (0..size).step_by(chunk as usize);
-                (whole.map(|start| chunk.min(size - start)).collect(), true)
-            }
-            Some(parts) => (self.numbers(parts, 1, "split")?, true),
-        };
-        let total: i64 = sizes.iter().sum();
-        if let Some(size) = size.filter(|size| *size != total) {
-            let (left, right) = (total.into(), size.into());
-            return Err(OpError::Size { what: "sum of the parts of a split", left, right }.into());
-        }
         let b = self.build();
-        let mut start = 0;
         let mut list = Vec::new();
-        for size in sizes {
-            let mut part = slice_axis(b, x, axis, start.into(), size.into())?;
+        for start in (0..size).step_by(chunk as usize) {
+            let mut part = slice_axis(b, x, axis, start.into(), chunk.min(size - start).into())?;
             if !keep {
                 let mut shape = b.ty(part).shape.clone();
                 shape.remove(axis);
                 part = reshape(b, part, shape)?;
             }
             list.push(part);
-            start += size;
         }
         Ok(list)
     }
+
+    /// Into parts of sizes that may be known only when the model runs: as Split does it.
+    fn split_into(&mut self, x: Value, parts: Value, axis: usize) -> Result<Vec<Value>, ImportError> {
+        let count =
+            self.graph().ty(parts).elements().as_const().and_then(|count| usize::try_from(count).ok());
+        let count = count.ok_or(ImportError::RunTimeValue { index: 1, input: "split" })?;
+        let Found::Import(import) = find_import("", "Split", SPLIT) else {
+            unreachable!("bug: Split is an operator of that version")
+        };
+        let attributes = BTreeMap::from([("axis".to_owned(), NodeAttr::Int(axis as i64))]);
+        let Frame { build, known, .. } = self.frame_mut();
+        let view = NodeView::new("Split", SPLIT, &attributes, known)
+            .leniently(true)
+            .with_inputs(vec![Some(x), Some(parts)])
+            .with_outputs(vec![true; count]);
+        import.convert(&view, build)
+    }
 }
+
+/// The version of Split that takes sizes as an input.
+const SPLIT: i64 = 13;

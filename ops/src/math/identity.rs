@@ -4,14 +4,16 @@
 
 use ir::build::Build;
 use ir::graph::Value;
-use ir::{DType, Dim, Scalar, Tensor};
+use ir::{Scalar, Tensor};
 
-use crate::flow::as_size::check_size;
-use crate::math::and::AND;
 use crate::math::cast::convert;
-use crate::math::ne::NE;
+use crate::math::div::DIV;
+use crate::math::ge::GE;
+use crate::math::sub::SUB;
+use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::broadcast::{BROADCAST, SHAPE};
+use crate::shape::random::Stream;
 use crate::shape::reshape::reshape;
 
 /// The ONNX ops that become nothing.
@@ -21,38 +23,32 @@ fn import(node: &NodeView, _: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![node.input(0)?])
 }
 
-/// Dropout keeps everything at inference; its mask is all true. That it is inference is checked when the model runs, if
-/// it is not known.
+/// Dropout keeps everything at inference; its mask is all true. Before opset 12, nothing else is imported.
 fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    node.ignore(&["seed"]);
-    let ratio_before_12 = node.float_or("ratio", 0.5)?;
-    if node.opset < 7 && !node.flag("is_test", false)? && ratio_before_12 != 0.0 {
-        return Err(in_training());
-    }
-    if let Some(training) = node.optional_input(2) {
-        // Without a ratio, it is a half.
-        let ratio = node.optional_input(1);
-        let drops_nothing = |known: &Tensor| !known.values().any(Scalar::to_bool);
-        match (node.constant(b, 2), ratio.and_then(|_| node.constant(b, 1))) {
-            (Some(training), _) if drops_nothing(&training) => {}
-            (_, Some(ratio)) if drops_nothing(&ratio) => {}
-            (None, _) => {
-                let mut drops = reshape(b, training, vec![])?;
-                if let Some(ratio) = ratio {
-                    let zero = b.scalar(b.ty(ratio).dtype, 0.0);
-                    let some = b.op(&NE, &[ratio, zero])?;
-                    let some = reshape(b, some, vec![])?;
-                    drops = b.op(&AND, &[drops, some])?;
-                }
-                let drops = convert(b, drops, DType::I64)?;
-                check_size(b, drops, "training_mode", Dim::constant(0))?;
-            }
-            (Some(_), _) => {
-                return Err(in_training());
-            }
-        }
-    }
     let x = node.input(0)?;
+    if node.opset < 12 {
+        let ratio = node.float_or("ratio", 0.5)?;
+        if node.opset < 7 && !node.flag("is_test", false)? && ratio != 0.0 {
+            return Err(ImportError::Unsupported {
+                what: "dropout in training mode".to_owned(),
+                help: "export the model in inference mode, where its attribute `is_test` is 1".to_owned(),
+            });
+        }
+        return everything(node, b, x);
+    }
+    let nothing = |known: Option<Tensor>| known.is_some_and(|known| !known.values().any(Scalar::to_bool));
+    let Some(training) = node.optional_input(2).filter(|_| !nothing(node.constant(b, 2))) else {
+        node.ignore(&["seed"]);
+        return everything(node, b, x);
+    };
+    if nothing(node.constant(b, 1)) {
+        node.ignore(&["seed"]);
+        return everything(node, b, x);
+    }
+    dropped(node, b, x, training)
+}
+
+fn everything(node: &NodeView, b: &mut Build, x: Value) -> Result<Vec<Value>, ImportError> {
     let mut results = vec![x];
     if node.output_used(1) {
         let shape = b.ty(x).shape.clone();
@@ -62,9 +58,25 @@ fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
     Ok(results)
 }
 
-fn in_training() -> ImportError {
-    ImportError::Unsupported {
-        what: "dropout in training mode".to_owned(),
-        help: "export the model in inference mode".to_owned(),
-    }
+/// In training, each element is kept with a chance of `1 − ratio`, and grows by what that lacks to 1.
+fn dropped(node: &NodeView, b: &mut Build, x: Value, training: Value) -> Result<Vec<Value>, ImportError> {
+    let ty = b.ty(x).clone();
+    let wide = ty.with_dtype(ty.dtype.arithmetic());
+    let ratio = match node.optional_input(1) {
+        Some(ratio) => {
+            let ratio = reshape(b, ratio, vec![])?;
+            convert(b, ratio, wide.dtype)?
+        }
+        None => b.scalar(wide.dtype, 0.5),
+    };
+    let [zero, one] = [0.0, 1.0].map(|value| b.scalar(wide.dtype, value));
+    let training = reshape(b, training, vec![])?;
+    let ratio = b.op(&WHERE, &[training, ratio, zero])?;
+    let chance = Stream::of(node)?.uniform(b, &wide)?;
+    let kept = b.op(&GE, &[chance, ratio])?;
+    let rest = b.op(&SUB, &[one, ratio])?;
+    let sample = convert(b, x, wide.dtype)?;
+    let grown = b.op(&DIV, &[sample, rest])?;
+    let y = b.op(&WHERE, &[kept, grown, zero])?;
+    Ok(vec![convert(b, y, ty.dtype)?, kept])
 }

@@ -10,5 +10,6 @@ pub mod nonzero;
 pub mod prefix;
 pub mod route;
 pub mod seat;
+pub mod tf_idf;
 pub mod topk;
 pub mod unique;

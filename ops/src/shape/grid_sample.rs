@@ -10,22 +10,16 @@ use ir::op::OpError;
 use ir::{DType, Dim};
 
 use crate::math::add::ADD;
-use crate::math::and::AND;
 use crate::math::cast::convert;
-use crate::math::clip::CLIP;
 use crate::math::floor::FLOOR;
-use crate::math::ge::GE;
-use crate::math::le::LE;
 use crate::math::max::MAX;
-use crate::math::min::MIN;
-use crate::math::modulo::MODULO;
 use crate::math::mul::MUL;
 use crate::math::round::ROUND;
 use crate::math::sub::SUB;
-use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::concat::{self, CONCAT};
 use crate::shape::gather_nd::{BATCH_DIMS, GATHER_ND};
+use crate::shape::sampling::{Axis, Outside, Tap, combinations};
 use crate::shape::size::size;
 use crate::shape::slice::slice_axis;
 use crate::shape::transpose::transpose;
@@ -38,28 +32,6 @@ enum Mode {
     Nearest,
     Linear,
     Cubic,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Outside {
-    Zeros,
-    Border,
-    Mirrored,
-}
-
-/// An axis of the image.
-struct Axis {
-    /// The last index, as a float.
-    last: Value,
-    /// The borders at which it is mirrored: a start and a width.
-    border: (Value, Value),
-    outside: Outside,
-}
-
-/// One element along an axis: its index and its weight, for each position.
-struct Tap {
-    index: Value,
-    weight: Option<Value>,
 }
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
@@ -115,19 +87,6 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![convert(b, y, ty.dtype)?])
 }
 
-/// Every choice of one tap for each axis.
-fn combinations(taps: &[Vec<Tap>]) -> Vec<Vec<&Tap>> {
-    let mut all = vec![vec![]];
-    for axis in taps {
-        let mut longer = Vec::new();
-        for chosen in &all {
-            longer.extend(axis.iter().map(|tap| [chosen.as_slice(), &[tap]].concat()));
-        }
-        all = longer;
-    }
-    all
-}
-
 fn taps_along(
     b: &mut Build,
     position: Value,
@@ -158,57 +117,18 @@ fn taps_along(
     if mode == Mode::Nearest {
         return Ok(vec![axis.tap(b, x, None)?]);
     }
+    if mode == Mode::Linear {
+        return axis.linear(b, x);
+    }
     let left = b.op(&FLOOR, &[x])?;
     let ratio = b.op(&SUB, &[x, left])?;
-    let (first, weights) = match mode {
-        Mode::Cubic => (-1.0, cubic(b, ratio)?),
-        _ => (0.0, vec![b.op(&SUB, &[one, ratio])?, ratio]),
-    };
     let mut taps = Vec::new();
-    for (place, weight) in weights.into_iter().enumerate() {
-        let offset = b.scalar(dtype, first + place as f64);
+    for (place, weight) in cubic(b, ratio)?.into_iter().enumerate() {
+        let offset = b.scalar(dtype, place as f64 - 1.0);
         let index = b.op(&ADD, &[left, offset])?;
         taps.push(axis.tap(b, index, Some(weight))?);
     }
     Ok(taps)
-}
-
-impl Axis {
-    /// A position as it is inside of the image; zeros are dealt with by weights.
-    fn fold_back(&self, b: &mut Build, x: Value) -> Result<Value, OpError> {
-        let zero = b.scalar(b.ty(x).dtype, 0.0);
-        match self.outside {
-            Outside::Zeros => Ok(x),
-            Outside::Border => b.op(&CLIP, &[x, zero, self.last]),
-            Outside::Mirrored => {
-                // Forth and back is a period.
-                let (start, width) = self.border;
-                let period = b.op(&ADD, &[width, width])?;
-                let x = b.op(&SUB, &[x, start])?;
-                let forth = b.op(&MODULO, &[x, period])?;
-                let back = b.op(&SUB, &[period, forth])?;
-                let x = b.op(&MIN, &[forth, back])?;
-                b.op(&ADD, &[x, start])
-            }
-        }
-    }
-
-    /// The element at a whole number.
-    fn tap(&self, b: &mut Build, index: Value, weight: Option<Value>) -> Result<Tap, OpError> {
-        let dtype = b.ty(index).dtype;
-        let [zero, one] = [0.0, 1.0].map(|value| b.scalar(dtype, value));
-        let weight = match self.outside {
-            Outside::Zeros => {
-                let (above, below) = (b.op(&GE, &[index, zero])?, b.op(&LE, &[index, self.last])?);
-                let inside = b.op(&AND, &[above, below])?;
-                Some(b.op(&WHERE, &[inside, weight.unwrap_or(one), zero])?)
-            }
-            _ => weight,
-        };
-        let index = self.fold_back(b, index)?;
-        let index = b.op(&CLIP, &[index, zero, self.last])?;
-        Ok(Tap { index: convert(b, index, DType::I64)?, weight })
-    }
 }
 
 /// The weights of the elements at −1, 0, 1 and 2 around a position between 0 and 1.
