@@ -1,8 +1,8 @@
 //! The discrete Fourier transform, `y[k] = Σ_j x[j]·e^(∓2πijk/N)`, and its inverse, as real products.
 //!
-//! A length of up to 64, or one without divisors in that range, is one product with the matrix of all `e^…`, whose work grows
-//! with the square of the length; so is one that is known only when the model runs. Any other length is `n·m`, with `n`
-//! the largest such divisor: a transform of `n` rows, a turn of each element, a transform of columns by the same rule.
+//! A length of up to 64, or a prime number, is one product with the matrix of all `e^…`, whose work grows with the square of
+//! the length; so is one that is known only when the model runs. Any other length is `n·m`, with `n` its largest divisor up
+//! to 64, or the smallest above: a transform of `n` rows, a turn of each element, a transform of columns by the same rule.
 //! 16-bit floats are computed in `f32`. Source: Cooley, Tukey 1965; ONNX DFT, opsets 17 and 20; STFT, opset 17.
 
 use std::f64::consts::TAU;
@@ -156,7 +156,9 @@ fn transform(b: &mut Build, x: Complex, inverse: bool) -> Result<Complex, OpErro
     let (length, before) = ty.shape.split_last().expect("there are two axes");
     let matrix_product = |b: &mut Build, left: Value, right: Value| b.op(&MATMUL, &[left, right]);
     let divisor = length.as_const().filter(|&n| n > DIRECT).and_then(|n| {
-        let rows = (2..=DIRECT).rev().find(|rows| n % rows == 0)?;
+        let mut small = (2..=DIRECT).rev();
+        let mut large = (DIRECT..).take_while(|rows| rows * rows <= n);
+        let rows = small.find(|rows| n % rows == 0).or_else(|| large.find(|rows| n % rows == 0))?;
         Some((rows, n / rows))
     });
     let Some((rows, columns)) = divisor else {

@@ -1,11 +1,13 @@
-//! A table of numbers: each element that is a key becomes its value, any other a default. NaN is a key like any other.
+//! A table of numbers: each element that is a key becomes its value, any other a default.
 //!
-//! Each element is compared with each key. Source: ONNX ai.onnx.ml.LabelEncoder, version 4. Not imported: strings.
+//! Since version 4, NaN is a key like any other. Each element is compared with each key. Source: ONNX ai.onnx.ml.LabelEncoder, version 4. Not imported: strings.
 
 use ir::build::Build;
 use ir::graph::Value;
 use ir::{DType, Dim, Scalar, Tensor};
 
+use crate::math::add::ADD;
+use crate::math::and::AND;
 use crate::math::cast::convert;
 use crate::math::eq::EQ;
 use crate::math::is_nan::IS_NAN;
@@ -47,7 +49,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     }
     let default = default(node, values.dtype())?;
     let count = keys.elements();
-    let has_nan = (0..count).any(|i| is_nan(keys.get(i)));
+    let has_nan = node.opset >= 4 && (0..count).any(|i| is_nan(keys.get(i)));
     let nan = Tensor::from_fn(DType::Bool, &[count], |at| Scalar::bool(is_nan(keys.get(at[0]))));
     let flat = Tensor::from_fn(of_type, &[count], |at| keys.get(at[0]));
     let table = Tensor::from_fn(values.dtype(), &[count + 1], |at| match at[0] {
@@ -61,13 +63,13 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let mut found = b.op(&EQ, &[x, keys])?;
     if has_nan {
         let (nan, is_nan) = (b.constant(&nan), b.op(&IS_NAN, &[x])?);
-        let both = b.op(&crate::math::and::AND, &[nan, is_nan])?;
+        let both = b.op(&AND, &[nan, is_nan])?;
         found = b.op(&OR, &[found, both])?;
     }
     // The place of the only key that it is, counted from 1, or 0.
     let found = convert(b, found, DType::I64)?;
     let (places, one) = (iota(b, count.into(), DType::I64)?, b.scalar(DType::I64, 1.0));
-    let places = b.op(&crate::math::add::ADD, &[places, one])?;
+    let places = b.op(&ADD, &[places, one])?;
     let place = b.op(&MUL, &[found, places])?;
     let place = reduce(b, &REDUCE_SUM, place, &[-1], false)?;
     Ok(vec![b.op_with(&GATHER, &[table, place], [AXIS.is(0)])?])

@@ -256,7 +256,8 @@ fn import_classifier(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
     Ok(vec![best(b, y, &labels)?, y])
 }
 
-/// Where one of two classes is scored, that is the second: the first gets what is left to 1, or the negative.
+/// Where one of two classes is scored, that is the second: the first gets what is left to 1, or, before a softmax or a
+/// sigmoid and where leaves take away, the negative.
 fn second_class(
     b: &mut Build,
     y: Value,

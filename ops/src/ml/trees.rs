@@ -224,11 +224,10 @@ impl Trees {
         aggregate: Aggregate,
     ) -> Result<Value, OpError> {
         // What a target has of trees that say nothing of it.
-        let limit = if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
         let (op, nothing) = match aggregate {
             Aggregate::Sum | Aggregate::Average => (&REDUCE_SUM, 0.0),
-            Aggregate::Min => (&REDUCE_MIN, limit),
-            Aggregate::Max => (&REDUCE_MAX, -limit),
+            Aggregate::Min => (&REDUCE_MIN, f64::INFINITY),
+            Aggregate::Max => (&REDUCE_MAX, f64::NEG_INFINITY),
         };
         let share = if aggregate == Aggregate::Average { self.roots.len() as f64 } else { 1.0 };
         let mut table = Tensor::splat(Scalar::from_f64(dtype, nothing), &[self.count(), self.targets]);
@@ -246,6 +245,13 @@ impl Trees {
         }
         let table = b.constant(&table);
         let given = b.op_with(&GATHER, &[table, place], [AXIS.is(0)])?;
-        reduce(b, op, given, &[1], false)
+        let y = reduce(b, op, given, &[1], false)?;
+        if matches!(aggregate, Aggregate::Sum | Aggregate::Average) {
+            return Ok(y);
+        }
+        // Of which no tree says anything, that is 0.
+        let (nothing, zero) = (b.scalar(dtype, nothing), b.scalar(dtype, 0.0));
+        let is_unsaid = b.op(&EQ, &[y, nothing])?;
+        b.op(&WHERE, &[is_unsaid, zero, y])
     }
 }

@@ -3,7 +3,11 @@
 
 mod attention;
 mod experts;
+mod images;
 mod layers;
+mod ml;
+mod random;
+mod signal;
 mod sizes;
 mod tensors;
 mod versions;
@@ -55,10 +59,11 @@ impl Model {
     ) -> Result<Vec<Value>, ImportError> {
         let attributes: BTreeMap<String, NodeAttr> =
             attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
         let node = NodeView::new(op, self.opset, &attributes, &self.sizes)
+            .in_domain(domain)
             .with_inputs(inputs.to_vec())
             .with_outputs(outputs.to_vec());
-        let (domain, op) = op.rsplit_once('.').unwrap_or(("", op));
         let Found::Import(import) = find_import(domain, op, self.opset) else { panic!("{op} is unknown") };
         import.convert(&node, &mut self.b)
     }
@@ -83,6 +88,39 @@ impl Model {
     fn eval(self, output: Option<Value>, inputs: &[Tensor]) -> Tensor {
         let graph = self.b.finish(vec![output.expect("a value")]);
         ir::graph::eval(&graph, inputs).unwrap_or_else(|at| panic!("{}", at.error)).remove(0)
+    }
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::from_f32(shape, values)
+}
+
+fn number(value: f64) -> NodeAttr {
+    NodeAttr::Float(value)
+}
+
+fn numbers(values: &[f64]) -> NodeAttr {
+    NodeAttr::Floats(values.to_vec())
+}
+
+fn strs(values: &[&str]) -> NodeAttr {
+    NodeAttr::Strs(values.iter().map(|&value| value.to_owned()).collect())
+}
+
+/// Numbers from −1 to 1 that look random, the same each time.
+fn noise(shape: &[usize]) -> Tensor {
+    let mut state = 1_u32;
+    Tensor::from_fn(DType::F32, shape, |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Scalar::f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+    })
+}
+
+fn assert_near(found: &Tensor, expected: &[f64], what: &str) {
+    assert_eq!(found.elements(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.to_f64().into_iter().zip(expected).enumerate() {
+        let tolerance = 1e-4 * (1.0 + expected.abs());
+        assert!((found - expected).abs() <= tolerance, "{what}, element {i}: {found}, expected {expected}");
     }
 }
 

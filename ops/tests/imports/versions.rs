@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn floats(shape: &[usize], values: &[f32]) -> Tensor {
-    Tensor::from_f32(shape, values)
-}
-
-fn number(value: f64) -> NodeAttr {
-    NodeAttr::Float(value)
-}
-
 #[test]
 fn before_opset_7_attributes_say_what_is_broadcast() {
     let (x, row) = (counting(&[2, 3, 2]), floats(&[3], &[10.0, 20.0, 30.0]));
