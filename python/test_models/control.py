@@ -284,6 +284,18 @@ def scan_other_axes():
         p = Neg(e) }> (s, x, z) }"""
 
 
+@valid(sets=[{"n": 3, "t": 4}, {"n": 1, "t": 2}], opset=8, ir=4, oracle="onnxruntime")
+def scan_opset_8():
+    """In opset 8 everything has a batch axis in front, which the body does not see; one input is scanned backwards, and the
+    body reads a value from outside that has no batch."""
+    return """(float[n, 2] s, float[n, t, 2] x, float[n, t, 2] z, float[2] w) => (float[n, 2] last, float[n, t, 2] sums)
+    { last, sums = Scan <num_scan_inputs = 2, directions = [0, 1],
+          body = step (float[2] u, float[2] e, float[2] f) => (float[2] u2, float[2] o) {
+        product = Mul(e, f)
+        u2 = Add(u, product)
+        o = Mul(u2, w) }> ("", s, x, z) }"""
+
+
 # Sizes from values
 
 

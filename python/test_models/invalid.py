@@ -439,16 +439,15 @@ def external_without_location():
 # What egraft does not know
 
 
-@invalid("ngrams", "ngrams_2", "decode", "TfIdfVectorizer", "ImageDecoder", "21", accepted_elsewhere=True, unsupported=True)
+@invalid("pool", "pool_2", "decode", "MaxRoiPool", "ImageDecoder", "21", accepted_elsewhere=True, unsupported=True)
 def unsupported_ops():
     """Two operators that we lack, in three nodes among good ones: all three are reported at once."""
-    tfidf = 'mode = "TF", min_gram_length = 1, max_gram_length = 1, max_skip_count = 0, ngram_counts = [0], ngram_indexes = [0, 1], pool_int64s = [2, 3]'
-    return f"""(int64[6] tokens, uint8[bytes] jpeg) => (float[2] y, uint8[height, width, 3] picture)
-    {{ [ngrams] a = TfIdfVectorizer <{tfidf}> (tokens)
+    return """(float[1, 3, height, width] x, float[n, 5] rois, uint8[bytes] jpeg) => (float[n, 3, 2, 2] y, uint8[rows, columns, 3] picture)
+    { [pool] a = MaxRoiPool <pooled_shape = [2, 2]> (x, rois)
       [relu] b = Relu(a)
-      [ngrams_2] c = TfIdfVectorizer <{tfidf}> (tokens)
+      [pool_2] c = MaxRoiPool <pooled_shape = [2, 2]> (x, rois)
       [add] y = Add(b, c)
-      [decode] picture = ImageDecoder(jpeg) }}"""
+      [decode] picture = ImageDecoder(jpeg) }"""
 
 
 @invalid("mystery", "com.example", "Mystery", imports='"com.example" : 1', unsupported=True)
@@ -481,9 +480,9 @@ def opset_99():
     return "(float[n] x) => (float[n] y) { [relu] y = Relu(x) }"
 
 
-@invalid("6", opset=6, ir=3, accepted_elsewhere=True, unsupported=True)
-def opset_6():
-    """An opset older than any that we read."""
+@invalid("0", opset=0, ir=3, unsupported=True)
+def opset_0():
+    """An opset before the first."""
     return "(float[n] x) => (float[n] y) { [relu] y = Relu(x) }"
 
 

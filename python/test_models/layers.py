@@ -227,6 +227,19 @@ def softmax_opset_13():
       l = LogSoftmax(x) }"""
 
 
+@valid(sets=BATCHES, opset=6, ir=4)
+def opset_6():
+    """Before opset 7; of its operators, those that onnxruntime has, too."""
+    return """(float[batch, 6] x) => (float[batch, 4] y, float[6, batch] turned)
+    <float[6, 4] w, float[6, 4] v>
+    { low = MatMul(x, w)
+      bent = Relu(low)
+      other = MatMul(x, v)
+      curved = Tanh(other)
+      y = Sum(bent, curved)
+      turned = Transpose <perm = [1, 0]> (x) }"""
+
+
 @valid(sets=BATCHES, opset=7, ir=3)
 def clip_opset_7():
     """Before opset 11 Clip's bounds are attributes; either may be missing."""

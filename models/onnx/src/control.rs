@@ -1,4 +1,4 @@
-//! Control flow: `Loop` and `Scan`, and what they share with `If`: bodies, which are graphs of their own.
+//! Control flow: `Loop`, and what it shares with `Scan` and `If`: bodies, which are graphs of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,7 @@ use ops::math::max::MAX;
 use ops::onnx::ImportError;
 use ops::shape::reshape::{reshape, reshape_checked};
 use ops::shape::size::size;
-use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS, slice_axis};
-use ops::shape::transpose::transpose;
+use ops::shape::slice::slice_axis;
 
 use crate::error::ImportProblem;
 use crate::excerpt::Excerpt;
@@ -93,8 +92,8 @@ impl<'a> Importer<'a> {
         (!fatal).then_some(structure)
     }
 
-    /// Opens a scope for a graph inside the current one, with its constants.
-    fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
+    /// Opens a scope for what is below this node, in the current graph.
+    pub(crate) fn push_scope(&mut self, place: &Place) {
         let outer = self.scope();
         let scope = Scope {
             values: BTreeMap::new(),
@@ -107,6 +106,11 @@ impl<'a> Importer<'a> {
             inherits: true,
         };
         self.scopes.push(scope);
+    }
+
+    /// Opens a scope for a graph inside the current one, with its constants.
+    fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
+        self.push_scope(place);
         for tensor in &graph.initializer {
             let binding = match crate::weight(&tensor.name, tensor.clone(), self.files) {
                 Ok(weight) => Binding::Value(self.build().weight(weight)),
@@ -275,7 +279,12 @@ impl<'a> Importer<'a> {
     }
 
     /// The body of a loop: imported again until the sizes of what it carries are those that it gives.
-    fn loop_body(&mut self, parts: &LoopParts<'a, '_>, place: &Place, has_cond: bool) -> Option<LoopBody> {
+    pub(crate) fn loop_body(
+        &mut self,
+        parts: &LoopParts<'a, '_>,
+        place: &Place,
+        has_cond: bool,
+    ) -> Option<LoopBody> {
         let mut given = parts.given.to_vec();
         let mut changing: BTreeMap<(usize, usize), Symbol> = BTreeMap::new();
         let first = usize::from(has_cond);
@@ -389,127 +398,48 @@ impl<'a> Importer<'a> {
             self.bind(name, Binding::Value(holds));
         }
         for element in parts.elements {
-            let binding = self.binding(element.source);
-            let Binding::Value(source) = binding else {
-                self.bind(element.name, Binding::Poisoned);
-                continue;
-            };
+            let source = self.inward(element.source, element.frame);
             let value = element.take(self.build(), source, index);
             let binding = value.map_or(Binding::Poisoned, Binding::Value);
             self.bind(element.name, binding);
         }
         carried
     }
-
-    pub(crate) fn add_scan(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
-        let opset = self.opset(node, place)?;
-        if opset < 9 {
-            self.unsupported(place, "Scan of opset 8", "export the model with opset 9 or later");
-            return None;
-        }
-        let inputs: Option<Vec<Value>> = self.operands(node, place)?.into_iter().collect();
-        let Some(inputs) = inputs else {
-            self.report_op(place, ImportError::MissingInput { index: 0 });
-            return None;
-        };
-        let graph = self.graph_attribute(node, "body", place)?;
-        self.build().set_origin(ir::Origin::place(place.clone()));
-        let ints = |name: &str| {
-            node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.clone()).unwrap_or_default()
-        };
-        let scanned = node.attribute.iter().find(|a| a.name == "num_scan_inputs").map_or(0, |a| a.i);
-        let fits = usize::try_from(scanned).ok().filter(|&n| n > 0 && n <= inputs.len());
-        let Some(carried) = fits.map(|scanned| inputs.len() - scanned) else {
-            let why = "is no number of the inputs";
-            self.report(place, ImportProblem::Attribute { name: "num_scan_inputs".to_owned(), why });
-            return None;
-        };
-        if graph.input.len() != inputs.len() || graph.output.len() < carried {
-            let why = "takes or gives another number of values than the scan asks for";
-            self.report(place, ImportProblem::Attribute { name: "body".to_owned(), why });
-            return None;
-        }
-        let (axes, backwards) = (ints("scan_input_axes"), ints("scan_input_directions"));
-        let mut count: Option<Dim> = None;
-        let mut elements = Vec::new();
-        for (i, &source) in inputs[carried..].iter().enumerate() {
-            let ty = self.graph().ty(source).clone();
-            let axis = ir::op::normalize_axis(axes.get(i).copied().unwrap_or(0), ty.rank());
-            let axis = self.made(place, axis)?;
-            let extent = ty.shape[axis].clone();
-            if let Some(count) = count.as_ref().filter(|count| **count != extent) {
-                let (left, right) = (count.clone(), extent);
-                self.report_op(place, OpError::Size { what: "axes that are scanned together", left, right });
-                return None;
-            }
-            count = Some(extent.clone());
-            let (name, source) = (graph.input[carried + i].name.as_str(), node.input[carried + i].as_str());
-            elements.push(Element {
-                name,
-                source,
-                axis,
-                count: extent,
-                backwards: backwards.get(i) == Some(&1),
-            });
-        }
-        let names: Vec<&'a str> = graph.input[..carried].iter().map(|input| input.name.as_str()).collect();
-        let parts = LoopParts {
-            graph,
-            given: &inputs[..carried],
-            index_name: None,
-            cond_name: None,
-            names: &names,
-            elements: &elements,
-        };
-        let LoopBody { graph: body, captures, index, changing, given, .. } =
-            self.loop_body(&parts, place, false)?;
-        let repeated = Repeat { body, index, count, cond: None, carried: given, captures, changing };
-        let results = repeat(self.build(), repeated, "scan");
-        let mut results = self.made(place, results)?;
-        let (out_axes, out_backwards) = (ints("scan_output_axes"), ints("scan_output_directions"));
-        for (i, stack) in results[carried..].iter_mut().enumerate() {
-            let turned = turned(
-                self.build(),
-                *stack,
-                out_axes.get(i).copied().unwrap_or(0),
-                out_backwards.get(i) == Some(&1),
-            );
-            *stack = self.made(place, turned)?;
-        }
-        self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())
-    }
 }
 
 /// A loop as its node describes it.
-struct LoopParts<'a, 'p> {
-    graph: &'a GraphProto,
+pub(crate) struct LoopParts<'a, 'p> {
+    pub(crate) graph: &'a GraphProto,
     /// What it carries first.
-    given: &'p [Value],
-    index_name: Option<&'a str>,
-    cond_name: Option<&'a str>,
+    pub(crate) given: &'p [Value],
+    pub(crate) index_name: Option<&'a str>,
+    pub(crate) cond_name: Option<&'a str>,
     /// The names of what it carries.
-    names: &'p [&'a str],
-    elements: &'p [Element<'a>],
+    pub(crate) names: &'p [&'a str],
+    pub(crate) elements: &'p [Element<'a>],
 }
 
 /// The body of a loop, and what belongs to it.
-struct LoopBody {
-    graph: Graph,
-    captures: Vec<Value>,
-    index: Symbol,
-    changing: Vec<Symbol>,
-    given: Vec<Value>,
+pub(crate) struct LoopBody {
+    pub(crate) graph: Graph,
+    pub(crate) captures: Vec<Value>,
+    pub(crate) index: Symbol,
+    pub(crate) changing: Vec<Symbol>,
+    pub(crate) given: Vec<Value>,
     /// May its condition end it?
-    ends: bool,
+    pub(crate) ends: bool,
 }
 
 /// What a scan takes one element of in each iteration.
-struct Element<'a> {
-    name: &'a str,
-    source: &'a str,
-    axis: usize,
-    count: Dim,
-    backwards: bool,
+pub(crate) struct Element<'a> {
+    /// The name of the element.
+    pub(crate) name: &'a str,
+    /// Of what, and the graph in the making that this belongs to, by position.
+    pub(crate) source: Value,
+    pub(crate) frame: usize,
+    pub(crate) axis: usize,
+    pub(crate) count: Dim,
+    pub(crate) backwards: bool,
 }
 
 impl Element<'_> {
@@ -561,22 +491,4 @@ fn without_condition(mut body: Graph) -> Graph {
     let needed = body.needed(body.roots());
     body.retain(|id| needed.contains(&id));
     body
-}
-
-/// A stack with its first axis at `axis`, maybe backwards.
-fn turned(b: &mut Build, stack: Value, axis: i64, backwards: bool) -> Result<Value, OpError> {
-    let ty = b.ty(stack).clone();
-    let mut stack = stack;
-    if backwards {
-        let mut starts = vec![Dim::constant(0); ty.rank()];
-        starts[0] = ty.shape[0].clone() - Dim::constant(1);
-        let mut steps = vec![1; ty.rank()];
-        steps[0] = -1;
-        stack =
-            b.op_with(&SLICE, &[stack], [STARTS.is(starts), SIZES.is(ty.shape.clone()), STEPS.is(steps)])?;
-    }
-    let axis = ir::op::normalize_axis(axis, ty.rank())?;
-    let mut perm: Vec<i64> = (1..ty.rank() as i64).collect();
-    perm.insert(axis, 0);
-    transpose(b, stack, perm)
 }

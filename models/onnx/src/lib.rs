@@ -24,6 +24,7 @@ mod functions;
 mod in_place;
 mod metadata;
 mod nodes;
+mod scan;
 mod sequences;
 mod structure;
 mod tensor;

@@ -202,7 +202,7 @@ impl<'a> Importer<'a> {
     }
 
     /// A value of the graph at position `frame`, in the current one: captured by all between.
-    fn inward(&mut self, mut value: Value, frame: usize) -> Value {
+    pub(crate) fn inward(&mut self, mut value: Value, frame: usize) -> Value {
         for inner in frame + 1..self.frames.len() {
             let (outer, rest) = self.frames.split_at_mut(inner);
             let outer = outer.last_mut().expect("there is one outside");
@@ -331,7 +331,7 @@ impl<'a> Importer<'a> {
             Found::Import(import) => return Some((import, opset)),
             Found::UnknownVersion { since } => ImportProblem::OpNewerThanOpset { op, opset, since },
             Found::UnknownOp => {
-                let (reason, help) = if domain.is_empty() {
+                let (reason, help) = if domain.is_empty() || domain.starts_with("ai.onnx.") {
                     (
                         "egraft has no such operator",
                         "`egraft ops` lists those that there are; export the model without this one",

@@ -257,7 +257,7 @@ const CODES: &[(&str, &str)] = &[
     ("no_opset_import", "egraft::onnx::opset"),
     ("node_without_op_type", "egraft::onnx::op_type"),
     ("op_newer_than_opset", "egraft::onnx::opset"),
-    ("opset_6", "egraft::onnx::opset"),
+    ("opset_0", "egraft::onnx::opset"),
     ("opset_99", "egraft::onnx::opset"),
     ("output_never_produced", "egraft::onnx::no_output"),
     ("output_shape_differs", "egraft::onnx::output_type"),

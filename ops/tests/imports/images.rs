@@ -156,7 +156,7 @@ fn determinant(x: &[Vec<f64>]) -> f64 {
         };
         x[1..].iter().map(without).collect()
     };
-    let sign = |column: usize| if column % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |column: usize| if column.is_multiple_of(2) { 1.0 } else { -1.0 };
     (0..x.len()).map(|column| sign(column) * x[0][column] * determinant(&minor(column))).sum()
 }
 

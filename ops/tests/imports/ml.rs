@@ -9,7 +9,7 @@ fn ml(version: i64, op: &str, inputs: &[Tensor], attrs: &[(&str, NodeAttr)], res
 fn refused(op: &str, attrs: &[(&str, NodeAttr)]) -> String {
     let mut m = Model::new(5);
     let x = m.input(DType::F32, &["n", "2"]);
-    m.convert(&format!("ai.onnx.ml.{op}"), &[x], attrs).unwrap_err().to_string()
+    m.convert(&format!("ai.onnx.ml.{op}"), &[x], attrs).expect_err("it is refused").to_string()
 }
 
 /// Two trees: `x₀ ≤ 1 ? (x₁ < −1 ? a : b) : c`, and `x₁ ≥ 0 ? d : e`, where NaN goes the first way in the second tree only.
