@@ -59,7 +59,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     for (axis, extent) in [height, width].into_iter().enumerate() {
         let own = slice_axis(b, offset, 4, axis.into(), one.clone())?;
         let own = reshape(b, own, [&taps[..], result].concat())?;
-        let start = places_along(node, b, axis, (&kernel[2 + axis], &result[axis]), wide)?;
+        let start = places_along(node, b, axis, [extent, &kernel[2 + axis], &result[axis]], wide)?;
         let position = b.op(&ADD, &[own, start])?;
         let along = Axis::new(b, extent, wide, Outside::Zeros)?;
         axes.push(along.linear(b, position)?);
@@ -87,12 +87,12 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
 }
 
 /// Where the kernel's elements lie along an axis without an offset: `o·stride + k·dilation − low`, as `[K, 1, O, 1]` for the
-/// first axis of the image and `[1, K, 1, O]` for the second.
+/// first axis of the image and `[1, K, 1, O]` for the second. Offsets must be there for as many places as there are.
 fn places_along(
     node: &NodeView,
     b: &mut Build,
     axis: usize,
-    (kernel, result): (&Dim, &Dim),
+    [extent, kernel, result]: [&Dim; 3],
     dtype: DType,
 ) -> Result<Value, ImportError> {
     let at = |name: &str, index: usize, count: usize, default: i64| match node.ints(name)? {
@@ -103,7 +103,18 @@ fn places_along(
         }
     };
     let (stride, dilation) = (at("strides", axis, 2, 1)?, at("dilations", axis, 2, 1)?);
-    let low = at("pads", axis, 4, 0)?;
+    let (low, high) = (at("pads", axis, 4, 0)?, at("pads", 2 + axis, 4, 0)?);
+    if stride < 1 {
+        return Err(ImportError::value("strides", stride, "steps of 1 and more"));
+    }
+    let one = Dim::constant(1);
+    let reach = (kernel.clone() - one.clone()) * dilation.into();
+    let free = extent.clone() + Dim::constant(low + high) - reach - one.clone();
+    let count = free.floor_div(&stride.into()) + one;
+    if count != *result {
+        let what = "places that `offset` is for";
+        return Err(OpError::Size { what, left: count, right: result.clone() }.into());
+    }
     let mut along = |place: usize, count: &Dim, step: i64| -> Result<Value, OpError> {
         let counted = iota(b, count.clone(), dtype)?;
         let step = b.scalar(dtype, step as f64);

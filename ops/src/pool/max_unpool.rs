@@ -1,8 +1,8 @@
 //! What max pooling took, put back where it was, among zeros.
 //!
 //! `x: [N, C, …]` and the places that MaxPool gave, which count the elements of the whole array. Its sizes are the
-//! smallest that pooling makes those of `x` from; `output_shape` may ask for more, which follows behind. Source: ONNX
-//! MaxUnpool, opset 22.
+//! smallest that pooling makes those of `x` from; `output_shape` may ask for more, which follows behind and is not counted.
+//! Source: ONNX MaxUnpool, opset 22, and its tests.
 
 use ir::build::Build;
 use ir::graph::Value;

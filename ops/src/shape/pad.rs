@@ -235,11 +235,12 @@ fn import(
         let axis = normalize_axis(axis, ty.rank())?;
         (low[axis], high[axis]) = (pads[i].clone(), pads[axes.len() + i].clone());
     }
+    let mode = node.str_or("mode", "constant")?;
     if low.iter().chain(&high).all(|amount| amount.is(0)) {
         return Ok(vec![x]);
     }
     let amounts = [LOW.is(low), HIGH.is(high)];
-    match node.str_or("mode", "constant")? {
+    match mode {
         "constant" => {
             let value = match value {
                 Some(value) => reshape(b, value, vec![])?,

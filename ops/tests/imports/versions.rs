@@ -113,6 +113,8 @@ fn shapes_were_attributes() {
     assert_eq!(y.shape(), [2, 3, 1]);
     let y = run(1, "Pad", std::slice::from_ref(&x), &[("paddings", ints(&[0, 1, 0, 0]))], 1).remove(0);
     assert_eq!(y.to_f64(), [0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0]);
+    let nothing = [("paddings", ints(&[0; 4])), ("mode", str("edge")), ("value", number(0.0))];
+    assert_eq!(run(1, "Pad", std::slice::from_ref(&x), &nothing, 1).remove(0).to_f64(), x.to_f64());
     let parts = run(2, "Split", std::slice::from_ref(&x), &[("axis", int(1)), ("split", ints(&[1, 2]))], 2);
     assert_eq!(parts[1].to_f64(), [1.0, 2.0, 4.0, 5.0]);
     let both = run(3, "Concat", &[x.clone(), x], &[], 1).remove(0);
