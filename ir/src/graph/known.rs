@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Graph, Kind, Value};
 use crate::dim::Dim;
+use crate::dtype::DType;
 use crate::types::TensorType;
 
 /// The integer tensors of a graph whose elements are known as sizes: constants, shapes, and arithmetic on them. Truth
@@ -33,7 +34,11 @@ impl KnownSizes {
         if ty.dtype.is_float() || elements > crate::op::MAX_SIZES || value.result != 0 {
             return None;
         }
-        match &graph.node(value.node).kind {
+        // Sizes are signed: from 2⁶³ on, numbers are none.
+        let is_signed = |sizes: &Vec<Dim>| {
+            ty.dtype != DType::U64 || sizes.iter().all(|size| size.as_const().is_none_or(|size| size >= 0))
+        };
+        let known = match &graph.node(value.node).kind {
             Kind::Input(_) => None,
             Kind::Weight(weight) => Some(weight.tensor().to_i64().into_iter().map(Dim::constant).collect()),
             Kind::Op { def, attrs } => {
@@ -43,6 +48,7 @@ impl KnownSizes {
                 let cx = crate::op::Sizes { types: &types, operands: &operands, attrs, result: ty };
                 def.semantics.sizes(&cx).filter(|sizes| sizes.len() as i64 == elements)
             }
-        }
+        };
+        known.filter(is_signed)
     }
 }

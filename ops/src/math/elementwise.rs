@@ -170,10 +170,16 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
     // Floor and truncation agree on numbers that are not negative.
     let divides = is_nonnegative(a) && is_nonnegative(&(b.clone() - one.clone()));
     let numbers = a.as_const().zip(b.as_const());
+    // Numbers wrap; coefficients stop at the largest, which is no polynomial of the sizes any more.
+    let exact = |polynomial: Dim, of_numbers: fn(i64, i64) -> i64| {
+        let fits = polynomial.terms().all(|(_, factor)| factor.unsigned_abs() < i64::MAX as u64);
+        let wrapped = numbers.map(|(x, y)| of_numbers(x, y).into());
+        wrapped.or_else(|| fits.then_some(polynomial))
+    };
     match f {
-        Binary::Add => Some(a.clone() + b.clone()),
-        Binary::Sub => Some(difference),
-        Binary::Mul => Some(a.clone() * b.clone()),
+        Binary::Add => exact(a.clone() + b.clone(), i64::wrapping_add),
+        Binary::Sub => exact(difference, i64::wrapping_sub),
+        Binary::Mul => exact(a.clone() * b.clone(), i64::wrapping_mul),
         Binary::Min => Some(a.smaller(b)),
         Binary::Max => Some(a.larger(b)),
         Binary::Div if divides => Some(a.floor_div(b)),

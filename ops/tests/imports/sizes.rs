@@ -329,3 +329,34 @@ fn too_many_axes_are_refused_at_once() {
     let error = m.convert("Expand", &[x, Some(sizes)], &[]).unwrap_err();
     assert_eq!(error.to_string(), "65 axes, and at most 64 are supported");
 }
+
+/// Large numbers are no sizes: what is known of them is what they are.
+#[test]
+fn arithmetic_on_numbers_wraps_where_it_is_known() {
+    let big = i64::from_ne_bytes(0x9E37_79B9_7F4A_7C15_u64.to_ne_bytes());
+    for dtype in [DType::I64, DType::U64] {
+        for (op, expected) in [("Mul", big.wrapping_mul(big)), ("Add", big.wrapping_add(big)), ("Max", big)] {
+            let (mut b, number) = (Build::new("numbers"), Tensor::scalar(Scalar::from_i64(dtype, big)));
+            let (x, other) = (b.constant(&number), b.constant(&Tensor::scalar(Scalar::from_i64(dtype, 1))));
+            let operand = if op == "Max" { other } else { x };
+            let op = ops::find(&op.to_lowercase()).expect("an op");
+            let y = b.op(op, &[x, operand]).expect("numbers of one type");
+            let known = Known::new().of(b.graph(), y).and_then(|sizes| sizes[0].as_const());
+            let value = ir::graph::eval(&b.finish(vec![y]), &[]).expect("evaluates").remove(0).to_i64()[0];
+            if dtype == DType::U64 || op.name != "max" {
+                assert_eq!(value, expected, "{} of {dtype}", op.name);
+            }
+            assert_eq!(known.unwrap_or(value), value, "{} of {dtype}", op.name);
+            assert_eq!(known.is_some(), dtype == DType::I64, "{} of {dtype}", op.name);
+        }
+    }
+    // A coefficient that no size has.
+    let mut m = Model::new(13);
+    let x = m.input(DType::F32, &["n"]);
+    let (n, factor) = (m.add("Shape", &[x], &[]), m.ints(&[big]));
+    let once = m.add("Mul", &[n, factor], &[]);
+    let twice = m.add("Mul", &[once, factor], &[]);
+    assert_eq!(m.sizes.borrow_mut().of(m.b.graph(), twice.expect("a value")), None);
+    let found = m.eval(twice, &[counting(&[3])]).to_i64();
+    assert_eq!(found, [3_i64.wrapping_mul(big).wrapping_mul(big)]);
+}
