@@ -101,7 +101,7 @@ fn activations(
     defaults: &[&str],
     directions: usize,
 ) -> Result<Vec<Activation>, ImportError> {
-    let names: Vec<String> = match node.strs("activations")? {
+    let mut names: Vec<String> = match node.strs("activations")? {
         Some(names) => names.iter().map(|name| name.to_lowercase()).collect(),
         None => defaults
             .iter()
@@ -110,6 +110,10 @@ fn activations(
             .map(|name| name.to_lowercase())
             .collect(),
     };
+    if directions == 1 && names.len() == 2 * defaults.len() {
+        // The specification's default is that of both.
+        names.truncate(defaults.len());
+    }
     if names.len() != defaults.len() * directions {
         let why = format!("{} are needed", defaults.len() * directions);
         return Err(ImportError::Attribute { name: "activations".to_owned(), why });

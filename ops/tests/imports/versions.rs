@@ -149,3 +149,15 @@ fn before_opset_6_element_types_had_names() {
     let error = m.convert("Cast", &[x], &[("to", str("COMPLEX64"))]).unwrap_err();
     assert!(error.to_string().starts_with("element type COMPLEX64 is not supported"), "{error}");
 }
+
+/// The default that the specification of RNN lists is that of both directions.
+#[test]
+fn a_recurrent_layer_may_name_activations_of_directions_that_it_has_not() {
+    let mut m = Model::new(7);
+    let operands =
+        [["4", "1", "2"], ["1", "3", "2"], ["1", "3", "3"]].map(|shape| m.input(DType::F32, &shape));
+    let y = m.add("RNN", &operands, &[("activations", strs(&["Tanh", "Tanh"])), ("hidden_size", int(3))]);
+    assert_eq!(m.shape(y), "f32[4, 1, 1, 3]");
+    let error = m.convert("RNN", &operands, &[("activations", strs(&["Tanh", "Tanh", "Tanh"]))]).unwrap_err();
+    assert_eq!(error.to_string(), "attribute `activations`: 1 are needed");
+}
