@@ -31,7 +31,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from test_models import case, control, encodings, invalid, invalid_control, layers, mixed, rare, shapes, structure  # noqa: F401 (importing registers cases)
+from test_models import case, control, encodings, invalid, invalid_control, layers, mixed, narrow, rare, shapes, structure  # noqa: F401 (importing registers cases)
 
 try:
     import onnxruntime

@@ -398,7 +398,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::onnx::tensor_dtype",
         "A tensor has an element type that egraft does not have.",
-        "Export with a float, integer or bool type of 8 bits or more.",
+        "Export with numbers or bools; strings, complex numbers and floats of 6 bits are not supported.",
     ),
     code(
         "egraft::onnx::too_large",
@@ -502,6 +502,11 @@ pub(crate) const CODES: &[Code] = &[
         "Give each a name of its own.",
     ),
     code("egraft::runner::duplicate_input", "An input is given twice.", "Leave out one of the two."),
+    code(
+        "egraft::runner::element",
+        "A file stands for elements of a type that it does not have, and holds a byte that is none of them.",
+        "Write integers of 4 and 2 bits as bytes in their range, and floats of 4 bits as bytes of 0 to 15.",
+    ),
     code(
         "egraft::runner::files",
         "The number of files does not fit the number of inputs.",

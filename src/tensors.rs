@@ -1,6 +1,7 @@
 //! Tensors between the compiler's terms and the runtime's, and random ones.
 
 use ir::{DType, Symbol, Tensor, TensorType};
+use runner::narrow;
 use runner::random::{self, SplitMix64};
 
 /// The runtime's name for an element type.
@@ -19,6 +20,16 @@ pub fn to_runtime(dtype: DType) -> runtime::DType {
         DType::U32 => runtime::DType::U32,
         DType::U64 => runtime::DType::U64,
         DType::Bool => runtime::DType::Bool,
+        DType::F8E4M3FN => runtime::DType::F8E4M3FN,
+        DType::F8E4M3FNUZ => runtime::DType::F8E4M3FNUZ,
+        DType::F8E5M2 => runtime::DType::F8E5M2,
+        DType::F8E5M2FNUZ => runtime::DType::F8E5M2FNUZ,
+        DType::F8E8M0 => runtime::DType::F8E8M0,
+        DType::F4E2M1 => runtime::DType::F4E2M1,
+        DType::I4 => runtime::DType::I4,
+        DType::U4 => runtime::DType::U4,
+        DType::I2 => runtime::DType::I2,
+        DType::U2 => runtime::DType::U2,
     }
 }
 
@@ -32,6 +43,14 @@ pub fn from_runtime(dtype: runtime::DType) -> DType {
 pub fn from_file(tensor: &runner::tensor::Tensor) -> Tensor {
     Tensor::new(from_runtime(tensor.dtype()), tensor.dims().to_vec(), tensor.bytes().to_vec())
         .expect("a tensor has the bytes that its type needs")
+}
+
+/// The tensor as elements of `dtype`, if it has what files hold in their place, and nothing else.
+pub fn read_as(tensor: &Tensor, dtype: DType) -> Option<Tensor> {
+    let wanted = to_runtime(dtype);
+    let stands_in = narrow::stand_in(wanted) == Some(to_runtime(tensor.dtype()));
+    let fits = stands_in && narrow::out_of_range(wanted, tensor.bytes()).is_none();
+    fits.then(|| Tensor::new(dtype, tensor.shape().to_vec(), tensor.bytes().to_vec()))?
 }
 
 /// A tensor to be written to a file; `None` if memory is short.
@@ -75,6 +94,31 @@ mod tests {
             assert_eq!(to_runtime(dtype).bytes(), dtype.bytes());
             assert_eq!(to_runtime(dtype).name(), dtype.name());
         }
+    }
+
+    /// The runner prints floats of few bits by a definition of its own.
+    #[test]
+    fn narrow_floats_are_the_same_numbers() {
+        for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_float() && dtype.bits() <= 16) {
+            for code in 0..1u32 << dtype.bits() {
+                let ours = ir::Scalar::from_bits(dtype, code.into()).to_f64();
+                let theirs = narrow::decode(to_runtime(dtype), code as u16).expect("it is a narrow float");
+                assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{dtype} {code:#x}");
+            }
+        }
+        for dtype in DType::ALL {
+            assert_eq!(dtype.is_narrow(), narrow::stand_in(to_runtime(dtype)).is_some(), "{dtype}");
+        }
+    }
+
+    #[test]
+    fn what_files_hold_in_the_place_of_a_type() {
+        let bytes = Tensor::new(DType::I8, vec![2], vec![0xf8, 7]).expect("two bytes");
+        let read = read_as(&bytes, DType::I4).expect("both are in range");
+        assert_eq!((read.dtype(), read.to_i64()), (DType::I4, vec![-8, 7]));
+        assert_eq!(read_as(&bytes, DType::I2), None);
+        assert_eq!(read_as(&bytes, DType::U4), None);
+        assert_eq!(read_as(&bytes, DType::I8), None);
     }
 
     #[test]

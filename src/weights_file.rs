@@ -111,7 +111,10 @@ mod tests {
             write_text(&path, "text", &model(0.0))?;
             let found = Beside::of(&path)?;
             for (hash, weight) in stored(&model(0.0)) {
-                assert_eq!(found.find(&hash).expect("it was written").as_slice(), weight.stored().concat());
+                assert_eq!(
+                    found.find(&hash).expect("it was written").as_slice(),
+                    weight.stored().collect::<Vec<_>>().concat()
+                );
             }
             assert!(found.find(&Hash::of(b"another")).is_none());
             // The same weights do for a second text.

@@ -423,7 +423,7 @@ fn top(axis: i64, k: &str, largest: bool) -> Vec<(&'static str, Attr)> {
 
 #[test]
 fn the_first_in_order() {
-    for dtype in DType::ALL {
+    for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_narrow()) {
         let mut case = Case::new();
         let x = case.input(dtype, &["n", "17"]);
         case.outs("topk", &[x], top(1, "5", true));
@@ -599,7 +599,7 @@ fn scattered_elements() {
     for dtype in DType::ALL {
         let mut case = Case::new();
         for reduction in ["none", "add", "mul", "max", "min"] {
-            if dtype == DType::Bool && reduction != "none" {
+            if (dtype == DType::Bool || dtype.is_narrow()) && reduction != "none" {
                 continue;
             }
             let how = ("reduction", Attr::Str(reduction.into()));
@@ -637,7 +637,7 @@ fn scattered_elements() {
 
 #[test]
 fn what_is_not_zero_and_what_is_different() {
-    for dtype in DType::ALL {
+    for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_narrow()) {
         let mut case = Case::new();
         for shape in [&["n", "4"][..], &["n"], &["2", "n", "3"], &[], &["n", "0"]] {
             let x = case.input(dtype, shape);

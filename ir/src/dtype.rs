@@ -1,7 +1,11 @@
 //! Element types.
 //!
-//! Closed: adding one makes the compiler point at every place that must learn it. Room is left for types
-//! narrower than a byte: sizes are stated in bits, and only [`DType::bytes`] rounds up.
+//! Closed: adding one makes the compiler point at every place that must learn it.
+//!
+//! Floats of 8 and 4 bits and integers of 4 and 2 bits are *narrow*: they are stored and converted, and there is no
+//! arithmetic on them but what is carried out in a wider type after a `cast`. An element of fewer than 8 bits lies in a
+//! byte of its own, in memory as in artifacts: an integer as the `i8` or `u8` of its value, a float as its bits, zeros
+//! above. Files may pack them; see the readers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +39,26 @@ pub enum DType {
     U64,
     /// One byte, 0 or 1.
     Bool,
+    /// 4 bits of exponent, 3 of fraction; no infinity; the topmost code of each sign is NaN.
+    F8E4M3FN,
+    /// 4 bits of exponent, 3 of fraction; no infinity and no −0, whose code is NaN.
+    F8E4M3FNUZ,
+    /// 5 bits of exponent, 2 of fraction, as IEEE 754 would have it: the upper half of a binary16.
+    F8E5M2,
+    /// 5 bits of exponent, 2 of fraction; no infinity and no −0, whose code is NaN.
+    F8E5M2FNUZ,
+    /// 8 bits of exponent and nothing else: a power of two, or NaN.
+    F8E8M0,
+    /// 2 bits of exponent, 1 of fraction; no infinity, no NaN.
+    F4E2M1,
+    /// Signed, 4 bits.
+    I4,
+    /// Unsigned, 4 bits.
+    U4,
+    /// Signed, 2 bits.
+    I2,
+    /// Unsigned, 2 bits.
+    U2,
 }
 
 /// What family a [`DType`] belongs to.
@@ -52,7 +76,7 @@ pub enum Class {
 
 impl DType {
     /// Every dtype, in declaration order.
-    pub const ALL: [DType; 13] = [
+    pub const ALL: [DType; 23] = [
         DType::F32,
         DType::F64,
         DType::F16,
@@ -66,6 +90,16 @@ impl DType {
         DType::U32,
         DType::U64,
         DType::Bool,
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F8E8M0,
+        DType::F4E2M1,
+        DType::I4,
+        DType::U4,
+        DType::I2,
+        DType::U2,
     ];
 
     /// The name in text forms, JSON and messages.
@@ -84,16 +118,29 @@ impl DType {
             DType::U32 => "u32",
             DType::U64 => "u64",
             DType::Bool => "bool",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
+            DType::F4E2M1 => "f4e2m1",
+            DType::I4 => "i4",
+            DType::U4 => "u4",
+            DType::I2 => "i2",
+            DType::U2 => "u2",
         }
     }
 
-    /// Storage size in bits.
+    /// Size of a value in bits.
     pub const fn bits(self) -> usize {
         match self {
             DType::F64 | DType::I64 | DType::U64 => 64,
             DType::F32 | DType::I32 | DType::U32 => 32,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 16,
             DType::I8 | DType::U8 | DType::Bool => 8,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F8E8M0 => 8,
+            DType::F4E2M1 | DType::I4 | DType::U4 => 4,
+            DType::I2 | DType::U2 => 2,
         }
     }
 
@@ -106,8 +153,10 @@ impl DType {
     pub const fn class(self) -> Class {
         match self {
             DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Class::Float,
-            DType::I8 | DType::I16 | DType::I32 | DType::I64 => Class::Signed,
-            DType::U8 | DType::U16 | DType::U32 | DType::U64 => Class::Unsigned,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => Class::Float,
+            DType::F8E8M0 | DType::F4E2M1 => Class::Float,
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::I4 | DType::I2 => Class::Signed,
+            DType::U8 | DType::U16 | DType::U32 | DType::U64 | DType::U4 | DType::U2 => Class::Unsigned,
             DType::Bool => Class::Bool,
         }
     }
@@ -122,10 +171,26 @@ impl DType {
         matches!(self.class(), Class::Signed | Class::Unsigned)
     }
 
-    /// The type in which arithmetic on this one is carried out: `f32` for the 16-bit floats, else itself.
+    /// Is it stored and converted, but not computed with?
+    pub const fn is_narrow(self) -> bool {
+        match self {
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => true,
+            DType::F8E8M0 | DType::F4E2M1 | DType::I4 | DType::U4 | DType::I2 | DType::U2 => true,
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Bool => false,
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 => false,
+            DType::U8 | DType::U16 | DType::U32 | DType::U64 => false,
+        }
+    }
+
+    /// The type in which arithmetic on this one is carried out: `f32` for floats of 16 and fewer bits, a byte for
+    /// integers of fewer bits, else itself.
     pub const fn arithmetic(self) -> DType {
         match self {
             DType::F16 | DType::BF16 => DType::F32,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => DType::F32,
+            DType::F8E8M0 | DType::F4E2M1 => DType::F32,
+            DType::I4 | DType::I2 => DType::I8,
+            DType::U4 | DType::U2 => DType::U8,
             other => other,
         }
     }
@@ -139,7 +204,10 @@ impl fmt::Display for DType {
 
 /// The text names no dtype.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no element type; those are f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 bool")]
+#[error(
+    "`{0}` is no element type; those are f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 bool f8e4m3fn f8e4m3fnuz f8e5m2 \
+     f8e5m2fnuz f8e8m0 f4e2m1 i4 u4 i2 u2"
+)]
 pub struct UnknownDType(pub String);
 
 impl FromStr for DType {

@@ -12,6 +12,7 @@ pub mod build;
 pub mod dim;
 pub mod dot;
 pub mod dtype;
+pub mod float_format;
 pub mod graph;
 pub mod kernel;
 pub mod op;

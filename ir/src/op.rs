@@ -345,6 +345,17 @@ impl Infer<'_> {
         })
     }
 
+    /// Fails unless there is arithmetic on the elements of operand `index` (called `operand`), which are not narrow.
+    ///
+    /// # Errors
+    /// [`OpError::DType`].
+    pub fn want_arithmetic(&self, index: usize, operand: &'static str) -> Result<(), OpError> {
+        match self.operands[index].dtype {
+            found if found.is_narrow() => Err(OpError::DType { operand, expected: ARITHMETIC, found }),
+            _ => Ok(()),
+        }
+    }
+
     /// Fails unless operand `index` (called `operand`) has `expected` axes.
     ///
     /// # Errors
@@ -354,6 +365,9 @@ impl Infer<'_> {
         if found == expected { Ok(()) } else { Err(OpError::Rank { operand, expected, found }) }
     }
 }
+
+/// What an op wants that does not only move elements: an [`OpError::DType`] for narrow ones.
+pub const ARITHMETIC: &str = "a type with arithmetic, which a cast gives";
 
 /// What `eval` sees.
 pub struct Eval<'a> {

@@ -13,6 +13,7 @@ use std::fmt;
 use half::{bf16, f16};
 
 use crate::dtype::{Class, DType};
+use crate::float_format::FloatFormat;
 
 /// One element: its type and its bits (little-endian, zero-extended to 64).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,8 +29,8 @@ impl Scalar {
         Scalar { dtype, bits }
     }
 
-    /// `value` rounded to `dtype` (floats to nearest even; integers truncated toward zero, saturating, NaN to 0;
-    /// truth: not equal to zero).
+    /// `value` rounded to `dtype` (floats to nearest even; integers truncated toward zero, saturating, NaN to 0, those
+    /// of fewer than 8 bits like an `i32` that is wrapped; truth: not equal to zero).
     pub fn from_f64(dtype: DType, value: f64) -> Scalar {
         let bits = match dtype {
             DType::F32 => u64::from((value as f32).to_bits()),
@@ -45,6 +46,13 @@ impl Scalar {
             DType::U32 => value as u32 as u64,
             DType::U64 => value as u64,
             DType::Bool => u64::from(value != 0.0),
+            DType::I4 | DType::U4 | DType::I2 | DType::U2 => value as i32 as u64,
+            DType::F8E4M3FN
+            | DType::F8E4M3FNUZ
+            | DType::F8E5M2
+            | DType::F8E5M2FNUZ
+            | DType::F8E8M0
+            | DType::F4E2M1 => u64::from(narrow(dtype).encode(value)),
         };
         Scalar::from_bits(dtype, bits)
     }
@@ -89,18 +97,20 @@ impl Scalar {
             DType::F16 => f16::from_bits(self.bits as u16).to_f64(),
             DType::BF16 => bf16::from_bits(self.bits as u16).to_f64(),
             DType::U64 => self.bits as f64,
+            _ if self.dtype.is_float() => narrow(self.dtype).decode(self.bits as u32),
             _ => self.to_i64() as f64,
         }
     }
 
     /// As an integer: floats truncate and saturate, unsigned 64 wraps.
     pub fn to_i64(self) -> i64 {
-        match self.dtype {
-            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => self.to_f64() as i64,
-            DType::I8 => i64::from(self.bits as i8),
-            DType::I16 => i64::from(self.bits as i16),
-            DType::I32 => i64::from(self.bits as i32),
-            _ => self.bits as i64,
+        match self.dtype.class() {
+            Class::Float => self.to_f64() as i64,
+            Class::Signed => {
+                let above = 64 - self.dtype.bits();
+                ((self.bits << above) as i64) >> above
+            }
+            Class::Unsigned | Class::Bool => self.bits as i64,
         }
     }
 
@@ -122,8 +132,9 @@ impl Scalar {
         }
     }
 
-    /// Converted to `dtype`: floats to nearest even; float to integer truncates, saturating, NaN to 0; integer to
-    /// integer wraps; to truth: not equal to zero. Source: ONNX Cast 13 where it defines the value.
+    /// Converted to `dtype`: floats to nearest even, not saturating (see [`FloatFormat::encode`]); float to integer
+    /// truncates, saturating, NaN to 0, and to integers of fewer than 8 bits like an `i32` that is wrapped; integer to
+    /// integer wraps; to truth: not equal to zero. Source: ONNX Cast 25 where it defines the value.
     pub fn cast(self, dtype: DType) -> Scalar {
         match (self.dtype.class(), dtype.class()) {
             _ if self.dtype == dtype => self,
@@ -137,10 +148,23 @@ impl Scalar {
         }
     }
 
-    /// The little-endian bytes of its storage.
+    /// Writes the little-endian bytes of its storage.
     pub fn write(self, out: &mut [u8]) {
-        let bytes = self.bits.to_le_bytes();
-        out.copy_from_slice(&bytes[..self.dtype.bytes()]);
+        out.copy_from_slice(&self.stored()[..self.dtype.bytes()]);
+    }
+
+    /// Appends the little-endian bytes of its storage.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.stored()[..self.dtype.bytes()]);
+    }
+
+    /// A signed integer fills its byte by its sign, whatever its width.
+    fn stored(self) -> [u8; 8] {
+        if self.dtype.class() == Class::Signed {
+            self.to_i64().to_le_bytes()
+        } else {
+            self.bits.to_le_bytes()
+        }
     }
 
     /// From little-endian storage.
@@ -149,6 +173,11 @@ impl Scalar {
         all[..dtype.bytes()].copy_from_slice(&bytes[..dtype.bytes()]);
         Scalar::from_bits(dtype, u64::from_le_bytes(all))
     }
+}
+
+/// The format of a narrow float.
+fn narrow(dtype: DType) -> FloatFormat {
+    FloatFormat::of(dtype).expect("bug: a float without a format")
 }
 
 /// `value` as an `f32` such that rounding on to fewer bits rounds `value` itself: what is not exact becomes the
@@ -335,9 +364,11 @@ impl Unary {
         }
     }
 
-    /// Is it defined for `dtype`?
+    /// Is it defined for `dtype`? Of narrow types, only whether they are numbers can be asked.
     pub fn accepts(self, dtype: DType) -> bool {
         match self {
+            Unary::IsNan | Unary::IsInf => dtype.is_float(),
+            _ if dtype.is_narrow() => false,
             Unary::Neg | Unary::Abs => dtype != DType::Bool,
             Unary::Not => !dtype.is_float(),
             _ => dtype.is_float(),
@@ -404,9 +435,10 @@ impl Binary {
         if self.is_comparison() { DType::Bool } else { dtype }
     }
 
-    /// Is it defined for operands of `dtype`?
+    /// Is it defined for operands of `dtype`? For narrow types, nothing is.
     pub fn accepts(self, dtype: DType) -> bool {
         match self {
+            _ if dtype.is_narrow() => false,
             Binary::And | Binary::Or | Binary::Xor => !dtype.is_float(),
             Binary::Shl | Binary::Shr => dtype.is_int(),
             Binary::Eq | Binary::Ne => true,

@@ -29,7 +29,7 @@ impl Tensor {
         for_each_index(shape, |index| {
             let value = at(index);
             debug_assert_eq!(value.dtype(), dtype, "bug: element of another type");
-            bytes.extend_from_slice(&value.bits().to_le_bytes()[..dtype.bytes()]);
+            value.append_to(&mut bytes);
         });
         Tensor { dtype, shape: shape.to_vec(), bytes }
     }

@@ -129,8 +129,60 @@ struct Inner {
 enum Held {
     /// One after the other.
     Bytes(Bytes),
+    /// One after the other, several in a byte, the first in its lowest bits.
+    Packed(Packed),
     /// In several weights, put together.
     Parts(Parts),
+}
+
+/// Elements of fewer than 8 bits, as files have them.
+#[derive(Clone)]
+struct Packed {
+    bytes: Bytes,
+    dtype: DType,
+}
+
+impl Packed {
+    /// How many elements lie in a byte.
+    fn each(&self) -> usize {
+        8 / self.dtype.bits()
+    }
+
+    fn get(&self, place: usize) -> Scalar {
+        let bits = self.bytes.as_slice()[place / self.each()] >> (place % self.each() * self.dtype.bits());
+        Scalar::from_bits(self.dtype, bits.into())
+    }
+
+    /// The byte that the element is alone.
+    fn stored(&self, place: usize) -> &'static [u8] {
+        static BYTES: [u8; 256] = {
+            let mut all = [0; 256];
+            let mut byte = 0;
+            while byte < 256 {
+                all[byte] = byte as u8;
+                byte += 1;
+            }
+            all
+        };
+        let mut byte = [0];
+        self.get(place).write(&mut byte);
+        std::slice::from_ref(&BYTES[usize::from(byte[0])])
+    }
+
+    /// Fills `out` with elements from place `start` on, `step` apart, each in a byte of its own.
+    fn gather(&self, start: usize, step: usize, out: &mut [u8]) {
+        for (at, to) in out.chunks_exact_mut(1).enumerate() {
+            self.get(start + at * step).write(to);
+        }
+    }
+
+    /// So many elements from a place on, if they begin a byte.
+    fn part(&self, start: usize, count: usize) -> Option<Packed> {
+        let each = self.each();
+        let bytes =
+            start.is_multiple_of(each).then(|| self.bytes.part(start / each, count.div_ceil(each)))?;
+        Some(Packed { bytes: bytes?, dtype: self.dtype })
+    }
 }
 
 /// Weights that are one: in each of so many rows, what that row of each part holds, one part after the other.
@@ -207,6 +259,30 @@ impl Weight {
         Ok(Weight(Arc::new(Inner { name, dtype, shape, hash, held, strides: None })))
     }
 
+    /// A weight called `name` in `bytes` that hold several elements each, of fewer than 8 bits: row-major, the first in the
+    /// lowest bits. Nothing is copied.
+    ///
+    /// # Panics
+    /// Elements of this type fill a byte.
+    pub fn packed(
+        name: impl Into<String>,
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    ) -> Result<Weight, WrongSize> {
+        assert!(dtype.bits() < 8, "bug: {dtype} is not packed");
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let needed = elements.map(|elements| elements.div_ceil(8 / dtype.bits()));
+        let found = bytes.as_slice().len();
+        if needed != Some(found) {
+            let (name, ty) = (name.into(), TensorType::fixed(dtype, &shape));
+            return Err(WrongSize { name, ty, needed: needed.unwrap_or(usize::MAX), found });
+        }
+        let held = Held::Packed(Packed { bytes, dtype });
+        let hash = Hash([0; 32]);
+        Ok(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides: None }))
+    }
+
     /// A weight with the contents of `tensor`.
     pub fn from_tensor(name: impl Into<String>, tensor: &Tensor) -> Weight {
         Weight::of(name, tensor.clone())
@@ -276,6 +352,7 @@ impl Weight {
                 let each = each * dtype.bytes();
                 Held::Bytes(bytes.part(start * each, count * each)?)
             }
+            Held::Packed(packed) => Held::Packed(packed.part(start * each, count * each)?),
             Held::Parts(Parts { parts, rows: 1, .. })
                 if parts.len() == first && strides.is_none() && count > 0 =>
             {
@@ -366,17 +443,20 @@ impl Weight {
     /// The bytes of the process' memory that it refers to.
     pub fn resident(&self) -> usize {
         match &self.0.held {
-            Held::Bytes(bytes) if bytes.storage.is_resident() => self.size(),
-            Held::Bytes(_) => 0,
+            Held::Bytes(bytes) | Held::Packed(Packed { bytes, .. }) if bytes.storage.is_resident() => {
+                bytes.len
+            }
+            Held::Bytes(_) | Held::Packed(_) => 0,
             Held::Parts(all) => all.parts.iter().map(Weight::resident).sum(),
         }
     }
 
-    /// Its bytes, little-endian, not necessarily aligned, its elements in any order: each slice holds some.
-    pub fn stored(&self) -> Vec<&[u8]> {
+    /// The bytes of its elements, in any order.
+    pub fn stored(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         match &self.0.held {
-            Held::Bytes(bytes) => vec![bytes.as_slice()],
-            Held::Parts(all) => all.parts.iter().flat_map(Weight::stored).collect(),
+            Held::Bytes(bytes) => Box::new(bytes.as_slice().chunks_exact(self.0.dtype.bytes())),
+            Held::Packed(packed) => Box::new((0..self.elements()).map(|place| packed.stored(place))),
+            Held::Parts(all) => Box::new(all.parts.iter().flat_map(Weight::stored)),
         }
     }
 
@@ -395,6 +475,7 @@ impl Weight {
             Held::Bytes(bytes) => {
                 Scalar::read(self.0.dtype, &bytes.as_slice()[place * self.0.dtype.bytes()..])
             }
+            Held::Packed(packed) => packed.get(place),
             Held::Parts(all) => {
                 let (part, position, _) = all.find(place);
                 part.get(position)
@@ -450,6 +531,7 @@ impl Held {
     fn gather(&self, size: usize, start: usize, step: usize, out: &mut [u8]) {
         let all = match self {
             Held::Bytes(bytes) => return copy_strided(bytes.as_slice(), size, start, step, out),
+            Held::Packed(packed) => return packed.gather(start, step, out),
             Held::Parts(all) => all,
         };
         let (mut at, mut out) = (start, out);

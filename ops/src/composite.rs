@@ -5,7 +5,7 @@
 use ir::attr::Attrs;
 use ir::build::Build;
 use ir::graph::Value;
-use ir::op::{OpError, Semantics};
+use ir::op::{ARITHMETIC, OpError, Semantics};
 
 use crate::math::cast::convert;
 
@@ -38,13 +38,16 @@ impl Semantics for Pointwise {
 /// one rounding, not one for each step.
 ///
 /// # Errors
-/// Those of `f`.
+/// [`OpError::DType`] for narrow types, and those of `f`.
 pub(crate) fn in_arithmetic(
     b: &mut Build,
     x: &[Value],
     f: impl FnOnce(&mut Build, &[Value]) -> Result<Value, OpError>,
 ) -> Result<Value, OpError> {
     let dtype = b.ty(x[0]).dtype;
+    if dtype.is_narrow() {
+        return Err(OpError::DType { operand: "x", expected: ARITHMETIC, found: dtype });
+    }
     let wide: Vec<Value> = x
         .iter()
         .map(|&value| {

@@ -86,6 +86,16 @@ pub fn dtype_of(code: i64) -> Option<DType> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
+        17 => DType::F8E4M3FN,
+        18 => DType::F8E4M3FNUZ,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2FNUZ,
+        21 => DType::U4,
+        22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         _ => return None,
     })
 }
@@ -116,16 +126,8 @@ pub fn dtype_name(code: i64) -> String {
         8 => "string",
         14 => "complex64",
         15 => "complex128",
-        17 => "float8e4m3fn",
-        18 => "float8e4m3fnuz",
-        19 => "float8e5m2",
-        20 => "float8e5m2fnuz",
-        21 => "uint4",
-        22 => "int4",
-        23 => "float4e2m1",
-        24 => "float8e8m0",
-        25 => "uint2",
-        26 => "int2",
+        27 => "float6e2m3",
+        28 => "float6e3m2",
         _ => return dtype_of(code).map_or_else(|| format!("number {code}"), |dtype| dtype.name().to_owned()),
     };
     name.to_owned()
@@ -399,7 +401,7 @@ impl<'a> NodeView<'a> {
         let Some(code) = self.int(name)? else { return Ok(None) };
         dtype_of(code).map(Some).ok_or_else(|| ImportError::Unsupported {
             what: format!("element type {}", dtype_name(code)),
-            help: "export the model with a float, integer or bool type of 8 bits or more".to_owned(),
+            help: "export the model with numbers or bools; complex numbers and floats of 6 bits are not supported".to_owned(),
         })
     }
 

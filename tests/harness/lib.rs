@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ir::dim::Symbol;
+use ir::dtype::Class;
 use ir::program::Program;
 use ir::text::{parse_graph, parse_program};
 use ir::weight::{Bytes, Hash};
@@ -99,9 +100,7 @@ impl Random {
         Tensor::from_fn(dtype, shape, |_| match dtype {
             DType::Bool => Scalar::bool(self.bits() & 1 == 1),
             _ if dtype.is_float() => Scalar::from_f64(dtype, self.number(2.0)),
-            DType::U8 | DType::U16 | DType::U32 | DType::U64 => {
-                Scalar::from_i64(dtype, (self.bits() % 4) as i64)
-            }
+            _ if dtype.class() == Class::Unsigned => Scalar::from_i64(dtype, (self.bits() % 4) as i64),
             _ => Scalar::from_i64(dtype, (self.bits() % 7) as i64 - 3),
         })
     }

@@ -6,6 +6,8 @@
 
 use runtime::DType;
 
+use crate::narrow;
+
 /// SplitMix64: a 64-bit counter, scrambled.
 #[derive(Debug, Clone)]
 pub struct SplitMix64 {
@@ -48,16 +50,18 @@ impl SplitMix64 {
 }
 
 /// Fills the bytes of a tensor: floats standard normal; integers and bools 0 or 1 with equal chance, which
-/// are good values for every index and every mask. 16-bit floats are rounded toward zero, f16 to zero below
-/// its smallest normal number.
+/// are good values for every index and every mask. Floats of 16 and fewer bits are rounded toward zero; powers of two are
+/// of the absolute value.
 pub fn fill(dtype: DType, bytes: &mut [u8], random: &mut SplitMix64) {
     let size = dtype.bytes();
     for element in bytes.chunks_exact_mut(size) {
         match dtype {
             DType::F32 => element.copy_from_slice(&(random.normal() as f32).to_le_bytes()),
             DType::F64 => element.copy_from_slice(&random.normal().to_le_bytes()),
-            DType::F16 => element.copy_from_slice(&f16_toward_zero(random.normal() as f32).to_le_bytes()),
-            DType::Bf16 => element.copy_from_slice(&(random.normal() as f32).to_le_bytes()[2..]),
+            _ if narrow::decode(dtype, 0).is_some() => {
+                let code = narrow::encode_toward_zero(dtype, random.normal()).expect("a narrow float");
+                element.copy_from_slice(&code.to_le_bytes()[..size]);
+            }
             _ => {
                 element.fill(0);
                 // The top bit; little-endian, so the first byte is the lowest.
@@ -65,18 +69,6 @@ pub fn fill(dtype: DType, bytes: &mut [u8], random: &mut SplitMix64) {
             }
         }
     }
-}
-
-/// For values below 65536, which a normal deviate always is.
-fn f16_toward_zero(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = ((bits >> 16) & 0x8000) as u16;
-    let exponent = (bits >> 23) & 0xff;
-    // f32's exponent 113 is f16's 1: 2^-14.
-    if exponent < 113 {
-        return sign;
-    }
-    sign | (((exponent - 112) << 10) | ((bits >> 13) & 0x3ff)) as u16
 }
 
 #[cfg(test)]
@@ -106,7 +98,7 @@ mod tests {
 
     #[test]
     fn integers_are_zero_or_one() {
-        for dtype in [DType::I8, DType::U8, DType::I64, DType::U32, DType::Bool] {
+        for dtype in [DType::I8, DType::U8, DType::I64, DType::U32, DType::Bool, DType::I4, DType::U2] {
             let mut bytes = vec![0xff; 1000 * dtype.bytes()];
             fill(dtype, &mut bytes, &mut SplitMix64::new(0));
             let ones = (0..1000)

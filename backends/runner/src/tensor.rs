@@ -4,6 +4,8 @@
 
 use runtime::{AlignedBytes, DType, TensorBuf, TensorRef};
 
+use crate::narrow;
+
 /// A tensor that owns its elements. Its data always holds exactly the elements of its dims.
 #[derive(Debug)]
 pub struct Tensor {
@@ -30,6 +32,20 @@ impl Tensor {
         let mut tensor = Tensor::zeroed(dtype, dims)?;
         tensor.data.copy_from_slice(data);
         Some(tensor)
+    }
+
+    /// The tensor as elements of `dtype`, if it has what files hold in their place; else as it is.
+    ///
+    /// # Errors
+    /// The first byte that is no such element, with its position.
+    pub fn read_as(self, dtype: DType) -> Result<Tensor, (usize, u8)> {
+        if narrow::stand_in(dtype) != Some(self.dtype) {
+            return Ok(self);
+        }
+        match narrow::out_of_range(dtype, &self.data) {
+            Some(wrong) => Err(wrong),
+            None => Ok(Tensor { dtype, ..self }),
+        }
     }
 
     /// Type of the elements.

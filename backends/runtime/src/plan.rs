@@ -44,6 +44,26 @@ pub enum DType {
     U64 = 12,
     /// One byte, 0 or 1.
     Bool = 13,
+    /// 4 bits of exponent, 3 of fraction, finite.
+    F8E4M3FN = 14,
+    /// 4 bits of exponent, 3 of fraction, finite, without −0.
+    F8E4M3FNUZ = 15,
+    /// 5 bits of exponent, 2 of fraction, as IEEE 754 would have it.
+    F8E5M2 = 16,
+    /// 5 bits of exponent, 2 of fraction, finite, without −0.
+    F8E5M2FNUZ = 17,
+    /// 8 bits of exponent alone.
+    F8E8M0 = 18,
+    /// 2 bits of exponent, 1 of fraction, in the low half of a byte.
+    F4E2M1 = 19,
+    /// Signed, 4 bits; a byte of −8 to 7.
+    I4 = 20,
+    /// Unsigned, 4 bits; a byte of 0 to 15.
+    U4 = 21,
+    /// Signed, 2 bits; a byte of −2 to 1.
+    I2 = 22,
+    /// Unsigned, 2 bits; a byte of 0 to 3.
+    U2 = 23,
 }
 
 impl DType {
@@ -62,6 +82,16 @@ impl DType {
         DType::U32,
         DType::U64,
         DType::Bool,
+        DType::F8E4M3FN,
+        DType::F8E4M3FNUZ,
+        DType::F8E5M2,
+        DType::F8E5M2FNUZ,
+        DType::F8E8M0,
+        DType::F4E2M1,
+        DType::I4,
+        DType::U4,
+        DType::I2,
+        DType::U2,
     ];
 
     /// The code in plans and in the C interface.
@@ -78,6 +108,8 @@ impl DType {
     pub const fn bytes(self) -> usize {
         match self {
             DType::I8 | DType::U8 | DType::Bool => 1,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F8E8M0 => 1,
+            DType::F4E2M1 | DType::I4 | DType::U4 | DType::I2 | DType::U2 => 1,
             DType::F16 | DType::Bf16 | DType::I16 | DType::U16 => 2,
             DType::F32 | DType::I32 | DType::U32 => 4,
             DType::F64 | DType::I64 | DType::U64 => 8,
@@ -100,6 +132,16 @@ impl DType {
             DType::U32 => "u32",
             DType::U64 => "u64",
             DType::Bool => "bool",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
+            DType::F4E2M1 => "f4e2m1",
+            DType::I4 => "i4",
+            DType::U4 => "u4",
+            DType::I2 => "i2",
+            DType::U2 => "u2",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::ops;
 use std::sync::Arc;
 
 use crate::dim::{Dim, Symbol};
-use crate::dtype::DType;
+use crate::dtype::{Class, DType};
 use crate::scalar::{Binary, Scalar, Unary};
 
 /// How a fold combines elements. The neutral element starts it.
@@ -70,21 +70,22 @@ impl Reduce {
     }
 }
 
-/// The least value of a type: −∞ for floats.
+/// The least value of a type: −∞ for floats that have one.
 fn least(dtype: DType) -> Scalar {
-    match dtype {
-        DType::I64 => Scalar::from_i64(dtype, i64::MIN),
-        DType::Bool => Scalar::bool(false),
-        _ => Scalar::from_f64(dtype, f64::NEG_INFINITY),
+    match dtype.class() {
+        Class::Signed => Scalar::from_i64(dtype, -1 << (dtype.bits() - 1)),
+        Class::Unsigned | Class::Bool => Scalar::from_bits(dtype, 0),
+        Class::Float => Scalar::from_f64(dtype, f64::NEG_INFINITY),
     }
 }
 
-/// The greatest value of a type: +∞ for floats.
+/// The greatest value of a type: +∞ for floats that have one.
 fn greatest(dtype: DType) -> Scalar {
-    match dtype {
-        DType::I64 => Scalar::from_i64(dtype, i64::MAX),
-        DType::U64 => Scalar::from_bits(dtype, u64::MAX),
-        _ => Scalar::from_f64(dtype, f64::INFINITY),
+    match dtype.class() {
+        Class::Signed => Scalar::from_i64(dtype, i64::MAX >> (64 - dtype.bits())),
+        Class::Unsigned => Scalar::from_bits(dtype, u64::MAX),
+        Class::Bool => Scalar::bool(true),
+        Class::Float => Scalar::from_f64(dtype, f64::INFINITY),
     }
 }
 

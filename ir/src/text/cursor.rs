@@ -352,7 +352,9 @@ impl<'a> Cursor<'a> {
         let float = dtype.is_float();
         Ok(match word {
             "true" | "false" if dtype == DType::Bool => Some(Scalar::bool(word == "true")),
-            "inf" if float => Some(Scalar::from_f64(dtype, f64::INFINITY)),
+            "inf" if float => {
+                Some(Scalar::from_f64(dtype, f64::INFINITY)).filter(|value| value.to_f64().is_infinite())
+            }
             "nan" if float && self.eat("(") => {
                 let bits = match self.kind() {
                     Kind::Number { .. } => {
@@ -368,7 +370,7 @@ impl<'a> Cursor<'a> {
                 self.expect(")")?;
                 Some(Scalar::from_bits(dtype, bits))
             }
-            "nan" if float => Some(Scalar::from_f64(dtype, f64::NAN)),
+            "nan" if float => Some(Scalar::from_f64(dtype, f64::NAN)).filter(|value| value.to_f64().is_nan()),
             _ => None,
         })
     }
@@ -385,7 +387,11 @@ pub(super) fn literal(digits: &str, negative: bool, dtype: DType) -> Option<Scal
     match dtype {
         DType::Bool => None,
         DType::F32 => signed.parse::<f32>().ok().map(Scalar::f32),
-        _ if dtype.is_float() => signed.parse::<f64>().ok().map(|value| Scalar::from_f64(dtype, value)),
+        _ if dtype.is_float() => {
+            let value = Scalar::from_f64(dtype, signed.parse::<f64>().ok()?);
+            // Where there is no infinity, a number that is too large has no nearest one.
+            Some(value).filter(|value| !value.to_f64().is_nan())
+        }
         DType::U64 => signed.parse::<u64>().ok().map(|value| Scalar::from_bits(dtype, value)),
         _ => {
             let value = signed.parse::<i64>().ok()?;

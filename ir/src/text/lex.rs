@@ -7,8 +7,6 @@ use std::fmt;
 use std::fmt::Write;
 use std::ops::Range;
 
-use crate::dtype::DType;
-
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -215,8 +213,7 @@ fn is_word(text: &str) -> bool {
 
 /// Writes a size or an axis: a word, or anything else in backticks.
 pub(crate) fn symbol(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-    let reserved = RESERVED.contains(&name) || name.parse::<DType>().is_ok();
-    if is_word(name) && !reserved { f.write_str(name) } else { quote(f, name, '`') }
+    if is_word(name) && !RESERVED.contains(&name) { f.write_str(name) } else { quote(f, name, '`') }
 }
 
 /// A name behind its sigil, `%x` or `@"a/b"`.

@@ -9,7 +9,7 @@ use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::kernel::{Expr, ExprKind, Reduce};
 use crate::scalar::{Binary, Unary};
-use crate::text::cursor::{Cursor, Parse, literal};
+use crate::text::cursor::{Cursor, Parse, literal, negated};
 use crate::text::dim;
 use crate::text::error::{ParseError, Problem};
 use crate::text::lex::{Kind, Sigil};
@@ -134,6 +134,10 @@ fn signed(cursor: &mut Cursor<'_>, scope: &Scope) -> Parse<Expr> {
     let x = cursor.deeper(|cursor| signed(cursor, scope))?;
     match x.kind() {
         ExprKind::Index(dim) => Ok((-dim.clone()).into()),
+        // A number with its sign, where there is no arithmetic that turns it.
+        ExprKind::Const(value) if value.dtype().is_narrow() && value.to_f64().is_infinite() => {
+            Ok(Expr::constant(negated(*value)))
+        }
         _ => unary(Unary::Neg, x, cursor.since(start)),
     }
 }

@@ -361,7 +361,10 @@ fn attr(cursor: &mut Cursor<'_>, cx: &Context<'_>) -> Parse<Attr> {
             Ok(Attr::Bool(word == "true"))
         }
         (_, "graph") => Ok(Attr::Graph(Arc::new(cursor.deeper(|cursor| graph(cursor, cx, vec![]))?))),
-        _ if word.parse::<DType>().is_ok() => Ok(Attr::DType(cursor.dtype()?)),
+        // A size may begin with such a word, and is no word alone.
+        _ if word.parse::<DType>().is_ok() && matches!(cursor.next_kind(), Kind::Sign("," | "]" | "}")) => {
+            Ok(Attr::DType(cursor.dtype()?))
+        }
         _ => Ok(Attr::dim(dim::dim(cursor)?)),
     }
 }
@@ -425,7 +428,9 @@ pub(super) fn contents(cursor: &mut Cursor<'_>, name: &str, source: &dyn WeightS
         if elements > SPLAT {
             return Err(fail("a weight of equal elements that is too large to write as one"));
         }
-        value.bits().to_le_bytes()[..ty.dtype.bytes()].repeat(elements).into()
+        let mut one = Vec::new();
+        value.append_to(&mut one);
+        one.repeat(elements).into()
     } else if cursor.eat("[") {
         let values = cursor.list("]", |cursor| cursor.element(ty.dtype))?;
         if values.len() != elements {
@@ -433,11 +438,9 @@ pub(super) fn contents(cursor: &mut Cursor<'_>, name: &str, source: &dyn WeightS
                 Problem::Count { what: "values", left: values.len(), of: "elements", right: elements };
             return Err(ParseError { span: cursor.since(start), problem });
         }
-        values
-            .iter()
-            .flat_map(|value| value.bits().to_le_bytes().into_iter().take(ty.dtype.bytes()))
-            .collect::<Vec<u8>>()
-            .into()
+        let mut all = Vec::with_capacity(elements * ty.dtype.bytes());
+        values.into_iter().for_each(|value| value.append_to(&mut all));
+        all.into()
     } else if cursor.eat_word("data") {
         let text_at = cursor.span();
         let text = cursor.string()?;

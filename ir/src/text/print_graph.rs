@@ -13,7 +13,7 @@ use crate::graph::{Graph, Kind, NodeId, Value};
 use crate::op::OpDef;
 use crate::origin::{Origin, Place};
 use crate::scalar::Scalar;
-use crate::text::lex::{Quoted, Sigil};
+use crate::text::lex::{Quoted, Sigil, quote};
 use crate::types::TensorType;
 use crate::weight::Weight;
 
@@ -219,7 +219,11 @@ fn attr_at(f: &mut fmt::Formatter<'_>, attr: &Attr, level: usize) -> fmt::Result
         Attr::Bool(value) => write!(f, "{value}"),
         Attr::Str(text) => write!(f, "{}", Quoted(text)),
         Attr::DType(dtype) => write!(f, "{dtype}"),
-        Attr::Dim(dim) => write!(f, "{dim}"),
+        // A size that is a word like an element type's name.
+        Attr::Dim(dim) => match dim.as_symbol().filter(|symbol| symbol.name().parse::<DType>().is_ok()) {
+            Some(symbol) => quote(f, symbol.name(), '`'),
+            None => write!(f, "{dim}"),
+        },
         Attr::List(items) => {
             f.write_char('[')?;
             commas(f, items, |f, item| attr_at(f, item, level))?;
@@ -270,11 +274,10 @@ pub(super) enum Form {
 
 /// How text gives the contents of `weight`.
 pub(super) fn form(weight: &Weight) -> Form {
-    let (size, stored, elements) = (weight.dtype().bytes(), weight.stored(), weight.elements());
-    let mut bytes = stored.iter().copied().flatten();
+    let elements = weight.elements();
     // Truth values other than 0 and 1 have no text.
-    let writable = weight.dtype() != DType::Bool || bytes.all(|b| *b <= 1);
-    let mut each = stored.iter().flat_map(|bytes| bytes.chunks_exact(size));
+    let writable = weight.dtype() != DType::Bool || weight.stored().all(|element| element[0] <= 1);
+    let mut each = weight.stored();
     let mut equal = || each.next().is_none_or(|first| each.all(|element| element == first));
     if writable && (1..=SPLAT).contains(&elements) && equal() {
         Form::Splat

@@ -667,6 +667,10 @@ impl Check<'_> {
             });
             return;
         }
+        if keys.dtype.is_narrow() {
+            let kernel = kernel.clone();
+            self.report.push(KernelViolation::Form { kernel, what: "a sort of keys without arithmetic" });
+        }
         for (result, dtype) in [(&sort.values, keys.dtype), (&sort.positions, DType::I64)] {
             let Some(result) = result else { continue };
             let mut expected = keys.with_dtype(dtype);

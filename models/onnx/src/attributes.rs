@@ -73,7 +73,7 @@ fn value(name: &str, attribute: &AttributeProto, files: &dyn Files) -> Result<No
         3 => NodeAttr::Str(text(&attribute.s)?),
         4 => {
             let proto = attribute.t.as_ref().ok_or_else(|| broken("is a tensor, but holds none"))?;
-            let tensor = crate::weight("", proto.clone(), files);
+            let tensor = crate::tensor::weight("", proto.clone(), files);
             NodeAttr::Tensor(tensor.map_err(|error| ImportProblem::Tensor { name: name.to_owned(), error })?)
         }
         5 => NodeAttr::Graph(attribute.g.as_ref().map_or_else(String::new, |graph| graph.name.clone())),

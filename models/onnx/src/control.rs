@@ -112,7 +112,7 @@ impl<'a> Importer<'a> {
     fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
         self.push_scope(place);
         for tensor in &graph.initializer {
-            let binding = match crate::weight(&tensor.name, tensor.clone(), self.files) {
+            let binding = match crate::tensor::weight(&tensor.name, tensor.clone(), self.files) {
                 Ok(weight) => Binding::Value(self.build().weight(weight)),
                 Err(error) => {
                     let name = tensor.name.clone();

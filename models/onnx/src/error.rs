@@ -347,9 +347,9 @@ impl ImportProblem {
             ImportProblem::NoOpset { .. } => {
                 Some("add the domain and its version to the model's opset_import")
             }
-            ImportProblem::Tensor { error: TensorError::DType { .. }, .. } => {
-                Some("export the model with a float, integer or bool type of 8 bits or more")
-            }
+            ImportProblem::Tensor { error: TensorError::DType { .. }, .. } => Some(
+                "export the model with numbers or bools; complex numbers and floats of 6 bits are not supported",
+            ),
             ImportProblem::Type { error: TypeError::NoShape, .. } => Some(
                 "state its shape with --input-shape NAME:1x3x224x224; letters instead of a number make a symbol",
             ),

@@ -38,7 +38,7 @@ use ir::build::Build;
 use ir::graph::Kind;
 use ir::origin::Origin;
 use ir::weight::Bytes;
-use ir::{At, Dim, Graph, Symbol, Tensor, Weight};
+use ir::{At, Dim, Graph, Symbol, Tensor};
 use onnx_protobuf::{ModelProto, TensorProto};
 
 pub use codes::CODES;
@@ -176,7 +176,7 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
         values.insert(&info.name, binding);
     }
     for (name, tensor) in names.iter().zip(initializers) {
-        let binding = match weight(name, tensor, files) {
+        let binding = match tensor::weight(name, tensor, files) {
             Ok(weight) => Binding::Value(build.weight(weight)),
             Err(error) => {
                 problems.push(nowhere(ImportProblem::Tensor { name: name.clone(), error }));
@@ -252,11 +252,6 @@ fn check_ir_version(found: i64) -> Result<(), ImportProblem> {
         _ if IR_VERSIONS.contains(&found) => Ok(()),
         _ => Err(ImportProblem::IrVersion { found, least, most }),
     }
-}
-
-fn weight(name: &str, tensor: TensorProto, files: &dyn Files) -> Result<Weight, TensorError> {
-    let tensor::Contents { dtype, shape, bytes } = tensor::contents(tensor, files)?;
-    Ok(Weight::new(name, dtype, shape, bytes).expect("the number of bytes was compared with the type"))
 }
 
 /// Gives the graph its outputs, and compares their types with the declared ones.

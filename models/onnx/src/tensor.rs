@@ -7,7 +7,7 @@
 //! arrive as numbers, too.
 
 use ir::weight::Bytes;
-use ir::{DType, Tensor};
+use ir::{DType, Tensor, Weight};
 use onnx_protobuf::{StringStringEntryProto, TensorProto};
 use ops::onnx::{dtype_name, dtype_of};
 
@@ -146,17 +146,18 @@ impl TensorError {
 
 /// A tensor as the file has it: checked, and still by reference where it is external.
 #[derive(Clone)]
-pub(crate) struct Contents {
-    pub(crate) dtype: DType,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) bytes: Bytes,
+struct Contents {
+    dtype: DType,
+    shape: Vec<usize>,
+    /// Several elements in each, where they have fewer than 8 bits.
+    bytes: Bytes,
 }
 
 /// The contents of a tensor. Its `raw_data` is moved, not copied, or stays in the model's file.
 ///
 /// # Errors
 /// Whatever does not fit together in it.
-pub(crate) fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Contents, TensorError> {
+fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Contents, TensorError> {
     let code = i64::from(proto.data_type);
     if code == 0 {
         return Err(TensorError::NoDType);
@@ -166,7 +167,7 @@ pub(crate) fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Cont
     if proto.segment.is_some() {
         return Err(TensorError::Segment);
     }
-    let needed = elements * dtype.bytes();
+    let needed = elements.div_ceil(per_byte(dtype)) * dtype.bytes();
     let bytes = match proto.data_location.value() {
         1 => {
             if let Some(field) = filled(&proto).next() {
@@ -190,7 +191,7 @@ pub(crate) fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Cont
                 }
                 bytes
             } else {
-                values(&proto, dtype, elements)?.into()
+                values(&proto, dtype, elements.div_ceil(per_byte(dtype)))?.into()
             }
         }
         number => return Err(TensorError::Location { number }),
@@ -198,11 +199,19 @@ pub(crate) fn contents(mut proto: TensorProto, files: &dyn Files) -> Result<Cont
     Ok(Contents { dtype, shape, bytes: if dtype == DType::Bool { truths(bytes) } else { bytes } })
 }
 
+/// The contents as a weight called `name`.
+pub(crate) fn weight(name: &str, proto: TensorProto, files: &dyn Files) -> Result<Weight, TensorError> {
+    let Contents { dtype, shape, bytes } = contents(proto, files)?;
+    let weight = match per_byte(dtype) {
+        1 => Weight::new(name, dtype, shape, bytes),
+        _ => Weight::packed(name, dtype, shape, bytes),
+    };
+    Ok(weight.expect("the number of bytes was compared with the type"))
+}
+
 /// The contents as a tensor of its own.
 pub(crate) fn tensor(proto: TensorProto, files: &dyn Files) -> Result<Tensor, TensorError> {
-    let Contents { dtype, shape, bytes } = contents(proto, files)?;
-    Ok(Tensor::new(dtype, shape, bytes.as_slice().to_vec())
-        .expect("the number of bytes was compared with the type"))
+    Ok(weight("", proto, files)?.tensor())
 }
 
 /// The sizes and the number of elements.
@@ -252,11 +261,26 @@ fn field_of(dtype: DType) -> &'static str {
         | DType::U16
         | DType::Bool
         | DType::F16
-        | DType::BF16 => "int32_data",
+        | DType::BF16
+        | DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F4E2M1
+        | DType::I4
+        | DType::U4
+        | DType::I2
+        | DType::U2 => "int32_data",
     }
 }
 
-/// The values of the field that belongs to `dtype`, as little-endian bytes.
+/// How many elements lie in a byte of a file: two of 4 bits, four of 2, the first in the lowest bits.
+fn per_byte(dtype: DType) -> usize {
+    (8 / dtype.bits()).max(1)
+}
+
+/// The values of the field that belongs to `dtype`, as little-endian bytes; those of several elements are bytes, too.
 fn values(proto: &TensorProto, dtype: DType, needed: usize) -> Result<Vec<u8>, TensorError> {
     let field = field_of(dtype);
     let found = match field {
@@ -282,6 +306,17 @@ fn values(proto: &TensorProto, dtype: DType, needed: usize) -> Result<Vec<u8>, T
         DType::U16 | DType::F16 | DType::BF16 => narrow(dtype, &proto.int32_data, 0..=i128::from(u16::MAX))?,
         DType::U8 => narrow(dtype, &proto.int32_data, 0..=i128::from(u8::MAX))?,
         DType::Bool => narrow(dtype, &proto.int32_data, 0..=1)?,
+        // By their bits, several of them in a byte where they have fewer than 8.
+        DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F4E2M1
+        | DType::I4
+        | DType::U4
+        | DType::I2
+        | DType::U2 => narrow(dtype, &proto.int32_data, 0..=i128::from(u8::MAX))?,
     })
 }
 
@@ -379,8 +414,8 @@ mod tests {
 
     #[test]
     fn raw_bytes_of_every_type() {
-        for code in 1..=16 {
-            let Some(dtype) = dtype_of(code) else { continue };
+        for code in 1..=26 {
+            let Some(dtype) = dtype_of(code).filter(|dtype| dtype.bits() >= 8) else { continue };
             let raw: Vec<u8> = (0..2 * dtype.bytes() as u8).map(|byte| byte % 2).collect();
             let read =
                 read(TensorProto { raw_data: raw.clone(), ..proto(code as i32, &[2]) }).expect("two values");
@@ -401,6 +436,27 @@ mod tests {
         assert_eq!(of(16, &[0x3f80, 0xc000]).expect("bf16").to_f64(), [1.0, -2.0]);
         assert_eq!(of(2, &[0, 256]), Err(TensorError::Value { dtype: DType::U8, position: 1, value: 256 }));
         assert_eq!(of(9, &[2, 0]), Err(TensorError::Value { dtype: DType::Bool, position: 0, value: 2 }));
+    }
+
+    #[test]
+    fn several_elements_in_a_byte() {
+        let raw = |code, n, bytes: &[u8]| read(TensorProto { raw_data: bytes.to_vec(), ..proto(code, &[n]) });
+        // The first in the lowest bits; what is left of the last byte means nothing.
+        assert_eq!(raw(22, 3, &[0x8f, 0x67]).expect("i4").to_i64(), [-1, -8, 7]);
+        assert_eq!(raw(21, 3, &[0x8f, 0x67]).expect("u4").to_i64(), [15, 8, 7]);
+        assert_eq!(raw(26, 5, &[0b10_01_00_11, 0b11_11_11_10]).expect("i2").to_i64(), [-1, 0, 1, -2, -2]);
+        assert_eq!(raw(25, 5, &[0b10_01_00_11, 0b11_11_11_10]).expect("u2").to_i64(), [3, 0, 1, 2, 2]);
+        assert_eq!(raw(23, 2, &[0xe3]).expect("f4e2m1").to_f64(), [1.5, -4.0]);
+        assert_eq!(raw(22, 3, &[0; 3]), Err(TensorError::Bytes { needed: 2, found: 3 }));
+        let ints =
+            |code, n, values: &[i32]| read(TensorProto { int32_data: values.to_vec(), ..proto(code, &[n]) });
+        assert_eq!(ints(22, 3, &[0x8f, 7]).expect("i4").to_i64(), [-1, -8, 7]);
+        assert_eq!(ints(25, 5, &[0b11, 2]).expect("u2").to_i64(), [3, 0, 0, 0, 2]);
+        assert_eq!(ints(17, 2, &[0x38, 0xfe]).expect("f8e4m3fn").to_f64(), [1.0, -448.0]);
+        let error = TensorError::Value { dtype: DType::U4, position: 0, value: 256 };
+        assert_eq!(ints(21, 1, &[256]), Err(error));
+        let error = TensorError::Values { field: "int32_data", needed: 2, found: 3 };
+        assert_eq!(ints(21, 3, &[1, 2, 3]), Err(error));
     }
 
     #[test]
@@ -452,7 +508,7 @@ mod tests {
     fn types_that_we_lack_are_named() {
         assert_eq!(read(proto(0, &[])), Err(TensorError::NoDType));
         for (code, name, is_unsupported) in
-            [(17, "float8e4m3fn", true), (23, "float4e2m1", true), (99, "number 99", false)]
+            [(8, "string", true), (27, "float6e2m3", true), (99, "number 99", false)]
         {
             let error = read(proto(code, &[1])).expect_err("not supported");
             assert_eq!(error, TensorError::DType { name: name.to_owned() });

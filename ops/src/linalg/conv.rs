@@ -42,6 +42,7 @@ impl Semantics for Conv {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let (x, w) = (cx.operands[0], cx.operands[1]);
         let dtype = cx.common_dtype()?;
+        cx.want_arithmetic(0, "x")?;
         if dtype == DType::Bool {
             return Err(OpError::DType { operand: "x", expected: "a number", found: dtype });
         }

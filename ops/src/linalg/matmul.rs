@@ -35,6 +35,7 @@ impl Semantics for Matmul {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let (a, b) = (cx.operands[0], cx.operands[1]);
         let dtype = cx.common_dtype()?;
+        cx.want_arithmetic(0, "a")?;
         if dtype == DType::Bool {
             return Err(OpError::DType { operand: "a", expected: "a number", found: dtype });
         }

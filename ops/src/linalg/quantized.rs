@@ -3,6 +3,7 @@
 //! Operands become `i32` without their zeros; the product is exact, but for sums that leave `i32`, which wrap. The
 //! last two multiply it with `scale_a · scale_b / scale_y` and quantize it. Source: ONNX, opsets 10 and 21.
 
+use ir::DType;
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
@@ -54,7 +55,7 @@ fn matmul(
     let rank = b.ty(right).rank();
     let left_zero = zeros[0].map(|zero| per_row(b, zero)).transpose()?;
     let right_zero = zeros[1].map(|zero| per_column(b, zero, rank)).transpose()?;
-    let operands = [centred(b, left, left_zero)?, centred(b, right, right_zero)?];
+    let operands = [centred(b, left, left_zero, DType::I32)?, centred(b, right, right_zero, DType::I32)?];
     Ok(b.op(&MATMUL, &operands)?)
 }
 
@@ -86,7 +87,7 @@ fn conv(
     let rank = b.ty(w).rank();
     let x_zero = zeros[0].map(|zero| reshape(b, zero, vec![])).transpose()?;
     let w_zero = zeros[1].map(|zero| along_axis(b, zero, 0, rank)).transpose()?;
-    let (x, w) = (centred(b, x, x_zero)?, centred(b, w, w_zero)?);
+    let (x, w) = (centred(b, x, x_zero, DType::I32)?, centred(b, w, w_zero, DType::I32)?);
     convolve(node, b, x, w)
 }
 

@@ -23,6 +23,7 @@ impl Semantics for Map {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let (f, x) = (self.0, cx.operands[0]);
         if !f.accepts(x.dtype) {
+            cx.want_arithmetic(0, "x")?;
             let expected = expected(&|dtype| f.accepts(dtype));
             return Err(OpError::DType { operand: "x", expected, found: x.dtype });
         }
@@ -69,6 +70,7 @@ impl Semantics for Zip {
         let f = self.0;
         let dtype = cx.common_dtype()?;
         if !f.accepts(dtype) {
+            cx.want_arithmetic(0, "a")?;
             let expected = expected(&|dtype| f.accepts(dtype));
             return Err(OpError::DType { operand: "a", expected, found: dtype });
         }

@@ -1,9 +1,9 @@
 //! ONNX QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear: numbers as integers times a scale.
 //!
 //! `quantize(x) = saturate(round(x / scale) + zero)`, `dequantize(q) = (q − zero) · scale`. Scale and zero are one for
-//! the tensor, one for each index of `axis`, or one for each block of `block_size` indices of it. Integers have 8 or
-//! 16 bits, and dequantized ones may have 32. Source: ONNX QuantizeLinear and DequantizeLinear, opset 25;
-//! DynamicQuantizeLinear, opset 11.
+//! the tensor, one for each index of `axis`, or one for each block of `block_size` indices of it. Integers have 2, 4, 8 or
+//! 16 bits, and dequantized ones may have 32; floats have 4 or 8, and are rounded once, as they are made. Source: ONNX
+//! QuantizeLinear and DequantizeLinear, opset 25; DynamicQuantizeLinear, opset 11.
 
 use ir::build::Build;
 use ir::graph::Value;
@@ -12,7 +12,7 @@ use ir::op::{OpError, normalize_axis};
 use ir::{DType, Dim};
 
 use crate::math::add::ADD;
-use crate::math::cast::convert;
+use crate::math::cast::{convert, saturating};
 use crate::math::clip::CLIP;
 use crate::math::div::DIV;
 use crate::math::eq::EQ;
@@ -39,8 +39,7 @@ pub static ONNX: &[Import] = &[
 ];
 
 fn import_quantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    // It speaks of 8-bit floats only.
-    node.ignore(&["saturate"]);
+    let saturate = node.flag("saturate", true)?;
     let (x, scale) = (node.input(0)?, node.input(1)?);
     let scale = spread(node, b, scale)?;
     let (zero, given) = (node.optional_input(2), node.dtype("output_dtype")?);
@@ -50,7 +49,18 @@ fn import_quantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
     let wide = if precision == DType::F64 { DType::F64 } else { DType::F32 };
     let (x, scale) = (convert(b, x, wide)?, convert(b, scale, wide)?);
     let scaled = b.op(&DIV, &[x, scale])?;
-    Ok(vec![saturated(b, scaled, zero, to)?])
+    // A power of two alone is no quantized number.
+    if to.is_int() || !to.is_narrow() || to == DType::F8E8M0 {
+        return Ok(vec![saturated(b, scaled, zero, to)?]);
+    }
+    let moved = match zero {
+        Some(zero) => {
+            let zero = convert(b, zero, wide)?;
+            b.op(&ADD, &[scaled, zero])?
+        }
+        None => scaled,
+    };
+    Ok(vec![if saturate { saturating(b, moved, to)? } else { convert(b, moved, to)? }])
 }
 
 fn import_dequantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
@@ -58,8 +68,9 @@ fn import_dequantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
     let to = node.dtype("output_dtype")?.unwrap_or(b.ty(scale).dtype);
     let zero = node.optional_input(2).map(|zero| spread(node, b, zero)).transpose()?;
     let scale = spread(node, b, scale)?;
-    let whole = centred(b, x, zero)?;
-    let (whole, scale) = (convert(b, whole, to.arithmetic())?, convert(b, scale, to.arithmetic())?);
+    let wide = to.arithmetic();
+    let whole = centred(b, x, zero, if b.ty(x).dtype.is_float() { wide } else { DType::I32 })?;
+    let (whole, scale) = (convert(b, whole, wide)?, convert(b, scale, wide)?);
     let y = b.op(&MUL, &[whole, scale])?;
     Ok(vec![convert(b, y, to)?])
 }
@@ -90,10 +101,10 @@ pub(crate) fn saturated(
     zero: Option<Value>,
     to: DType,
 ) -> Result<Value, ImportError> {
-    if !matches!(to, DType::I8 | DType::U8 | DType::I16 | DType::U16) {
+    if !to.is_int() || to.bits() > 16 {
         return Err(ImportError::Unsupported {
             what: format!("quantization to {to}"),
-            help: "export the model with integers of 8 or 16 bits".to_owned(),
+            help: "export the model with integers of at most 16 bits, or floats of 8 or 4".to_owned(),
         });
     }
     let dtype = b.ty(x).dtype;
@@ -108,13 +119,13 @@ pub(crate) fn saturated(
     Ok(convert(b, inside, to)?)
 }
 
-/// `x − zero` as an `i32`.
-pub(crate) fn centred(b: &mut Build, x: Value, zero: Option<Value>) -> Result<Value, OpError> {
-    let x = convert(b, x, DType::I32)?;
+/// `x − zero` in type `wide`.
+pub(crate) fn centred(b: &mut Build, x: Value, zero: Option<Value>, wide: DType) -> Result<Value, OpError> {
+    let x = convert(b, x, wide)?;
     match zero {
         None => Ok(x),
         Some(zero) => {
-            let zero = convert(b, zero, DType::I32)?;
+            let zero = convert(b, zero, wide)?;
             b.op(&SUB, &[x, zero])
         }
     }

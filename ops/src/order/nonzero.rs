@@ -35,6 +35,7 @@ fn index(i: usize) -> Scalar {
 impl Semantics for NonZero {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let x = cx.operands[0];
+        cx.want_arithmetic(0, "x")?;
         let indices = TensorType::new(DType::I64, [Dim::from(x.rank() as i64), x.elements()]);
         Ok(vec![indices, TensorType::scalar(DType::I64)])
     }

@@ -69,6 +69,7 @@ fn for_each_row(shape: &[usize], axis: usize, reverse: bool, mut visit: impl FnM
 impl Semantics for Prefix {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let x = cx.operands[0];
+        cx.want_arithmetic(0, "x")?;
         if x.dtype == DType::Bool {
             return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
         }

@@ -47,6 +47,7 @@ impl Semantics for TopK {
         let (x, k) = (cx.operands[0], cx.attrs.get(K));
         let axis = normalize_axis(cx.attrs.get(AXIS), x.rank())?;
         let one = Dim::constant(1);
+        cx.want_arithmetic(0, "x")?;
         if is_nonnegative(&(-k.clone() - one.clone())) {
             return Err(OpError::Attribute { key: K.name, why: "it is negative" });
         }

@@ -56,6 +56,7 @@ fn axis_of(axis: &[i64], rank: usize) -> Result<Option<usize>, OpError> {
 impl Semantics for Unique {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let x = cx.operands[0];
+        cx.want_arithmetic(0, "x")?;
         let (values, n) = match axis_of(&cx.attrs.get(AXIS), x.rank())? {
             None => (x.with_shape([x.elements()]), x.elements()),
             Some(axis) => (x.clone(), x.shape[axis].clone()),

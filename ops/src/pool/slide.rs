@@ -47,6 +47,7 @@ impl Slide {
 impl Semantics for Slide {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let x = cx.operands[0];
+        cx.want_arithmetic(0, "x")?;
         if x.dtype == DType::Bool || (*self == Slide::Mean && !x.dtype.is_float()) {
             let expected = if *self == Slide::Mean { "a float" } else { "a number" };
             return Err(OpError::DType { operand: "x", expected, found: x.dtype });

@@ -59,6 +59,7 @@ pub(crate) fn folded(axes: &[i64], rank: usize) -> Result<Vec<bool>, OpError> {
 impl Semantics for Along {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let (x, keep) = (cx.operands[0], cx.attrs.get(KEEP_DIMS));
+        cx.want_arithmetic(0, "x")?;
         if x.dtype == DType::Bool && !self.0.function().accepts(DType::Bool) {
             return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
         }

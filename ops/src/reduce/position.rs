@@ -34,6 +34,7 @@ pub struct Position(pub Reduce);
 impl Semantics for Position {
     fn infer(&self, cx: &Infer) -> Result<Vec<TensorType>, OpError> {
         let x = cx.operands[0];
+        cx.want_arithmetic(0, "x")?;
         if x.dtype == DType::Bool {
             return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
         }

@@ -85,8 +85,11 @@ pub(crate) fn check_types(cx: &Infer) -> Result<(), OpError> {
     if x.dtype != updates.dtype {
         return Err(OpError::DTypes { left: x.dtype, right: updates.dtype });
     }
-    if x.dtype == DType::Bool && matches!(reduction, Reduction::Combine(_)) {
-        return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
+    if matches!(reduction, Reduction::Combine(_)) {
+        cx.want_arithmetic(0, "x")?;
+        if x.dtype == DType::Bool {
+            return Err(OpError::DType { operand: "x", expected: "a number", found: x.dtype });
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod experts;
 mod images;
 mod layers;
 mod ml;
+mod narrow;
 mod random;
 mod signal;
 mod sizes;
@@ -221,8 +222,8 @@ fn a_missing_input_and_an_unknown_output_are_errors() {
 fn element_types_that_we_lack_are_named() {
     let mut m = Model::new(19);
     let x = m.input(DType::F32, &["n"]);
-    let error = m.convert("Cast", &[x], &[("to", int(17))]).unwrap_err();
-    assert!(error.to_string().starts_with("element type float8e4m3fn is not supported"), "{error}");
+    let error = m.convert("Cast", &[x], &[("to", int(27))]).unwrap_err();
+    assert!(error.to_string().starts_with("element type float6e2m3 is not supported"), "{error}");
 }
 
 #[test]

@@ -131,8 +131,7 @@ fn uniform(weight: &Weight) -> Option<f64> {
         return None;
     }
     let first = weight.get(0);
-    let size = weight.dtype().bytes();
-    let mut elements = weight.stored().into_iter().flat_map(|bytes| bytes.chunks_exact(size));
+    let mut elements = weight.stored();
     let known = elements.next()?;
     elements.all(|element| element == known).then(|| first.to_f64())
 }

@@ -232,9 +232,7 @@ fn is_of_distances(weight: &Weight) -> bool {
 /// Is it one number everywhere, or one of two: a mask that is added?
 fn has_two_values(weight: &Weight) -> bool {
     let mut seen: Vec<&[u8]> = Vec::with_capacity(2);
-    let mut elements =
-        weight.stored().into_iter().flat_map(|bytes| bytes.chunks_exact(weight.dtype().bytes()));
-    elements.all(|element| {
+    weight.stored().all(|element| {
         if !seen.contains(&element) {
             seen.push(element);
         }

@@ -151,10 +151,15 @@ impl Verify {
         let mut watch = Watch::new();
         let done = egraft::compile(source, &options, &mut watch);
         let compiled = watch.finish(done)?;
-        let cases = match &self.data {
+        let mut cases = match &self.data {
             Some(path) => cases::read(path, &names)?,
             None => vec![self.random(&types, &names)?],
         };
+        for (tensor, ty) in cases.iter_mut().flat_map(|case| case.inputs.iter_mut().zip(&types)) {
+            if let Some(read) = tensors::read_as(tensor, ty.dtype) {
+                *tensor = read;
+            }
+        }
         let mut judge = |ready: &Ready, case: Case| {
             // The model speaks first: what it says of inputs that don't fit is what its users will read.
             let mut inputs = case.inputs.clone();

@@ -1,11 +1,13 @@
 //! Conversions, as [`Scalar::cast`](ir::scalar::Scalar::cast) defines them.
 //!
-//! 16-bit floats are converted by integer arithmetic, the same for one value and for four lanes: no processor
-//! feature and no call is needed. A NaN stays one; its payload is kept as far as it has room.
+//! Floats of 16 and fewer bits are converted by integer arithmetic (see `narrow.rs` for those of 8 and 4), the same for one
+//! value and for four lanes: no processor feature and no call is needed. A NaN stays one; its payload is kept as far as it
+//! has room.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self as clif, InstBuilder, types};
 use ir::dtype::{Class, DType};
+use ir::float_format::FloatFormat;
 
 use super::function::Emitter;
 use super::value::scalar_type;
@@ -16,9 +18,13 @@ impl Emitter<'_, '_> {
         let lanes = self.type_of(x).is_vector();
         match (from.class(), to.class()) {
             _ if from == to => x,
-            (Class::Float, _) if from.bits() == 16 => {
-                let single = self.widen_half(from, x);
+            (Class::Float, _) if from.bits() <= 16 => {
+                let single = self.widen(from, x);
                 self.cast(DType::F32, to, single)
+            }
+            _ if from.is_narrow() => {
+                let byte = self.wrap(from, x);
+                self.cast(from.arithmetic(), to, byte)
             }
             (Class::Float, Class::Bool) => {
                 let zero = self.float_like(x, 0.0);
@@ -31,12 +37,16 @@ impl Emitter<'_, '_> {
             (Class::Float, Class::Float) => match (from, to) {
                 (DType::F32, DType::F64) => self.b.ins().fpromote(types::F64, x),
                 (DType::F64, DType::F32) => self.b.ins().fdemote(types::F32, x),
-                (DType::F32, _) => self.round_to_half(to, x),
+                (DType::F32, _) => self.round_to(to, x),
                 _ => {
                     let odd = self.round_to_odd(x);
-                    self.round_to_half(to, odd)
+                    self.round_to(to, odd)
                 }
             },
+            (Class::Float, _) if to.is_narrow() => {
+                let int = self.float_to_int(DType::I32, x);
+                self.cast(DType::I32, to, int)
+            }
             (Class::Float, _) => self.float_to_int(to, x),
             (_, Class::Float) if lanes => {
                 let number = self.mask_to_number(from, x);
@@ -52,13 +62,19 @@ impl Emitter<'_, '_> {
             }
             _ => {
                 let ty = scalar_type(to);
-                if to.bits() > from.bits() {
+                let value = if to.bytes() > from.bytes() {
                     self.extend(x, ty, from.class() == Class::Signed)
                 } else {
                     self.narrow(x, ty)
-                }
+                };
+                if to.is_narrow() { self.wrap(to, value) } else { value }
             }
         }
+    }
+
+    /// A byte, or lanes, wrapped to an integer of fewer bits: whatever lies above those is dropped.
+    fn wrap(&mut self, to: DType, x: clif::Value) -> clif::Value {
+        if self.type_of(x).is_vector() { self.wrap_lanes(to, x) } else { self.keep_low(to, 8, x) }
     }
 
     /// Truth values of lanes, which are masks, as 0 and 1; other types as they are.
@@ -71,7 +87,12 @@ impl Emitter<'_, '_> {
         if to.bits() == 32 {
             return x;
         }
-        let amount = self.int(types::I32, 32 - to.bits() as i64);
+        self.keep_low(to, 32, x)
+    }
+
+    /// The low bits, as many as the type has, of integers of so many, extended as its sign says.
+    pub(super) fn keep_low(&mut self, to: DType, of: i64, x: clif::Value) -> clif::Value {
+        let amount = self.int(types::I32, of - to.bits() as i64);
         let high = self.b.ins().ishl(x, amount);
         match to.class() {
             Class::Signed => self.b.ins().sshr(high, amount),
@@ -120,12 +141,32 @@ impl Emitter<'_, '_> {
             DType::U64 => self.b.ins().fcvt_from_uint(ty, wide),
             _ => self.b.ins().fcvt_from_sint(ty, wide),
         };
-        if to.bits() == 16 { self.cast(DType::F64, to, value) } else { value }
+        if to.bits() <= 16 { self.cast(DType::F64, to, value) } else { value }
     }
 
-    /// A 16-bit float as `f32`, exactly.
-    fn widen_half(&mut self, from: DType, x: clif::Value) -> clif::Value {
+    /// A float of 16 or fewer bits as `f32`, exactly.
+    fn widen(&mut self, from: DType, x: clif::Value) -> clif::Value {
         let x = if self.type_of(x).is_vector() { x } else { self.b.ins().uextend(types::I32, x) };
+        match FloatFormat::of(from).filter(|_| from.is_narrow()) {
+            Some(format) => self.decode(format, x),
+            None => self.widen_half(from, x),
+        }
+    }
+
+    /// An `f32` as the nearest float of 16 or fewer bits, ties to even.
+    fn round_to(&mut self, to: DType, x: clif::Value) -> clif::Value {
+        let lanes = self.type_of(x).is_vector();
+        let bits = self.bits_as(if lanes { types::I32X4 } else { types::I32 }, x);
+        let code = match FloatFormat::of(to).filter(|_| to.is_narrow()) {
+            Some(format) => self.encode(format, bits),
+            None if to == DType::BF16 => self.bits_to_bf16(bits),
+            None => self.bits_to_f16(bits),
+        };
+        if lanes { code } else { self.b.ins().ireduce(scalar_type(to), code) }
+    }
+
+    /// A 16-bit float, extended by zeros, as `f32`.
+    fn widen_half(&mut self, from: DType, x: clif::Value) -> clif::Value {
         let float = if self.type_of(x).is_vector() { types::F32X4 } else { types::F32 };
         let magnitude = self.and(x, 0x7fff);
         if from == DType::BF16 {
@@ -151,14 +192,6 @@ impl Emitter<'_, '_> {
         let sign = self.shl(sign, 16);
         let bits = self.b.ins().bor(bits, sign);
         self.bits_as(float, bits)
-    }
-
-    /// An `f32` as the nearest 16-bit float, ties to even.
-    fn round_to_half(&mut self, to: DType, x: clif::Value) -> clif::Value {
-        let lanes = self.type_of(x).is_vector();
-        let bits = self.bits_as(if lanes { types::I32X4 } else { types::I32 }, x);
-        let half = if to == DType::BF16 { self.bits_to_bf16(bits) } else { self.bits_to_f16(bits) };
-        if lanes { half } else { self.b.ins().ireduce(types::I16, half) }
     }
 
     fn bits_to_bf16(&mut self, bits: clif::Value) -> clif::Value {
@@ -215,7 +248,7 @@ impl Emitter<'_, '_> {
     }
 
     /// Drops this many low bits, to nearest, ties to even.
-    fn round_off(&mut self, x: clif::Value, digits: i64) -> clif::Value {
+    pub(super) fn round_off(&mut self, x: clif::Value, digits: i64) -> clif::Value {
         let last = self.ushr(x, digits);
         let last = self.and(last, 1);
         let below_half = self.add(x, (1 << (digits - 1)) - 1);
@@ -223,33 +256,33 @@ impl Emitter<'_, '_> {
         self.ushr(sum, digits)
     }
 
-    fn add(&mut self, x: clif::Value, constant: i64) -> clif::Value {
+    pub(super) fn add(&mut self, x: clif::Value, constant: i64) -> clif::Value {
         let constant = self.int_like(x, constant);
         self.b.ins().iadd(x, constant)
     }
 
-    fn and(&mut self, x: clif::Value, constant: i64) -> clif::Value {
+    pub(super) fn and(&mut self, x: clif::Value, constant: i64) -> clif::Value {
         let constant = self.int_like(x, constant);
         self.b.ins().band(x, constant)
     }
 
-    fn or(&mut self, x: clif::Value, constant: i64) -> clif::Value {
+    pub(super) fn or(&mut self, x: clif::Value, constant: i64) -> clif::Value {
         let constant = self.int_like(x, constant);
         self.b.ins().bor(x, constant)
     }
 
-    fn shl(&mut self, x: clif::Value, amount: i64) -> clif::Value {
+    pub(super) fn shl(&mut self, x: clif::Value, amount: i64) -> clif::Value {
         let amount = self.int(types::I32, amount);
         self.b.ins().ishl(x, amount)
     }
 
-    fn ushr(&mut self, x: clif::Value, amount: i64) -> clif::Value {
+    pub(super) fn ushr(&mut self, x: clif::Value, amount: i64) -> clif::Value {
         let amount = self.int(types::I32, amount);
         self.b.ins().ushr(x, amount)
     }
 
     /// Is it more than the constant? Both are below 2³¹.
-    fn above(&mut self, x: clif::Value, constant: i64) -> clif::Value {
+    pub(super) fn above(&mut self, x: clif::Value, constant: i64) -> clif::Value {
         let constant = self.int_like(x, constant);
         self.b.ins().icmp(IntCC::SignedGreaterThan, x, constant)
     }

@@ -90,7 +90,9 @@ impl Emitter<'_, '_> {
             }
             ExprKind::Bitcast(to, x) => {
                 let value = self.expr(x)?.scalar();
-                self.bits_as(scalar_type(*to), value)
+                let value = self.bits_as(scalar_type(*to), value);
+                // What a byte holds above the bits depends on the type.
+                if to.bits() < 8 { self.keep_low(*to, 8, value) } else { value }
             }
             ExprKind::Fold(_) => {
                 return Err(EmitError::StageForm { kernel: self.kernel.name.to_string() });

@@ -164,7 +164,7 @@ impl Emitter<'_, '_> {
             ExprKind::Fma(a, ..) => dtype(a) == F32,
             ExprKind::Cast(to, x) => match (dtype(x), *to) {
                 (F64 | I64 | U64, _) | (_, F64 | I64 | U64) => false,
-                (from, F16 | BF16) => from == F32,
+                (from, to) if to.is_float() && to.bits() <= 16 => from == F32,
                 _ => true,
             },
             ExprKind::Bitcast(to, x) => dtype(x).bits() == 32 && to.bits() == 32,

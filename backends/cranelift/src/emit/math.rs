@@ -40,7 +40,7 @@ impl Emitter<'_, '_> {
             (Unary::Abs, _) => x,
             (Unary::Not, Class::Bool) if !self.type_of(x).is_vector() => self.b.ins().bxor_imm_s(x, 1),
             (Unary::Not, _) => self.b.ins().bnot(x),
-            _ if dtype.bits() == 16 => self.unary_of_half(f, dtype, x)?,
+            _ if dtype.bits() <= 16 => self.unary_of_half(f, dtype, x)?,
             (Unary::IsNan, _) => self.b.ins().fcmp(FloatCC::Unordered, x, x),
             (Unary::IsInf, _) => {
                 let size = self.b.ins().fabs(x);
@@ -83,7 +83,7 @@ impl Emitter<'_, '_> {
         self.bits_as(ty, changed)
     }
 
-    /// A function of a 16-bit float in scalar form.
+    /// A function of a float of 16 or fewer bits in scalar form.
     fn unary_of_half(&mut self, f: Unary, dtype: DType, x: clif::Value) -> Result<clif::Value, EmitError> {
         let single = self.cast(dtype, DType::F32, x);
         let exact = matches!(

@@ -9,6 +9,7 @@ mod gemm;
 mod int;
 mod lanes;
 mod math;
+mod narrow;
 mod parallel;
 mod sort;
 mod stmt;

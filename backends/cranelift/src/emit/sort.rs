@@ -19,6 +19,10 @@ impl Emitter<'_, '_> {
         self.forget();
         let axis = sort.axis;
         let keys = self.sorted(&sort.keys, axis)?;
+        if keys.dtype.is_narrow() {
+            let what = format!("a sort of {}", keys.dtype);
+            return Err(self.unsupported(what, "there is no arithmetic on it; cast it first"));
+        }
         let scratch = self.sorted(&sort.scratch, 0)?;
         let (values, values_len) = self.sort_result(sort.values.as_ref(), axis)?;
         let (positions, positions_len) = self.sort_result(sort.positions.as_ref(), axis)?;

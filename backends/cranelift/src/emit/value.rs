@@ -1,10 +1,10 @@
 //! Values of scalar expressions as machine values, and their forms.
 //!
-//! Outside vector loops every value is one machine value in *scalar form*: floats as they are, 16-bit floats as
-//! their bits, integers by width, truth values as one byte, 0 or 1. Inside a vector loop a value that differs
-//! between iterations is in *lane form*: vectors of four 32-bit lanes. Narrow integers are extended to 32 bits
-//! there by their sign, 16-bit floats by zeros, and truth values are masks, 0 or −1. Types of 64 bits have no lane
-//! form.
+//! Outside vector loops every value is one machine value in *scalar form*: floats as they are, those of 16 and fewer
+//! bits as their bits, integers by width, those of fewer than 8 bits as a byte, truth values as one byte, 0 or 1. Inside
+//! a vector loop a value that differs between iterations is in *lane form*: vectors of four 32-bit lanes. Integers of
+//! fewer bits are extended to 32 there by their sign, floats of 16 and fewer bits by zeros, and truth values are masks, 0
+//! or −1. Types of 64 bits have no lane form.
 
 use cranelift_codegen::ir::{self as clif, InstBuilder, Type, types};
 use ir::dtype::{Class, DType};
@@ -39,6 +39,9 @@ pub(crate) fn scalar_type(dtype: DType) -> Type {
         DType::F32 => types::F32,
         DType::F64 => types::F64,
         DType::I8 | DType::U8 | DType::Bool => types::I8,
+        DType::I4 | DType::U4 | DType::I2 | DType::U2 => types::I8,
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => types::I8,
+        DType::F8E8M0 | DType::F4E2M1 => types::I8,
         DType::F16 | DType::BF16 | DType::I16 | DType::U16 => types::I16,
         DType::I32 | DType::U32 => types::I32,
         DType::I64 | DType::U64 => types::I64,

@@ -82,6 +82,9 @@ pub(crate) const KINDS: [(&str, LoopKind); 2] =
 /// Values where functions change their mind.
 pub(crate) fn edges(dtype: DType) -> Vec<Scalar> {
     let bits = dtype.bits() as i64;
+    if dtype.is_narrow() {
+        return (0..1 << bits).map(|code| Scalar::from_bits(dtype, code)).collect();
+    }
     let mut values: Vec<Scalar> = match dtype.class() {
         Class::Float => {
             let numbers = [

@@ -125,15 +125,14 @@ fn casts() {
 }
 
 #[test]
-fn rounding_to_half_on_many_patterns() {
-    for (from, to) in [
-        (DType::F32, DType::F16),
-        (DType::F32, DType::BF16),
-        (DType::F64, DType::F16),
-        (DType::F64, DType::BF16),
-        (DType::F16, DType::F32),
-        (DType::BF16, DType::F32),
-    ] {
+fn rounding_to_few_bits_on_many_patterns() {
+    let few = |dtype: &DType| dtype.is_float() && dtype.bits() <= 16;
+    let pairs = DType::ALL
+        .into_iter()
+        .filter(few)
+        .flat_map(|to| [DType::F32, DType::F64].map(|from| (from, to)))
+        .chain([(DType::F16, DType::F32), (DType::BF16, DType::F32), (DType::F16, DType::F8E4M3FN)]);
+    for (from, to) in pairs {
         let kernels = map("round", &[from], to, |x| x[0].clone().cast(to));
         let machines = Machine::all(&program(kernels.clone()));
         // Patterns around ties: the last digits that count, then nothing, half, or nearly half.
@@ -172,7 +171,9 @@ fn fused_multiply_add_and_select() {
     for dtype in DType::ALL {
         kernels.extend(map(&format!("select_{dtype}"), &[dtype; 4], dtype, |x| {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| x[i].clone());
-            a.less(b).select(c, d)
+            // Narrow numbers are compared as others.
+            let wide = if dtype.is_narrow() { dtype.arithmetic() } else { dtype };
+            a.cast(wide).less(b.cast(wide)).select(c, d)
         }));
     }
     // Neither side reads memory: both are computed.

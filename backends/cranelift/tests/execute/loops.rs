@@ -1,7 +1,9 @@
 //! Statements: addresses, guards, scalars that change, small arrays, parallel bodies; with symbolic sizes.
 
 use ir::dim::Dim;
-use ir::dtype::DType::{self, BF16, Bool, F16, F32, F64, I8, I32, I64, U8, U64};
+use ir::dtype::DType::{
+    self, BF16, Bool, F4E2M1, F8E4M3FN, F8E5M2FNUZ, F8E8M0, F16, F32, F64, I2, I4, I8, I32, I64, U8, U64,
+};
 use ir::kernel::{Expr, Kernel, LoopKind, Stmt};
 use ir::scalar::{Binary, Scalar, Unary};
 
@@ -412,6 +414,8 @@ fn mixed_types_in_one_body() {
                 store("q", vec![at("i")], quantised),
                 store("m", vec![at("i")], Expr::binary(Binary::Xor, keep, positive)),
                 store("d", vec![at("i")], Expr::number(F64, 2.5)),
+                store("f8", vec![at("i")], (wide("four", I4) * wide("power", F8E8M0)).cast(F8E4M3FN)),
+                store("i2", vec![at("i")], (wide("f4", F4E2M1) + wide("f8b", F8E5M2FNUZ)).cast(I2)),
             ],
         )];
         let n = [dim("n")];
@@ -426,6 +430,12 @@ fn mixed_types_in_one_body() {
             write("q", U8, &n),
             write("m", Bool, &n),
             write("d", F64, &n),
+            read("four", I4, &n),
+            read("power", F8E8M0, &n),
+            read("f4", F4E2M1, &n),
+            read("f8b", F8E5M2FNUZ, &n),
+            write("f8", F8E4M3FN, &n),
+            write("i2", I2, &n),
         ];
         let kernel = kernel(name, &["n"], params, body);
         check_sizes(&kernel, &[&[0], &[1], &[4], &[16], &[39]]);

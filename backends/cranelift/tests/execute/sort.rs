@@ -49,7 +49,8 @@ fn buffers(kernel: &Kernel, sizes: &[i64]) -> Vec<Vec<Scalar>> {
 
 #[test]
 fn keys_of_every_type() {
-    for dtype in DType::ALL.into_iter().filter(|dtype| !matches!(dtype, DType::I64 | DType::U64)) {
+    let told_apart = |dtype: &DType| !dtype.is_narrow() && !matches!(dtype, DType::I64 | DType::U64);
+    for dtype in DType::ALL.into_iter().filter(told_apart) {
         for descending in [false, true] {
             let kernel = sorting(dtype, 1, descending, [true, true]);
             let sizes = [2, 40, 3, 40];

@@ -12,7 +12,8 @@ Runs a model compiled by egraft.
 Usage: PROGRAM [OPTIONS] [FILE.npy]...
 
 Files without an option are bound to the inputs in order. Several times as many files as inputs are
-several runs. Inputs that are not given are seeded random.
+several runs. Inputs that are not given are seeded random. Types that a format lacks stand in it as bytes:
+floats of 8 and 4 bits by their bits (uint8), integers of 4 and 2 by their values (int8, uint8).
 
 Inputs and outputs:
       --input NAME=FILE.npy    Give one input; repeatable

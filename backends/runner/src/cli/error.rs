@@ -2,11 +2,12 @@
 
 use std::io;
 
-use runtime::RunError;
+use runtime::{DType, RunError};
 
 use super::args::UsageError;
 use super::{BAD_INPUT, BUG};
 use crate::files::FileError;
+use crate::narrow;
 
 /// Why a command line was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,18 @@ pub enum CliError {
         files: usize,
         /// Number of inputs that no option gives.
         inputs: usize,
+    },
+    /// A file holds a byte that is no element of the input's type.
+    #[error("element {index} of input `{name}` is the byte {byte}, which is no {dtype}")]
+    Element {
+        /// The input.
+        name: String,
+        /// Position in the data.
+        index: usize,
+        /// The byte found there.
+        byte: u8,
+        /// The input's dtype.
+        dtype: DType,
     },
     /// Something that takes one run is asked of several.
     #[error("the files make {runs} runs, but `{what}` takes one")]
@@ -111,6 +124,11 @@ fn symbols(known: &str) -> String {
     if known.is_empty() { "all dims are fixed".to_owned() } else { format!("the symbolic dims are {known}") }
 }
 
+/// What a byte in a file says of an element of a narrow type.
+fn meaning(dtype: DType) -> &'static str {
+    if narrow::decode(dtype, 0).is_some() { "the bits of one in each byte" } else { "a byte for each" }
+}
+
 /// Names between back quotes.
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -129,6 +147,7 @@ impl CliError {
             CliError::Input { .. } => "egraft::runner::unknown_input",
             CliError::InputTwice { .. } => "egraft::runner::duplicate_input",
             CliError::Files { .. } => "egraft::runner::files",
+            CliError::Element { .. } => "egraft::runner::element",
             CliError::Dim { .. } => "egraft::runner::unknown_dim",
             CliError::DimConflict { .. } => "egraft::runner::dim_conflict",
             CliError::RandomDim { .. } | CliError::RandomTooLarge { .. } => "egraft::runner::random_input",
@@ -140,9 +159,12 @@ impl CliError {
         match self {
             CliError::Usage(error) => error.help(),
             CliError::File(error) => error.help(),
-            CliError::Run(RunError::DType { expected, .. }) => {
-                format!("nothing is cast silently; write the file with dtype {expected}")
-            }
+            CliError::Run(RunError::DType { expected, .. }) => match narrow::stand_in(*expected) {
+                Some(stored) => {
+                    format!("write the elements of {expected} as {stored}: {}", meaning(*expected))
+                }
+                None => format!("nothing is cast silently; write the file with dtype {expected}"),
+            },
             CliError::Run(RunError::Rank { .. } | RunError::Dim { .. } | RunError::Unbindable { .. }) => {
                 "`--inspect` shows the shapes of all inputs".to_owned()
             }
@@ -164,6 +186,10 @@ impl CliError {
             CliError::Files { inputs: 0, .. } => "leave them out".to_owned(),
             CliError::Files { .. } => {
                 "give at most one file per input, or a multiple of that for several runs".to_owned()
+            }
+            CliError::Element { dtype, .. } => {
+                let (least, most) = narrow::range(*dtype).unwrap_or((0, i8::MAX));
+                format!("bytes of {least} to {most} stand for it: {}", meaning(*dtype))
             }
             CliError::SeveralRuns { .. } => "give one file per input".to_owned(),
             CliError::Dim { .. } => "`--inspect` shows the shapes of all inputs".to_owned(),

@@ -93,7 +93,9 @@ pub(super) fn complete(
     let mut inputs = Vec::with_capacity(given.len());
     for (i, (port, given)) in entry.inputs.iter().zip(given).enumerate() {
         if let Some(tensor) = given {
-            inputs.push(tensor);
+            let wrong =
+                |(index, byte)| CliError::Element { name: port.name.clone(), index, byte, dtype: port.dtype };
+            inputs.push(tensor.read_as(port.dtype).map_err(wrong)?);
             continue;
         }
         let mut dims = Vec::with_capacity(port.dims.len());

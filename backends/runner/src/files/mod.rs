@@ -1,6 +1,6 @@
 //! Files of tensors: `.npy` holds one, `.npz` and `.safetensors` hold several by name.
 //!
-//! The extension decides the format. Reading is total: any bytes give tensors or an error that says what is
+//! The extension decides the format. Types that a format lacks are written as others (see [`crate::narrow`]). Reading is total: any bytes give tensors or an error that says what is
 //! wrong with the file and what to do. Writing is atomic: the finished file appears under its name or nothing
 //! does. ONNX's `TensorProto` files are not read here.
 
@@ -13,6 +13,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use runtime::DType;
+
+use crate::narrow::out_of_range;
 use crate::tensor::Tensor;
 
 use npy::NpyError;
@@ -198,16 +201,11 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 
 /// The first byte that is not a bool, with its position.
 fn check_bools(data: &[u8]) -> Result<(), (usize, u8)> {
-    match data.iter().position(|&byte| byte > 1) {
-        Some(index) => Err((index, data[index])),
-        None => Ok(()),
-    }
+    out_of_range(DType::Bool, data).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
 mod tests {
-    use runtime::DType;
-
     use super::*;
     use crate::random::{self, SplitMix64};
 
@@ -239,6 +237,7 @@ mod tests {
             for (name, tensor) in &tensors {
                 let at = found.iter().position(|(found, _)| found == name).expect("no name is lost");
                 let (_, back) = found.swap_remove(at);
+                let back = back.read_as(tensor.dtype()).expect("it was in range");
                 assert_eq!(
                     (back.dtype(), back.dims(), back.bytes()),
                     (tensor.dtype(), tensor.dims(), tensor.bytes())

@@ -1,7 +1,8 @@
 //! NumPy's `.npy` format: one tensor per file, a header written as a Python literal, then the elements.
 //!
 //! Versions 1 to 3, little-endian, row-major or column-major (converted to row-major), every dtype of egraft
-//! but bf16, which the format doesn't have. Reading is total: any bytes give a tensor or an error, and memory
+//! but bf16, which the format doesn't have. It doesn't have the narrow ones either: their elements are written as what
+//! [`stand_in`] says. Reading is total: any bytes give a tensor or an error, and memory
 //! is asked for only after the file has proved to hold as many bytes as its shape needs.
 //! Deliberately absent: big-endian data, records, strings, complex numbers and pickled objects.
 //! Source: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
@@ -11,6 +12,7 @@ use std::io::{self, Write};
 use runtime::DType;
 
 use super::check_bools;
+use crate::narrow::stand_in;
 use crate::tensor::{Tensor, byte_len};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -181,6 +183,16 @@ pub fn code(dtype: DType) -> Result<&'static str, NpyError> {
         DType::U64 => "<u8",
         DType::Bool => "|b1",
         DType::Bf16 => return Err(NpyError::NoSuchDType { dtype: dtype.name() }),
+        DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F4E2M1
+        | DType::I4
+        | DType::U4
+        | DType::I2
+        | DType::U2 => code(stand_in(dtype).expect("a narrow type"))?,
     })
 }
 
@@ -390,6 +402,7 @@ fn to_row_major(data: &[u8], dims: &[usize], size: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::narrow::range;
 
     fn file(major: u8, header: &str, data: &[u8]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
@@ -430,7 +443,7 @@ mod tests {
             for dims in [&[][..], &[0], &[3], &[2, 0, 5], &[1, 2, 3, 4]] {
                 let len = byte_len(dtype, dims).expect("small");
                 let data: Vec<u8> =
-                    (0..len).map(|i| if dtype == DType::Bool { i % 2 } else { i } as u8).collect();
+                    (0..len).map(|i| if range(dtype).is_some() { i % 2 } else { i } as u8).collect();
                 let tensor = Tensor::from_bytes(dtype, dims, &data).expect("small");
                 if dtype == DType::Bf16 {
                     let error = write(&tensor, &mut Vec::new()).expect_err("there is no code for it");
@@ -438,6 +451,8 @@ mod tests {
                     continue;
                 }
                 let back = read(&written(&tensor)).expect("we wrote it");
+                assert_eq!(back.dtype(), stand_in(dtype).unwrap_or(dtype));
+                let back = back.read_as(dtype).expect("it was in range");
                 assert_eq!((back.dtype(), back.dims(), back.bytes()), (dtype, dims, &data[..]));
             }
         }

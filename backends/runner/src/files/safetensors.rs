@@ -1,4 +1,7 @@
 //! The `.safetensors` format, through the crate of its authors: a JSON header, then the data.
+//!
+//! It has floats of 8 bits. Those of 4 lie two in a byte, the first in the low half, and are read; they are written like
+//! integers of fewer than 8 bits, as what [`narrow::stand_in`] says, since not every number of them fills its bytes.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -8,6 +11,7 @@ use runtime::DType;
 use safetensors::{Dtype, SafeTensors, View};
 
 use super::{FileError, Named, Tensor, atomic, check_bools};
+use crate::narrow;
 
 /// Reads all tensors of the file content `bytes`; `path` is named in errors.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
@@ -27,7 +31,14 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
                 bad(format!("element {index} of bool tensor `{name}` is the byte {byte}; a bool is 0 or 1"))
             })?;
         }
-        let tensor = Tensor::from_bytes(dtype, view.shape(), view.data())
+        let unpacked;
+        let data = if dtype == DType::F4E2M1 {
+            unpacked = halves(view.data());
+            &unpacked
+        } else {
+            view.data()
+        };
+        let tensor = Tensor::from_bytes(dtype, view.shape(), data)
             .ok_or_else(|| bad(format!("tensor `{name}` is too large for this machine")))?;
         tensors.push((name.to_owned(), tensor));
     }
@@ -75,6 +86,12 @@ fn from_file(dtype: Dtype) -> Option<DType> {
         Dtype::U32 => DType::U32,
         Dtype::U64 => DType::U64,
         Dtype::BOOL => DType::Bool,
+        Dtype::F8_E4M3 => DType::F8E4M3FN,
+        Dtype::F8_E4M3FNUZ => DType::F8E4M3FNUZ,
+        Dtype::F8_E5M2 => DType::F8E5M2,
+        Dtype::F8_E5M2FNUZ => DType::F8E5M2FNUZ,
+        Dtype::F8_E8M0 => DType::F8E8M0,
+        Dtype::F4 => DType::F4E2M1,
         _ => return None,
     })
 }
@@ -94,5 +111,18 @@ fn to_file(dtype: DType) -> Dtype {
         DType::U32 => Dtype::U32,
         DType::U64 => Dtype::U64,
         DType::Bool => Dtype::BOOL,
+        DType::F8E4M3FN => Dtype::F8_E4M3,
+        DType::F8E4M3FNUZ => Dtype::F8_E4M3FNUZ,
+        DType::F8E5M2 => Dtype::F8_E5M2,
+        DType::F8E5M2FNUZ => Dtype::F8_E5M2FNUZ,
+        DType::F8E8M0 => Dtype::F8_E8M0,
+        DType::F4E2M1 | DType::I4 | DType::U4 | DType::I2 | DType::U2 => {
+            to_file(narrow::stand_in(dtype).expect("a narrow type"))
+        }
     }
+}
+
+/// The halves of bytes as bytes, the low one first.
+fn halves(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|byte| [byte & 0xf, byte >> 4]).collect()
 }

@@ -133,7 +133,9 @@ enum {{
   {upper}_ERROR_INTERNAL = 4  /* a bug */
 }};
 
-/* Element types. A bool is one byte, 0 or 1. */
+/* Element types. A bool is one byte, 0 or 1. A float of 16 or 8 bits is a uint16_t or uint8_t with its bits. An element
+   of fewer than 8 bits is a byte of its own: an i4 or i2 is an int8_t, a u4 or u2 a uint8_t with the value, an f4e2m1 a
+   uint8_t with its bits, zeros above. */
 enum {{
 "
     );

@@ -274,7 +274,8 @@ fn code_in_the_program_runs_in_place() {
 fn the_header_names_every_function() {
     let header = c_header("mlp");
     assert!(header.contains(&format!("#define MLP_ABI_VERSION {ABI_VERSION}\n")));
-    assert!(header.contains("  MLP_BOOL = 13\n};"));
+    assert!(header.contains("  MLP_BOOL = 13,\n  MLP_F8E4M3FN = 14,\n"));
+    assert!(header.contains("  MLP_U2 = 23\n};"));
     assert!(header.contains("\nint mlp_model_open(const char* sidecar_dir, mlp_model** out);\n"));
     assert!(header.contains("\nuint32_t mlp_abi_version(void);\n"));
     assert!(!header.contains('$'));

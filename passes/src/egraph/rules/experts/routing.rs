@@ -118,7 +118,7 @@ impl Experts {
             let Some(def) = node.op() else { continue };
             let found = if def == &EQ {
                 self.one_hot(m, &node, roles)
-            } else if def == &CAST {
+            } else if def == &CAST && !m.ty(weights).dtype.is_narrow() {
                 self.cast(m, weights, node.operands()[0], roles)
             } else if def == &WHERE {
                 self.where_chosen(m, &node, roles, 0.0)
@@ -213,6 +213,10 @@ impl Experts {
     fn counts(&self, m: &Match, x: Id, roles: &[Role]) -> bool {
         let along = |role| role == Role::Expert;
         if varies(m, x, roles, |role| !along(role)) || !varies(m, x, roles, along) {
+            return false;
+        }
+        // Narrow numbers begin anew after few.
+        if m.ty(x).dtype.is_narrow() {
             return false;
         }
         if let Some(weight) = m.value(x) {
