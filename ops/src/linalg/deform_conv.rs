@@ -109,7 +109,7 @@ fn places_along(
     }
     let one = Dim::constant(1);
     let reach = (kernel.clone() - one.clone()) * dilation.into();
-    let free = extent.clone() + Dim::constant(low + high) - reach - one.clone();
+    let free = extent.clone() + low.into() + high.into() - reach - one.clone();
     let count = free.floor_div(&stride.into()) + one;
     if count != *result {
         let what = "places that `offset` is for";
@@ -124,7 +124,7 @@ fn places_along(
         reshape(b, scaled, shape)
     };
     let (tap, place) = (along(0, kernel, dilation)?, along(2, result, stride)?);
-    let low = b.scalar(dtype, -low as f64);
+    let low = b.scalar(dtype, -(low as f64));
     let start = b.op(&ADD, &[tap, low])?;
     Ok(b.op(&ADD, &[start, place])?)
 }

@@ -329,6 +329,9 @@ fn import(node: &NodeView, b: &mut Build, axis: Option<i64>) -> Result<Vec<Value
         None if inverse && one_sided => (extent - Dim::constant(1)) * Dim::constant(2),
         None => extent,
     };
+    if length.as_const().is_some_and(|length| length < 1) {
+        return Err(ImportError::value("dft_length", length, "1 and more"));
+    }
     let x = match inverse && one_sided {
         true => completed(b, x, &length)?,
         false => x.map(b, |b, part| cut(b, part, &length))?,
@@ -368,6 +371,11 @@ fn import_short_time(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
             None => return Err(ImportError::MissingInput { index: 3 }),
         },
     };
+    for (name, number) in [("frame_step", &step), ("frame_length", &length)] {
+        if number.as_const().is_some_and(|number| number < 1) {
+            return Err(ImportError::value(name, number, "1 and more"));
+        }
+    }
     let (signal, none) = (ty.shape[1].clone(), Dim::constant(0));
     let steps = (signal - length.clone()).floor_div(&Dim::larger(&step, &Dim::constant(1)));
     let frames = Dim::larger(&(steps + Dim::constant(1)), &none);

@@ -2,6 +2,8 @@
 //!
 //! Since version 4, NaN is a key like any other. Each element is compared with each key. Source: ONNX ai.onnx.ml.LabelEncoder, version 4. Not imported: strings.
 
+use std::collections::BTreeSet;
+
 use ir::build::Build;
 use ir::graph::Value;
 use ir::{DType, Dim, Scalar, Tensor};
@@ -42,9 +44,8 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         return Err(ImportError::Attribute { name: "values".to_owned(), why });
     }
     let of_type = keys.dtype();
-    let same = |left: Scalar, right: Scalar| left == right || (is_nan(left) && is_nan(right));
-    let twice = (0..keys.elements()).find(|&i| (0..i).any(|j| same(keys.get(i), keys.get(j))));
-    if let Some(i) = twice {
+    let mut seen = BTreeSet::new();
+    if let Some(i) = (0..keys.elements()).find(|&i| !seen.insert(identity(keys.get(i)))) {
         return Err(ImportError::value("keys", keys.get(i), "keys that differ"));
     }
     let default = default(node, values.dtype())?;
@@ -73,6 +74,15 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let place = b.op(&MUL, &[found, places])?;
     let place = reduce(b, &REDUCE_SUM, place, &[-1], false)?;
     Ok(vec![b.op_with(&GATHER, &[table, place], [AXIS.is(0)])?])
+}
+
+/// The same for numbers that are one key: zeros of both signs are, and so are all NaNs.
+fn identity(number: Scalar) -> u64 {
+    match (number.dtype().is_float(), number.to_f64()) {
+        (true, value) if value.is_nan() => f64::NAN.to_bits(),
+        (true, value) => (value + 0.0).to_bits(),
+        (false, _) => number.to_i64() as u64,
+    }
 }
 
 fn is_nan(number: Scalar) -> bool {

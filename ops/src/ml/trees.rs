@@ -26,6 +26,9 @@ use crate::shape::gather::{AXIS, GATHER};
 use crate::shape::gather_elements::{self, GATHER_ELEMENTS};
 use crate::shape::reshape::reshape;
 
+/// What leaves give to targets is one table of at most so many numbers.
+const MAX_TABLE: usize = 1 << 28;
+
 /// How a feature is compared with the number of a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Mode {
@@ -123,6 +126,12 @@ impl Trees {
             return Err(OpError::Rank { operand: "X", expected: 2, found: ty.rank() }.into());
         };
         let depth = self.depth()?;
+        if self.count().saturating_mul(self.targets) > MAX_TABLE {
+            return Err(ImportError::Unsupported {
+                what: format!("a table of {} leaves and nodes for {} targets", self.count(), self.targets),
+                help: "divide the ensemble, each part with some of the targets".to_owned(),
+            });
+        }
         let roots: Vec<i64> = self.roots.iter().map(|&root| self.place(root) as i64).collect();
         let roots = b.constant(&Tensor::from_i64(&[roots.len()], &roots));
         let mut place = broadcast(b, roots, vec![rows.clone(), self.roots.len().into()])?;

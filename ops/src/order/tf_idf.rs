@@ -31,6 +31,12 @@ use crate::shape::size::size;
 /// The ONNX op.
 pub static ONNX: &[Import] = &[by("TfIdfVectorizer", import)];
 
+/// So many distances are looked at.
+const MAX_DISTANCES: i64 = 1 << 12;
+
+/// A row of the result has at most so many elements.
+const MAX_COLUMNS: usize = 1 << 28;
+
 /// Sequences of one length, and where the result has each of them.
 struct Grams {
     length: usize,
@@ -53,7 +59,16 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         _ => return Err(OpError::Rank { operand: "X", expected: 2, found: ty.rank() }.into()),
     };
     let skips = node.int("max_skip_count")?;
-    let distances = node.required("max_skip_count", skips)? + 1;
+    let distances = node.required("max_skip_count", skips)?.saturating_add(1);
+    // Nothing is farther apart than a row is long.
+    let distances = length.as_const().map_or(distances, |length| distances.min(length.max(1)));
+    if !(1..=MAX_DISTANCES).contains(&distances) {
+        return Err(ImportError::value(
+            "max_skip_count",
+            distances.saturating_sub(1),
+            "numbers from 0 to 4095",
+        ));
+    }
     let (grams, columns) = grams(node)?;
     let row_count = batch.clone().unwrap_or(Dim::constant(1));
     let rows = reshape(b, x, vec![row_count.clone(), length])?;
@@ -110,7 +125,10 @@ fn grams(node: &NodeView) -> Result<(Vec<Grams>, usize), ImportError> {
     let wrong = |why: &str| ImportError::Attribute { name: "ngram_counts".to_owned(), why: why.to_owned() };
     let places: Option<Vec<usize>> = indices.iter().map(|&index| usize::try_from(index).ok()).collect();
     let places = places.ok_or_else(|| ImportError::value("ngram_indexes", "less than 0", "0 and more"))?;
-    let columns = places.iter().max().map_or(0, |last| last + 1);
+    let columns = places.iter().max().map_or(0, |last| last.saturating_add(1));
+    if columns > MAX_COLUMNS {
+        return Err(ImportError::value("ngram_indexes", columns - 1, "numbers below 2²⁸"));
+    }
     let (mut grams, mut next) = (Vec::new(), 0);
     for (i, &start) in starts.iter().enumerate() {
         let (length, end) = (i + 1, starts.get(i + 1).map_or(pool.len(), |&end| end.max(0) as usize));

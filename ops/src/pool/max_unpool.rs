@@ -38,8 +38,11 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let (strides, pads) = (list("strides", rank, 1)?, list("pads", 2 * rank, 0)?);
     let mut shape = ty.shape.clone();
     for (axis, size) in shape[2..].iter_mut().enumerate() {
-        let around = kernel[axis] - pads[axis] - pads[rank + axis];
-        *size = (size.clone() - Dim::constant(1)) * strides[axis].into() + Dim::constant(around);
+        let window = Dim::constant(kernel[axis]) - pads[axis].into() - pads[rank + axis].into();
+        *size = (size.clone() - Dim::constant(1)) * strides[axis].into() + window;
+        if size.as_const().is_some_and(|size| size < 0) {
+            return Err(ImportError::value("pads", size, "amounts that leave something"));
+        }
     }
     let zero = b.scalar(ty.dtype, 0.0);
     let empty = broadcast(b, zero, vec![shape.iter().cloned().product()])?;

@@ -89,6 +89,10 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let bins = [node.int_or("output_height", 1)?, node.int_or("output_width", 1)?];
     let mut axes = Vec::new();
     for (axis, bins) in bins.into_iter().enumerate() {
+        if bins < 1 {
+            let name = ["output_height", "output_width"][axis];
+            return Err(ImportError::value(name, bins, "1 and more"));
+        }
         axes.push(boxes.samples(b, axis, bins, &ty.shape[2 + axis])?);
     }
     // Channels last: one index takes all of them.

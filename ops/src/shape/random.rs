@@ -140,7 +140,11 @@ fn computed(ty: &TensorType) -> TensorType {
 /// The type that the attributes ask for.
 fn shaped(node: &NodeView) -> Result<TensorType, ImportError> {
     let shape = node.ints("shape")?;
-    let shape = node.required("shape", shape)?.into_iter().map(Dim::constant);
+    let shape = node.required("shape", shape)?;
+    if let Some(size) = shape.iter().find(|size| **size < 0) {
+        return Err(ImportError::value("shape", size, "sizes of 0 and more"));
+    }
+    let shape = shape.into_iter().map(Dim::constant);
     floats(TensorType::new(node.dtype("dtype")?.unwrap_or(DType::F32), shape))
 }
 
@@ -205,7 +209,11 @@ fn import_multinomial(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impo
     let [batch, classes] = ty.shape.as_slice() else {
         return Err(OpError::Rank { operand: "input", expected: 2, found: ty.rank() }.into());
     };
-    let (one, samples) = (Dim::constant(1), Dim::constant(node.int_or("sample_size", 1)?));
+    let samples = node.int_or("sample_size", 1)?;
+    if samples < 0 {
+        return Err(ImportError::value("sample_size", samples, "0 and more"));
+    }
+    let (one, samples) = (Dim::constant(1), Dim::constant(samples));
     let result = node.dtype("dtype")?.unwrap_or(DType::I32);
     let wide = computed(&ty).dtype;
     let logits = convert(b, x, wide)?;

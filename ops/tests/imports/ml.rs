@@ -117,6 +117,9 @@ fn broken_trees_are_refused() {
     assert!(with("nodes_nodeids", ints(&[0, 1, 2, 3, 3, 0, 1, 2])).contains("tree 0 has node 3 twice"));
     assert!(with("nodes_featureids", ints(&[0])).contains("none for node 1"));
     assert!(with("target_ids", ints(&[0, 0, 1, 0, 0])).contains("1 is none of 1 targets"));
+    let mut many = trees("target", &[1.0; 5], &[0; 5]);
+    many.push(("n_targets", int(i64::MAX)));
+    assert!(refused("TreeEnsembleRegressor", &many).starts_with("a table of 8 leaves and nodes"));
     assert!(with("target_nodeids", ints(&[3, 4, 1, 1, 2])).contains("tree 0 has no leaf 1"));
 }
 
@@ -229,6 +232,8 @@ fn labels_are_looked_up() {
     assert_eq!(ml(4, "LabelEncoder", &[x], &tensors, 1).remove(0).to_i64(), [6, 8, 9]);
     let twice = [("keys_int64s", ints(&[1, 1])), ("values_int64s", ints(&[1, 2]))];
     assert!(refused("LabelEncoder", &twice).contains("keys that differ"));
+    let zeros = [("keys_floats", numbers(&[0.0, -0.0])), ("values_int64s", ints(&[1, 2]))];
+    assert!(refused("LabelEncoder", &zeros).contains("keys that differ"));
     assert!(
         refused("LabelEncoder", &[("keys_strings", strs(&["a"]))])
             .starts_with("LabelEncoder with `keys_strings`")

@@ -180,6 +180,32 @@ fn sequences_are_counted_in_rows() {
     let mut m = Model::new(9);
     let input = m.input(DType::I64, &["n"]);
     let mut same = attrs("TF", 0);
-    same[5] = ("ngram_indexes", ints(&[0, 0, 1, 2]));
-    assert!(m.convert("TfIdfVectorizer", &[input], &same).is_err());
+    for wrong in [[0, 0, 1, 2], [0, 1, 2, i64::MAX], [0, 1, 2, -1]] {
+        same[5] = ("ngram_indexes", ints(&wrong));
+        assert!(m.convert("TfIdfVectorizer", &[input], &same).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let mut m = Model::new(17);
+    let (x, none, frame) = (m.input(DType::F32, &["2", "8", "1"]), m.ints(&[0]), m.ints(&[4]));
+    let refused = |m: &mut Model, op: &str, inputs: &[Option<Value>], attrs: &[(&str, NodeAttr)]| {
+        m.convert(op, inputs, attrs).expect_err("it is refused").to_string()
+    };
+    assert!(refused(&mut m, "DFT", &[x, none], &[]).contains("dft_length"));
+    assert!(refused(&mut m, "STFT", &[x, none, None, frame], &[]).contains("frame_step"));
+    assert!(refused(&mut m, "RandomUniform", &[], &[("shape", ints(&[2, -1]))]).contains("shape"));
+    let (image, rois, which) = (
+        m.input(DType::F32, &["1", "1", "4", "4"]),
+        m.input(DType::F32, &["2", "4"]),
+        m.input(DType::I64, &["2"]),
+    );
+    let attrs = [("output_height", int(0))];
+    assert!(refused(&mut m, "RoiAlign", &[image, rois, which], &attrs).contains("output_height"));
+    let rows = m.input(DType::F32, &["3", "4"]);
+    assert!(refused(&mut m, "Multinomial", &[rows], &[("sample_size", int(-1))]).contains("sample_size"));
+    let window = [("kernel_shape", ints(&[2, 2])), ("pads", ints(&[i64::MAX, 0, i64::MAX, 0]))];
+    let places = m.input(DType::I64, &["1", "1", "4", "4"]);
+    assert!(refused(&mut m, "MaxUnpool", &[image, places], &window).contains("pads"));
 }
