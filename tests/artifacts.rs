@@ -12,6 +12,8 @@ mod damage;
 mod large;
 #[path = "artifacts/library.rs"]
 mod library;
+#[path = "artifacts/narrow.rs"]
+mod narrow;
 #[path = "artifacts/weights.rs"]
 mod weights;
 
