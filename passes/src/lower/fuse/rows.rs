@@ -80,10 +80,7 @@ impl Rows<'_> {
             stage.axes.len() == *prefix && has_fold(&stage.body)
         };
         let goes_through = |&at: &usize| self.flat.stages[at].stage.axes.len() == prefix + 1;
-        *prefix > 0
-            && stages.iter().all(of_rows)
-            && stages.iter().any(folds)
-            && stages.iter().any(goes_through)
+        stages.iter().all(of_rows) && stages.iter().any(folds) && stages.iter().any(goes_through)
     }
 
     /// Takes into a router what leads to its scores.
