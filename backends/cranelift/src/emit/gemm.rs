@@ -3,7 +3,7 @@
 //! The call is a structure on the stack, 8 bytes for each of `ir::service::GEMM_F32_FIELDS`. The runtime reads its
 //! right operand in panels, or as a strided matrix; the left one may lie anywhere that sums over axes lead to, with
 //! guards: then the call names a table, as `runtime::gemm` describes it. Where only the statement's left operand
-//! suits the runtime's right side, both change places, and the runtime transposes what it delivers.
+//! suits the runtime's right side, both change places, and the runtime delivers the result transposed.
 //!
 //! The function that takes a part of the result, `(services, frame, tile, ld, row, rows, col, cols)`, runs the
 //! statement's body for each element: rows one after the other, columns side by side.

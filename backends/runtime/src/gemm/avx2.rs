@@ -5,11 +5,12 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_cmpgt_epi64, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_maskload_ps, _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_epi64x, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps,
+    __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256,
+    _mm256_andnot_si256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cmpgt_epi64,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_or_ps,
+    _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps,
+    _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
+    _mm256_unpackhi_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_ps,
 };
 
 use super::window::{MAX_GUARDS, Strip};
@@ -22,10 +23,13 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4, 5, 6),
-    across: &tiles!(1, LANES, 1, false; 1, 2, 3, 4, 5, 6),
-    shared: &tiles!(1, LANES, TAPS, false; 1, 2, 3, 4, 5, 6),
-    looking: &tiles!(1, LANES, 1, true; 1, 2, 3, 4, 5, 6),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
+    across: &tiles!(1, LANES, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
+    shared: &tiles!(1, LANES, TAPS, false, PANEL; 1, 2, 3, 4, 5, 6),
+    looking: &tiles!(1, LANES, 1, true, PANEL; 1, 2, 3, 4, 5, 6),
+    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4, 5, 6),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4, 5, 6),
     strip: LANES,
     gather,
     transpose,
@@ -40,22 +44,30 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
+unsafe fn tile<
+    const ROWS: usize,
+    const ROW: usize,
+    const COL: usize,
+    const TAPS: usize,
+    const LOOK: bool,
+    const WIDTH: usize,
+>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
+    ld: usize,
     resume: bool,
     next: &Next<'_>,
 ) {
-    for half in [0, 2 * LANES] {
+    for half in (0..WIDTH).step_by(2 * LANES) {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the
         // tile, of which this is one half; a prefetch may name any address.
         unsafe {
             if resume {
                 for (r, row) in sums.iter_mut().enumerate() {
-                    *row = load(tile.add(r * PANEL + half));
+                    *row = load(tile.add(r * ld + half));
                 }
             }
             for k in 0..depth {
@@ -74,7 +86,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS
                 }
             }
             for (r, row) in sums.iter().enumerate() {
-                store(tile.add(r * PANEL + half), row);
+                store(tile.add(r * ld + half), row);
             }
         }
     }
@@ -122,64 +134,115 @@ unsafe fn walk<const ROWS: usize, const PANELS: usize>(w: &Walk, tile: *mut f32,
     }
 }
 
-/// See [`super::GatherFn`]. Rows that lie side by side are loaded as a vector.
+/// See [`super::GatherFn`]. Rows that lie side by side, or with one float between each, are loaded as vectors, if they
+/// are in few runs.
 ///
 /// # Safety
 /// As [`super::GatherFn`], on a CPU with AVX2.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
-    let first = strip.row.offsets[0];
-    let beside = (0..strip.rows).all(|r| strip.row.offsets[r] == first + r as i64);
-    if !beside {
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32, ld: usize) {
+    let apart = if strip.rows > 1 { strip.row.offsets[1] - strip.row.offsets[0] } else { 1 };
+    let (runs, all) = strip.runs(apart);
+    if !all || !(1..=2).contains(&apart) {
         for k in 0..strip.depth {
             for r in 0..strip.rows {
                 // SAFETY: as the caller vouches.
-                unsafe { *out.add(k * LANES + r) = strip.element(r, k) };
+                unsafe { *out.add(k * ld + r) = strip.element(r, k) };
             }
         }
         return;
     }
+    let mut masks = [first_lanes(strip.rows); DEPTH];
+    narrow_masks(strip, &mut masks);
+    let runs = &runs[..runs.iter().take_while(|(run, _)| !run.is_empty()).count()];
+    let mut lanes = [([_mm256_setzero_si256(); 2], 0); 3];
+    for (lanes, (run, shift)) in lanes.iter_mut().zip(runs) {
+        let first = first_lanes(run.start);
+        let own = _mm256_andnot_si256(first, first_lanes(run.end));
+        *lanes = (if apart == 1 { [own; 2] } else { spread(own) }, *shift);
+    }
+    let lanes = &lanes[..runs.len()];
+    for k in 0..strip.depth {
+        let inside = masks[usize::from(strip.column.kind[k])];
+        let from = strip.data.wrapping_offset(strip.column.places.offsets[k] as isize);
+        let load = |shift: isize, mask: __m256i| {
+            // SAFETY: the caller vouches for the elements whose guards hold, and the mask names no others.
+            unsafe { _mm256_maskload_ps(from.wrapping_offset(shift), mask) }
+        };
+        let values = match lanes {
+            [(_, shift)] if apart == 1 => load(*shift, inside),
+            _ if apart == 1 => lanes.iter().fold(_mm256_setzero_ps(), |values, ([run, _], shift)| {
+                _mm256_or_ps(values, load(*shift, _mm256_and_si256(inside, *run)))
+            }),
+            _ => {
+                let wide = spread(inside);
+                let mut halves = [_mm256_setzero_ps(); 2];
+                for (run, shift) in lanes {
+                    for (at, half) in halves.iter_mut().enumerate() {
+                        let mask = _mm256_and_si256(wide[at], run[at]);
+                        *half = _mm256_or_ps(*half, load(shift + (at * LANES) as isize, mask));
+                    }
+                }
+                in_order(_mm256_shuffle_ps::<0b10_00_10_00>(halves[0], halves[1]))
+            }
+        };
+        // SAFETY: the caller vouches for 8 floats of `out` for each column.
+        unsafe { _mm256_storeu_ps(out.add(k * ld), values) };
+    }
+}
+
+/// Takes from the mask of each kind of columns the rows of a strip whose guards do not hold.
+#[target_feature(enable = "avx2,fma")]
+fn narrow_masks(strip: &Strip<'_>, masks: &mut [__m256i; DEPTH]) {
     let halves = |of: &[i64]| {
         // SAFETY: 8 numbers are two vectors of them.
         unsafe {
             [_mm256_loadu_si256(of.as_ptr().cast()), _mm256_loadu_si256(of[LANES / 2..].as_ptr().cast())]
         }
     };
-    let lanes: [i64; LANES] = std::array::from_fn(|r| if r < strip.rows { -1 } else { 0 });
-    let lanes = halves(&lanes);
     let mut rows = [[_mm256_setzero_si256(); 2]; MAX_GUARDS];
     for (g, row) in rows.iter_mut().enumerate().take(strip.guards) {
         *row = halves(&strip.row.guards[g][..LANES]);
     }
     let minus = _mm256_set1_epi64x(-1);
-    let mut masks = [_mm256_setzero_si256(); DEPTH];
     for (mask, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
-        let mut inside = lanes;
         for (g, row) in rows.iter().enumerate().take(strip.guards) {
             let (column, size) = (
                 _mm256_set1_epi64x(strip.column.places.guards[g][usize::from(example)]),
                 _mm256_set1_epi64x(strip.sizes[g]),
             );
-            for (inside, row) in inside.iter_mut().zip(row) {
-                let at = _mm256_add_epi64(*row, column);
+            let [low, high] = row.map(|row| {
+                let at = _mm256_add_epi64(row, column);
                 let holds = _mm256_and_si256(_mm256_cmpgt_epi64(at, minus), _mm256_cmpgt_epi64(size, at));
-                *inside = _mm256_and_si256(*inside, holds);
-            }
-        }
-        // The low words of both halves, in order.
-        let [low, high] = inside.map(|half| _mm256_castsi256_ps(half));
-        let mixed = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
-        *mask = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
-    }
-    for k in 0..strip.depth {
-        let mask = masks[usize::from(strip.column.kind[k])];
-        // SAFETY: the caller vouches for the elements whose guards hold, and for 8 floats of `out` for each
-        // column.
-        unsafe {
-            let from = strip.data.wrapping_offset((first + strip.column.places.offsets[k]) as isize);
-            _mm256_storeu_ps(out.add(k * LANES), _mm256_maskload_ps(from, mask));
+                _mm256_castsi256_ps(holds)
+            });
+            // The low words of both halves.
+            let holds = in_order(_mm256_shuffle_ps::<0b10_00_10_00>(low, high));
+            *mask = _mm256_and_si256(*mask, _mm256_castps_si256(holds));
         }
     }
+}
+
+/// A mask of so many lanes.
+#[target_feature(enable = "avx2,fma")]
+fn first_lanes(count: usize) -> __m256i {
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+
+/// Each lane of a mask at twice its place, in two vectors.
+#[target_feature(enable = "avx2,fma")]
+fn spread(mask: __m256i) -> [__m256i; 2] {
+    let zero = _mm256_setzero_si256();
+    // Within the halves of 128 bits, of which the first has every other pair of lanes.
+    let mixed = _mm256_permute4x64_epi64::<0b11_01_10_00>(mask);
+    let (low, high) = (_mm256_unpacklo_epi32(mixed, zero), _mm256_unpackhi_epi32(mixed, zero));
+    [low, high]
+}
+
+/// What a shuffle within halves of 128 bits put into the order 0, 2, 1, 3 of pairs.
+#[target_feature(enable = "avx2,fma")]
+fn in_order(pairs: __m256) -> __m256 {
+    _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(pairs)))
 }
 
 /// See [`super::TransposeFn`].

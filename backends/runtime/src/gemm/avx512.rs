@@ -12,6 +12,7 @@ use std::arch::x86_64::{
     _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
     _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
+use std::ops::Range;
 
 use super::window::{MAX_GUARDS, Strip};
 use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
@@ -23,10 +24,13 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    across: &tiles!(1, LANES, 1, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    shared: &tiles!(1, LANES, TAPS, false; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    looking: &tiles!(1, LANES, 1, true; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    across: &tiles!(1, LANES, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    shared: &tiles!(1, LANES, TAPS, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking: &tiles!(1, LANES, 1, true, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
     gather,
     transpose,
@@ -43,21 +47,30 @@ pub(super) static KERNELS: Kernels = Kernels {
 /// # Safety
 /// As [`super::TileFn`], on a CPU with AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
+unsafe fn tile<
+    const ROWS: usize,
+    const ROW: usize,
+    const COL: usize,
+    const TAPS: usize,
+    const LOOK: bool,
+    const WIDTH: usize,
+>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
+    ld: usize,
     resume: bool,
     next: &Next<'_>,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    let whole = WIDTH == PANEL;
     // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the tile;
     // a prefetch may name any address.
     unsafe {
         if resume {
             for (r, row) in sums.iter_mut().enumerate() {
-                *row = load(tile.add(r * PANEL));
+                *row = load_columns::<WIDTH>(tile.add(r * ld));
             }
         }
         for k in 0..depth {
@@ -72,15 +85,20 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS
                 let column = *next.columns.get_unchecked(k) as isize;
                 _mm_prefetch::<_MM_HINT_T1>(next.rows.wrapping_offset(column).cast());
             }
-            let [b0, b1] = load(row);
+            let [b0, b1] = load_columns::<WIDTH>(row);
             for (r, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(r * ROW + k / TAPS * COL + k % TAPS));
                 sum[0] = _mm512_fmadd_ps(x, b0, sum[0]);
-                sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+                if whole {
+                    sum[1] = _mm512_fmadd_ps(x, b1, sum[1]);
+                }
             }
         }
         for (r, row) in sums.iter().enumerate() {
-            store(tile.add(r * PANEL), row);
+            match whole {
+                true => store(tile.add(r * ld), row),
+                false => _mm512_storeu_ps(tile.add(r * ld), row[0]),
+            }
         }
     }
 }
@@ -131,7 +149,7 @@ unsafe fn walk<const ROWS: usize, const PANELS: usize>(w: &Walk, tile: *mut f32,
 /// # Safety
 /// As [`super::GatherFn`], on a CPU with AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32, ld: usize) {
     let lanes = ((1u32 << strip.rows) - 1) as __mmask16;
     let halves = |of: &[i64; LANES]| {
         // SAFETY: an array of 16 numbers is two vectors of them.
@@ -155,7 +173,9 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
         }
     }
     let apart = if strip.rows > 1 { strip.row.offsets[1] - strip.row.offsets[0] } else { 1 };
-    let (runs, all) = runs(strip, apart);
+    let (runs, all) = strip.runs(apart);
+    let lane_mask = |run: &Range<usize>| ((1u32 << run.end) - (1 << run.start)) as __mmask16;
+    let runs = runs.each_ref().map(|(run, shift)| (lane_mask(run), *shift));
     let lanes_apart = runs.map(|(mask, _)| spread(mask));
     if apart == 2 {
         let kinds = strip.column.kinds;
@@ -197,7 +217,7 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
                 let low = _mm512_castpd256_pd512(_mm256_castps_pd(low));
                 _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b01_00_01_00>(low, high))
             };
-            _mm512_storeu_ps(out.add(k * LANES), values);
+            _mm512_storeu_ps(out.add(k * ld), values);
         }
     }
 }
@@ -212,24 +232,6 @@ fn spread(mask: __mmask16) -> u32 {
         bits = (bits | bits << by) & keep;
     }
     bits
-}
-
-/// Stretches of rows that lie `apart` floats from each other: the lanes of each, and how far lane 0 would be from the
-/// column. And whether these are all rows.
-fn runs(strip: &Strip<'_>, apart: i64) -> ([(__mmask16, isize); 3], bool) {
-    let mut runs = [(0, 0); 3];
-    let mut start = 0;
-    for run in &mut runs {
-        if start == strip.rows {
-            break;
-        }
-        let shift = strip.row.offsets[start] - apart * start as i64;
-        let beside = |&r: &usize| strip.row.offsets[r] == shift + apart * r as i64;
-        let end = start + (start..strip.rows).take_while(beside).count();
-        *run = (((1u32 << end) - (1 << start)) as __mmask16, shift as isize);
-        start = end;
-    }
-    (runs, start == strip.rows)
 }
 
 /// See [`super::TransposeFn`]. By squares of 16.
@@ -326,6 +328,17 @@ fn turned(rows: [__m512; LANES]) -> [__m512; LANES] {
         columns[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd[0], odd[1]);
     }
     columns
+}
+
+/// 32 columns, or the first 16 of them.
+///
+/// # Safety
+/// `from` leads to so many readable floats, on a CPU with AVX-512F.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_columns<const WIDTH: usize>(from: *const f32) -> [__m512; 2] {
+    // SAFETY: as the caller vouches.
+    unsafe { if WIDTH == PANEL { load(from) } else { [_mm512_loadu_ps(from), _mm512_setzero_ps()] } }
 }
 
 /// # Safety

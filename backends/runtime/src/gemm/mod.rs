@@ -1,5 +1,6 @@
 //! Matrix products in f32 that end in an epilogue: packing, micro-kernels per instruction set, and the
-//! driver that takes a product apart into tiles, over the pool (`product.rs`).
+//! drivers that take a product apart into tiles, over the pool: `product.rs`, and `turned.rs` for results that are
+//! wanted transposed.
 //!
 //! Promises: every element is summed over ascending k in one accumulator by fused multiply-adds, whatever
 //! the instruction set, the thread count, the blocking and the layout of B; so the results are the same
@@ -9,10 +10,10 @@
 //!
 //! Deliberately absent: other element types, and products that split k over threads.
 
-/// The tiles of so many rows, A's rows and columns being so many floats apart.
+/// The tiles of so many rows and of one width, A's rows and columns being so many floats apart.
 macro_rules! tiles {
-    ($row:expr, $col:expr, $taps:expr, $look:literal; $($rows:literal),*) => {
-        [$(tile::<$rows, { $row }, { $col }, { $taps }, $look>),*]
+    ($row:expr, $col:expr, $taps:expr, $look:literal, $width:expr; $($rows:literal),*) => {
+        [$(tile::<$rows, { $row }, { $col }, { $taps }, $look, { $width }>),*]
     };
 }
 
@@ -21,6 +22,7 @@ mod pack;
 mod portable;
 mod product;
 pub(crate) mod scratch;
+mod turned;
 mod walks;
 pub mod window;
 
@@ -147,14 +149,21 @@ struct Next<'a> {
 /// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
 /// list says.
 ///
-/// `tile[r*32 + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
+/// `tile[r*ld + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
 /// tile holds. Where `a[r, k]` is, [`Kernels`] says.
 ///
 /// # Safety
 /// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
 /// resumed) are readable, the tile is writable and apart from both.
-type TileFn =
-    unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool, next: &Next<'_>);
+type TileFn = unsafe fn(
+    depth: usize,
+    a: *const f32,
+    b: *const f32,
+    tile: *mut f32,
+    ld: usize,
+    resume: bool,
+    next: &Next<'_>,
+);
 
 /// Multiplies few rows of A, in place, by one or several panels of B, in place or packed: panel p's row r
 /// is `tile[(p*rows + r)*32..]`, set to the sum or, to `resume`, raised by it.
@@ -182,13 +191,13 @@ struct Walk {
     ahead: usize,
 }
 
-/// Packs a strip of a window: `out[k*strip + r]` is its element in row r and column k, for `r < rows` and all
+/// Packs a strip of a window: `out[k*ld + r]` is its element in row r and column k, for `r < rows` and all
 /// its columns. What lies behind the rows is left open.
 ///
 /// # Safety
 /// The CPU has the body's instructions; the elements whose guards hold are readable, and `out` has room for
-/// `strip` floats for each column.
-type GatherFn = unsafe fn(strip: &window::Strip<'_>, out: *mut f32);
+/// `strip` floats at every `ld` for each column.
+type GatherFn = unsafe fn(strip: &window::Strip<'_>, out: *mut f32, ld: usize);
 
 /// Transposes a matrix: `out[c*ld + r] = from[r*from_ld + c]` for `r < rows` and `c < cols`. Rows are filled up
 /// with zeros to a multiple of 16.
@@ -211,6 +220,12 @@ struct Kernels {
     shared: &'static [TileFn],
     /// Those of `across` that also ask for the strip that is packed next.
     looking: &'static [TileFn],
+    /// The same of rows that lie side by side in a panel: `a[k*32 + r]`.
+    turned: &'static [TileFn],
+    /// Those of `turned` that also ask for what is packed next.
+    looking_turned: &'static [TileFn],
+    /// Those of `turned` for the first half of the columns.
+    narrow: &'static [TileFn],
     /// Rows that are packed side by side together.
     strip: usize,
     /// Packs so many rows.

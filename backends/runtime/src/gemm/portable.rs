@@ -14,10 +14,13 @@ const ROWS: usize = 4;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
-    tiles: &tiles!(A_STRIDE, 1, 1, false; 1, 2, 3, 4),
-    across: &tiles!(1, ROWS, 1, false; 1, 2, 3, 4),
-    shared: &tiles!(1, ROWS, TAPS, false; 1, 2, 3, 4),
-    looking: &tiles!(1, ROWS, 1, true; 1, 2, 3, 4),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4),
+    across: &tiles!(1, ROWS, 1, false, PANEL; 1, 2, 3, 4),
+    shared: &tiles!(1, ROWS, TAPS, false, PANEL; 1, 2, 3, 4),
+    looking: &tiles!(1, ROWS, 1, true, PANEL; 1, 2, 3, 4),
+    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4),
     strip: ROWS,
     gather,
     transpose,
@@ -28,15 +31,23 @@ pub(super) static KERNELS: Kernels = Kernels {
 ///
 /// # Safety
 /// As [`super::TileFn`].
-unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS: usize, const LOOK: bool>(
+unsafe fn tile<
+    const ROWS: usize,
+    const ROW: usize,
+    const COL: usize,
+    const TAPS: usize,
+    const LOOK: bool,
+    const WIDTH: usize,
+>(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
+    ld: usize,
     resume: bool,
     _next: &Next<'_>,
 ) {
-    for column in (0..PANEL).step_by(LANES) {
+    for column in (0..WIDTH).step_by(LANES) {
         let mut sums = [[0.0; LANES]; ROWS];
         // SAFETY: the caller vouches for ROWS rows of A, `depth` rows of the panel and ROWS rows of the
         // tile, of which this takes eight columns; an array of floats is aligned as a float.
@@ -44,7 +55,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS
             let tile = tile.add(column);
             if resume {
                 for (r, row) in sums.iter_mut().enumerate() {
-                    *row = tile.add(r * PANEL).cast::<[f32; LANES]>().read();
+                    *row = tile.add(r * ld).cast::<[f32; LANES]>().read();
                 }
             }
             for k in 0..depth {
@@ -54,7 +65,7 @@ unsafe fn tile<const ROWS: usize, const ROW: usize, const COL: usize, const TAPS
                 }
             }
             for (r, row) in sums.into_iter().enumerate() {
-                tile.add(r * PANEL).cast::<[f32; LANES]>().write(row);
+                tile.add(r * ld).cast::<[f32; LANES]>().write(row);
             }
         }
     }
@@ -84,11 +95,11 @@ unsafe fn walk(w: &Walk, tile: *mut f32, resume: bool) {
 ///
 /// # Safety
 /// As [`super::GatherFn`].
-unsafe fn gather(strip: &Strip<'_>, out: *mut f32) {
+unsafe fn gather(strip: &Strip<'_>, out: *mut f32, ld: usize) {
     for k in 0..strip.depth {
         for r in 0..strip.rows {
             // SAFETY: as the caller vouches.
-            unsafe { *out.add(k * ROWS + r) = strip.element(r, k) };
+            unsafe { *out.add(k * ld + r) = strip.element(r, k) };
         }
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
+use super::turned::Turned;
 use super::window::{Columns, Window};
 use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TAPS, TileFn, groups};
 use crate::pool::Pool;
@@ -98,6 +99,12 @@ pub(super) unsafe fn multiply(
     } else {
         Left::Window(Window::matrix(call.a, &row, &column))
     };
+    if let Left::Window(window) = a
+        && let Some(turned) = Turned::new(kernels, services, call, window)
+    {
+        let blocks = turned.blocks(pool.available());
+        return each(pool, blocks.count, blocks.grain, |range| turned.run(&blocks, range));
+    }
     let product = Product::new(kernels, services, call, a.with_taps(kernels, m), 0..m, call.b);
     let pieces = product.pieces(pool.available());
     each(pool, pieces.count, pieces.grain, |range| product.run(&pieces, range));
@@ -341,7 +348,7 @@ impl<'a> Product<'a> {
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
                         // the tile lies in `tiles`, where the stretch before, if any, has written it.
                         let tile = tiles.wrapping_add(tile);
-                        unsafe { kernel(depth, a, b, tile, stretch > 0, &next) };
+                        unsafe { kernel(depth, a, b, tile, PANEL, stretch > 0, &next) };
                     }
                     if stretch + 1 == stretches {
                         // SAFETY: the tiles are finished, and no other block covers them.
@@ -409,7 +416,9 @@ impl<'a> Product<'a> {
             let packed = window.strip(strip.start, strip.len(), depth, columns);
             // SAFETY: a strip takes `strip` floats for each column of a stretch at most, and there is room for the
             // strips of a block.
-            unsafe { (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip)) };
+            unsafe {
+                (self.kernels.gather)(&packed, to.add(i * DEPTH * self.kernels.strip), self.kernels.strip)
+            };
         }
         let kernels = if window.taps() > 1 { self.kernels.shared } else { self.kernels.across };
         Strips { data: to, kernels, strip: DEPTH * self.kernels.strip, row: 0 }
@@ -453,7 +462,7 @@ pub(super) fn grain(cost: usize) -> usize {
 }
 
 /// Part `i` of `0..total` cut into `parts` nearly equal ranges.
-fn part(total: usize, parts: usize, i: usize) -> Range<usize> {
+pub(super) fn part(total: usize, parts: usize, i: usize) -> Range<usize> {
     let (size, longer) = (total / parts, total % parts);
     let start = |i: usize| i * size + i.min(longer);
     start(i)..start(i + 1)

@@ -276,7 +276,15 @@ const _: () = {
 fn bodies_fit_the_drivers_buffers() {
     for kernels in Kernels::available() {
         let height = kernels.tiles.len();
-        assert_eq!(height, kernels.across.len());
+        let sets = [
+            kernels.across,
+            kernels.shared,
+            kernels.looking,
+            kernels.turned,
+            kernels.looking_turned,
+            kernels.narrow,
+        ];
+        assert!(sets.iter().all(|tiles| tiles.len() == height), "{}", kernels.name);
         assert!(height <= kernels.strip && kernels.strip <= STRIP, "{}", kernels.name);
         for (r, walk) in kernels.walks.iter().enumerate() {
             assert!(walk.panels * DEPTH * PANEL <= scratch::B_LEN);

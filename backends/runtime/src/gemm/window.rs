@@ -9,6 +9,8 @@
 //! and stride of each axis, the rows' before the columns', outermost first; and for each guard its size, its
 //! offset, and a factor for each axis. Positions past the end of rows never occur.
 
+use std::ops::Range;
+
 use super::{DEPTH, STRIP, TAPS};
 
 /// Most axes of rows or of columns.
@@ -25,6 +27,7 @@ pub(super) struct Places<const N: usize> {
 
 /// The columns of a stretch.
 pub(super) struct Columns {
+    /// Where they lie; what those that are examples add to the guards.
     pub(super) places: Places<DEPTH>,
     /// How many different sums columns have for the guards.
     pub(super) kinds: usize,
@@ -75,13 +78,32 @@ impl Strip<'_> {
     /// # Safety
     /// It is readable if its guards hold.
     pub(super) unsafe fn element(&self, r: usize, k: usize) -> f32 {
+        let like = usize::from(self.column.example[usize::from(self.column.kind[k])]);
         let inside = (0..self.guards).all(|g| {
-            let at = self.row.guards[g][r] + self.column.places.guards[g][k];
+            let at = self.row.guards[g][r] + self.column.places.guards[g][like];
             (0..self.sizes[g]).contains(&at)
         });
         let from = self.data.wrapping_offset((self.row.offsets[r] + self.column.places.offsets[k]) as isize);
         // SAFETY: as the caller vouches.
         if inside { unsafe { *from } } else { 0.0 }
+    }
+
+    /// Stretches of rows that lie `apart` floats from each other: the rows of each, and how far row 0 would be from the
+    /// column. And whether these are all rows.
+    pub(super) fn runs(&self, apart: i64) -> ([(Range<usize>, isize); 3], bool) {
+        let mut runs = [const { (0..0, 0) }; 3];
+        let mut start = 0;
+        for run in &mut runs {
+            if start == self.rows {
+                break;
+            }
+            let shift = self.row.offsets[start] - apart * start as i64;
+            let beside = |&r: &usize| self.row.offsets[r] == shift + apart * r as i64;
+            let end = start + (start..self.rows).take_while(beside).count();
+            *run = (start..end, shift as isize);
+            start = end;
+        }
+        (runs, start == self.rows)
     }
 }
 
@@ -170,12 +192,20 @@ impl<'a> Window<'a> {
     pub(super) fn columns(&self, from: usize, count: usize) -> Columns {
         let axes = if self.taps > 1 { &self.columns[..self.columns.len() - 1] } else { self.columns };
         let (from, count) = (from / self.taps, count / self.taps);
-        let places: Places<DEPTH> = self.places(axes, 2 + self.rows.len(), false, from, count);
-        let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
+        let first = 2 + self.rows.len();
         let (mut kinds, mut kind, mut example) = (0, [0; DEPTH], [0; DEPTH]);
-        if self.count == 0 {
-            return Columns { kinds: 1, kind, example, places };
+        if let Some(period) = self.period(axes).filter(|period| (1..count).contains(period)) {
+            let plain = Window { count: 0, ..*self };
+            let mut places: Places<DEPTH> = plain.places(axes, first, false, from, count);
+            places.guards = self.places::<DEPTH>(axes, first, false, from, period).guards;
+            example.iter_mut().enumerate().take(period).for_each(|(k, example)| *example = k as u8);
+            for (kind, example) in kind[..count].iter_mut().zip((0..period as u8).cycle()) {
+                *kind = example;
+            }
+            return Columns { kinds: period, kind, example, places };
         }
+        let places: Places<DEPTH> = self.places(axes, first, false, from, count);
+        let sums = |k: usize| places.guards[..self.count].iter().map(move |guard| guard[k]);
         let mut next = 0;
         for (k, kind) in kind.iter_mut().enumerate().take(count) {
             // Kinds follow each other in the same order again and again.
@@ -190,6 +220,15 @@ impl<'a> Window<'a> {
             next = (at + 1) % kinds;
         }
         Columns { kinds, kind, example, places }
+    }
+
+    /// After how many columns the guards see the same again, if no guard sees the axes around these.
+    fn period(&self, axes: &[[i64; 2]]) -> Option<usize> {
+        let first = 2 + self.rows.len();
+        let unseen = |axis: usize| (0..self.count).all(|g| self.guard(g)[first + axis] == 0);
+        let outer = (0..axes.len()).take_while(|&axis| unseen(axis)).count();
+        let seen = (outer..axes.len()).all(|axis| !unseen(axis));
+        seen.then(|| axes[outer..].iter().map(|[extent, _]| *extent as usize).product())
     }
 
     /// Rows `from..from + rows`, with the columns of a stretch. Where columns are packed together, the elements behind
