@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -23,13 +23,13 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
-    across: &tiles!(1, LANES, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
-    shared: &tiles!(1, LANES, TAPS, false, PANEL; 1, 2, 3, 4, 5, 6),
-    looking: &tiles!(1, LANES, 1, true, PANEL; 1, 2, 3, 4, 5, 6),
-    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4, 5, 6),
-    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4, 5, 6),
-    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4, 5, 6),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6),
+    across: &tiles!(1, LANES, 1, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6),
+    shared: &tiles!(1, LANES, TAPS, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6),
+    looking: &tiles!(1, LANES, 1, true, PANEL, PANEL; 1, 2, 3, 4, 5, 6),
+    turned: &tiles!(1, PANEL, 1, false, PANEL, WIDE * PANEL; 1, 2, 3, 4, 5, 6),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL, WIDE * PANEL; 1, 2, 3, 4, 5, 6),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2, WIDE * PANEL; 1, 2, 3, 4, 5, 6),
     strip: LANES,
     gather,
     transpose,
@@ -51,12 +51,12 @@ unsafe fn tile<
     const TAPS: usize,
     const LOOK: bool,
     const WIDTH: usize,
+    const LD: usize,
 >(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
-    ld: usize,
     resume: bool,
     next: &Next<'_>,
 ) {
@@ -67,7 +67,7 @@ unsafe fn tile<
         unsafe {
             if resume {
                 for (r, row) in sums.iter_mut().enumerate() {
-                    *row = load(tile.add(r * ld + half));
+                    *row = load(tile.add(r * LD + half));
                 }
             }
             for k in 0..depth {
@@ -86,7 +86,7 @@ unsafe fn tile<
                 }
             }
             for (r, row) in sums.iter().enumerate() {
-                store(tile.add(r * ld + half), row);
+                store(tile.add(r * LD + half), row);
             }
         }
     }

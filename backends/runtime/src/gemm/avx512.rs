@@ -15,7 +15,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
 
 const LANES: usize = 16;
 
@@ -24,13 +24,13 @@ const TILE_AHEAD: usize = 8;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    across: &tiles!(1, LANES, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    shared: &tiles!(1, LANES, TAPS, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    looking: &tiles!(1, LANES, 1, true, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
-    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    across: &tiles!(1, LANES, 1, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    shared: &tiles!(1, LANES, TAPS, false, PANEL, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking: &tiles!(1, LANES, 1, true, PANEL, PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    turned: &tiles!(1, PANEL, 1, false, PANEL, WIDE * PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL, WIDE * PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2, WIDE * PANEL; 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
     strip: LANES,
     gather,
     transpose,
@@ -54,12 +54,12 @@ unsafe fn tile<
     const TAPS: usize,
     const LOOK: bool,
     const WIDTH: usize,
+    const LD: usize,
 >(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
-    ld: usize,
     resume: bool,
     next: &Next<'_>,
 ) {
@@ -70,7 +70,7 @@ unsafe fn tile<
     unsafe {
         if resume {
             for (r, row) in sums.iter_mut().enumerate() {
-                *row = load_columns::<WIDTH>(tile.add(r * ld));
+                *row = load_columns::<WIDTH>(tile.add(r * LD));
             }
         }
         for k in 0..depth {
@@ -96,8 +96,8 @@ unsafe fn tile<
         }
         for (r, row) in sums.iter().enumerate() {
             match whole {
-                true => store(tile.add(r * ld), row),
-                false => _mm512_storeu_ps(tile.add(r * ld), row[0]),
+                true => store(tile.add(r * LD), row),
+                false => _mm512_storeu_ps(tile.add(r * LD), row[0]),
             }
         }
     }

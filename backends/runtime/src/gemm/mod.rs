@@ -10,10 +10,10 @@
 //!
 //! Deliberately absent: other element types, and products that split k over threads.
 
-/// The tiles of so many rows and of one width, A's rows and columns being so many floats apart.
+/// The tiles of so many rows and columns, A's rows and columns and the tile's rows being so many floats apart.
 macro_rules! tiles {
-    ($row:expr, $col:expr, $taps:expr, $look:literal, $width:expr; $($rows:literal),*) => {
-        [$(tile::<$rows, { $row }, { $col }, { $taps }, $look, { $width }>),*]
+    ($row:expr, $col:expr, $taps:expr, $look:literal, $width:expr, $ld:expr; $($rows:literal),*) => {
+        [$(tile::<$rows, { $row }, { $col }, { $taps }, $look, { $width }, { $ld }>),*]
     };
 }
 
@@ -51,6 +51,9 @@ const DEPTH: usize = 256;
 /// from one register; an odd number of cache lines, so that the rows fall into different sets. A matrix whose rows lie
 /// so is read in place.
 pub const A_STRIDE: usize = DEPTH + 16;
+
+/// Panels whose tiles may lie side by side, so that the epilogue gets rows of 1 KiB.
+const WIDE: usize = 8;
 
 /// Columns of a window that may be packed together: of the kernels of most convolutions.
 const TAPS: usize = 3;
@@ -149,21 +152,14 @@ struct Next<'a> {
 /// Multiplies a strip of A by a panel of B. The tile has as many rows as the function's place in
 /// list says.
 ///
-/// `tile[r*ld + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
+/// `tile[r*32 + c] = sum_k a[r, k] * b[k*32 + c]` over `0..depth`, or, to `resume`, the same added to what the
 /// tile holds. Where `a[r, k]` is, [`Kernels`] says.
 ///
 /// # Safety
 /// The CPU has the body's instructions; the strip, `depth` rows of the panel and the tile (where it is
 /// resumed) are readable, the tile is writable and apart from both.
-type TileFn = unsafe fn(
-    depth: usize,
-    a: *const f32,
-    b: *const f32,
-    tile: *mut f32,
-    ld: usize,
-    resume: bool,
-    next: &Next<'_>,
-);
+type TileFn =
+    unsafe fn(depth: usize, a: *const f32, b: *const f32, tile: *mut f32, resume: bool, next: &Next<'_>);
 
 /// Multiplies few rows of A, in place, by one or several panels of B, in place or packed: panel p's row r
 /// is `tile[(p*rows + r)*32..]`, set to the sum or, to `resume`, raised by it.
@@ -220,7 +216,7 @@ struct Kernels {
     shared: &'static [TileFn],
     /// Those of `across` that also ask for the strip that is packed next.
     looking: &'static [TileFn],
-    /// The same of rows that lie side by side in a panel: `a[k*32 + r]`.
+    /// The same of rows that lie side by side in a panel, `a[k*32 + r]`; rows of the tile are [`WIDE`] panels apart.
     turned: &'static [TileFn],
     /// Those of `turned` that also ask for what is packed next.
     looking_turned: &'static [TileFn],

@@ -5,7 +5,7 @@
 
 use super::pack::transpose;
 use super::window::Strip;
-use super::{A_STRIDE, Kernels, Next, PANEL, TAPS, Walk, WalkKernel};
+use super::{A_STRIDE, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
 
 const LANES: usize = 8;
 
@@ -14,13 +14,13 @@ const ROWS: usize = 4;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "portable",
-    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL; 1, 2, 3, 4),
-    across: &tiles!(1, ROWS, 1, false, PANEL; 1, 2, 3, 4),
-    shared: &tiles!(1, ROWS, TAPS, false, PANEL; 1, 2, 3, 4),
-    looking: &tiles!(1, ROWS, 1, true, PANEL; 1, 2, 3, 4),
-    turned: &tiles!(1, PANEL, 1, false, PANEL; 1, 2, 3, 4),
-    looking_turned: &tiles!(1, PANEL, 1, true, PANEL; 1, 2, 3, 4),
-    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2; 1, 2, 3, 4),
+    tiles: &tiles!(A_STRIDE, 1, 1, false, PANEL, PANEL; 1, 2, 3, 4),
+    across: &tiles!(1, ROWS, 1, false, PANEL, PANEL; 1, 2, 3, 4),
+    shared: &tiles!(1, ROWS, TAPS, false, PANEL, PANEL; 1, 2, 3, 4),
+    looking: &tiles!(1, ROWS, 1, true, PANEL, PANEL; 1, 2, 3, 4),
+    turned: &tiles!(1, PANEL, 1, false, PANEL, WIDE * PANEL; 1, 2, 3, 4),
+    looking_turned: &tiles!(1, PANEL, 1, true, PANEL, WIDE * PANEL; 1, 2, 3, 4),
+    narrow: &tiles!(1, PANEL, 1, false, PANEL / 2, WIDE * PANEL; 1, 2, 3, 4),
     strip: ROWS,
     gather,
     transpose,
@@ -38,12 +38,12 @@ unsafe fn tile<
     const TAPS: usize,
     const LOOK: bool,
     const WIDTH: usize,
+    const LD: usize,
 >(
     depth: usize,
     a: *const f32,
     b: *const f32,
     tile: *mut f32,
-    ld: usize,
     resume: bool,
     _next: &Next<'_>,
 ) {
@@ -55,7 +55,7 @@ unsafe fn tile<
             let tile = tile.add(column);
             if resume {
                 for (r, row) in sums.iter_mut().enumerate() {
-                    *row = tile.add(r * ld).cast::<[f32; LANES]>().read();
+                    *row = tile.add(r * LD).cast::<[f32; LANES]>().read();
                 }
             }
             for k in 0..depth {
@@ -65,7 +65,7 @@ unsafe fn tile<
                 }
             }
             for (r, row) in sums.into_iter().enumerate() {
-                tile.add(r * ld).cast::<[f32; LANES]>().write(row);
+                tile.add(r * LD).cast::<[f32; LANES]>().write(row);
             }
         }
     }

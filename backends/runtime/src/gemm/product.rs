@@ -348,7 +348,7 @@ impl<'a> Product<'a> {
                         // SAFETY: the strip lies among the packed ones, the panel's stretch is as above, and
                         // the tile lies in `tiles`, where the stretch before, if any, has written it.
                         let tile = tiles.wrapping_add(tile);
-                        unsafe { kernel(depth, a, b, tile, PANEL, stretch > 0, &next) };
+                        unsafe { kernel(depth, a, b, tile, stretch > 0, &next) };
                     }
                     if stretch + 1 == stretches {
                         // SAFETY: the tiles are finished, and no other block covers them.

@@ -11,10 +11,7 @@ use std::ops::Range;
 use super::product::{grain, part};
 use super::scratch::{self, Scratch};
 use super::window::{Columns, Window};
-use super::{DEPTH, GemmF32, Kernels, Next, PANEL};
-
-/// Most panels of A in a block: the epilogue gets rows of 1 KiB.
-const WIDE: usize = 8;
+use super::{DEPTH, GemmF32, Kernels, Next, PANEL, WIDE};
 
 const _: () = assert!(WIDE * PANEL * DEPTH <= scratch::A_LEN && WIDE * PANEL * PANEL <= scratch::TILES_LEN);
 
@@ -132,7 +129,6 @@ impl<'a> Turned<'a> {
         let strips = columns.len().div_ceil(self.kernels.tiles.len());
         let b = self.call.b.wrapping_add(p * self.k * PANEL);
         let then = then.filter(|_| self.a.has_lone_columns());
-        let ld = panels.len() * PANEL;
         for (i, panel) in panels.clone().enumerate() {
             let a = scratch.a.wrapping_add(i * self.k * PANEL);
             let narrow = self.rows(panel).len() <= PANEL / 2;
@@ -151,15 +147,15 @@ impl<'a> Turned<'a> {
                     next.columns = &then.columns.places.offsets;
                     tiles = self.kernels.looking_turned;
                 }
-                let tile = scratch.tiles.wrapping_add(strip.start * ld + i * PANEL);
+                let tile = scratch.tiles.wrapping_add((strip.start * WIDE + i) * PANEL);
                 // SAFETY: the strip lies in the panel of B, the panel of A is packed, and the tile lies in `tiles`.
                 unsafe {
-                    tiles[strip.len() - 1](self.k, b.wrapping_add(strip.start), a, tile, ld, false, &next);
+                    tiles[strip.len() - 1](self.k, b.wrapping_add(strip.start), a, tile, false, &next);
                 }
             }
         }
         let rows = panels.start * PANEL..self.m.min(panels.end * PANEL);
-        let sizes = [ld, columns.start, columns.len(), rows.start, rows.len()];
+        let sizes = [WIDE * PANEL, columns.start, columns.len(), rows.start, rows.len()];
         let [ld, row, rows, col, cols] = sizes.map(|size| size as i64);
         let call = self.call;
         // SAFETY: `multiply`'s caller vouches for the epilogue with this frame and a part of C.
