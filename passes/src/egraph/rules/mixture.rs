@@ -350,13 +350,13 @@ fn rows_without_keys(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Sto
     Ok(vec![(class, result)])
 }
 
-/// A condition of rows, in the order of those in another shape.
-fn of_rows(m: &mut Match, condition: Id, whole: Id, shape: Option<Vec<Dim>>) -> Result<Id, Stop> {
-    let Some(mut regrouped) = shape else { return Ok(condition) };
+/// What is one number or condition for each row of `whole`, in the order of the rows in another shape.
+pub(super) fn of_rows(m: &mut Match, each: Id, whole: Id, shape: Option<Vec<Dim>>) -> Result<Id, Stop> {
+    let Some(mut regrouped) = shape else { return Ok(each) };
     let mut rows = m.shape(whole);
     *rows.last_mut().ok_or(Stop::Other)? = Dim::constant(1);
     *regrouped.last_mut().ok_or(Stop::Other)? = Dim::constant(1);
-    let all = m.op_with(&BROADCAST, &[condition], [broadcast::SHAPE.is(rows)])?;
+    let all = m.op_with(&BROADCAST, &[each], [broadcast::SHAPE.is(rows)])?;
     Ok(m.op_with(&RESHAPE, &[all], [SHAPE.is(regrouped)])?)
 }
 

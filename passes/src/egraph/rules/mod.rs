@@ -19,6 +19,7 @@ mod norm;
 #[cfg(feature = "planted-rule")]
 pub mod planted;
 mod router;
+mod scaled;
 mod softmax;
 mod weights;
 
@@ -165,6 +166,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         linear::RULES,
         attention::RULES,
         mixture::RULES,
+        scaled::RULES,
         horizontal::RULES,
         router::RULES,
     ]
