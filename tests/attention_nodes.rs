@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use harness::{Everywhere, input_types, random_inputs};
+use harness::{Everywhere, check_all, input_types, model, random_inputs, root, tensors};
 use ir::build::Build;
 use ir::kernel::KernelKind;
 use ir::{DType, Dim, Graph, Scalar, Tensor, TensorType};
@@ -184,4 +184,45 @@ fn caches_of_group_query_attention() {
     };
     check("a step", &step("2, 2, 6, 4", &[6, 4], &[7]), &[int("do_rotary", 1)], 3);
     check("a step in a cache with room", &step("2, 2, 16, 4", &[6, 4], &[7]), &[int("do_rotary", 1)], 3);
+}
+
+#[test]
+fn flex_attention() {
+    let q_k_v = |dtype: DType, heads: [&'static str; 3]| heads.map(|shape| Random(dtype, shape));
+    let check = |what: &str, inputs: [Input; 3], attrs: &[(&str, NodeAttr)]| {
+        check(what, "ai.onnx.preview.FlexAttention", &inputs, attrs, 1);
+    };
+    let alike = ["2, 4, n, 4", "2, 4, m, 4", "2, 4, m, 4"];
+    let shared = ["2, 4, n, 4", "2, 2, m, 4", "2, 2, m, 6"];
+    check("heads alike", q_k_v(DType::F32, alike), &[]);
+    check("heads that share keys", q_k_v(DType::F32, shared), &[("scale", NodeAttr::Float(0.3))]);
+    check("in 16 bits", q_k_v(DType::F16, shared), &[]);
+    check("in 16 bits, precisely", q_k_v(DType::BF16, alike), &[int("softmax_precision", 1)]);
+    check("no more than 16 bits", q_k_v(DType::F16, alike), &[int("softmax_precision", 10)]);
+}
+
+/// The models of `data/onnx/valid` whose attention has graphs of its own, and what they become.
+#[test]
+fn graphs_of_flex_attention() {
+    use KernelKind::{Attention, Fused, Matmul};
+    let whole = &[Attention][..];
+    for (name, kernels) in [
+        ("causal", whole),
+        ("slopes", whole),
+        ("documents", whole),
+        ("of_equal_sizes", whole),
+        // What is scaled for each key are the values.
+        ("scaled_weights", &[Fused, Attention]),
+        // What the weights are is known when all of them are, and no scale takes its place.
+        ("other_weights", &[Fused, Matmul, Fused, Matmul]),
+    ] {
+        let folder = root().join(format!("tests/data/onnx/valid/flex_attention_{name}"));
+        let mut everywhere = Everywhere::new(name, &model(&folder.join("model.onnx")));
+        let program = everywhere.program();
+        let found: Vec<KernelKind> = program.kernels.iter().map(|kernel| kernel.kind).collect();
+        assert_eq!(found, kernels, "{name}: {program}");
+        let set = folder.join("set_0");
+        let found = everywhere.run(&tensors(&set, "input"));
+        check_all(&tensors(&set, "output"), &found).unwrap_or_else(|why| panic!("{name}: {why}"));
+    }
 }

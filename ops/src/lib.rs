@@ -179,6 +179,7 @@ pub static IMPORTS: &[&[Import]] = &[
     linalg::deform_conv::ONNX,
     linalg::det::ONNX,
     linalg::dft::ONNX,
+    linalg::flex_attention::ONNX,
     linalg::group_query_attention::ONNX,
     linalg::linear_attention::ONNX,
     linalg::mixture_of_experts::ONNX,

@@ -9,7 +9,8 @@
 //! - nothing is read at run time that must be known at compile time: [`ImportError::RunTimeValue`] says which
 //!   input. Sizes may be read at run time: [`NodeView::sizes`] makes them symbols.
 //!
-//! Deliberately absent: control flow (`If`, `Loop`, `Scan`) and sequences, which are the importer's.
+//! Deliberately absent: control flow (`If`, `Loop`, `Scan`), sequences, and what the graphs of other nodes
+//! (`FlexAttention`) say, which are the importer's.
 
 mod import;
 mod known;

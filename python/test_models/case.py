@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper, parser
 
 @dataclass
 class Valid:
-    """A model that must import and compute. `oracle` says who made the expected outputs."""
+    """A model that must import and compute. `oracle` says who made the expected outputs, of `standard` if that is there."""
 
     name: str
     about: str
@@ -22,6 +22,7 @@ class Valid:
     oracle: str
     onnxruntime: bool
     files: dict[str, bytes] = field(default_factory=dict)
+    standard: onnx.ModelProto | None = None
 
 
 @dataclass
@@ -49,8 +50,9 @@ def valid(
     weights: Mapping[str, np.ndarray] | None = None,
     oracle: str = "reference",
     onnxruntime: bool = True,
+    standard: str = "",
 ) -> Callable:
-    """Registers the decorated function as a valid case of the same name.
+    """Registers the decorated function as a valid case of the same name. `standard` is the same model in other operators.
 
     The function returns the model, or its text without the header, or one of these with the files beside the model.
     Each element of `sets` gives the sizes of the symbolic dimensions and, where random values won't do, whole inputs.
@@ -60,7 +62,8 @@ def valid(
         name, built = build.__name__, build()
         body, files = built if isinstance(built, tuple) else (built, {})
         model = parse(name, body, opset, ir, imports, weights) if isinstance(body, str) else body
-        VALID.append(Valid(name, (build.__doc__ or "").strip(), model, sets, oracle, onnxruntime, files))
+        same = parse(name, standard, opset, ir, "", weights) if standard else None
+        VALID.append(Valid(name, (build.__doc__ or "").strip(), model, sets, oracle, onnxruntime, files, same))
         return build
 
     return register

@@ -10,7 +10,6 @@ use harness::{Everywhere, root};
 use ir::{DType, Scalar, Tensor};
 use runner::files;
 
-use super::models::graph;
 use super::{compiled, floats, gives, integer, integers, row, truth};
 
 fn model(case: &str) -> PathBuf {
@@ -24,7 +23,7 @@ fn ones(shape: &[usize]) -> Tensor {
 
 /// Each set of inputs is refused everywhere, for a reason with these words.
 fn refused(case: &str, sets: &[(Vec<Tensor>, &[&str])]) {
-    let mut everywhere = Everywhere::new(case, &graph(&model(case)));
+    let mut everywhere = Everywhere::new(case, &harness::model(&model(case)));
     for (inputs, words) in sets {
         everywhere.refuse(inputs, words);
     }
@@ -104,7 +103,7 @@ fn axes_that_there_are_not() {
 #[test]
 fn a_branch_with_only_one_possible_side() {
     let case = "if_one_side_fits";
-    let mut everywhere = Everywhere::new(case, &graph(&model(case)));
+    let mut everywhere = Everywhere::new(case, &harness::model(&model(case)));
     let x = ones(&[1, 3, 2]);
     everywhere.run(&[truth(true), x.clone()]);
     everywhere.refuse(&[truth(false), x.clone()], &["If_0"]);

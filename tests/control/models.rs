@@ -4,34 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use egraft::Options;
-use harness::{Everywhere, check_all, root};
+use harness::{Everywhere, check_all, model, root, tensors};
+use ir::Graph;
 use ir::program::{Program, Step};
-use ir::{Graph, Tensor};
 use passes::FpMode;
-use passes::pipeline::State;
-
-pub(crate) fn graph(path: &Path) -> Graph {
-    let source =
-        egraft::load(path, &Options::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    match source.state {
-        State::Graph(graph) => graph,
-        State::Program(_) => unreachable!("an ONNX file is a graph"),
-    }
-}
 
 /// Those of `data/onnx/valid` with nodes that are no kernels.
 fn models() -> Vec<(PathBuf, Graph)> {
     let entries = fs::read_dir(root().join("tests/data/onnx/valid")).expect("the test data are there");
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
     folders.sort();
-    let graphs = folders.into_iter().map(|folder| (graph(&folder.join("model.onnx")), folder));
+    let graphs = folders.into_iter().map(|folder| (model(&folder.join("model.onnx")), folder));
     let with_flow = graphs.filter(|(graph, _)| graph.order().iter().any(|&id| graph.flow(id).is_some()));
     with_flow.map(|(graph, folder)| (folder, graph)).collect()
-}
-
-fn tensors(set: &Path, kind: &str) -> Vec<Tensor> {
-    let paths = (0..).map(|i| set.join(format!("{kind}_{i}.pb"))).take_while(|path| path.exists());
-    paths.map(|path| onnx::read_tensor(&fs::read(path).expect("readable")).expect("a tensor").1).collect()
 }
 
 #[test]
@@ -40,10 +25,10 @@ fn onnx_models_agree_everywhere() {
     let mut runs = 0;
     for (folder, graph) in &models {
         let name = folder.file_name().expect("a folder has a name").to_string_lossy();
-        let mut model = Everywhere::new(&name, graph);
+        let mut everywhere = Everywhere::new(&name, graph);
         let sets = (0..).map(|k| folder.join(format!("set_{k}"))).take_while(|set| set.is_dir());
         for set in sets {
-            let found = model.run(&tensors(&set, "input"));
+            let found = everywhere.run(&tensors(&set, "input"));
             let expected = tensors(&set, "output");
             check_all(&expected, &found).unwrap_or_else(|why| panic!("{}: {why}", set.display()));
             runs += 1;

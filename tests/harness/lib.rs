@@ -182,6 +182,29 @@ pub fn check_all(expected: &[Tensor], found: &[Tensor]) -> Result<(), String> {
     Ok(())
 }
 
+/// The graph of an ONNX file.
+///
+/// # Panics
+/// If it cannot be imported.
+pub fn model(path: &Path) -> Graph {
+    let source = egraft::load(path, &egraft::Options::default());
+    match source.unwrap_or_else(|error| panic!("{}: {error}", path.display())).state {
+        State::Graph(graph) => graph,
+        State::Program(_) => unreachable!("an ONNX file is a graph"),
+    }
+}
+
+/// The tensors `KIND_0.pb`, `KIND_1.pb`, … of a folder.
+///
+/// # Panics
+/// If one of them is no tensor.
+pub fn tensors(set: &Path, kind: &str) -> Vec<Tensor> {
+    let paths = (0..).map(|i| set.join(format!("{kind}_{i}.pb"))).take_while(|path| path.exists());
+    let read =
+        |path: PathBuf| onnx::read_tensor(&std::fs::read(path).expect("readable")).expect("a tensor").1;
+    paths.map(read).collect()
+}
+
 /// The program that the pipeline of a level makes of a graph, verified after every pass.
 ///
 /// # Panics

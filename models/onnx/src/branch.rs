@@ -53,7 +53,7 @@ impl<'a> Importer<'a> {
         }
         self.build().set_origin(ir::Origin::place(place.clone()));
         if let Some(holds) = self.known(cond).and_then(|cond| cond.as_const()) {
-            let results = self.inline(if holds != 0 { then } else { otherwise }, place)?;
+            let results = self.inline(if holds != 0 { then } else { otherwise }, &[], place)?;
             self.bind_all(node, place, results)?;
             return Some(Added::Done);
         }
@@ -162,7 +162,7 @@ impl<'a> Importer<'a> {
             check_size(b, cond, "taken", holds.into())
         })(self.build());
         self.made(place, checked)?;
-        let results = self.inline(graph, place)?;
+        let results = self.inline(graph, &[], place)?;
         self.bind_all(node, place, results)
     }
 }

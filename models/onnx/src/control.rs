@@ -135,10 +135,18 @@ impl<'a> Importer<'a> {
         outputs
     }
 
-    /// Adds the nodes of a graph to the current one. Gives what its outputs stand for.
-    pub(crate) fn inline(&mut self, graph: &'a GraphProto, place: &Place) -> Option<Vec<Binding>> {
+    /// Adds the nodes of a graph, which takes `inputs`, to the current one. Gives what its outputs stand for.
+    pub(crate) fn inline(
+        &mut self,
+        graph: &'a GraphProto,
+        inputs: &[Value],
+        place: &Place,
+    ) -> Option<Vec<Binding>> {
         let structure = self.body_structure(graph, place)?;
         self.enter(graph, place);
+        for (input, &value) in graph.input.iter().zip(inputs) {
+            self.bind(&input.name, Binding::Value(value));
+        }
         self.add_nodes(&graph.node, &structure.order);
         Some(self.leave(graph))
     }

@@ -19,6 +19,7 @@ mod control;
 mod error;
 mod excerpt;
 pub mod external;
+mod flex_attention;
 mod frame;
 mod functions;
 mod in_place;

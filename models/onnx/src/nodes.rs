@@ -10,7 +10,7 @@ use ir::dim::{Atom, Condition};
 use ir::graph::Value;
 use ir::op::OpError;
 use ir::origin::{Origin, Place};
-use ir::{At, Dim, Graph, Symbol};
+use ir::{At, Dim, Graph, NodeId, Symbol};
 use onnx_protobuf::NodeProto;
 use ops::onnx::{Found, Import, ImportError, NodeView, find_import};
 use ops::shape::restate::restate;
@@ -19,6 +19,7 @@ use crate::Files;
 use crate::attributes::{self, Arguments};
 use crate::error::ImportProblem;
 use crate::excerpt::excerpt;
+use crate::flex_attention;
 use crate::frame::Frame;
 use crate::functions::{self, Function, Functions};
 use crate::metadata;
@@ -296,6 +297,9 @@ impl<'a> Importer<'a> {
                 return done.into();
             }
         }
+        if flex_attention::is_modified(node) {
+            return self.add_flex_attention(node, place).into();
+        }
         self.add_op(node, place).into()
     }
 
@@ -373,7 +377,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The results of a node. Where its op says that two sizes must agree, and they can, they do from then on.
-    fn convert(
+    pub(crate) fn convert(
         &mut self,
         node: &'a NodeProto,
         (import, opset): (&Import, i64),
@@ -420,7 +424,7 @@ impl<'a> Importer<'a> {
                 Some((symbol, size)) => {
                     let unified =
                         Unified { symbol, size, left: left.clone(), right: right.clone(), by: place.clone() };
-                    self.substitute(unified)?;
+                    self.substitute(unified, given)?;
                     // What was only seen as alike before is gone, and may be alike now.
                     (lenient, inputs) = (false, given.to_vec());
                 }
@@ -492,9 +496,9 @@ impl<'a> Importer<'a> {
 
     /// Replaces a symbol in the whole graph. Where an earlier node does not stand it, this is reported, and the
     /// graph stays as it was.
-    fn substitute(&mut self, unified: Unified) -> Option<()> {
+    fn substitute(&mut self, unified: Unified, inputs: &[Option<Value>]) -> Option<()> {
         // What failed conversions left behind need not suit the new sizes.
-        self.discard_unbound();
+        self.discard_unbound(inputs);
         let is_nested = self.frames.len() > 1;
         let frame = self.frame_mut();
         let before = frame.build.graph().clone();
@@ -521,10 +525,10 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Removes what failed conversions left behind: nodes that no name leads to.
-    fn discard_unbound(&mut self) {
+    /// Removes what failed conversions left behind: nodes that neither a name nor these inputs lead to.
+    fn discard_unbound(&mut self, inputs: &[Option<Value>]) {
         let at = self.frames.len() - 1;
-        let mut bound = Vec::new();
+        let mut bound: Vec<NodeId> = inputs.iter().flatten().map(|value| value.node).collect();
         for scope in self.scopes.iter().filter(|scope| scope.frame == at) {
             for binding in scope.values.values() {
                 match binding {

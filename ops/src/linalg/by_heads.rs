@@ -154,32 +154,9 @@ pub(super) fn attend(
     how: &Scoring,
     mask: &Mask,
 ) -> Result<Attended, OpError> {
-    let (dtype, shape) = (b.ty(q).dtype, b.ty(q).shape.clone());
-    let (kv_heads, keys) = (b.ty(k).shape[1].clone(), b.ty(k).shape[2].clone());
-    let clash = || OpError::Size {
-        what: "heads of keys, which must divide those of queries",
-        left: kv_heads.clone(),
-        right: shape[1].clone(),
-    };
-    let shared = shape[1].exact_div(&kv_heads).ok_or_else(clash)?;
-    // Heads that share keys have an axis of their own, along which keys and values broadcast.
-    let grouped = |b: &mut Build, x: Value, each: &Dim| {
-        if shared.is(1) {
-            return Ok(x);
-        }
-        let shape = b.ty(x).shape.clone();
-        let sizes = [&shape[0], &kv_heads, each, &shape[2], &shape[3]];
-        reshape(b, x, sizes.map(Dim::clone).to_vec())
-    };
-    let one = Dim::constant(1);
+    let dtype = b.ty(q).dtype;
     let wide = dtype.arithmetic();
-    let [q, k, v] = [convert(b, q, wide)?, convert(b, k, wide)?, convert(b, v, wide)?];
-    let scale = b.scalar(wide, how.scale);
-    let (q, k) = (b.op(&MUL, &[q, scale])?, swap_last_two(b, k)?);
-    let (left, right) = (grouped(b, q, &shared)?, grouped(b, k, &one)?);
-    let product = b.op(&MATMUL, &[left, right])?;
-    let [images, heads, queries] = [0, 1, 2].map(|axis| shape[axis].clone());
-    let raw = reshape(b, product, vec![images.clone(), heads.clone(), queries.clone(), keys])?;
+    let raw = scores(b, q, k, how.scale)?;
     let capped = match how.softcap {
         cap if cap > 0.0 => {
             let cap = b.scalar(wide, cap);
@@ -197,11 +174,57 @@ pub(super) fn attend(
         weights = b.op(&WHERE, &[empty, zero, weights])?;
     }
     let weights = convert(b, weights, wide)?;
-    let (left, right) = (grouped(b, weights, &shared)?, grouped(b, v, &one)?);
-    let product = b.op(&MATMUL, &[left, right])?;
-    let width = b.ty(v).shape[3].clone();
-    let y = reshape(b, product, vec![images, heads, queries, width])?;
+    let y = weighted(b, weights, v)?;
     Ok(Attended { y: convert(b, y, dtype)?, raw, capped, masked, weights })
+}
+
+/// `scale · q kᵀ: [N, heads, L, M]`, in the type that numbers like those of `q` are computed in.
+///
+/// # Errors
+/// [`OpError::Size`] where sizes do not agree.
+pub(super) fn scores(b: &mut Build, q: Value, k: Value, scale: f64) -> Result<Value, OpError> {
+    let (wide, keys) = (b.ty(q).dtype.arithmetic(), b.ty(k).shape[2].clone());
+    let [images, heads, queries] = [0, 1, 2].map(|axis| b.ty(q).shape[axis].clone());
+    let (q, k) = (convert(b, q, wide)?, convert(b, k, wide)?);
+    let scale = b.scalar(wide, scale);
+    let (q, k) = (b.op(&MUL, &[q, scale])?, swap_last_two(b, k)?);
+    let product = grouped_product(b, q, k)?;
+    reshape(b, product, vec![images, heads, queries, keys])
+}
+
+/// `weights · v: [N, heads, L, D]`, with `weights: [N, heads, L, M]`, in the type that numbers like those are computed
+/// in.
+///
+/// # Errors
+/// [`OpError::Size`] where sizes do not agree.
+pub(super) fn weighted(b: &mut Build, weights: Value, v: Value) -> Result<Value, OpError> {
+    let (wide, width) = (b.ty(weights).dtype.arithmetic(), b.ty(v).shape[3].clone());
+    let [images, heads, queries] = [0, 1, 2].map(|axis| b.ty(weights).shape[axis].clone());
+    let (weights, v) = (convert(b, weights, wide)?, convert(b, v, wide)?);
+    let product = grouped_product(b, weights, v)?;
+    reshape(b, product, vec![images, heads, queries, width])
+}
+
+/// `x · y`, where several heads of `x: [N, heads, L, D]` may share one of `y`. They have an axis of their own then, along
+/// which `y` broadcasts.
+fn grouped_product(b: &mut Build, x: Value, y: Value) -> Result<Value, OpError> {
+    let (heads, shared_heads) = (b.ty(x).shape[1].clone(), b.ty(y).shape[1].clone());
+    let clash = || OpError::Size {
+        what: "heads of keys, which must divide those of queries",
+        left: shared_heads.clone(),
+        right: heads.clone(),
+    };
+    let shared = heads.exact_div(&shared_heads).ok_or_else(clash)?;
+    let grouped = |b: &mut Build, x: Value, each: &Dim| {
+        if shared.is(1) {
+            return Ok(x);
+        }
+        let shape = b.ty(x).shape.clone();
+        let sizes = [&shape[0], &shared_heads, each, &shape[2], &shape[3]];
+        reshape(b, x, sizes.map(Dim::clone).to_vec())
+    };
+    let (left, right) = (grouped(b, x, &shared)?, grouped(b, y, &Dim::constant(1))?);
+    b.op(&MATMUL, &[left, right])
 }
 
 /// The factor of scores for rows of this width: what is given, or `1/√width`.

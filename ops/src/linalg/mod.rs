@@ -11,6 +11,7 @@ pub mod det;
 pub mod dft;
 pub mod einsum;
 pub mod equation;
+pub mod flex_attention;
 pub mod group_query_attention;
 pub mod grouped_matmul;
 pub mod linear_attention;
