@@ -100,6 +100,11 @@ pub(crate) const CODES: &[Code] = &[
         "Check that it is the file that was meant.",
     ),
     code(
+        "egraft::cli::onnx_only",
+        "`--length`, `--absent` and `--value` are about sequences and optionals of ONNX models; text forms and built-in models have tensors only.",
+        "Leave them out: a text form has been made for certain lengths already.",
+    ),
+    code(
         "egraft::cli::onnxruntime",
         "onnxruntime is not installed in the Python that was started, refuses the model or its inputs, or has ended.",
         "Its message tells; name a Python that has it with `--python PATH` or $EGRAFT_PYTHON.",
@@ -195,6 +200,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::verify_input",
         "An input for the comparison cannot be made or does not fit the model.",
         "Give the data, fix sizes with `--dim`, or check the file's dtypes and shapes.",
+    ),
+    code(
+        "egraft::cli::verify_length",
+        "An output that is a sequence or an optional has another number of tensors than the test data.",
+        "Check the options that decide it; without them, they follow from the data.",
     ),
     code(
         "egraft::cli::weights_file",
@@ -297,6 +307,11 @@ pub(crate) const CODES: &[Code] = &[
         "The file is broken: export it again.",
     ),
     code(
+        "egraft::onnx::data",
+        "A file of test data holds something other than tensors.",
+        "Only tensors, sequences of tensors and optionals of these are read.",
+    ),
+    code(
         "egraft::onnx::duplicate",
         "Two things give the same value a name.",
         "The file is broken: export it again.",
@@ -332,9 +347,19 @@ pub(crate) const CODES: &[Code] = &[
         "Export the model again.",
     ),
     code(
+        "egraft::onnx::input_value",
+        "Which tensors a sequence consists of must be known at compile time, and depends on the value of an input.",
+        "Compile for one value of it: `--value NAME=N`. Others are refused when the model runs.",
+    ),
+    code(
         "egraft::onnx::ir_version",
         "The version of the file format is missing, or none that egraft reads.",
         "Save the model with ir_version 3 to 14.",
+    ),
+    code(
+        "egraft::onnx::length",
+        "An input is a sequence, and nothing says how many tensors it holds.",
+        "Say it with `--length NAME=N`; an optional without a sequence is `--absent NAME`.",
     ),
     code(
         "egraft::onnx::malformed",
@@ -381,8 +406,8 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::onnx::sequence",
-        "An operator that takes tensors is given a sequence of tensors.",
-        "Take the tensor out of the sequence first (SequenceAt, ConcatFromSequence).",
+        "An operator that takes tensors is given a sequence of tensors, or an optional without an element.",
+        "Take the tensor out of it first (SequenceAt, ConcatFromSequence, OptionalGetElement).",
     ),
     code("egraft::onnx::sparse", "An initializer is stored in sparse form.", "Store it as a dense tensor."),
     code(

@@ -66,6 +66,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// An option about sequences and optionals, and another model than an ONNX one.
+    #[error("`{option}` is about inputs of ONNX models, and this model has only tensors")]
+    OnnxOnly {
+        /// The option.
+        option: &'static str,
+    },
     /// A built-in model that does not exist.
     #[error("there is no built-in model `{name}`")]
     ZooModel {
@@ -269,6 +275,7 @@ impl Error {
             Error::NotText { .. } => "egraft::cli::not_text",
             Error::UnknownFormat { .. } => "egraft::cli::unknown_format",
             Error::WithoutOnnx { .. } => "egraft::cli::without_onnx",
+            Error::OnnxOnly { .. } => "egraft::cli::onnx_only",
             Error::ZooModel { .. } => "egraft::cli::zoo_model",
             Error::Zoo(_) => "egraft::cli::settings",
             #[cfg(feature = "onnx")]
@@ -309,6 +316,7 @@ impl Error {
             Error::UnknownFormat { .. } => {
                 "a model ends in .onnx, .ir, .kir or .prog, or is called zoo:NAME; an artifact is what `egraft compile` wrote"
             }
+            Error::OnnxOnly { .. } => "leave it out, or give the .onnx that the model was made of",
             Error::WithoutOnnx { .. } => "build egraft with its default features",
             Error::ZooModel { .. } => "`egraft zoo list` shows those that there are",
             Error::Zoo(_) => "`egraft zoo list` shows what each model can be built with",

@@ -1,6 +1,6 @@
 //! What can be chosen about a compilation. Equal options and equal models give equal bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{Dim, Symbol};
 use passes::FpMode;
@@ -20,6 +20,14 @@ pub struct Options {
     pub dims: Vec<(Symbol, i64)>,
     /// Inputs that get a shape.
     pub input_shapes: Vec<(String, Vec<Dim>)>,
+    /// How many tensors inputs of an ONNX model hold that are sequences.
+    pub lengths: Vec<(String, usize)>,
+    /// Optional inputs of an ONNX model that hold nothing.
+    pub absent: Vec<String>,
+    /// The numbers of axes of inputs for which an ONNX model states none.
+    pub ranks: Vec<(String, usize)>,
+    /// Values of inputs that an ONNX model is compiled for; it refuses others when it runs.
+    pub values: Vec<(String, Vec<i64>)>,
     /// What a built-in model is built with: `channels` and `32`, say.
     pub settings: Vec<(String, String)>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
@@ -40,6 +48,10 @@ impl Default for Options {
             disabled_rules: Vec::new(),
             dims: Vec::new(),
             input_shapes: Vec::new(),
+            lengths: Vec::new(),
+            absent: Vec::new(),
+            ranks: Vec::new(),
+            values: Vec::new(),
             settings: Vec::new(),
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
@@ -90,6 +102,9 @@ impl Options {
             disabled_rules: Vec::new(),
             dims: BTreeMap::new(),
             input_shapes: BTreeMap::new(),
+            lengths: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            values: BTreeMap::new(),
         })
     }
 
@@ -107,7 +122,21 @@ impl Options {
         let shapes = self.input_shapes.iter();
         all.input_shapes
             .extend(shapes.map(|(name, shape)| (name.clone(), shape.iter().map(Dim::to_string).collect())));
+        all.lengths.extend(self.lengths.iter().cloned());
+        all.absent.extend(self.absent.iter().cloned());
+        all.values.extend(self.values.iter().cloned());
         all
+    }
+
+    /// An option that only means something for an ONNX model, if one is given.
+    pub(crate) fn of_onnx(&self) -> Option<&'static str> {
+        [
+            (!self.lengths.is_empty(), "--length"),
+            (!self.absent.is_empty(), "--absent"),
+            (!self.values.is_empty(), "--value"),
+        ]
+        .into_iter()
+        .find_map(|(given, option)| given.then_some(option))
     }
 }
 
@@ -124,6 +153,15 @@ pub struct Recorded {
     pub dims: BTreeMap<String, i64>,
     /// [`Options::input_shapes`].
     pub input_shapes: BTreeMap<String, Vec<String>>,
+    /// [`Options::lengths`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lengths: BTreeMap<String, usize>,
+    /// [`Options::absent`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub absent: BTreeSet<String>,
+    /// [`Options::values`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, Vec<i64>>,
 }
 
 impl Recorded {

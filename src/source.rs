@@ -70,6 +70,11 @@ pub fn build(name: &str, options: &Options) -> Result<Source, Error> {
     Ok(source)
 }
 
+/// Whether a path names an ONNX model.
+pub fn is_onnx(path: &Path) -> bool {
+    path.to_str().is_none_or(|text| !text.starts_with("zoo:")) && extension(path).as_deref() == Some("onnx")
+}
+
 /// Whether a path names a model rather than an artifact.
 pub fn is_model(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.starts_with("zoo:"))
@@ -90,6 +95,10 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
     let import = onnx::ImportOptions {
         dims: options.dims.clone(),
         shapes: options.input_shapes.clone(),
+        lengths: options.lengths.clone(),
+        absent: options.absent.clone(),
+        ranks: options.ranks.clone(),
+        values: options.values.clone(),
         ..onnx::ImportOptions::default()
     };
     let files = crate::external::FilesOf::model(path, std::sync::Arc::clone(&storage));
@@ -99,6 +108,19 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
     provenance.producer = model.producer;
     provenance.unified = model.unified.iter().map(ToString::to_string).collect();
     Ok(Source { state: State::Graph(model.graph), provenance, after: None })
+}
+
+/// Inputs and outputs that the ONNX model in this file declares.
+///
+/// # Errors
+/// It can't be read, or is no model.
+#[cfg(feature = "onnx")]
+pub fn ports(path: &Path) -> Result<(Vec<onnx::Port>, Vec<onnx::Port>), Error> {
+    let storage = map(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    onnx::ports(storage.bytes()).map_err(|problem| Error::Import {
+        path: path.to_owned(),
+        failure: Box::new(onnx::ImportFailure::of(problem)),
+    })
 }
 
 #[cfg(not(feature = "onnx"))]
@@ -165,6 +187,9 @@ fn dumped_after(path: &Path) -> Option<String> {
 
 /// Gives sizes and inputs of a text form what the options say.
 fn apply(state: &mut State, options: &Options) -> Result<(), Error> {
+    if let Some(option) = options.of_onnx() {
+        return Err(Error::OnnxOnly { option });
+    }
     if options.dims.is_empty() && options.input_shapes.is_empty() {
         return Ok(());
     }

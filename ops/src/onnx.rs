@@ -171,9 +171,27 @@ pub enum ImportError {
         /// Its name in the ONNX specification.
         input: &'static str,
     },
+    /// The same of an input that follows from inputs of the model: they may be given when it is compiled.
+    #[error(
+        "input {index} (`{input}`) must be known when the model is compiled, and follows from {} when it runs",
+        inputs(names)
+    )]
+    InputValue {
+        /// Its position.
+        index: usize,
+        /// Its name in the ONNX specification.
+        input: &'static str,
+        /// The inputs of the model.
+        names: Vec<String>,
+    },
     /// What the op says of these operands.
     #[error(transparent)]
     Op(#[from] OpError),
+}
+
+fn inputs(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("the {} {}", if names.len() == 1 { "input" } else { "inputs" }, names.join(", "))
 }
 
 impl ImportError {
@@ -189,6 +207,7 @@ impl ImportError {
             ImportError::Attribute { .. } => "egraft::onnx::attribute",
             ImportError::Unsupported { .. } => "egraft::onnx::unsupported",
             ImportError::RunTimeValue { .. } => "egraft::onnx::run_time_value",
+            ImportError::InputValue { .. } => "egraft::onnx::input_value",
             ImportError::Op(error) => error.code(),
         }
     }

@@ -523,9 +523,9 @@ def string_input():
 
 
 @invalid("pieces", accepted_elsewhere=True, unsupported=True)
-def sequence_output():
-    """An output that is a sequence of tensors."""
-    return "(float[4] x) => (seq(float[2]) pieces) { [split] pieces = SplitToSequence(x) }"
+def sequence_input():
+    """An input that is a sequence of tensors, and nothing says of how many."""
+    return "(seq(float[2]) pieces) => (float[m] y) { [join] y = ConcatFromSequence <axis = 0> (pieces) }"
 
 
 # Functions

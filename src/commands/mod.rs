@@ -122,6 +122,17 @@ pub(crate) struct Common {
     /// Fix the shape of an input, such as x:1x3x224x224; letters instead of a number make a symbol; repeatable
     #[arg(long = "input-shape", value_name = "NAME:SHAPE", value_parser = input_shape)]
     shapes: Vec<(String, Vec<Dim>)>,
+    /// How many tensors an input of an ONNX model holds that is a sequence; they are inputs NAME.0, NAME.1 and so on;
+    /// repeatable
+    #[arg(long = "length", value_name = "NAME=N", value_parser = length)]
+    lengths: Vec<(String, usize)>,
+    /// Compile an ONNX model for an optional input that holds nothing; repeatable
+    #[arg(long = "absent", value_name = "NAME")]
+    absent: Vec<String>,
+    /// Compile an ONNX model for one value of a small input of integers or bools, where lengths of sequences depend on
+    /// it: its elements, row-major. When it runs, it refuses others; repeatable
+    #[arg(long = "value", value_name = "NAME=N,N,...", value_parser = value)]
+    values: Vec<(String, Vec<i64>)>,
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
@@ -162,6 +173,9 @@ impl Common {
             disabled_rules: self.disabled_rules.clone(),
             dims: self.dims.clone(),
             input_shapes: self.shapes.clone(),
+            lengths: self.lengths.clone(),
+            absent: self.absent.clone(),
+            values: self.values.clone(),
             settings: self.settings.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
@@ -169,10 +183,16 @@ impl Common {
         })
     }
 
-    /// Options and model.
-    fn load(&self, model: &Path) -> Result<(Options, Source), Failure> {
+    /// The options, which must suit the model.
+    fn checked_options(&self, model: &Path) -> Result<Options, Failure> {
         let options = self.options()?;
         self.check_settings(model)?;
+        Ok(options)
+    }
+
+    /// Options and model.
+    fn load(&self, model: &Path) -> Result<(Options, Source), Failure> {
+        let options = self.checked_options(model)?;
         let source = egraft::load(model, &options)?;
         Ok((options, source))
     }
@@ -196,6 +216,9 @@ impl Common {
             (self.level.is_some(), "-O"),
             (self.mcpu != "portable", "--mcpu"),
             (!self.shapes.is_empty(), "--input-shape"),
+            (!self.lengths.is_empty(), "--length"),
+            (!self.absent.is_empty(), "--absent"),
+            (!self.values.is_empty(), "--value"),
             (self.fp.is_some(), "--fp"),
             (!self.disabled_rules.is_empty(), "--disable-rule"),
             (!self.settings.is_empty(), "--set"),
@@ -254,6 +277,23 @@ fn dim(text: &str) -> Result<(Symbol, i64), String> {
     Ok((Symbol::new(name), value))
 }
 
+fn length(text: &str) -> Result<(String, usize), String> {
+    let (name, length) = text.rsplit_once('=').ok_or("it must be NAME=N")?;
+    let length = length.parse().map_err(|_| "N must be a number of tensors")?;
+    Ok((name.to_owned(), length))
+}
+
+fn value(text: &str) -> Result<(String, Vec<i64>), String> {
+    let (name, numbers) = text.rsplit_once('=').ok_or("it must be NAME=N or NAME=N,N")?;
+    let number = |part: &str| match part {
+        "false" => Ok(0),
+        "true" => Ok(1),
+        _ => part.parse::<i64>().map_err(|_| format!("`{part}` is no integer, true or false")),
+    };
+    let numbers = numbers.split(',').filter(|_| !numbers.is_empty()).map(number);
+    Ok((name.to_owned(), numbers.collect::<Result<_, String>>()?))
+}
+
 fn input_shape(text: &str) -> Result<(String, Vec<Dim>), String> {
     // The last `:`: names of inputs hold some, shapes don't.
     let (name, shape) = text.rsplit_once(':').ok_or("it must be NAME:1x3x224x224")?;
@@ -300,6 +340,20 @@ mod tests {
         assert_eq!(input_shape("x:Nx3"), Ok(("x".into(), vec![Dim::symbol("N"), n(3)])));
         for bad in ["x", "x:1xx2", "x:-1"] {
             assert!(input_shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_and_values() {
+        assert_eq!(length("x=3"), Ok(("x".into(), 3)));
+        assert_eq!(value("n=-2"), Ok(("n".into(), vec![-2])));
+        assert_eq!(value("a=b=1,true,0"), Ok(("a=b".into(), vec![1, 1, 0])));
+        assert_eq!(value("n="), Ok(("n".into(), vec![])));
+        for bad in ["x", "x=", "x=-1", "x=1.5"] {
+            assert!(length(bad).is_err(), "{bad}");
+        }
+        for bad in ["n", "n=1,", "n=1.5", "n=x"] {
+            assert!(value(bad).is_err(), "{bad}");
         }
     }
 }

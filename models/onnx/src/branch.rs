@@ -19,13 +19,54 @@ use ops::shape::reshape::reshape;
 use crate::error::ImportProblem;
 use crate::frame::Frame;
 use crate::metadata;
-use crate::nodes::{Added, Binding, Importer};
+use crate::nodes::{Added, Binding, Importer, State};
+use crate::sequences::Sequence;
 
 /// So often the importer tries how to go on behind a branch; a model that needs more attempts is refused.
 const MAX_ATTEMPTS: usize = 64;
 
 /// What is said of a branch with no side to go on with.
 const DIVERGES: &str = "a branch whose sides give results of different ranks";
+
+/// What a side gives under a name, but for the values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Tensor,
+    Sequence(usize),
+    Nothing,
+}
+
+impl Form {
+    fn of(binding: &Binding) -> Form {
+        match binding {
+            Binding::Value(_) => Form::Tensor,
+            Binding::Sequence(sequence) => Form::Sequence(sequence.len()),
+            Binding::Nothing | Binding::Absent | Binding::Poisoned => Form::Nothing,
+        }
+    }
+
+    /// Of this form, from the next of `values`.
+    fn with(self, values: &mut impl Iterator<Item = Value>) -> Binding {
+        match self {
+            Form::Tensor => values.next().map_or(Binding::Poisoned, Binding::Value),
+            Form::Sequence(length) => Binding::Sequence(Sequence::new(values.take(length).collect())),
+            Form::Nothing => Binding::Nothing,
+        }
+    }
+}
+
+/// The values in these, in order.
+fn values(bindings: &[Binding]) -> Vec<Value> {
+    let mut values = Vec::new();
+    for binding in bindings {
+        match binding {
+            Binding::Value(value) => values.push(*value),
+            Binding::Sequence(sequence) => values.extend(sequence.values()),
+            Binding::Nothing | Binding::Absent | Binding::Poisoned => {}
+        }
+    }
+    values
+}
 
 /// Is it that this is not supported?
 fn is_about(problem: &ImportProblem, subject: &str) -> bool {
@@ -52,14 +93,15 @@ impl<'a> Importer<'a> {
             return None;
         }
         self.build().set_origin(ir::Origin::place(place.clone()));
-        if let Some(holds) = self.known(cond).and_then(|cond| cond.as_const()) {
+        if let Some(&holds) = self.constant(cond).as_ref().and_then(|cond| cond.first()) {
             let results = self.inline(if holds != 0 { then } else { otherwise }, &[], place)?;
             self.bind_all(node, place, results)?;
             return Some(Added::Done);
         }
+        let given = cond;
         let cond = self.condition(cond, place)?;
         let state = self.state();
-        let sides = [then, otherwise].map(|graph| self.body(graph, place, |_| {}));
+        let sides = [then, otherwise].map(|graph| self.body_of(graph, place, |_| {}));
         let [Some(then), Some(otherwise)] = sides else {
             // One side may be what never happens.
             let problems = self.undo(state.clone());
@@ -70,6 +112,12 @@ impl<'a> Importer<'a> {
             self.undo(state);
             return Some(Added::Diverges);
         };
+        let forms = |(_, outputs): &(Frame, Vec<Binding>)| outputs.iter().map(Form::of).collect::<Vec<_>>();
+        let both = forms(&then);
+        if both != forms(&otherwise) {
+            return self.differs(given, state, place);
+        }
+        let [then, otherwise] = [then, otherwise].map(|(frame, outputs)| (frame, values(&outputs)));
         let types = |(frame, values): &(Frame, Vec<Value>)| -> Vec<(DType, usize)> {
             let of = |value: &Value| (frame.build.ty(*value).dtype, frame.build.ty(*value).rank());
             values.iter().map(of).collect()
@@ -91,8 +139,23 @@ impl<'a> Importer<'a> {
         self.build().set_origin(ir::Origin::place(place.clone()));
         let results = branch(self.build(), cond, then?, otherwise?, "if");
         let results = self.made(place, results)?;
-        self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())?;
+        let mut results = results.into_iter();
+        let results = both.into_iter().map(|form| form.with(&mut results)).collect();
+        self.bind_all(node, place, results)?;
         Some(Added::Done)
+    }
+
+    /// The sides give sequences of different lengths, or one an optional without an element: which one is taken must
+    /// be known, or follow from what comes after.
+    fn differs(&mut self, cond: Value, state: State<'a>, place: &Place) -> Option<Added> {
+        self.undo(state);
+        match self.numbers(cond, 0, "cond") {
+            Err(error @ ImportError::InputValue { .. }) => {
+                self.report_op(place, error);
+                None
+            }
+            _ => Some(Added::Diverges),
+        }
     }
 
     /// Is it an op that there is not?
@@ -102,7 +165,7 @@ impl<'a> Importer<'a> {
         let opset = self.scope().opsets.get(domain).copied().unwrap_or(0);
         let found = ops::onnx::find_import(domain, &node.op_type, opset);
         !is_flow
-            && !crate::sequences::is_sequence_op(&node.op_type)
+            && !crate::sequences::is_list_op(&node.op_type)
             && self.functions.called_by(node).is_none()
             && !matches!(found, ops::onnx::Found::Import(_))
     }

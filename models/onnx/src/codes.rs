@@ -16,6 +16,10 @@ pub const CODES: &[(&str, &str)] = &[
          reads a result of the one before.",
     ),
     (
+        "egraft::onnx::data",
+        "A file of test data holds a sequence or an optional of something other than tensors.",
+    ),
+    (
         "egraft::onnx::duplicate",
         "Two inputs, initializers or nodes give a value of the same name. In an ONNX graph each name is given once. \
          (An initializer may repeat the name of an input: it is then a constant.)",
@@ -46,8 +50,19 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("egraft::onnx::input", "An input that the operator requires is missing, or left empty."),
     (
+        "egraft::onnx::input_value",
+        "The length of a sequence, a position in one, or the side of a branch that gives another sequence than the other \
+         must be known when the model is compiled, and follows from an input. Give that input's value with --value: the \
+         model is compiled for it, and refuses others when it runs.",
+    ),
+    (
         "egraft::onnx::ir_version",
         "The version of the file format is missing, or outside of those that egraft reads (3 to 14).",
+    ),
+    (
+        "egraft::onnx::length",
+        "An input is a sequence of tensors. A compiled model takes a fixed number of them, as inputs NAME.0, NAME.1 and \
+         so on: give it with --length NAME=N.",
     ),
     (
         "egraft::onnx::malformed",
@@ -80,8 +95,8 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         "egraft::onnx::output_type",
-        "The element type, rank or a fixed size of an output, as the model declares it, differs from what follows \
-         from its inputs. The model contradicts itself.",
+        "The element type, rank or a fixed size of an output, or whether it is a tensor, a sequence or nothing, as the \
+         model declares it, differs from what follows from its inputs. The model contradicts itself.",
     ),
     (
         "egraft::onnx::recursion",
@@ -94,7 +109,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         "egraft::onnx::sequence",
-        "An operator that takes tensors is given a sequence of tensors. Sequences are known to the operators that make, \
+        "An operator that takes tensors is given a sequence of tensors, or an optional without an element. Sequences are known to the operators that make, \
          change and read them (SequenceConstruct, SplitToSequence, SequenceAt, …); take the tensor out first.",
     ),
     ("egraft::onnx::sparse", "An initializer is stored in sparse form. Store it as a dense tensor."),
@@ -116,8 +131,8 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         "egraft::onnx::type",
-        "An input or output states no type, or is a sequence, a map, an optional, or a tensor of an element type that \
-         egraft does not have.",
+        "An input or output states no type, or is a map, a sequence or an optional of something other than tensors, or a \
+         tensor of an element type that egraft does not have.",
     ),
     (
         "egraft::onnx::undefined",
@@ -153,7 +168,7 @@ mod tests {
             .flat_map(|source| source.split('"').filter(|text| text.starts_with("egraft::onnx::")))
             .collect();
         // The crate `ops` has codes of its own for what conversions say.
-        used.extend(["egraft::onnx::input", "egraft::onnx::run_time_value"]);
+        used.extend(["egraft::onnx::input", "egraft::onnx::input_value", "egraft::onnx::run_time_value"]);
         used.sort_unstable();
         used.dedup();
         assert_eq!(used, CODES.iter().map(|(code, _)| *code).collect::<Vec<_>>());

@@ -21,6 +21,7 @@ use crate::error::ImportProblem;
 use crate::excerpt::Excerpt;
 use crate::frame::Frame;
 use crate::nodes::{Binding, Importer, Scope};
+use crate::sequences::POSITION;
 use crate::structure::{self, Structure};
 use crate::types::declared_numbers;
 
@@ -28,7 +29,7 @@ use crate::types::declared_numbers;
 const MAX_DEPTH: usize = 32;
 
 /// More iterations than this are no limit: exporters write the largest integer.
-const ENDLESS: i64 = 1 << 62;
+pub(crate) const ENDLESS: i64 = 1 << 62;
 
 impl<'a> Importer<'a> {
     /// Reports an error of an op that a node becomes.
@@ -66,7 +67,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The names of a body, its nodes in order.
-    fn body_structure(&mut self, graph: &'a GraphProto, place: &Place) -> Option<Structure> {
+    pub(crate) fn body_structure(&mut self, graph: &'a GraphProto, place: &Place) -> Option<Structure> {
         if self.frames.len() > MAX_DEPTH || self.scopes.len() > 4 * MAX_DEPTH {
             self.unsupported(
                 place,
@@ -104,12 +105,13 @@ impl<'a> Importer<'a> {
             body: Some(place.name.clone()),
             frame: self.frames.len() - 1,
             inherits: true,
+            held: Vec::new(),
         };
         self.scopes.push(scope);
     }
 
     /// Opens a scope for a graph inside the current one, with its constants.
-    fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
+    pub(crate) fn enter(&mut self, graph: &'a GraphProto, place: &Place) {
         self.push_scope(place);
         for tensor in &graph.initializer {
             let binding = match crate::tensor::weight(&tensor.name, tensor.clone(), self.files) {
@@ -129,7 +131,7 @@ impl<'a> Importer<'a> {
     }
 
     /// What the outputs of the graph that was entered last stand for; leaves it.
-    fn leave(&mut self, graph: &'a GraphProto) -> Vec<Binding> {
+    pub(crate) fn leave(&mut self, graph: &'a GraphProto) -> Vec<Binding> {
         let outputs = graph.output.iter().map(|output| self.binding(&output.name)).collect();
         self.scopes.pop();
         outputs
@@ -151,14 +153,14 @@ impl<'a> Importer<'a> {
         Some(self.leave(graph))
     }
 
-    /// A body as a graph of its own. `inputs` gives names to what it takes besides captures. Gives the frame and the
-    /// outputs, or nothing if something was reported.
-    pub(crate) fn body(
+    /// A body as a graph of its own. `inputs` gives names to what it takes besides captures. Gives the frame and what
+    /// the outputs stand for, or nothing if something was reported.
+    pub(crate) fn body_of(
         &mut self,
         graph: &'a GraphProto,
         place: &Place,
         inputs: impl FnOnce(&mut Importer<'a>),
-    ) -> Option<(Frame, Vec<Value>)> {
+    ) -> Option<(Frame, Vec<Binding>)> {
         let before = self.problems.len();
         let structure = self.body_structure(graph, place)?;
         let name = if graph.name.is_empty() { "body" } else { &graph.name };
@@ -168,19 +170,25 @@ impl<'a> Importer<'a> {
         inputs(self);
         self.add_nodes(&graph.node, &structure.order);
         let outputs = self.leave(graph);
-        let values: Option<Vec<Value>> = outputs
-            .into_iter()
-            .map(|binding| if let Binding::Value(value) = binding { Some(value) } else { None })
-            .collect();
         let frame = self.frames.pop().expect("it was pushed above");
-        if values.is_none() && self.problems.len() == before {
-            self.unsupported(
-                place,
-                "a body that gives no tensor",
-                "export the model without sequences in it",
-            );
+        (self.problems.len() == before).then_some((frame, outputs))
+    }
+
+    /// The same of a body that gives tensors.
+    pub(crate) fn body(
+        &mut self,
+        graph: &'a GraphProto,
+        place: &Place,
+        inputs: impl FnOnce(&mut Importer<'a>),
+    ) -> Option<(Frame, Vec<Value>)> {
+        let (frame, outputs) = self.body_of(graph, place, inputs)?;
+        let value = |binding| if let Binding::Value(value) = binding { Some(value) } else { None };
+        let values: Option<Vec<Value>> = outputs.into_iter().map(value).collect();
+        if values.is_none() {
+            let help = "carry one sequence through all iterations, or put its elements together first";
+            self.unsupported(place, "a body that gives a sequence where a tensor is taken", help);
         }
-        values.map(|values| (frame, values)).filter(|_| self.problems.len() == before)
+        Some((frame, values?))
     }
 
     /// Binds the results of `node`. It may leave some out, and not ask for more than there are.
@@ -217,6 +225,26 @@ impl<'a> Importer<'a> {
     }
 
     pub(crate) fn add_loop(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
+        if self.carries_lists(node) {
+            return self.add_unrolled_loop(node, place);
+        }
+        let state = self.sees_sequences().then(|| self.state());
+        let done = self.add_rolled_loop(node, place);
+        let Some(state) = state.filter(|_| done.is_none()) else { return done };
+        // Elements of different shapes may be taken out of a sequence: then each iteration is another.
+        let problems = self.undo(state);
+        let is_known = node.input.first().is_some_and(|name| match self.binding(name) {
+            Binding::Value(count) => self.constant(count).is_some(),
+            _ => false,
+        });
+        if is_known && problems.iter().any(|at| is_about_position(&at.error)) {
+            return self.add_unrolled_loop(node, place);
+        }
+        self.problems.extend(problems);
+        None
+    }
+
+    fn add_rolled_loop(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
         let inputs = self.operands(node, place)?;
         let graph = self.graph_attribute(node, "body", place)?;
         self.build().set_origin(ir::Origin::place(place.clone()));
@@ -236,11 +264,7 @@ impl<'a> Importer<'a> {
             self.report_op(place, ImportError::MissingInput { index: 2 });
             return None;
         };
-        if graph.input.len() != given.len() + 2 || graph.output.len() <= given.len() {
-            let why = "takes or gives another number of values than the loop asks for";
-            self.report(place, ImportProblem::Attribute { name: "body".to_owned(), why });
-            return None;
-        }
+        self.loop_fits(graph, given.len(), place)?;
         let names: Vec<&'a str> = graph.input.iter().map(|input| input.name.as_str()).collect();
         let first = cond.map(|cond| self.known(cond));
         let parts = LoopParts {
@@ -271,6 +295,16 @@ impl<'a> Importer<'a> {
         let results = self.made(place, results)?;
         debug_assert!(results.len() >= carried, "bug: a loop without its values");
         self.bind_all(node, place, results.into_iter().map(Binding::Value).collect())
+    }
+
+    /// Does a body take and give what a loop that carries so many values asks for?
+    pub(crate) fn loop_fits(&mut self, graph: &GraphProto, carried: usize, place: &Place) -> Option<()> {
+        if graph.input.len() == carried + 2 && graph.output.len() > carried {
+            return Some(());
+        }
+        let why = "takes or gives another number of values than the loop asks for";
+        self.report(place, ImportProblem::Attribute { name: "body".to_owned(), why });
+        None
     }
 
     /// A trip count as a size: known, or what is computed.
@@ -489,6 +523,15 @@ fn as_declared(
         _ => size.clone(),
     });
     reshape_checked(b, element, seen.collect())
+}
+
+/// Is it that a position in a sequence is not known?
+fn is_about_position(problem: &ImportProblem) -> bool {
+    let ImportProblem::Node { error, .. } = problem else { return false };
+    match &**error {
+        ImportError::RunTimeValue { input, .. } | ImportError::InputValue { input, .. } => *input == POSITION,
+        _ => false,
+    }
 }
 
 /// The body without its first output.

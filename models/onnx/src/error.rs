@@ -1,8 +1,10 @@
 //! Why a model is not imported: all reasons at once, each with its node and a stable code.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ir::op::OpError;
+use ir::origin::Origin;
 use ir::{At, Dim, Symbol, TensorType};
 use ops::onnx::ImportError;
 
@@ -112,6 +114,26 @@ pub enum ImportProblem {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// How many tensors an input holds is not known.
+    #[error("input `{name}` is a sequence, and how many tensors it holds is not given")]
+    NoLength {
+        /// Its name.
+        name: String,
+    },
+    /// What is given for an input is not what it is.
+    #[error("input `{name}`: {why}")]
+    GivenInput {
+        /// Its name.
+        name: String,
+        /// What does not suit.
+        why: &'static str,
+    },
+    /// Test data that holds other things than tensors.
+    #[error("it is {holds} that holds something other than tensors, which is not supported")]
+    Data {
+        /// What it is.
+        holds: &'static str,
+    },
     /// A node without an op.
     #[error("the node names no operator: its op_type is empty")]
     NoOpType,
@@ -153,11 +175,23 @@ pub enum ImportProblem {
         /// What follows from the inputs.
         computed: TensorType,
     },
-    /// An op that takes tensors is given a sequence.
-    #[error("`{value}` is a sequence of tensors, and the op takes tensors only")]
+    /// An output is one tensor, or several, or none, and the model says otherwise.
+    #[error("output `{value}` is declared as {declared}, but what is computed is {computed}")]
+    OutputKind {
+        /// Its name.
+        value: String,
+        /// What the model says.
+        declared: &'static str,
+        /// What there is.
+        computed: &'static str,
+    },
+    /// An op that takes tensors is given something else.
+    #[error("`{value}` is {what}, and the op takes tensors only")]
     Sequence {
         /// The value.
         value: String,
+        /// What it is.
+        what: &'static str,
     },
     /// A value of more bytes than any tensor may have.
     #[error("a value of type {ty} is larger than 1 TiB, the limit of any tensor")]
@@ -301,6 +335,8 @@ impl ImportProblem {
             }
             ImportProblem::NoGraph => "egraft::onnx::no_graph",
             ImportProblem::Sequence { .. } => "egraft::onnx::sequence",
+            ImportProblem::NoLength { .. } => "egraft::onnx::length",
+            ImportProblem::Data { .. } => "egraft::onnx::data",
             ImportProblem::NoIrVersion { .. } | ImportProblem::IrVersion { .. } => "egraft::onnx::ir_version",
             ImportProblem::NoOpset { .. }
             | ImportProblem::OpsetTwice { .. }
@@ -309,15 +345,17 @@ impl ImportProblem {
             ImportProblem::Tensor { error, .. } => error.code(),
             ImportProblem::Sparse { .. } => "egraft::onnx::sparse",
             ImportProblem::Type { error, .. } => error.code(),
-            ImportProblem::UnknownSymbol { .. } | ImportProblem::UnknownInput { .. } => {
-                "egraft::onnx::option"
-            }
+            ImportProblem::UnknownSymbol { .. }
+            | ImportProblem::UnknownInput { .. }
+            | ImportProblem::GivenInput { .. } => "egraft::onnx::option",
             ImportProblem::NoOpType => "egraft::onnx::op_type",
             ImportProblem::Cycle { .. } => "egraft::onnx::cycle",
             ImportProblem::Undefined { .. } => "egraft::onnx::undefined",
             ImportProblem::Duplicate { .. } => "egraft::onnx::duplicate",
             ImportProblem::NoOutput { .. } => "egraft::onnx::no_output",
-            ImportProblem::OutputType { .. } => "egraft::onnx::output_type",
+            ImportProblem::OutputType { .. } | ImportProblem::OutputKind { .. } => {
+                "egraft::onnx::output_type"
+            }
             ImportProblem::TooLarge { .. } => "egraft::onnx::too_large",
             ImportProblem::Recursion { .. } => "egraft::onnx::recursion",
             ImportProblem::FunctionTwice { .. } | ImportProblem::Call { .. } => "egraft::onnx::function",
@@ -353,7 +391,15 @@ impl ImportProblem {
             ImportProblem::Type { error: TypeError::NoShape, .. } => Some(
                 "state its shape with --input-shape NAME:1x3x224x224; letters instead of a number make a symbol",
             ),
-            ImportProblem::OutputType { .. } => {
+            ImportProblem::NoLength { .. } => Some(
+                "give it with --length NAME=N; an optional without a sequence is --absent NAME, and `verify --data` \
+                 reads either from the data",
+            ),
+            ImportProblem::Node { error, .. } if matches!(**error, ImportError::InputValue { .. }) => Some(
+                "compile for one value of it: --value NAME=N, which is checked when the model runs; `verify --data` \
+                 takes it from the data",
+            ),
+            ImportProblem::OutputType { .. } | ImportProblem::OutputKind { .. } => {
                 Some("run onnx.shape_inference with strict_mode=True on the model: it contradicts itself")
             }
             _ => None,
@@ -365,13 +411,17 @@ impl ImportProblem {
         match self {
             ImportProblem::IrVersion { .. }
             | ImportProblem::Opset { .. }
+            | ImportProblem::Data { .. }
+            | ImportProblem::NoLength { .. }
             | ImportProblem::Sparse { .. }
             | ImportProblem::AttributeKind { .. }
             | ImportProblem::UnsupportedOp { .. } => true,
             ImportProblem::Tensor { error, .. } => error.is_unsupported(),
             ImportProblem::Type { error, .. } => error.is_unsupported(),
             ImportProblem::Node { error, .. } => match &**error {
-                ImportError::Unsupported { .. } | ImportError::RunTimeValue { .. } => true,
+                ImportError::Unsupported { .. }
+                | ImportError::RunTimeValue { .. }
+                | ImportError::InputValue { .. } => true,
                 ImportError::Op(error) => matches!(error, OpError::Unsupported { .. }),
                 _ => false,
             },
@@ -402,9 +452,27 @@ impl ImportFailure {
         ImportFailure { problems }
     }
 
+    /// The failure of one problem that is at no node.
+    pub fn of(error: ImportProblem) -> ImportFailure {
+        ImportFailure::new(vec![At { node: None, origin: Origin::none(), error }])
+    }
+
     /// The problems, at least one.
     pub fn problems(&self) -> &[At<ImportProblem>] {
         &self.problems
+    }
+
+    /// The inputs whose values the model cannot be imported without.
+    pub fn wanted_values(&self) -> BTreeSet<&str> {
+        let mut wanted = BTreeSet::new();
+        for at in &self.problems {
+            if let ImportProblem::Node { error, .. } = &at.error
+                && let ImportError::InputValue { names, .. } = &**error
+            {
+                wanted.extend(names.iter().map(String::as_str));
+            }
+        }
+        wanted
     }
 
     /// Bad input if any problem is.

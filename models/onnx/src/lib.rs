@@ -1,7 +1,8 @@
 //! ONNX models in: protobuf to [`ir::Graph`].
 //!
 //! [`import`] reads a model's bytes, and its external data through [`Files`]. What it accepts: `ir_version` 3 to
-//! 14, opsets 1 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values.
+//! 14, opsets 1 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values, and sequences and optionals of them that are known
+//! when the model is imported.
 //! Model-local functions are opened where they are called. Sizes follow from the inputs' dimensions, through all
 //! shape arithmetic; the model's own statements about values between are not read.
 //!
@@ -15,7 +16,9 @@
 mod attributes;
 mod branch;
 mod codes;
+mod compile_time;
 mod control;
+mod data;
 mod error;
 mod excerpt;
 pub mod external;
@@ -25,12 +28,14 @@ mod functions;
 mod in_place;
 mod metadata;
 mod nodes;
+mod ports;
 mod scan;
 mod sequences;
 mod structure;
 mod tensor;
 mod types;
 mod unify;
+mod unroll;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,15 +48,18 @@ use ir::{At, Dim, Graph, Symbol, Tensor};
 use onnx_protobuf::{ModelProto, TensorProto};
 
 pub use codes::CODES;
+pub use data::{Data, read_data, read_tensor};
 pub use error::{FailureKind, ImportFailure, ImportProblem};
 pub use excerpt::Excerpt;
 pub use external::FileError;
+pub use ports::{Kind as PortKind, MAX_LENGTH, Port, ports};
 pub use tensor::{MAX_BYTES, TensorError};
 pub use types::TypeError;
 pub use unify::Unified;
 pub use wire::{WireError, WireProblem};
 
 use nodes::{Binding, Importer};
+use sequences::Sequence;
 use structure::Body;
 use wire::Message;
 
@@ -91,6 +99,14 @@ pub struct ImportOptions {
     pub dims: Vec<(Symbol, i64)>,
     /// Inputs that get a shape.
     pub shapes: Vec<(String, Vec<Dim>)>,
+    /// How many tensors inputs hold that are sequences.
+    pub lengths: Vec<(String, usize)>,
+    /// Optional inputs that hold nothing; others hold something.
+    pub absent: Vec<String>,
+    /// The numbers of axes of inputs, where the model does not state them; of an element of the sequence `x` as `x.0`.
+    pub ranks: Vec<(String, usize)>,
+    /// Values of inputs, row-major. The model is made for these, and refuses others when it runs.
+    pub values: Vec<(String, Vec<i64>)>,
     /// The name of the graph; by default the one in the file.
     pub entry: Option<String>,
 }
@@ -115,7 +131,7 @@ pub struct Model {
 /// # Errors
 /// Everything that speaks against it, as far as it can be told at once.
 pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Result<Model, ImportFailure> {
-    let fail = |error| ImportFailure::new(vec![nowhere(error)]);
+    let fail = ImportFailure::of;
     if bytes.is_empty() {
         return Err(fail(ImportProblem::Empty));
     }
@@ -162,20 +178,7 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     // Before IR version 4 every initializer is an input, too; it is a constant all the same.
     let constants: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let infos: Vec<_> = graph.input.iter().filter(|info| !constants.contains(info.name.as_str())).collect();
-    let given = types::Given { dims: &options.dims, shapes: &options.shapes };
-    let (inputs, more) = types::inputs(&infos, &given);
-    problems.extend(more.into_iter().map(nowhere));
-    for (info, ty) in infos.iter().zip(inputs) {
-        let binding = match ty {
-            Ok(ty) => Binding::Value(build.input(&info.name, ty)),
-            Err(error) => {
-                let name = info.name.clone();
-                problems.push(nowhere(ImportProblem::Type { role: "input", name, error }));
-                Binding::Poisoned
-            }
-        };
-        values.insert(&info.name, binding);
-    }
+    problems.extend(set_inputs(&mut build, &mut values, &infos, options));
     for (name, tensor) in names.iter().zip(initializers) {
         let binding = match tensor::weight(name, tensor, files) {
             Ok(weight) => Binding::Value(build.weight(weight)),
@@ -197,7 +200,7 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     importer.add_nodes(&graph.node, &structure.order);
     if importer.is_exhausted() {
         let error = ImportProblem::TooManyLookedAt { limit: nodes::MAX_LOOKED_AT };
-        return Err(ImportFailure::new(vec![nowhere(error)]));
+        return Err(ImportFailure::of(error));
     }
     set_outputs(&mut importer, &graph.output);
     check_sizes(&mut importer);
@@ -211,19 +214,6 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
         ir_version: proto.ir_version,
         opsets: opsets.iter().map(|(domain, version)| (functions::domain_name(domain), *version)).collect(),
     })
-}
-
-/// Reads a tensor alone, as test data of ONNX has it: its name and itself.
-///
-/// # Errors
-/// What is wrong with the bytes or with the tensor; external data is not read.
-pub fn read_tensor(bytes: &[u8]) -> Result<(String, Tensor), ImportProblem> {
-    let proto: TensorProto = parse(bytes, Message::Tensor)?;
-    let name = proto.name.clone();
-    match tensor::tensor(proto, &NoFiles) {
-        Ok(tensor) => Ok((name, tensor)),
-        Err(error) => Err(ImportProblem::Tensor { name, error }),
-    }
 }
 
 fn nowhere(error: ImportProblem) -> At<ImportProblem> {
@@ -255,29 +245,105 @@ fn check_ir_version(found: i64) -> Result<(), ImportProblem> {
     }
 }
 
+/// Gives the graph its inputs, and their names values.
+fn set_inputs<'a>(
+    build: &mut Build,
+    values: &mut BTreeMap<&'a str, Binding>,
+    declarations: &[&'a onnx_protobuf::ValueInfoProto],
+    options: &ImportOptions,
+) -> Vec<At<ImportProblem>> {
+    let ports::Inputs { infos, parts, shapes, mut problems } = ports::inputs(declarations, options);
+    let given = types::Given { dims: &options.dims, shapes: &shapes };
+    let (types, more) = types::inputs(&infos.iter().collect::<Vec<_>>(), &given);
+    problems.extend(more);
+    let mut made = Vec::with_capacity(infos.len());
+    for (info, ty) in infos.iter().zip(types) {
+        let name = &info.name;
+        let value = ty.map(|ty| build.input(name, ty)).map_err(|error| ImportProblem::Type {
+            role: "input",
+            name: name.clone(),
+            error,
+        });
+        let numbers = options.values.iter().find(|(given, _)| given == name);
+        let value = value.and_then(|value| match numbers {
+            Some((_, numbers)) => compile_time::with_value(build, value, name, numbers),
+            None => Ok(value),
+        });
+        made.push(value.map_err(|error| problems.push(error)).ok());
+    }
+    for (info, part) in declarations.iter().zip(parts) {
+        let binding = match part {
+            ports::Part::Tensor(at) => made[at].map_or(Binding::Poisoned, Binding::Value),
+            ports::Part::Sequence(range) => match made[range].iter().copied().collect() {
+                Some(values) => Binding::Sequence(Sequence::new(values)),
+                None => Binding::Poisoned,
+            },
+            ports::Part::Nothing => Binding::Nothing,
+            ports::Part::Unknown => Binding::Poisoned,
+        };
+        values.insert(&info.name, binding);
+    }
+    problems.into_iter().map(nowhere).collect()
+}
+
 /// Gives the graph its outputs, and compares their types with the declared ones.
 fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto]) {
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<(String, ir::Value)> = Vec::new();
     for info in infos {
-        let declared = match types::output(info) {
-            Ok(declared) => declared,
-            Err(error) => {
-                let name = info.name.clone();
-                importer.problems.push(nowhere(ImportProblem::Type { role: "output", name, error }));
-                continue;
-            }
-        };
-        let Binding::Value(value) = importer.binding(&info.name) else { continue };
-        let computed = importer.graph().ty(value);
+        let before = importer.problems.len();
+        let named = output(importer, info).unwrap_or_default();
+        if importer.problems.len() == before {
+            outputs.extend(named);
+        }
+    }
+    let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+    importer.problems.extend(ports::twice(names.into_iter(), "an output").map(nowhere));
+    importer.set_outputs(outputs);
+}
+
+/// The outputs of the graph that an output of the model becomes; `None` if something was reported.
+fn output(importer: &mut Importer, info: &onnx_protobuf::ValueInfoProto) -> Option<Vec<(String, ir::Value)>> {
+    let (kind, element) = ports::output(info);
+    let declared = match types::output(&element) {
+        Ok(declared) => declared,
+        Err(error) => {
+            let name = info.name.clone();
+            importer.problems.push(nowhere(ImportProblem::Type { role: "output", name, error }));
+            return None;
+        }
+    };
+    let named: Vec<(String, ir::Value)> = match importer.binding(&info.name) {
+        Binding::Value(value) => vec![(info.name.clone(), value)],
+        Binding::Sequence(sequence) => {
+            let names = (0..).map(|index| ports::Port::element(&info.name, index));
+            names.zip(sequence.values()).collect()
+        }
+        Binding::Nothing => Vec::new(),
+        Binding::Absent | Binding::Poisoned => return None,
+    };
+    let computed = match importer.binding(&info.name) {
+        Binding::Sequence(_) => PortKind::Sequence,
+        Binding::Nothing => PortKind::Optional,
+        _ => PortKind::Tensor,
+    };
+    // Without a type, it is what it is.
+    let is_declared = info.type_.as_ref().is_some_and(|ty| ty.value.is_some());
+    if is_declared && !kind.may_be(computed) {
+        let (declared, computed) = (kind.describe(), computed.describe());
+        let error = ImportProblem::OutputKind { value: info.name.clone(), declared, computed };
+        importer.problems.push(nowhere(error));
+        return None;
+    }
+    for (name, value) in &named {
+        let computed = importer.graph().ty(*value);
         if let Some(declared) = declared.as_ref().and_then(|declared| declared.contradicts(computed)) {
-            let (value_name, declared, computed) = (info.name.clone(), declared.clone(), computed.clone());
+            let (value_name, declared, computed) = (name.clone(), declared.clone(), computed.clone());
             let error = ImportProblem::OutputType { value: value_name, declared, computed };
             let at = importer.graph().at(value.node, error);
             importer.problems.push(At { node: None, ..at });
         }
-        outputs.push((info.name.clone(), value));
     }
-    importer.set_outputs(outputs);
+    Some(named)
 }
 
 /// No value is larger than any tensor may be.

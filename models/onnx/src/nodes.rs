@@ -36,6 +36,8 @@ pub(crate) enum Binding {
     Value(Value),
     /// Several values, in order.
     Sequence(Sequence),
+    /// An optional without an element.
+    Nothing,
     /// An input of a function that the call leaves out.
     Absent,
     /// What could not be made; it was reported.
@@ -58,6 +60,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) frame: usize,
     /// Do the names of the scope around it hold here, too?
     pub(crate) inherits: bool,
+    /// Values that will be needed, and that no name stands for yet.
+    pub(crate) held: Vec<Value>,
 }
 
 /// Bodies are read again until their sizes are known, and one side of a branch after the other: so many nodes at most.
@@ -126,6 +130,7 @@ impl<'a> Importer<'a> {
             body: None,
             frame: 0,
             inherits: false,
+            held: Vec::new(),
         };
         Importer {
             frames: vec![Frame::outermost(build)],
@@ -216,9 +221,13 @@ impl<'a> Importer<'a> {
         self.scopes.last().expect("the graph's own scope stays")
     }
 
+    pub(crate) fn scope_mut(&mut self) -> &mut Scope<'a> {
+        self.scopes.last_mut().expect("the graph's own scope stays")
+    }
+
     pub(crate) fn bind(&mut self, name: &'a str, binding: Binding) {
         if !name.is_empty() {
-            self.scopes.last_mut().expect("the graph's own scope stays").values.insert(name, binding);
+            self.scope_mut().values.insert(name, binding);
         }
     }
 
@@ -293,8 +302,8 @@ impl<'a> Importer<'a> {
                 "Scan" => return self.add_scan(node, place).into(),
                 _ => {}
             }
-            if let Some(done) = self.add_sequence_op(node, place) {
-                return done.into();
+            if self.is_about_lists(node) {
+                return self.add_list_op(node, place).into();
             }
         }
         if flex_attention::is_modified(node) {
@@ -363,8 +372,12 @@ impl<'a> Importer<'a> {
                     Binding::Value(value) => Some(value),
                     Binding::Absent => None,
                     Binding::Poisoned => return None,
-                    Binding::Sequence(_) => {
-                        self.report(place, ImportProblem::Sequence { value: name.to_owned() });
+                    list @ (Binding::Sequence(_) | Binding::Nothing) => {
+                        let what = match list {
+                            Binding::Nothing => "an optional without an element",
+                            _ => "a sequence of tensors",
+                        };
+                        self.report(place, ImportProblem::Sequence { value: name.to_owned(), what });
                         return None;
                     }
                 },
@@ -374,6 +387,15 @@ impl<'a> Importer<'a> {
             operands.pop();
         }
         Some(operands)
+    }
+
+    /// What the inputs stand for; `None` if one of them is poisoned.
+    pub(crate) fn bindings(&mut self, node: &NodeProto) -> Option<Vec<Binding>> {
+        let named = node.input.iter().map(|name| match name.as_str() {
+            "" => Some(Binding::Absent),
+            name => Some(self.binding(name)).filter(|binding| !matches!(binding, Binding::Poisoned)),
+        });
+        named.collect()
     }
 
     /// The results of a node. Where its op says that two sizes must agree, and they can, they do from then on.
@@ -534,9 +556,10 @@ impl<'a> Importer<'a> {
                 match binding {
                     Binding::Value(value) => bound.push(value.node),
                     Binding::Sequence(sequence) => bound.extend(sequence.values().map(|value| value.node)),
-                    Binding::Absent | Binding::Poisoned => {}
+                    Binding::Nothing | Binding::Absent | Binding::Poisoned => {}
                 }
             }
+            bound.extend(scope.held.iter().map(|value| value.node));
         }
         self.frame_mut().keep(bound);
     }
@@ -596,6 +619,7 @@ impl<'a> Importer<'a> {
             body: None,
             frame: self.frames.len() - 1,
             inherits: false,
+            held: Vec::new(),
         });
         self.add_nodes(&proto.node, &function.order);
         let results: Vec<Binding> = proto.output.iter().map(|output| self.binding(output)).collect();

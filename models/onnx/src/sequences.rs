@@ -1,13 +1,13 @@
-//! Sequences of tensors: lists that are known when the model is imported.
+//! Sequences of tensors, and optionals: lists that are known when the model is imported.
 //!
-//! A sequence is no value of a graph. What puts tensors into one and takes them out again disappears.
+//! Neither is a value of a graph. What puts tensors into one and takes them out again disappears.
 
 use std::collections::BTreeMap;
 
 use ir::graph::Value;
 use ir::op::{OpError, normalize_axis};
 use ir::origin::Place;
-use ir::{Dim, TensorType};
+use ir::{Dim, Scalar, Tensor, TensorType};
 use onnx_protobuf::NodeProto;
 use ops::onnx::{Found, ImportError, NodeAttr, NodeView, find_import};
 use ops::shape::concat::{AXIS, CONCAT};
@@ -24,8 +24,20 @@ use crate::nodes::{Binding, Importer};
 pub(crate) struct Sequence(Vec<Value>);
 
 impl Sequence {
+    pub(crate) fn new(values: Vec<Value>) -> Sequence {
+        Sequence(values)
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = Value> {
         self.0.iter().copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<Value> {
+        self.0.get(index).copied()
     }
 
     pub(crate) fn map(self, change: impl FnMut(Value) -> Value) -> Sequence {
@@ -33,62 +45,85 @@ impl Sequence {
     }
 }
 
-/// Ops that make, change or read sequences.
-const OPS: [&str; 8] = [
-    "SequenceConstruct",
-    "SequenceEmpty",
-    "SplitToSequence",
-    "SequenceAt",
-    "SequenceLength",
-    "SequenceInsert",
-    "SequenceErase",
-    "ConcatFromSequence",
+/// Ops that make, change or read sequences and optionals, with the opset that each came with.
+const OPS: [(&str, i64); 12] = [
+    ("SequenceConstruct", 11),
+    ("SequenceEmpty", 11),
+    ("SplitToSequence", 11),
+    ("SequenceAt", 11),
+    ("SequenceLength", 11),
+    ("SequenceInsert", 11),
+    ("SequenceErase", 11),
+    ("ConcatFromSequence", 11),
+    ("SequenceMap", 17),
+    ("Optional", 15),
+    ("OptionalHasElement", 15),
+    ("OptionalGetElement", 15),
 ];
 
 /// Is it one of these ops?
-pub(crate) fn is_sequence_op(op: &str) -> bool {
-    OPS.contains(&op)
+pub(crate) fn is_list_op(op: &str) -> bool {
+    OPS.iter().any(|(name, _)| *name == op)
 }
 
 impl<'a> Importer<'a> {
-    /// Adds a node that works on sequences; `None` if it does not.
-    pub(crate) fn add_sequence_op(&mut self, node: &'a NodeProto, place: &Place) -> Option<Option<()>> {
-        let hands_on = node.op_type == "Identity"
-            && node.input.first().is_some_and(|name| matches!(self.binding(name), Binding::Sequence(_)));
-        if hands_on {
-            let binding = self.binding(&node.input[0]);
-            node.output.iter().take(1).for_each(|output| self.bind(output, binding.clone()));
-            return Some(Some(()));
-        }
-        if !is_sequence_op(&node.op_type) {
-            return None;
-        }
-        self.build().set_origin(ir::Origin::place(place.clone()));
-        let made = match self.sequence_op(node) {
-            Ok(made) => made,
-            Err(error) => {
-                let opset = self.scope().opsets.get("").copied().unwrap_or(0);
-                let error = ImportProblem::Node { opset, error: Box::new(error), excerpt: Box::default() };
-                self.report(place, error);
-                return Some(None);
-            }
-        };
-        let bind = |binding: Binding| {
-            node.output.iter().take(1).for_each(|output| self.bind(output, binding.clone()))
-        };
-        Some(made.map(bind))
+    /// Does a node work on sequences or optionals? `Identity` hands them on.
+    pub(crate) fn is_about_lists(&mut self, node: &NodeProto) -> bool {
+        let is_list = |binding: Binding| matches!(binding, Binding::Sequence(_) | Binding::Nothing);
+        is_list_op(&node.op_type)
+            || node.op_type == "Identity"
+                && node.input.first().is_some_and(|name| !name.is_empty() && is_list(self.binding(name)))
     }
 
-    /// What the output stands for; `None` where an operand was reported.
-    fn sequence_op(&mut self, node: &'a NodeProto) -> Result<Option<Binding>, ImportError> {
-        let bindings: Vec<Binding> = node
-            .input
-            .iter()
-            .map(|name| if name.is_empty() { Binding::Absent } else { self.binding(name) })
-            .collect();
-        if bindings.iter().any(|binding| matches!(binding, Binding::Poisoned)) {
-            return Ok(None);
+    /// Adds such a node.
+    pub(crate) fn add_list_op(&mut self, node: &'a NodeProto, place: &Place) -> Option<()> {
+        let opset = self.opset(node, place)?;
+        let since = OPS.iter().find(|(name, _)| *name == node.op_type).map_or(1, |(_, since)| *since);
+        if opset < since {
+            let op = place.op.clone();
+            self.report(place, ImportProblem::OpNewerThanOpset { op, opset, since });
+            return None;
         }
+        if node.op_type == "SequenceMap" {
+            return self.add_sequence_map(node, place);
+        }
+        let bindings = self.bindings(node)?;
+        self.build().set_origin(ir::Origin::place(place.clone()));
+        let made = match node.op_type.as_str() {
+            "Identity" => Ok(bindings.into_iter().next().unwrap_or(Binding::Nothing)),
+            "Optional" | "OptionalHasElement" | "OptionalGetElement" => self.optional_op(node, bindings),
+            _ => self.sequence_op(node, &bindings),
+        };
+        match made {
+            Ok(made) => self.bind_all(node, place, vec![made]),
+            Err(error) => {
+                self.report_op(place, error);
+                None
+            }
+        }
+    }
+
+    /// An optional that is there is what it holds.
+    fn optional_op(&mut self, node: &NodeProto, bindings: Vec<Binding>) -> Result<Binding, ImportError> {
+        let held = bindings.into_iter().next().filter(|held| !matches!(held, Binding::Absent));
+        let held = held.unwrap_or(Binding::Nothing);
+        let is_there = !matches!(held, Binding::Nothing);
+        match node.op_type.as_str() {
+            "Optional" => Ok(held),
+            "OptionalHasElement" => {
+                let is_there = Tensor::scalar(Scalar::bool(is_there));
+                Ok(Binding::Value(self.build().constant(&is_there)))
+            }
+            _ if is_there => Ok(held),
+            _ => Err(ImportError::Unsupported {
+                what: "taking the element of an optional that has none".to_owned(),
+                help: "compile the model with this input, not without".to_owned(),
+            }),
+        }
+    }
+
+    /// What the output stands for.
+    fn sequence_op(&mut self, node: &NodeProto, bindings: &[Binding]) -> Result<Binding, ImportError> {
         let value = |index: usize| match bindings.get(index) {
             Some(Binding::Value(value)) => Some(*value),
             _ => None,
@@ -99,7 +134,7 @@ impl<'a> Importer<'a> {
             _ => Err(ImportError::MissingInput { index: 0 }),
         };
         let int = |name: &str| node.attribute.iter().find(|a| a.name == name).map(|a| a.i);
-        Ok(Some(match node.op_type.as_str() {
+        Ok(match node.op_type.as_str() {
             "SequenceEmpty" => Binding::Sequence(Sequence::default()),
             "SequenceConstruct" => {
                 let values = (0..bindings.len()).map(needed).collect::<Result<_, _>>()?;
@@ -111,7 +146,11 @@ impl<'a> Importer<'a> {
             }
             "SequenceAt" => {
                 let list = list()?;
-                let at = self.position(needed(1)?, 1, list.len())?;
+                let at = needed(1)?;
+                if self.constant(at).is_none() && self.is_uniform(&list) {
+                    return self.chosen(&list, at).map(Binding::Value);
+                }
+                let at = self.position(at, 1, list.len())?;
                 let found = list.get(at).copied();
                 Binding::Value(found.ok_or(OpError::Axis { axis: at as i64, rank: list.len() })?)
             }
@@ -144,24 +183,50 @@ impl<'a> Importer<'a> {
                 let (axis, keep) = (int("axis").unwrap_or(0), int("keepdims").unwrap_or(1) != 0);
                 Binding::Sequence(Sequence(self.split(needed(0)?, value(1), axis, keep)?))
             }
-        }))
+        })
     }
 
-    /// The elements of a small value, which must be known numbers.
-    fn numbers(&self, value: Value, index: usize, input: &'static str) -> Result<Vec<i64>, ImportError> {
-        let frame = self.frame();
-        let known = frame.known.borrow_mut().of(frame.build.graph(), value);
-        let numbers = known.and_then(|known| known.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>());
-        numbers.ok_or(ImportError::RunTimeValue { index, input })
+    /// Are all elements of one type?
+    fn is_uniform(&self, list: &[Value]) -> bool {
+        let mut types = list.iter().map(|&value| self.graph().ty(value));
+        types.next().is_some_and(|first| types.all(|ty| ty == first))
+    }
+
+    /// The element at a position that the run decides: one of a stack.
+    fn chosen(&mut self, list: &[Value], at: Value) -> Result<Value, ImportError> {
+        let stack = self.joined(list, 0, true)?;
+        let b = self.build();
+        let at = reshape(b, at, vec![])?;
+        let attributes = BTreeMap::from([("axis".to_owned(), NodeAttr::Int(0))]);
+        Ok(self.import_as(("Gather", GATHER), &attributes, vec![Some(stack), Some(at)], 1)?[0])
+    }
+
+    /// What another op of ONNX makes of these operands.
+    fn import_as(
+        &mut self,
+        (op, opset): (&'static str, i64),
+        attributes: &BTreeMap<String, NodeAttr>,
+        operands: Vec<Option<Value>>,
+        results: usize,
+    ) -> Result<Vec<Value>, ImportError> {
+        let Found::Import(import) = find_import("", op, opset) else {
+            unreachable!("bug: {op} is an operator of that version")
+        };
+        let Frame { build, known, .. } = self.frame_mut();
+        let view = NodeView::new(op, opset, attributes, known)
+            .leniently(true)
+            .with_inputs(operands)
+            .with_outputs(vec![true; results]);
+        import.convert(&view, build)
     }
 
     fn position(&self, value: Value, index: usize, len: usize) -> Result<usize, ImportError> {
-        let at = self.numbers(value, index, "position")?.first().copied().unwrap_or(0);
+        let at = self.numbers(value, index, POSITION)?.first().copied().unwrap_or(0);
         let at = if at < 0 { at + len as i64 } else { at };
         usize::try_from(at).ok().filter(|&at| at <= len).ok_or(OpError::Axis { axis: at, rank: len }.into())
     }
 
-    fn joined(&mut self, list: &[Value], axis: i64, new_axis: bool) -> Result<Value, ImportError> {
+    pub(crate) fn joined(&mut self, list: &[Value], axis: i64, new_axis: bool) -> Result<Value, ImportError> {
         let Some(&first) = list.first() else {
             let help = "there is nothing to give it a type".to_owned();
             return Err(ImportError::Unsupported { what: "joining an empty sequence".to_owned(), help });
@@ -220,18 +285,24 @@ impl<'a> Importer<'a> {
         let count =
             self.graph().ty(parts).elements().as_const().and_then(|count| usize::try_from(count).ok());
         let count = count.ok_or(ImportError::RunTimeValue { index: 1, input: "split" })?;
-        let Found::Import(import) = find_import("", "Split", SPLIT) else {
-            unreachable!("bug: Split is an operator of that version")
-        };
         let attributes = BTreeMap::from([("axis".to_owned(), NodeAttr::Int(axis as i64))]);
-        let Frame { build, known, .. } = self.frame_mut();
-        let view = NodeView::new("Split", SPLIT, &attributes, known)
-            .leniently(true)
-            .with_inputs(vec![Some(x), Some(parts)])
-            .with_outputs(vec![true; count]);
-        import.convert(&view, build)
+        let made = self.import_as(("Split", SPLIT), &attributes, vec![Some(x), Some(parts)], count);
+        match made {
+            // It says which inputs of the model would help.
+            Err(ImportError::RunTimeValue { index, input }) => Err(self
+                .numbers(parts, index, input)
+                .err()
+                .unwrap_or(ImportError::RunTimeValue { index, input })),
+            made => made,
+        }
     }
 }
 
+/// What ONNX calls the place of an element.
+pub(crate) const POSITION: &str = "position";
+
 /// The version of Split that takes sizes as an input.
 const SPLIT: i64 = 13;
+
+/// The version of Gather that takes positions from behind.
+const GATHER: i64 = 13;

@@ -25,7 +25,9 @@ pub enum TypeError {
     #[error("it has no type")]
     NoType,
     /// Something other than a tensor.
-    #[error("it is {what}, which is not supported: only tensors are")]
+    #[error(
+        "it is {what}, which is not supported: only tensors, sequences of tensors and optionals of these are"
+    )]
     NotATensor {
         /// What it is.
         what: &'static str,
@@ -133,9 +135,13 @@ fn tensor_parts(ty: Option<&TypeProto>) -> Result<(ir::DType, Option<Vec<Declare
     let tensor = match ty.and_then(|ty| ty.value.as_ref()) {
         None => return Err(TypeError::NoType),
         Some(TypeValue::TensorType(tensor)) => tensor,
-        Some(TypeValue::SequenceType(_)) => return Err(TypeError::NotATensor { what: "a sequence" }),
+        Some(TypeValue::SequenceType(_)) => {
+            return Err(TypeError::NotATensor { what: "a sequence of no tensors" });
+        }
         Some(TypeValue::MapType(_)) => return Err(TypeError::NotATensor { what: "a map" }),
-        Some(TypeValue::OptionalType(_)) => return Err(TypeError::NotATensor { what: "an optional" }),
+        Some(TypeValue::OptionalType(_)) => {
+            return Err(TypeError::NotATensor { what: "an optional of another kind" });
+        }
         Some(TypeValue::SparseTensorType(_)) => {
             return Err(TypeError::NotATensor { what: "a sparse tensor" });
         }

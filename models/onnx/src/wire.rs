@@ -32,6 +32,10 @@ pub(crate) enum Message {
     Dimension,
     Training,
     Annotation,
+    /// `SequenceProto`, in test data.
+    Sequence,
+    /// `OptionalProto`, in test data.
+    Optional,
     /// A message without messages in it.
     Flat,
 }
@@ -74,6 +78,10 @@ impl Message {
             (M::TensorType, 2) => M::Shape,
             (M::Wrapper, 1) | (M::Map, 2) => M::Type,
             (M::Shape, 1) => M::Dimension,
+            (M::Sequence | M::Optional, 3) => M::Tensor,
+            (M::Sequence | M::Optional, 4) => M::SparseTensor,
+            (M::Sequence | M::Optional, 5) => M::Sequence,
+            (M::Sequence | M::Optional, 7) => M::Optional,
             _ => return None,
         })
     }
@@ -158,6 +166,28 @@ pub(crate) fn screen(bytes: &[u8], root: Message) -> Result<(), WireError> {
         }
     }
     Ok(())
+}
+
+/// The fields of bytes in a message that [`screen`] accepts, each with its number; numbers are left out.
+pub(crate) fn fields(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let tag = varint(bytes, &mut at)?;
+            match tag & 7 {
+                0 => drop(varint(bytes, &mut at)?),
+                1 => at += 8,
+                5 => at += 4,
+                _ => {
+                    let length = usize::try_from(varint(bytes, &mut at)?).ok()?;
+                    let content = bytes.get(at..at.checked_add(length)?)?;
+                    at += length;
+                    return Some((tag >> 3, content));
+                }
+            }
+        }
+        None
+    })
 }
 
 /// A base-128 number of at most ten bytes at `at`, which moves behind it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use onnx::{ImportOptions, NoFiles, import, read_tensor};
+use onnx::{ImportOptions, NoFiles, PortKind, import, read_data, read_tensor};
 
 fn models() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/onnx/valid");
@@ -63,6 +63,8 @@ fn random_bytes_are_refused() {
         let bytes: Vec<u8> = (0..length).map(|_| numbers.next() as u8).collect();
         assert!(import(&bytes, &NoFiles, &ImportOptions::default()).is_err());
         let _ = read_tensor(&bytes);
+        let _ = read_data(&bytes, PortKind::Sequence);
+        let _ = read_data(&bytes, PortKind::OptionalSequence);
     }
 }
 

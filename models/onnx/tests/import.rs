@@ -1,5 +1,8 @@
 //! Models made here, to ask of the importer what no model file can: options, unified sizes, several problems at once.
 
+#[path = "import/lists.rs"]
+mod lists;
+
 use onnx::{FailureKind, ImportFailure, ImportOptions, ImportProblem, Model, NoFiles, import};
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{

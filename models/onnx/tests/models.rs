@@ -279,7 +279,7 @@ const CODES: &[(&str, &str)] = &[
     ("scan_gives_too_little", "egraft::onnx::no_output"),
     ("scan_sizes_differ", "egraft::op::size"),
     ("scan_without_inputs", "egraft::onnx::attribute"),
-    ("sequence_output", "egraft::onnx::type"),
+    ("sequence_input", "egraft::onnx::length"),
     ("string_input", "egraft::onnx::type"),
     ("text_file", "egraft::onnx::malformed"),
     ("too_many_inputs", "egraft::op::arity"),

@@ -35,7 +35,7 @@ impl Known {
     }
 
     /// The value of `value`, if it follows from weights and known sizes in few steps on small tensors.
-    pub(super) fn constant(&mut self, graph: &Graph, value: Value) -> Option<Tensor> {
+    pub fn constant(&mut self, graph: &Graph, value: Value) -> Option<Tensor> {
         fold(graph, value, &mut self.sizes, &mut BTreeMap::new(), FOLD_DEPTH)
     }
 

@@ -1,9 +1,12 @@
 //! `egraft verify`: a model compiled, run, and compared with known results, the reference or another engine.
 //!
-//! The model is compiled before any data is read: nothing that is compared can have shaped it.
+//! The model is compiled before any data is read: nothing that is compared can have shaped it. Lengths of sequences,
+//! absent optionals, and values of inputs that decide lengths are the exception; which they are is told.
 
 mod bisect;
 mod cases;
+#[cfg_attr(not(feature = "onnx"), path = "folder_without_onnx.rs")]
+mod folder;
 mod routing;
 mod through;
 
@@ -23,6 +26,7 @@ use super::{Common, print_json};
 use crate::report::{FAILED, Failure};
 use crate::watch::Watch;
 use cases::{Case, Names};
+use folder::Loaded;
 use routing::Flips;
 use through::{Ready, Through};
 
@@ -136,7 +140,9 @@ impl Verdict {
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let mut other = self.other()?;
-        let (options, mut source) = self.common.load(&self.model)?;
+        let options = self.common.checked_options(&self.model)?;
+        let loaded = folder::load(&self.model, self.data.as_deref(), options)?;
+        let Loaded { options, mut source, told, data } = loaded;
         if self.per_node {
             source.state = show_all(source.state)?;
         }
@@ -152,6 +158,7 @@ impl Verify {
         let done = egraft::compile(source, &options, &mut watch);
         let compiled = watch.finish(done)?;
         let mut cases = match &self.data {
+            Some(path) if path.is_dir() => data.cases(path, &names, !self.per_node)?,
             Some(path) => cases::read(path, &names)?,
             None => vec![self.random(&types, &names)?],
         };
@@ -187,11 +194,17 @@ impl Verify {
         if self.common.json {
             let cases: Vec<_> = verdicts.iter().map(Verdict::json).collect();
             let mut report = json!({"model": original.provenance.model, "ok": good, "cases": cases});
+            if !told.is_empty() {
+                report["compiled_for"] = json!(told);
+            }
             if self.bisect {
                 report["bisect"] = json!(found.as_ref().map(bisect::json));
             }
             print_json(out, &report)?;
         } else {
+            if !told.is_empty() {
+                writeln!(out, "compiled for {}, as the data have it", told.join(", "))?;
+            }
             self.tell(&verdicts, out)?;
             found.iter().try_for_each(|found| bisect::tell(found, out))?;
         }
