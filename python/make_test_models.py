@@ -1,6 +1,7 @@
 """Writes the ONNX files that the importer's tests read, below `tests/data/onnx/`.
 
     valid/<case>/model.onnx, set_K/input_J.pb, set_K/output_J.pb     must import and compute these outputs
+    lists/<case>/model.onnx, set_K/…                                 the same with sequences and optionals
     invalid/<case>/model.onnx                                        must be refused
     invalid/index.tsv                                                the kind of each, what its diagnostic must mention, and why
     README.md                                                        one line for each case
@@ -33,7 +34,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from test_models import case, control, encodings, flex_attention, invalid, invalid_control, layers, mixed, narrow, rare, shapes, structure  # noqa: F401 (importing registers cases)
+from test_models import case, control, encodings, flex_attention, invalid, invalid_control, layers, lists, mixed, narrow, rare, shapes, structure  # noqa: F401 (importing registers cases)
 
 try:
     import onnxruntime
@@ -157,6 +158,34 @@ def write_set(folder: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np
             (folder / f"{kind}_{position}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
 
 
+def write_lists(lists: case.Lists) -> str:
+    folder = ROOT / "lists" / lists.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    path = folder / "model.onnx"
+    path.write_bytes(case.serialize(lists.model))
+    onnx.checker.check_model(str(path), full_check=True)
+    for position, given in enumerate(lists.sets):
+        results = ReferenceEvaluator(lists.model).run(None, dict(given))
+        write_ports(folder / f"set_{position}", "input", lists.model.graph.input, given.values())
+        write_ports(folder / f"set_{position}", "output", lists.model.graph.output, results)
+    return "reference only"
+
+
+def write_ports(folder: Path, kind: str, ports, values) -> None:
+    """Each value in the message that its port declares."""
+    folder.mkdir(exist_ok=True)
+    for position, (port, value) in enumerate(zip(ports, values, strict=True)):
+        match port.type.WhichOneof("value"):
+            case "sequence_type":
+                proto = numpy_helper.from_list(value, port.name)
+            case "optional_type":
+                proto = numpy_helper.from_optional(value, port.name)
+            case _:
+                proto = numpy_helper.from_array(np.asarray(value), port.name)
+        (folder / f"{kind}_{position}.pb").write_bytes(proto.SerializeToString(deterministic=True))
+
+
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         target = folder / name
@@ -215,6 +244,10 @@ def write_index() -> None:
         "",
         *(f"- `{v.name}`: {v.about}" for v in case.VALID),
         "",
+        "## lists",
+        "",
+        *(f"- `{one.name}`: {one.about}" for one in case.LISTS),
+        "",
         "## invalid",
         "",
         *(f"- `{b.name}`: {b.about}" for b in case.INVALID),
@@ -226,7 +259,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", metavar="CASE", help="write just this case (and the index)")
     only = arguments.parse_args().only
-    for kind, cases, write in (("valid", case.VALID, write_valid), ("invalid", case.INVALID, write_invalid)):
+    kinds = (
+        ("valid", case.VALID, write_valid),
+        ("lists", case.LISTS, write_lists),
+        ("invalid", case.INVALID, write_invalid),
+    )
+    for kind, cases, write in kinds:
         names = {one.name for one in cases}
         folder = ROOT / kind
         folder.mkdir(parents=True, exist_ok=True)

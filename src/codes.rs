@@ -386,7 +386,7 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::onnx::option",
-        "A size or shape is given for something that the model does not have, or that it fixes otherwise.",
+        "A size, shape, length or value is given for something that the model does not have, or that it fixes otherwise.",
         "`egraft inspect MODEL` shows inputs and symbols.",
     ),
     code(

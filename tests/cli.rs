@@ -13,6 +13,8 @@ mod explain;
 mod external;
 #[path = "cli/lint.rs"]
 mod lint;
+#[path = "cli/lists.rs"]
+mod lists;
 #[path = "cli/reports.rs"]
 mod reports;
 #[path = "cli/tract.rs"]

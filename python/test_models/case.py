@@ -38,7 +38,18 @@ class Invalid:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
+@dataclass
+class Lists:
+    """A model with sequences or optionals as inputs or outputs: lists of arrays, or `None`."""
+
+    name: str
+    about: str
+    model: onnx.ModelProto
+    sets: Sequence[Mapping[str, object]]
+
+
 VALID: list[Valid] = []
+LISTS: list[Lists] = []
 INVALID: list[Invalid] = []
 
 
@@ -64,6 +75,17 @@ def valid(
         model = parse(name, body, opset, ir, imports, weights) if isinstance(body, str) else body
         same = parse(name, standard, opset, ir, "", weights) if standard else None
         VALID.append(Valid(name, (build.__doc__ or "").strip(), model, sets, oracle, onnxruntime, files, same))
+        return build
+
+    return register
+
+
+def lists(*sets: Mapping[str, object], opset: int = 21) -> Callable:
+    """Registers the decorated function, which returns the text of a model, with the inputs of each set."""
+
+    def register(build: Callable) -> Callable:
+        model = parse(build.__name__, build(), opset, 10, "", None)
+        LISTS.append(Lists(build.__name__, (build.__doc__ or "").strip(), model, sets))
         return build
 
     return register

@@ -23,7 +23,7 @@ use std::path::Path;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egraft::options::{fp_mode, fp_name};
 use egraft::{Options, Source};
-use ir::{Dim, Symbol};
+use ir::{Dim, Scalar, Symbol, Tensor, TensorType};
 
 use crate::near;
 use crate::report::Failure;
@@ -226,6 +226,16 @@ impl Common {
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))
+    }
+
+    /// The value that the model is compiled for, if it is for one.
+    fn fixed(&self, name: &str, ty: &TensorType) -> Option<Tensor> {
+        let (_, numbers) = self.values.iter().find(|(given, _)| given == name)?;
+        let shape = ty.fixed_shape().filter(|shape| shape.iter().product::<usize>() == numbers.len())?;
+        let mut numbers = numbers.iter();
+        Some(Tensor::from_fn(ty.dtype, &shape, |_| {
+            Scalar::from_i64(ty.dtype, *numbers.next().expect("one for each element"))
+        }))
     }
 
     fn threads(&self) -> usize {

@@ -90,7 +90,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         "egraft::onnx::option",
-        "A size or shape given on the command line is for a symbol or an input that the model does not have, or \
+        "A size, shape, length or value given on the command line is for a symbol or an input that the model does not have, or \
          contradicts what it declares. `egraft inspect MODEL` lists inputs and symbols.",
     ),
     (

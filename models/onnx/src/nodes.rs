@@ -27,7 +27,7 @@ use crate::sequences::Sequence;
 use crate::unify::{self, Unified};
 
 /// One node makes at most so many pairs of sizes equal.
-const MAX_ROUNDS: usize = 64;
+pub(crate) const MAX_ROUNDS: usize = 64;
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -478,7 +478,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The symbol to replace, and by what, so that two sizes of the current graph are equal.
-    fn solve(&self, left: &Dim, right: &Dim) -> Option<(Symbol, Dim)> {
+    pub(crate) fn solve(&self, left: &Dim, right: &Dim) -> Option<(Symbol, Dim)> {
         let frame = self.frame();
         let mut symbols = self.frames[0].build.graph().symbols();
         let mut others: BTreeSet<Symbol> = BTreeSet::new();
@@ -518,7 +518,7 @@ impl<'a> Importer<'a> {
 
     /// Replaces a symbol in the whole graph. Where an earlier node does not stand it, this is reported, and the
     /// graph stays as it was.
-    fn substitute(&mut self, unified: Unified, inputs: &[Option<Value>]) -> Option<()> {
+    pub(crate) fn substitute(&mut self, unified: Unified, inputs: &[Option<Value>]) -> Option<()> {
         // What failed conversions left behind need not suit the new sizes.
         self.discard_unbound(inputs);
         let is_nested = self.frames.len() > 1;

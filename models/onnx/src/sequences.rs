@@ -17,7 +17,8 @@ use ops::shape::slice::slice_axis;
 
 use crate::error::ImportProblem;
 use crate::frame::Frame;
-use crate::nodes::{Binding, Importer};
+use crate::nodes::{Binding, Importer, MAX_ROUNDS};
+use crate::unify::Unified;
 
 /// Several values, in order.
 #[derive(Debug, Clone, Default)]
@@ -89,24 +90,39 @@ impl<'a> Importer<'a> {
         }
         let bindings = self.bindings(node)?;
         self.build().set_origin(ir::Origin::place(place.clone()));
-        let made = match node.op_type.as_str() {
-            "Identity" => Ok(bindings.into_iter().next().unwrap_or(Binding::Nothing)),
-            "Optional" | "OptionalHasElement" | "OptionalGetElement" => self.optional_op(node, bindings),
-            _ => self.sequence_op(node, &bindings),
-        };
-        match made {
-            Ok(made) => self.bind_all(node, place, vec![made]),
-            Err(error) => {
+        let mut rounds = 0..MAX_ROUNDS;
+        loop {
+            let error = match self.list_op(node, &bindings) {
+                Ok(made) => return self.bind_all(node, place, vec![made]),
+                Err(error) => error,
+            };
+            // Tensors that are joined must agree in their sizes.
+            let solution = match &error {
+                ImportError::Op(OpError::Size { left, right, .. }) => {
+                    self.solve(left, right).map(|solution| (solution, left.clone(), right.clone()))
+                }
+                _ => None,
+            };
+            let Some(((symbol, size), left, right)) = solution.filter(|_| rounds.next().is_some()) else {
                 self.report_op(place, error);
-                None
-            }
+                return None;
+            };
+            self.substitute(Unified { symbol, size, left, right, by: place.clone() })?;
+        }
+    }
+
+    fn list_op(&mut self, node: &NodeProto, bindings: &[Binding]) -> Result<Binding, ImportError> {
+        let held = bindings.first().filter(|held| !matches!(held, Binding::Absent));
+        let held = held.cloned().unwrap_or(Binding::Nothing);
+        match node.op_type.as_str() {
+            "Identity" => Ok(held),
+            "Optional" | "OptionalHasElement" | "OptionalGetElement" => self.optional_op(node, held),
+            _ => self.sequence_op(node, bindings),
         }
     }
 
     /// An optional that is there is what it holds.
-    fn optional_op(&mut self, node: &NodeProto, bindings: Vec<Binding>) -> Result<Binding, ImportError> {
-        let held = bindings.into_iter().next().filter(|held| !matches!(held, Binding::Absent));
-        let held = held.unwrap_or(Binding::Nothing);
+    fn optional_op(&mut self, node: &NodeProto, held: Binding) -> Result<Binding, ImportError> {
         let is_there = !matches!(held, Binding::Nothing);
         match node.op_type.as_str() {
             "Optional" => Ok(held),

@@ -63,6 +63,10 @@ impl<'a> Importer<'a> {
             _ => true,
         };
         let mut carried: Vec<Binding> = given.into_iter().skip(2).collect();
+        if carried.iter().any(|binding| matches!(binding, Binding::Absent)) {
+            self.report_op(place, ImportError::MissingInput { index: 2 });
+            return None;
+        }
         self.loop_fits(graph, carried.len(), place)?;
         let structure = self.body_structure(graph, place)?;
         let mut stacks = vec![Vec::new(); graph.output.len() - carried.len() - 1];
@@ -87,9 +91,11 @@ impl<'a> Importer<'a> {
                 self.scope_mut().held.push(element);
                 stack.push(element);
             }
-            if let Some(Binding::Value(cond)) = cond
-                && count != Some(done)
-            {
+            if count != Some(done) {
+                let Some(Binding::Value(cond)) = cond else {
+                    self.unsupported(place, "a condition that is no tensor", "give a truth value");
+                    return None;
+                };
                 goes_on = self.holds(cond, place)?;
             }
         }

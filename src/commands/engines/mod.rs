@@ -93,13 +93,33 @@ impl Engine {
 /// Other engines read ONNX.
 fn check_model(model: &Path) -> Result<(), Failure> {
     if model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        return Ok(());
+        return check_ports(model);
     }
     Err(Failure::bad_input(
         "egraft::cli::against",
         format!("`--against` runs the model itself, and {} is no .onnx", model.display()),
         "give the .onnx; `egraft zoo build NAME -o f.onnx` writes a built-in one",
     ))
+}
+
+/// Other engines are given tensors, and give tensors.
+#[cfg(feature = "onnx")]
+fn check_ports(model: &Path) -> Result<(), Failure> {
+    let (inputs, outputs) = egraft::source::ports(model)?;
+    let all = inputs.iter().chain(&outputs);
+    let Some(port) = all.into_iter().find(|port| port.kind != onnx::PortKind::Tensor) else {
+        return Ok(());
+    };
+    Err(Failure::bad_input(
+        "egraft::cli::against",
+        format!("`{}` is a sequence or an optional, and other engines are given tensors only", port.name),
+        "leave out `--against`; `verify --data` compares with what the data hold",
+    ))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn check_ports(_: &Path) -> Result<(), Failure> {
+    Ok(())
 }
 
 #[cfg(test)]

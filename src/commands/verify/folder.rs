@@ -127,6 +127,14 @@ impl Known {
     }
 }
 
+/// What data hold.
+#[derive(PartialEq)]
+enum Held {
+    Tensor,
+    Sequence(usize),
+    Nothing,
+}
+
 /// The files in a folder.
 struct Folder {
     sets: Vec<Set>,
@@ -173,22 +181,21 @@ impl Folder {
     fn tell(&self, ports: &Ports, options: &mut Options) -> Result<Vec<String>, Failure> {
         let mut told = Vec::new();
         for Port { name, kind } in &ports.inputs {
-            let Some(data) = self.agreed(name, "length", |data| match data {
-                Data::Sequence(list) => Some(Some(list.len())),
-                Data::Nothing => Some(None),
-                Data::Tensor(_) => None,
-            })?
-            else {
-                continue;
-            };
+            let held = self.agreed(name, "number of tensors", |data| {
+                Some(match data {
+                    Data::Sequence(list) => Held::Sequence(list.len()),
+                    Data::Tensor(_) => Held::Tensor,
+                    Data::Nothing => Held::Nothing,
+                })
+            })?;
             let is_open =
                 options.lengths.iter().all(|(known, _)| known != name) && !options.absent.contains(name);
-            match data {
-                Some(length) if is_open => {
+            match held {
+                Some(Held::Sequence(length)) if is_open => {
                     told.push(format!("{name} of length {length}"));
                     options.lengths.push((name.clone(), length));
                 }
-                None if is_open && kind.is_optional() => {
+                Some(Held::Nothing) if is_open && kind.is_optional() => {
                     told.push(format!("{name} absent"));
                     options.absent.push(name.clone());
                 }

@@ -257,10 +257,13 @@ impl Verify {
         Ok(all)
     }
 
-    /// Random inputs. Symbols that `--dim` does not fix have the same small value.
+    /// Random inputs, but for those whose values are given. Symbols that `--dim` does not fix have the same small value.
     fn random(&self, types: &[TensorType], names: &Names) -> Result<Case, Failure> {
         let size = |_: &Symbol| Some(SIZE);
         let inputs = types.iter().zip(&names.inputs).enumerate().map(|(index, (ty, name))| {
+            if let Some(fixed) = self.common.fixed(name, ty) {
+                return Ok(fixed);
+            }
             tensors::random(ty, self.seed, index, &size).ok_or_else(|| {
                 Failure::bad_input(
                     "egraft::cli::verify_input",

@@ -111,6 +111,20 @@ fn a_sequence_is_as_many_inputs_as_it_has_tensors() {
 }
 
 #[test]
+fn joining_makes_sizes_equal() {
+    let nodes = vec![with_int(node("stack", "ConcatFromSequence", &["x"], &["z"]), "axis", 0)];
+    let mut proto = model(vec![sequence(value("x", &["2", "n"]))], nodes, &["z"]);
+    let joined = load_with(&proto, &lengths(&[("x", 3)])).expect("their sizes agree").graph;
+    assert_eq!(joined.ty(joined.outputs()[0]).to_string(), "f32[6, x.0.1]");
+    proto.graph.mut_or_insert_default().input =
+        vec![sequence(value("x", &["2", "3"])), value("y", &["2", "4"])];
+    proto.graph.mut_or_insert_default().node.insert(0, node("add", "SequenceInsert", &["x", "y"], &["all"]));
+    proto.graph.mut_or_insert_default().node[1].input = strings(&["all"]);
+    let failure = load_with(&proto, &lengths(&[("x", 1)])).expect_err("3 is not 4");
+    assert_eq!(codes(&failure), ["egraft::op::size"]);
+}
+
+#[test]
 fn options_must_suit_the_inputs() {
     let inputs = vec![sequence(value("x", &["n"])), value("y", &["n"]), optional(value("o", &["2"]))];
     let proto = model(inputs, vec![node("count", "SequenceLength", &["x"], &["z"])], &["z"]);
