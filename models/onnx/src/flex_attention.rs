@@ -45,8 +45,8 @@ impl<'a> Importer<'a> {
         }
         match self.inline(graph, &[x], place)?.into_iter().next() {
             Some(Binding::Value(value)) => Some(value),
-            Some(Binding::Sequence(_)) => {
-                let what = format!("a `{name}` that gives a sequence");
+            Some(Binding::Sequence(_) | Binding::Nothing) => {
+                let what = format!("a `{name}` that gives a sequence or an optional");
                 let help = "export the model without it".to_owned();
                 self.report_op(place, ImportError::Unsupported { what, help });
                 None

@@ -44,8 +44,8 @@ use ir::build::Build;
 use ir::graph::Kind;
 use ir::origin::Origin;
 use ir::weight::Bytes;
-use ir::{At, Dim, Graph, Symbol, Tensor};
-use onnx_protobuf::{ModelProto, TensorProto};
+use ir::{At, Dim, Graph, Symbol};
+use onnx_protobuf::ModelProto;
 
 pub use codes::CODES;
 pub use data::{Data, read_data, read_tensor};

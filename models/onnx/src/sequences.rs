@@ -107,7 +107,7 @@ impl<'a> Importer<'a> {
                 self.report_op(place, error);
                 return None;
             };
-            self.substitute(Unified { symbol, size, left, right, by: place.clone() })?;
+            self.substitute(Unified { symbol, size, left, right, by: place.clone() }, &[])?;
         }
     }
 
