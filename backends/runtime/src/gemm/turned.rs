@@ -132,18 +132,17 @@ impl<'a> Turned<'a> {
         for (i, panel) in panels.clone().enumerate() {
             let a = scratch.a.wrapping_add(i * self.k * PANEL);
             let narrow = self.rows(panel).len() <= PANEL / 2;
-            let like = then.iter().map(|then| then.panels.start + i).find(|like| *like < self.panels());
+            let like = then.as_ref().map(|then| (then, then.panels.start + i));
+            let like = like.filter(|(then, panel)| !narrow && then.panels.contains(panel));
             for at in 0..strips {
                 let strip = part(columns.len(), strips, at);
                 let mut next = Next { panel: a.cast(), step: 0, rows: a, columns: &NOWHERE };
                 let mut tiles = if narrow { self.kernels.narrow } else { self.kernels.turned };
                 // Each of the first strips asks for its line of what is packed next.
-                if let (Some(then), Some(like)) = (&then, like)
-                    && then.panels.contains(&like)
-                    && !narrow
-                    && at * LINE < self.rows(like).len()
+                if let Some((then, panel)) = like
+                    && at * LINE < self.rows(panel).len()
                 {
-                    next.rows = self.a.row(self.rows(like).start + at * LINE);
+                    next.rows = self.a.row(self.rows(panel).start + at * LINE);
                     next.columns = &then.columns.places.offsets;
                     tiles = self.kernels.looking_turned;
                 }
