@@ -76,8 +76,7 @@ fn compile_and_inspect_report_in_json() {
 fn inspect_says_how_many_experts_a_token_meets() {
     for (case, chosen, count) in [("mixtral_index_add", 2, 6), ("switch_index_copy", 1, 6)] {
         let model = root().join("tests/golden/spellings").join(case).join("model.onnx");
-        let report =
-            call(&["inspect", &model.display().to_string(), "--kernels", "--json"]).succeeds().json();
+        let report = call(["inspect", &model.display().to_string(), "--kernels", "--json"]).succeeds().json();
         let kernels = report["kernels"].as_array().expect("a list");
         let experts: Vec<&Value> =
             kernels.iter().map(|kernel| &kernel["experts"]).filter(|e| !e.is_null()).collect();

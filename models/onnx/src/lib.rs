@@ -297,7 +297,8 @@ fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto])
         }
     }
     let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
-    importer.problems.extend(ports::twice(names.into_iter(), "an output").map(nowhere));
+    let twice = ports::twice(names.into_iter(), "an output");
+    importer.problems.extend(twice.into_iter().map(nowhere));
     importer.set_outputs(outputs);
 }
 

@@ -145,9 +145,8 @@ pub(crate) fn inputs(declarations: &[&ValueInfoProto], options: &ImportOptions) 
         let part = made.add(info, options, shapes.remove(info.name.as_str()));
         made.parts.push(part);
     }
-    let elements: BTreeSet<&str> = shapes.into_keys().collect();
-    let rest = options.shapes.iter().filter(|(name, _)| elements.contains(name.as_str()));
-    made.shapes.extend(rest.cloned());
+    // Those of single elements, and of inputs that there are not.
+    made.shapes.extend(shapes.into_iter().map(|(name, shape)| (name.to_owned(), shape.clone())));
     made.check_options(declarations, options);
     made
 }
@@ -237,21 +236,15 @@ impl Inputs {
 }
 
 /// Names that elements of sequences have, and something else, too.
-pub(crate) fn twice<'a>(
-    names: impl Iterator<Item = &'a str>,
-    what: &'static str,
-) -> impl Iterator<Item = ImportProblem> {
+pub(crate) fn twice<'a>(names: impl Iterator<Item = &'a str>, what: &'static str) -> Vec<ImportProblem> {
     let mut seen = BTreeSet::new();
     let again: BTreeSet<&str> = names.filter(|name| !seen.insert(*name)).collect();
-    again
-        .into_iter()
-        .map(move |name| ImportProblem::Duplicate {
-            value: name.to_owned(),
-            first: "an element of a sequence".to_owned(),
-            second: what.to_owned(),
-        })
-        .collect::<Vec<_>>()
-        .into_iter()
+    let problem = |name: &str| ImportProblem::Duplicate {
+        value: name.to_owned(),
+        first: "an element of a sequence".to_owned(),
+        second: what.to_owned(),
+    };
+    again.into_iter().map(problem).collect()
 }
 
 /// Takes the names of sizes out of the type of a sequence's elements.
