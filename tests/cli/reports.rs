@@ -19,10 +19,9 @@ fn has_keys(value: &Value, keys: &[&str]) {
 }
 
 /// Kinds of kernels that tools may rely on.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 11] = [
     "attention",
     "route",
-    "plan",
     "grouped_matmul",
     "combine",
     "matmul",

@@ -30,10 +30,8 @@ pub use stmt::{Gemm, Group, LaneFold, LoopKind, Sort, Stmt};
 pub enum KernelKind {
     /// Fused attention.
     Attention,
-    /// Router: scores, top-k, gates and plan.
+    /// Router: scores, top-k and gates.
     Route,
-    /// Permutation and offsets of routed tokens.
-    Plan,
     /// Matrix products of routed tokens with their experts.
     GroupedMatmul,
     /// Weighted sum of the experts' results.
@@ -56,10 +54,9 @@ pub enum KernelKind {
 
 impl KernelKind {
     /// Every kind.
-    pub const ALL: [KernelKind; 12] = [
+    pub const ALL: [KernelKind; 11] = [
         KernelKind::Attention,
         KernelKind::Route,
-        KernelKind::Plan,
         KernelKind::GroupedMatmul,
         KernelKind::Combine,
         KernelKind::Matmul,
@@ -81,7 +78,6 @@ impl KernelKind {
         match self {
             KernelKind::Attention => "attention",
             KernelKind::Route => "route",
-            KernelKind::Plan => "plan",
             KernelKind::GroupedMatmul => "grouped_matmul",
             KernelKind::Combine => "combine",
             KernelKind::Matmul => "matmul",

@@ -47,7 +47,7 @@ impl Importer<'_> {
         }
         match self.inputs_behind(value) {
             Some(names) if !names.is_empty() => Err(ImportError::InputValue { index, input, names }),
-            Some(_) if !self.is_fixed(value) => Err(ImportError::Unsupported {
+            Some(_) if !self.is_of_an_iteration(value) => Err(ImportError::Unsupported {
                 what: format!("an input (`{input}`) that depends on sizes"),
                 help: "fix the symbolic sizes with --dim".to_owned(),
             }),
@@ -67,7 +67,7 @@ impl Importer<'_> {
     }
 
     /// Does it follow from a number that changes with each iteration of a loop?
-    fn is_fixed(&self, value: Value) -> bool {
+    fn is_of_an_iteration(&self, value: Value) -> bool {
         let frame = self.frame();
         let sizes = frame.known.borrow_mut().of(frame.build.graph(), value);
         sizes.into_iter().flatten().any(|size| frame.fixed.iter().any(|symbol| size.mentions(symbol)))
