@@ -8,6 +8,8 @@
 //! allocated: packed blocks and partial tiles lie in memory of the thread's own, made when the thread starts
 //! or a session is bound.
 //!
+//! Products of bytes are in `int8`.
+//!
 //! Deliberately absent: other element types, and products that split k over threads.
 
 /// The tiles of so many rows and columns, A's rows and columns and the tile's rows being so many floats apart.
@@ -18,6 +20,7 @@ macro_rules! tiles {
 }
 
 mod groups;
+pub mod int8;
 mod pack;
 mod portable;
 mod product;

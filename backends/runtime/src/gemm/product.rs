@@ -238,19 +238,7 @@ impl<'a> Product<'a> {
     fn blocks(&self, threads: usize) -> Pieces {
         let height = self.kernels.tiles.len();
         let strips = self.m.div_ceil(height);
-        let (mut tall, mut wide) = self.largest_block();
-        let mut grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
-        while grid.0 * grid.1 < BLOCKS_PER_THREAD * threads && threads > 1 {
-            // Narrow blocks pack A more often and low ones read B more often: keep them square.
-            if wide > 1 && (tall * height <= wide * PANEL || tall == 1) {
-                wide = wide.div_ceil(2);
-            } else if tall > 1 {
-                tall = tall.div_ceil(2);
-            } else {
-                break;
-            }
-            grid = (strips.div_ceil(tall), self.panels().div_ceil(wide));
-        }
+        let grid = cut([strips, self.panels()], height, self.largest_block(), threads);
         let cost = self.m.div_ceil(grid.0) * self.n.div_ceil(grid.1) * self.k;
         Pieces { count: grid.0 * grid.1, grain: grain(cost), grid: Some(grid) }
     }
@@ -454,6 +442,28 @@ impl<'a> Product<'a> {
 /// Runs `body` over ranges of at least `grain` that cover `0..count`.
 pub(super) fn each(pool: &Pool, count: usize, grain: usize, body: impl Fn(Range<usize>) + Sync) {
     pool.run(count as i64, grain as i64, &|begin, end| body(begin as usize..end as usize));
+}
+
+/// How many blocks, of so many strips and panels at most, cover all of these in the height and in the width.
+pub(super) fn cut(
+    [strips, panels]: [usize; 2],
+    height: usize,
+    (mut tall, mut wide): (usize, usize),
+    threads: usize,
+) -> (usize, usize) {
+    let mut grid = (strips.div_ceil(tall), panels.div_ceil(wide));
+    while grid.0 * grid.1 < BLOCKS_PER_THREAD * threads && threads > 1 {
+        // Narrow blocks pack A more often and low ones read B more often: keep them square.
+        if wide > 1 && (tall * height <= wide * PANEL || tall == 1) {
+            wide = wide.div_ceil(2);
+        } else if tall > 1 {
+            tall = tall.div_ceil(2);
+        } else {
+            break;
+        }
+        grid = (strips.div_ceil(tall), panels.div_ceil(wide));
+    }
+    grid
 }
 
 /// How many pieces of `cost` multiply-adds are worth a thread.

@@ -48,9 +48,8 @@ impl Default for Columns {
 const _: () = assert!(DEPTH <= 1 << 8, "columns of a stretch are counted in bytes");
 
 /// A window, as its table says.
-#[derive(Clone, Copy)]
-pub(super) struct Window<'a> {
-    data: *const f32,
+pub(super) struct Window<'a, T = f32> {
+    data: *const T,
     rows: &'a [[i64; 2]],
     columns: &'a [[i64; 2]],
     guards: &'a [i64],
@@ -62,8 +61,8 @@ pub(super) struct Window<'a> {
 }
 
 /// What a body packs: so many rows, and the columns of a stretch.
-pub(super) struct Strip<'a> {
-    pub(super) data: *const f32,
+pub(super) struct Strip<'a, T = f32> {
+    pub(super) data: *const T,
     pub(super) rows: usize,
     pub(super) row: Places<STRIP>,
     pub(super) depth: usize,
@@ -87,8 +86,10 @@ impl Strip<'_> {
         // SAFETY: as the caller vouches.
         if inside { unsafe { *from } } else { 0.0 }
     }
+}
 
-    /// Stretches of rows that lie `apart` floats from each other: the rows of each, and how far row 0 would be from the
+impl<T> Strip<'_, T> {
+    /// Stretches of rows that lie `apart` elements from each other: the rows of each, and how far row 0 would be from the
     /// column. And whether these are all rows.
     pub(super) fn runs(&self, apart: i64) -> ([(Range<usize>, isize); 3], bool) {
         let mut runs = [const { (0..0, 0) }; 3];
@@ -107,7 +108,15 @@ impl Strip<'_> {
     }
 }
 
-impl<'a> Window<'a> {
+impl<T> Clone for Window<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Window<'_, T> {}
+
+impl<'a, T> Window<'a, T> {
     /// The window that a table describes.
     ///
     /// # Safety
@@ -115,7 +124,7 @@ impl<'a> Window<'a> {
     ///
     /// # Panics
     /// With more axes or guards than there may be: the code generator makes no such tables.
-    pub(super) unsafe fn of(data: *const f32, table: *const i64) -> Window<'a> {
+    pub(super) unsafe fn of(data: *const T, table: *const i64) -> Self {
         // SAFETY: as the caller vouches, the table holds what its first three numbers say.
         unsafe {
             let [rows, columns, count] = [0, 1, 2].map(|at| *table.add(at) as usize);
@@ -140,12 +149,12 @@ impl<'a> Window<'a> {
     }
 
     /// A strided matrix as a window.
-    pub(super) fn matrix(data: *const f32, row: &'a [[i64; 2]; 1], column: &'a [[i64; 2]; 1]) -> Window<'a> {
+    pub(super) fn matrix(data: *const T, row: &'a [[i64; 2]; 1], column: &'a [[i64; 2]; 1]) -> Self {
         Window { data, rows: row, columns: column, guards: &[], count: 0, taps: 1, order: None }
     }
 
     /// The window with these of its rows, in this order. It has no guards.
-    pub(super) fn of_rows(self, order: &'a [i64]) -> Window<'a> {
+    pub(super) fn of_rows(self, order: &'a [i64]) -> Self {
         debug_assert!(self.count == 0, "bug: rows in an order of their own have no guards");
         Window { order: Some(order), ..self }
     }
@@ -153,7 +162,7 @@ impl<'a> Window<'a> {
     /// The window with the columns of each of a kernel's rows packed together, for strips of so many rows, if that can
     /// be: strips that stay on one line of an image, of which the next row and the next of [`TAPS`] columns are the
     /// next element.
-    pub(super) fn with_taps(self, rows: usize) -> Option<Window<'a>> {
+    pub(super) fn with_taps(self, rows: usize) -> Option<Self> {
         let (&[width, row], &[taps, column]) = (self.rows.last()?, self.columns.last()?);
         let alike = (0..self.count).all(|g| {
             let factors = &self.guard(g)[2..];
@@ -168,7 +177,7 @@ impl<'a> Window<'a> {
         self.order.is_some() && self.columns.len() == 1
     }
 
-    /// Floats from a column to the next.
+    /// Elements from a column to the next.
     pub(super) fn column_step(&self) -> isize {
         self.columns.last().map_or(0, |[_, stride]| *stride as isize)
     }
@@ -233,7 +242,13 @@ impl<'a> Window<'a> {
 
     /// Rows `from..from + rows`, with the columns of a stretch. Where columns are packed together, the elements behind
     /// the last row are rows, too.
-    pub(super) fn strip<'c>(&self, from: usize, rows: usize, depth: usize, column: &'c Columns) -> Strip<'c> {
+    pub(super) fn strip<'c>(
+        &self,
+        from: usize,
+        rows: usize,
+        depth: usize,
+        column: &'c Columns,
+    ) -> Strip<'c, T> {
         let mut row: Places<STRIP> = self.row_places(from, rows);
         for r in rows..rows + self.taps - 1 {
             row.offsets[r] = row.offsets[r - 1] + 1;
@@ -250,7 +265,7 @@ impl<'a> Window<'a> {
     }
 
     /// Where row `at` begins.
-    pub(super) fn row(&self, at: usize) -> *const f32 {
+    pub(super) fn row(&self, at: usize) -> *const T {
         let row: Places<1> = self.row_places(at, 1);
         self.data.wrapping_offset(row.offsets[0] as isize)
     }
