@@ -33,7 +33,7 @@ impl Packed {
             let offset = packed.bytes.next_multiple_of(ALIGN);
             packed.slots.push(WeightSlot {
                 name: weight.name.to_string(),
-                dtype: to_runtime(weight.weight.dtype()),
+                dtype: to_runtime(weight.dtype()),
                 dims: weight.shape().into_iter().map(|size| size as u64).collect(),
                 offset,
                 bytes,

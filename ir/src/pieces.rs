@@ -4,7 +4,8 @@
 //! - a piece has at most [`PIECE`] bytes, whatever the weight's size;
 //! - what lies in its storage as it is asked for is given from there, not copied.
 
-use crate::kernel::stmt::PANEL;
+use crate::dtype::DType;
+use crate::kernel::stmt::{PANEL, QUAD};
 use crate::program::{Layout, PackedWeight};
 use crate::weight::{Hash, Weight, row_major_strides};
 
@@ -67,6 +68,15 @@ impl PackedWeight {
                 });
                 each_run(&self.weight, runs, sink)
             }
+            &Layout::Quads { depth, cols, row, col, offset } => {
+                let width = PANEL as usize;
+                (0..cols).step_by(width).try_for_each(|j| {
+                    let count = width.min(cols - j);
+                    quads(&self.weight, depth, count, [row, col], offset + j * col)
+                        .chunks(PIECE)
+                        .try_for_each(&mut *sink)
+                })
+            }
         }
     }
 
@@ -77,6 +87,27 @@ impl PackedWeight {
             _ => Hash::of_pieces(|sink| self.for_each_piece(sink)),
         }
     }
+}
+
+/// A panel of so many columns in quads, with its sums.
+fn quads(weight: &Weight, depth: usize, cols: usize, [row, col]: [usize; 2], start: usize) -> Vec<u8> {
+    let [width, quad] = [PANEL, QUAD].map(|size| size as usize);
+    let len = depth.div_ceil(quad) * width * quad;
+    let mut panel = vec![0; len + width * quad];
+    let turned = if weight.dtype() == DType::U8 { 0x80 } else { 0 };
+    let (mut line, mut sums) = (vec![0; cols], vec![0i32; cols]);
+    for k in 0..depth {
+        weight.gather(start + k * row, col, &mut line);
+        for (j, &byte) in line.iter().enumerate() {
+            let byte = byte ^ turned;
+            panel[(k / quad * width + j) * quad + k % quad] = byte;
+            sums[j] = sums[j].wrapping_add(i32::from(byte.cast_signed()));
+        }
+    }
+    for (place, sum) in panel[len..].chunks_exact_mut(quad).zip(sums) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+    panel
 }
 
 /// The innermost rows of an array with these `(size, stride)`s.

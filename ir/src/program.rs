@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
 use crate::kernel::Kernel;
-use crate::kernel::stmt::PANEL;
+use crate::kernel::stmt::{PANEL, QUAD};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::weight::Weight;
@@ -41,6 +42,21 @@ pub enum Layout {
         /// First element.
         offset: usize,
     },
+    /// Panels of 32 columns of such a matrix of bytes as `i8` (of `u8`, each is 128 less than it was), as `[ceil(cols, 32), ceil(depth, 4) + 1, 32, 4]`: element `(k, j)` at
+    /// `[j // 32, k // 4, j % 32, k % 4]`, zero beyond the last column and the last `k`. In the last place along the second
+    /// axis are the sums of the columns, each an `i32`, little-endian.
+    Quads {
+        /// Extent of `k`.
+        depth: usize,
+        /// Extent of `j`.
+        cols: usize,
+        /// Stride of `k`.
+        row: usize,
+        /// Stride of `j`.
+        col: usize,
+        /// First element.
+        offset: usize,
+    },
 }
 
 /// A weight as kernels read it.
@@ -57,7 +73,12 @@ pub struct PackedWeight {
 impl PackedWeight {
     /// Its type as packed.
     pub fn ty(&self) -> TensorType {
-        TensorType::fixed(self.weight.dtype(), &self.shape())
+        TensorType::fixed(self.dtype(), &self.shape())
+    }
+
+    /// Its element type as packed.
+    pub fn dtype(&self) -> DType {
+        if let Layout::Quads { .. } = self.layout { DType::I8 } else { self.weight.dtype() }
     }
 
     /// Its sizes as packed.
@@ -70,12 +91,16 @@ impl PackedWeight {
                 let panels = [cols.div_ceil(PANEL as usize), *depth, PANEL as usize];
                 outer.iter().map(|(extent, _)| *extent).chain(panels).collect()
             }
+            Layout::Quads { depth, cols, .. } => {
+                let [panel, quad] = [PANEL, QUAD].map(|size| size as usize);
+                vec![cols.div_ceil(panel), depth.div_ceil(quad) + 1, panel, quad]
+            }
         }
     }
 
     /// Number of bytes as packed.
     pub fn size(&self) -> usize {
-        self.shape().iter().product::<usize>() * self.weight.dtype().bytes()
+        self.shape().iter().product::<usize>() * self.dtype().bytes()
     }
 
     /// Its contents as packed, in memory.
@@ -85,7 +110,7 @@ impl PackedWeight {
             bytes.extend_from_slice(piece);
             Ok(())
         });
-        Tensor::new(self.weight.dtype(), self.shape(), bytes).expect("as many bytes as its layout says")
+        Tensor::new(self.dtype(), self.shape(), bytes).expect("as many bytes as its layout says")
     }
 }
 

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::scalar::{Binary, Unary};
 
 /// Version of the calling convention between kernels and the runtime.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Unary functions that the runtime computes, in table order; each for `f64`, then each for `f32`.
 pub const UNARY: [Unary; 15] = [
@@ -36,6 +36,8 @@ pub enum Service {
     ParallelFor,
     /// `(services, *GemmF32)`: a matrix product whose tiles leave through an epilogue.
     GemmF32,
+    /// `(services, *GemmI8)`: the same of bytes.
+    GemmI8,
     /// `(services, *SortRows)`: rows of an array put in order.
     Sort,
     /// A function of one `f64` or `f32`.
@@ -51,7 +53,7 @@ pub enum Service {
 impl Service {
     /// Every service, in table order.
     pub fn all() -> Vec<Service> {
-        let mut all = vec![Service::ParallelFor, Service::GemmF32, Service::Sort];
+        let mut all = vec![Service::ParallelFor, Service::GemmF32, Service::GemmI8, Service::Sort];
         for dtype in [DType::F64, DType::F32] {
             all.extend(UNARY.map(|f| Service::Unary(f, dtype)));
         }
@@ -67,6 +69,7 @@ impl Service {
         match self {
             Service::ParallelFor => "parallel_for".to_owned(),
             Service::GemmF32 => "gemm_f32".to_owned(),
+            Service::GemmI8 => "gemm_i8".to_owned(),
             Service::Sort => "sort".to_owned(),
             Service::Unary(f, dtype) => format!("{}_{dtype}", f.name()),
             Service::Binary(Binary::Rem, dtype) => format!("fmod_{dtype}"),
@@ -100,6 +103,30 @@ pub const GEMM_F32_FIELDS: [&str; 15] = [
     "packed",
     "transposed",
     "groups",
+    "epilogue",
+    "frame",
+];
+
+/// Fields of the call of [`Service::GemmI8`], 8 bytes each, in order.
+pub const GEMM_I8_FIELDS: [&str; 20] = [
+    "m",
+    "n",
+    "k",
+    "a",
+    "a_row",
+    "a_col",
+    "window",
+    "a_signed",
+    "a_zero",
+    "b",
+    "b_row",
+    "b_col",
+    "packed",
+    "b_signed",
+    "b_zero",
+    "b_zeros",
+    "b_zeros_step",
+    "transposed",
     "epilogue",
     "frame",
 ];

@@ -25,11 +25,18 @@ pub enum Step {
 }
 
 /// Constant folding, within its usual limit.
-const FOLD: FoldConstants = FoldConstants { max_bytes: MAX_FOLDED };
+const FOLD: FoldConstants = FoldConstants { max_bytes: MAX_FOLDED, widens: true };
+
+/// Constant folding while rules are to see in what type weights are stored.
+const FOLD_AS_STORED: FoldConstants = FoldConstants { widens: false, ..FOLD };
 
 /// Clean up: fold what is constant, drop what does nothing, is there twice, or is not needed.
 const CLEAN: &[Step] =
     &[Step::Graph(&FOLD), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
+
+/// The same before rules have looked.
+const CLEAN_AS_STORED: &[Step] =
+    &[Step::Graph(&FOLD_AS_STORED), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
 
 /// Graph to program without fusion: one kernel for each op.
 pub const UNFUSED: &[Step] = &[
@@ -47,7 +54,7 @@ pub const UNFUSED: &[Step] = &[
 /// Graph to program at the default level. Read from top to bottom, this is the compiler.
 pub const DEFAULT: &[Step] = &[
     // Imported graphs compute shapes with ops; after folding, most of that is gone.
-    Step::Repeat(3, CLEAN),
+    Step::Repeat(3, CLEAN_AS_STORED),
     // What exporters unrolled is rolled up while it is as they wrote it.
     Step::Graph(&Reroll),
     // Whole ops are easier to match than their expansions: rules come before those are opened.

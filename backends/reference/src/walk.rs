@@ -8,7 +8,7 @@ use ir::dim::Symbol;
 use ir::kernel::eval::{Names, eval, indices};
 use ir::kernel::stmt::FOLD_LANES;
 use ir::kernel::{Body, Expr, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
-use ir::scalar::fma;
+use ir::scalar::{Binary, fma};
 use ir::{DType, Dim, Scalar, Tensor};
 
 /// Why a kernel or a program cannot be walked. All but sizes that do not suit the program are bugs in whatever made it.
@@ -234,7 +234,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Sums of one rounding a step, in ascending order: as the micro-kernels do it.
+    /// Sums of one rounding a step, in ascending order, or of whole numbers: as the micro-kernels do it.
     fn gemm(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
         let outer: Vec<(Symbol, Dim)> = gemm.outer().cloned().collect();
         let Some(group) = &gemm.group else { return self.nest(&outer, &mut |walk| walk.element(gemm)) };
@@ -251,9 +251,13 @@ impl Walk {
 
     /// One element of a product.
     fn element(&mut self, gemm: &Gemm) -> Result<(), WalkError> {
-        let mut sum = Scalar::f32(0.0);
+        let mut sum = Scalar::from_i64(gemm.dtype(), 0);
         self.nest(&gemm.depth, &mut |walk| {
-            sum = fma(walk.expr(&gemm.a)?, walk.expr(&gemm.b)?, sum);
+            let (a, b) = (walk.expr(&gemm.a)?, walk.expr(&gemm.b)?);
+            sum = match gemm.dtype() {
+                DType::F32 => fma(a, b, sum),
+                _ => Binary::Add.apply(Binary::Mul.apply(a, b), sum),
+            };
             Ok(())
         })?;
         self.scalars.insert(gemm.acc.clone(), sum);

@@ -7,8 +7,9 @@ use std::{ffi::c_void, sync::Arc};
 
 use crate::{gemm, math, pool::Pool, sort};
 
-/// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`, `SortRows`.
-pub const ABI_VERSION: u32 = 5;
+/// Version of the interface between kernels and this crate: [`KernelFn`], the table, `GemmF32`, `GemmI8`,
+/// `SortRows`.
+pub const ABI_VERSION: u32 = 6;
 
 /// A kernel. `args[i]` points to its i-th buffer, `sizes[i]` is its i-th size.
 ///
@@ -46,6 +47,7 @@ type F32x2 = extern "C" fn(f32, f32) -> f32;
 services! {
     "parallel_for": parallel_for as unsafe extern "C" fn(*const Services, i64, i64, ParallelBody, *const u8);
     "gemm_f32": gemm_f32 as unsafe extern "C" fn(*const Services, *const gemm::GemmF32);
+    "gemm_i8": gemm_i8 as unsafe extern "C" fn(*const Services, *const gemm::int8::GemmI8);
     "sort": sort_rows as unsafe extern "C" fn(*const Services, *const sort::SortRows);
     "exp_f64": math::exp_f64 as F64;
     "log_f64": math::log_f64 as F64;
@@ -165,6 +167,15 @@ unsafe extern "C" fn parallel_for(
 unsafe extern "C" fn gemm_f32(services: *const Services, call: *const gemm::GemmF32) {
     // SAFETY: the caller passes live services and a product that may be run.
     unsafe { gemm::gemm((*services).pool(), services.cast::<c_void>(), &*call) }
+}
+
+/// Runs a matrix product of bytes on the session's pool; see [`gemm::int8::gemm`].
+///
+/// # Safety
+/// `services` is a live [`Services`], and `call` is as [`gemm::int8::gemm`] asks.
+unsafe extern "C" fn gemm_i8(services: *const Services, call: *const gemm::int8::GemmI8) {
+    // SAFETY: the caller passes live services and a product that may be run.
+    unsafe { gemm::int8::gemm((*services).pool(), services.cast::<c_void>(), &*call) }
 }
 
 /// Puts rows in order on the session's pool; see [`sort::sort`].

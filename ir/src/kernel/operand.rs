@@ -1,4 +1,5 @@
-//! Operands of matrix products: a load, or one that a window over a padded image guards.
+//! Operands of matrix products: a load, of floats or of bytes as whole numbers, or one that a window over a padded image
+//! guards.
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
@@ -16,8 +17,12 @@ pub const MAX_GUARDS: usize = 4;
 pub struct Operand<'a> {
     /// The array.
     pub source: &'a Symbol,
+    /// The type of its elements: `f32`, or `u8` or `i8` where the operand is `i32`.
+    pub dtype: DType,
     /// The index.
     pub at: &'a [Expr],
+    /// What is taken from each element, of bytes.
+    pub zero: Option<&'a Expr>,
     /// What must hold.
     pub guards: Vec<Guard>,
 }
@@ -32,17 +37,40 @@ pub struct Guard {
 }
 
 impl<'a> Operand<'a> {
-    /// The operand that an expression is: an `f32` load, or `select(c, load, 0.0)` where `c` says of numbers that they
-    /// are in range.
+    /// The operand that an expression is: an `f32` load, or `cast<i32>(load)` or `cast<i32>(load) - zero` of bytes, or
+    /// `select(c, operand, 0)` where `c` says of numbers that they are in range.
     pub fn of(e: &'a Expr) -> Option<Operand<'a>> {
         match e.kind() {
-            ExprKind::Load { source, dtype: DType::F32, at } => Some(Operand { source, at, guards: vec![] }),
-            ExprKind::Select(cond, inside, zero) if *zero == Expr::number(DType::F32, 0.0) => {
+            ExprKind::Load { source, dtype: DType::F32, at } => {
+                Some(Operand { source, dtype: DType::F32, at, zero: None, guards: vec![] })
+            }
+            ExprKind::Cast(DType::I32, byte) => match byte.kind() {
+                ExprKind::Load { source, dtype: dtype @ (DType::U8 | DType::I8), at } => {
+                    Some(Operand { source, dtype: *dtype, at, zero: None, guards: vec![] })
+                }
+                _ => None,
+            },
+            ExprKind::Binary(Binary::Sub, byte, zero) if byte.dtype() == DType::I32 => {
+                let operand = Operand::of(byte)?;
+                let plain = operand.zero.is_none() && operand.guards.is_empty();
+                plain.then_some(Operand { zero: Some(zero), ..operand })
+            }
+            ExprKind::Select(cond, inside, zero) if *zero == Expr::number(inside.dtype(), 0.0) => {
                 let mut operand = Operand::of(inside)?;
                 operand.guards.extend(guards(cond)?);
                 Some(operand)
             }
             _ => None,
+        }
+    }
+
+    /// Is what is taken surely an element's value: one itself, or a number that one can be?
+    pub fn has_zero_of_its_type(&self) -> bool {
+        match self.zero.map(Expr::kind) {
+            None => true,
+            Some(ExprKind::Const(value)) => value.cast(self.dtype).cast(DType::I32) == *value,
+            Some(ExprKind::Cast(DType::I32, byte)) => byte.dtype() == self.dtype,
+            Some(_) => false,
         }
     }
 }

@@ -35,6 +35,11 @@ pub type Axes = Vec<(Symbol, Dim)>;
 ///   that slides over a padded image. One operand may be so;
 /// - a load of panels of 32 rows or columns, `[i // 32, k, i % 32]`, `i` and `k` being positions among rows (or columns)
 ///   and in the sum: weights that were laid out for the micro-kernels. One operand may be so.
+///
+/// A load is one of `f32`, and sums have one rounding a step, or, for both operands, `cast<i32>(load)` of bytes, perhaps
+/// less a zero, `cast<i32>(load) - zero`, and sums wrap. A zero depends on no axis; that of one operand, a matrix without
+/// guards, may be a byte that is affine in its rows (or columns). Where there are guards, the zero is one of its type.
+/// Panels of bytes are `[i // 32, k // 4, i % 32, k % 4]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gemm {
     /// Row axes.
@@ -86,10 +91,21 @@ impl Gemm {
         self.depth.iter().map(|(_, extent)| extent.clone()).product()
     }
 
-    /// The index of these axes in an array in panels: `[i // 32, k, i % 32]`.
-    pub fn in_panels(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)]) -> [Dim; 3] {
-        let (i, width) = (position(of), Dim::constant(PANEL));
-        [i.floor_div(&width), position(depth), i.modulo(&width)]
+    /// The type of its sums: `f32` or `i32`.
+    pub fn dtype(&self) -> DType {
+        self.a.dtype()
+    }
+
+    /// The index of these axes in an array in panels: `[i // 32, k, i % 32]`, or that of bytes,
+    /// `[i // 32, k // 4, i % 32, k % 4]`.
+    pub fn in_panels(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)], dtype: DType) -> Vec<Dim> {
+        let (i, width, k) = (position(of), Dim::constant(PANEL), position(depth));
+        let (panel, place) = (i.floor_div(&width), i.modulo(&width));
+        if dtype == DType::F32 {
+            return vec![panel, k, place];
+        }
+        let quad = Dim::constant(QUAD);
+        vec![panel, k.floor_div(&quad), place, k.modulo(&quad)]
     }
 }
 
@@ -100,6 +116,9 @@ pub fn position(axes: &[(Symbol, Dim)]) -> Dim {
 
 /// Rows or columns in a panel of a packed operand.
 pub const PANEL: i64 = 32;
+
+/// Summed bytes that lie together in panels of bytes.
+pub const QUAD: i64 = 4;
 
 /// Elements from one row of a left operand to the next with which tiles read it where it lies; others are copied.
 pub const ROW: i64 = 272;

@@ -101,23 +101,35 @@ fn packed(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<PackedWei
         }
         Layout::Permuted(perm)
     } else if cursor.eat_word("panels") {
-        let field = |cursor: &mut Cursor<'_>, name: &'static str| {
-            cursor.expect_word(name)?;
-            cursor.expect("=")?;
-            cursor.integer("a number")
-        };
         let mut outer = Vec::new();
         while cursor.kind() == Kind::Word && cursor.slice() == "outer" {
             outer.push((field(cursor, "outer")?, field(cursor, "by")?));
         }
-        let [depth, cols, row, col, offset] =
-            ["depth", "cols", "row", "col", "offset"].map(|name| field(cursor, name));
-        Layout::Panels { outer, depth: depth?, cols: cols?, row: row?, col: col?, offset: offset? }
+        let [depth, cols, row, col, offset] = matrix(cursor)?;
+        Layout::Panels { outer, depth, cols, row, col, offset }
+    } else if cursor.eat_word("quads") {
+        let [depth, cols, row, col, offset] = matrix(cursor)?;
+        Layout::Quads { depth, cols, row, col, offset }
     } else {
         Layout::Plain
     };
     let weight = if cursor.eat_word("named") { weight.renamed(cursor.string()?) } else { weight };
     Ok(PackedWeight { name: Symbol::new(name), weight, layout })
+}
+
+fn field(cursor: &mut Cursor<'_>, name: &'static str) -> Parse<usize> {
+    cursor.expect_word(name)?;
+    cursor.expect("=")?;
+    cursor.integer("a number")
+}
+
+/// Extents, strides and the first element of a matrix in a weight.
+fn matrix(cursor: &mut Cursor<'_>) -> Parse<[usize; 5]> {
+    let mut numbers = [0; 5];
+    for (number, name) in numbers.iter_mut().zip(["depth", "cols", "row", "col", "offset"]) {
+        *number = field(cursor, name)?;
+    }
+    Ok(numbers)
 }
 
 fn ports(cursor: &mut Cursor<'_>) -> Parse<Vec<Port>> {

@@ -44,6 +44,9 @@ impl fmt::Display for Program {
                     }
                     write!(f, " depth={depth} cols={cols} row={row} col={col} offset={offset}")?;
                 }
+                Layout::Quads { depth, cols, row, col, offset } => {
+                    write!(f, " quads depth={depth} cols={cols} row={row} col={col} offset={offset}")?;
+                }
             }
             if packed.weight.name() != packed.name.name() {
                 write!(f, " named {}", Quoted(packed.weight.name()))?;

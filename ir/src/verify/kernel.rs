@@ -620,18 +620,28 @@ impl Check<'_> {
         for (axes, operand) in [(&axes, &gemm.a), (&right, &gemm.b)] {
             self.inside(axes, |check| {
                 check.expr(operand, false);
-                if Operand::of(operand).is_none() {
+                let known = Operand::of(operand);
+                if known.is_none() || operand.dtype() != gemm.dtype() {
                     let kernel = check.name();
-                    let what = "a product of anything but f32 loads";
+                    let what = "a product of anything but f32 loads, or of bytes as i32 ones";
+                    check.report.push(KernelViolation::Form { kernel, what });
+                }
+                if known.is_some_and(|known| !known.guards.is_empty() && !known.has_zero_of_its_type()) {
+                    let kernel = check.name();
+                    let what = "a guarded operand whose zero may be none of its type";
                     check.report.push(KernelViolation::Form { kernel, what });
                 }
             });
+        }
+        if gemm.group.is_some() && gemm.dtype() != DType::F32 {
+            let what = "rows that choose what they are multiplied with, and no floats";
+            self.report.push(KernelViolation::Form { kernel: self.name(), what });
         }
         // The body runs once for each element, spread over threads.
         let (depth, scalars) = (self.loops.len(), self.scalars.clone());
         self.loops.extend(outer.iter().map(|(axis, _)| Around { axis: axis.clone(), parallel: true }));
         self.inside(&outer, |check| {
-            check.scalars.insert(gemm.acc.clone(), (DType::F32, depth + outer.len()));
+            check.scalars.insert(gemm.acc.clone(), (gemm.dtype(), depth + outer.len()));
             check.block(&gemm.body);
         });
         self.loops.truncate(depth);

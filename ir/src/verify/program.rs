@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dim::{Dim, Symbol};
+use crate::dtype::DType;
 use crate::kernel::Access;
 use crate::program::{Arg, Call, Entry, Layout, Program, Space, Step};
 use crate::verify::kernel::{KernelViolation, verify_kernel};
@@ -247,18 +248,26 @@ fn layouts_stay_inside(program: &Program, report: &mut Vec<ProgramViolation>) {
                 sorted.into_iter().eq(0..packed.weight.shape().len())
             }
             Layout::Panels { outer, depth, cols, row, col, offset } => {
-                // The last element that is read; none if there is nothing to read.
-                let mut axes = outer.iter().copied().chain([(*depth, *row), (*cols, *col)]);
-                let last = axes.clone().try_fold(*offset, |last, (count, stride)| {
-                    last.checked_add(count.saturating_sub(1).checked_mul(stride)?)
-                });
-                axes.any(|(count, _)| count == 0) || last.is_some_and(|last| last < packed.weight.elements())
+                let axes = outer.iter().copied().chain([(*depth, *row), (*cols, *col)]).collect();
+                stays_inside(axes, *offset, packed.weight.elements())
+            }
+            Layout::Quads { depth, cols, row, col, offset } => {
+                matches!(packed.weight.dtype(), DType::I8 | DType::U8)
+                    && stays_inside(vec![(*depth, *row), (*cols, *col)], *offset, packed.weight.elements())
             }
         };
         if !inside {
             report.push(ProgramViolation::Layout { weight: packed.name.to_string() });
         }
     }
+}
+
+/// Is the last element along axes with these extents and strides one of so many? There may be nothing to read.
+fn stays_inside(axes: Vec<(usize, usize)>, offset: usize, elements: usize) -> bool {
+    let last = axes.iter().try_fold(offset, |last, (count, stride)| {
+        last.checked_add(count.saturating_sub(1).checked_mul(*stride)?)
+    });
+    axes.iter().any(|(count, _)| *count == 0) || last.is_some_and(|last| last < elements)
 }
 
 fn references_exist(

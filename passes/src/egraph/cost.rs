@@ -17,7 +17,7 @@ use ir::kernel::lower::{Compute, Lower};
 use ir::kernel::{Expr, ExprKind, Fold, Stage};
 use ir::op::{Infer, OpError};
 use ir::scalar::{Binary, Unary};
-use ir::{Dim, OpDef, TensorType};
+use ir::{DType, Dim, OpDef, TensorType};
 
 use ops::shape::concat::CONCAT;
 
@@ -44,6 +44,9 @@ pub(super) const CPU: Prices = Prices { product_flop: 0.006, flop: 0.1, byte: 0.
 
 /// Elementwise results mostly stay where they are made.
 const FUSED: f64 = 0.25;
+
+/// Whole numbers in products are bytes, of which a vector has four times as many.
+const WHOLE: f64 = 0.25;
 
 /// Of two spellings of the same work, that with the name of an op says more.
 const NAMED: f64 = 0.99;
@@ -177,7 +180,8 @@ impl<'a> Model<'a> {
             Some(Compute::Stages(stages)) => {
                 let work = |stage| {
                     let each = if is_contraction(stage) { product_flop } else { flop };
-                    number(&stage_work(stage)) * each
+                    let whole = results.iter().all(|ty| ty.dtype == DType::I32);
+                    number(&stage_work(stage)) * if whole { each * WHOLE } else { each }
                 };
                 let work: f64 = stages.iter().map(work).sum();
                 let reduces = stages.iter().any(|stage| has_fold(&stage.body));

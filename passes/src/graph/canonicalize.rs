@@ -1,16 +1,20 @@
 //! Brings nodes into the form that later passes expect.
 //!
 //! - a node that gives back its only operand unchanged disappears: a reshape, transposition, broadcast, slice or
-//!   conversion to the type that there is already;
+//!   conversion to the type that there is already; so does one that takes zeros from a value;
 //! - two reshapes, two transpositions or two broadcasts in a row become one.
 //!
 //! All of this is exact. Which ops move elements only, and how two of them compose, the ops say themselves.
 
 use ir::graph::Value;
-use ir::{At, Graph};
+use ir::{At, Graph, Scalar, Weight};
+use ops::math::sub::SUB;
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
+
+/// Constants with more elements are not looked through.
+const MOST: usize = 1 << 16;
 
 /// See the [module](self).
 pub struct Canonicalize;
@@ -25,6 +29,15 @@ impl GraphPass for Canonicalize {
         for id in graph.order() {
             let Some((def, attrs)) = graph.node(id).op() else { continue };
             let operands = graph.operands(id);
+            if let [kept, zeros] = operands[..]
+                && def == &SUB
+                && graph.ty(kept) == &graph.node(id).types[0]
+                && is_zero(graph, zeros)
+            {
+                graph.replace_uses(Value::from(id), kept);
+                changed = true;
+                continue;
+            }
             let [operand] = operands[..] else { continue };
             if graph.node(id).types.len() != 1 {
                 continue;
@@ -50,4 +63,11 @@ impl GraphPass for Canonicalize {
         }
         Ok(Changed(changed))
     }
+}
+
+/// Is a value a constant of zeros, of which none is negative?
+fn is_zero(graph: &Graph, value: Value) -> bool {
+    let zero = Scalar::from_i64(graph.ty(value).dtype, 0);
+    let is = |weight: &Weight| weight.elements() <= MOST && weight.values().all(|x| x.bits() == zero.bits());
+    graph.node(value.node).weight().is_some_and(is)
 }

@@ -2,7 +2,8 @@
 //!
 //! A result takes the place of its node if it is small, or no larger than the operands that it replaces. What only
 //! puts weights in another order or shape, or together, copies nothing; all other results are kept in memory, so beyond
-//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Uses the reference semantics, so folding
+//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Bytes that products multiply as whole numbers
+//! stay bytes. Uses the reference semantics, so folding
 //! cannot disagree with it.
 
 use std::collections::BTreeSet;
@@ -10,7 +11,11 @@ use std::collections::BTreeSet;
 use ir::graph::{Kind, KnownSizes, SizeValues, Value};
 use ir::op::{Eval, Flow};
 use ir::scalar::Scalar;
-use ir::{At, Graph, NodeId, Tensor, Weight};
+use ir::{At, DType, Graph, NodeId, Tensor, Weight};
+use ops::linalg::conv::CONV;
+use ops::linalg::matmul::MATMUL;
+use ops::math::cast::{CAST, TO};
+use ops::math::sub::SUB;
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
@@ -21,10 +26,16 @@ pub const MAX_RESIDENT: usize = 256 << 20;
 /// A folded result has at most so many bytes, unless folding shrinks its operands.
 pub const MAX_FOLDED: usize = 4 << 20;
 
+/// Constants that take fewer bytes than this are folded like any other.
+const SMALL: usize = 16 << 10;
+
 /// See the [module](self).
 pub struct FoldConstants {
     /// The largest result in bytes that may be folded even though its operands are smaller.
     pub max_bytes: usize,
+    /// Is a weight folded that is cast to a wider type? Before rules have seen what is stored, it is not, but for small
+    /// ones.
+    pub widens: bool,
 }
 
 impl GraphPass for FoldConstants {
@@ -55,6 +66,36 @@ impl GraphPass for FoldConstants {
         }
         Ok(Changed(changed))
     }
+}
+
+/// Does a node give a weight in a wider type, in which it is no small one?
+fn widens(graph: &Graph, id: NodeId) -> bool {
+    let Some((def, attrs)) = graph.node(id).op() else { return false };
+    let from = graph.operands(id).first().and_then(|x| graph.node(x.node).weight());
+    let wider = |weight: &Weight| {
+        let narrow = [DType::F16, DType::BF16, DType::I8, DType::U8].contains(&weight.dtype());
+        narrow && attrs.get(TO).bytes() > weight.dtype().bytes()
+    };
+    let large = |weight: &Weight| weight.elements() * attrs.get(TO).bytes() >= SMALL;
+    def == &CAST && from.is_some_and(|weight| wider(weight) && large(weight))
+}
+
+/// Are bytes cast to whole numbers for products alone, perhaps less a zero? These read the bytes.
+fn is_read_as_bytes(graph: &Graph, id: NodeId) -> bool {
+    let bytes = |value: &Value| matches!(graph.ty(*value).dtype, DType::I8 | DType::U8);
+    let is_cast = graph.node(id).op().is_some_and(|(def, attrs)| def == &CAST && attrs.get(TO) == DType::I32);
+    is_cast && graph.operands(id).first().is_some_and(bytes) && is_for_products(graph, id.into())
+}
+
+/// Do products alone use a value, or what is left of it without a zero?
+fn is_for_products(graph: &Graph, value: Value) -> bool {
+    let users = graph.users(value);
+    let is = |(user, operand): (NodeId, usize)| match graph.node(user).op() {
+        Some((def, _)) if def == &SUB => operand == 0 && is_for_products(graph, user.into()),
+        Some((def, _)) => [&MATMUL, &CONV].contains(&def),
+        None => false,
+    };
+    !users.is_empty() && users.into_iter().all(is)
 }
 
 /// A name that no weight has: `base`, or `base` with a number.
@@ -102,6 +143,9 @@ impl FoldConstants {
         let Some(result) = node.types.iter().map(size).sum::<Option<usize>>() else { return Ok(None) };
         let replaced: usize = weights.iter().map(|weight| weight.size()).sum();
         if result > self.max_bytes.max(replaced) {
+            return Ok(None);
+        }
+        if !self.widens && widens(graph, id) || is_read_as_bytes(graph, id) {
             return Ok(None);
         }
         if let Some(result) = def.semantics.rearranged(&weights, attrs) {

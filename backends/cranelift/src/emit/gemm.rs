@@ -1,6 +1,7 @@
 //! Matrix products: the runtime computes tiles, and an emitted function takes them.
 //!
-//! The call is a structure on the stack, 8 bytes for each of `ir::service::GEMM_F32_FIELDS`. The runtime reads its
+//! The call is a structure on the stack, 8 bytes for each of `ir::service::GEMM_F32_FIELDS`, or of `GEMM_I8_FIELDS` for
+//! operands that are bytes. The runtime reads its
 //! right operand in panels, or as a strided matrix; the left one may lie anywhere that sums over axes lead to, with
 //! guards: then the call names a table, as `runtime::gemm` describes it. Where only the statement's left operand
 //! suits the runtime's right side, both change places, and the runtime delivers the result transposed.
@@ -12,9 +13,9 @@ use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
-use ir::kernel::stmt::{Axes, PANEL};
-use ir::kernel::{Expr, ExprKind, Gemm, Group, LoopKind, Stmt};
-use ir::service::{GEMM_F32_FIELDS, Service};
+use ir::kernel::stmt::{Axes, PANEL, QUAD};
+use ir::kernel::{Expr, Gemm, Group, LoopKind, Stmt};
+use ir::service::{GEMM_F32_FIELDS, GEMM_I8_FIELDS, Service};
 use ir::types::strides;
 
 use super::address::Offset;
@@ -33,6 +34,14 @@ struct Place {
     depth: Vec<Dim>,
     /// Factors along both, and offset and size.
     guards: Vec<(Vec<Dim>, Dim, Dim)>,
+}
+
+/// The zeros of an operand of bytes.
+struct Zeros {
+    /// The one of all of them.
+    one: clif::Value,
+    /// Where those of rows (or columns) lie, and how far apart; or null.
+    many: [clif::Value; 2],
 }
 
 impl Emitter<'_, '_> {
@@ -57,10 +66,15 @@ impl Emitter<'_, '_> {
             });
         }
         self.scope.ranges = outer;
+        let own = |axes: &Axes, operand: &Expr| {
+            let zero = Operand::of(operand).and_then(|operand| operand.zero.cloned());
+            zero.is_some_and(|zero| axes.iter().any(|(axis, _)| mentions(&zero, axis)))
+        };
         let transposed = match (&panels, &places[..]) {
             _ if gemm.group.is_some() => false,
             ([_, Some(_)], _) => false,
             ([Some(_), _], _) => true,
+            _ if own(cols, &gemm.b) || own(rows, &gemm.a) => own(rows, &gemm.a),
             (_, [_, Some(right)]) => right.matrix(cols, depth).is_none(),
             _ => unreachable!("bug: an operand is in panels or has a place"),
         };
@@ -99,27 +113,76 @@ impl Emitter<'_, '_> {
         };
         let [packed, turned] = [packed, i64::from(transposed)].map(|n| self.b.ins().iconst(types::I64, n));
         let epilogue = self.function_address(epilogue);
-        let fields = [
-            ("m", sizes[0]),
-            ("n", sizes[1]),
-            ("k", sizes[2]),
-            ("a", a),
-            ("a_row", a_strides[0]),
-            ("a_col", a_strides[1]),
-            ("window", window),
-            ("b", b),
-            ("b_row", b_strides[0]),
-            ("b_col", b_strides[1]),
-            ("packed", packed),
+        let start = [("m", sizes[0]), ("n", sizes[1]), ("k", sizes[2])];
+        let strides = [("a_row", a_strides[0]), ("a_col", a_strides[1]), ("window", window)];
+        let right_strides = [("b_row", b_strides[0]), ("b_col", b_strides[1]), ("packed", packed)];
+        let end = [("epilogue", epilogue), ("frame", frame.address)];
+        if gemm.dtype() == DType::F32 {
+            let rest = [("transposed", turned), ("groups", groups)];
+            let fields: Vec<_> =
+                start.into_iter().chain([("a", a)]).chain(strides).chain([("b", b)]).collect();
+            let fields: Vec<_> = fields.into_iter().chain(right_strides).chain(rest).chain(end).collect();
+            return self.service(Service::GemmF32, &GEMM_F32_FIELDS, &fields);
+        }
+        let [a_signed, b_signed] = [left, right].map(|side| {
+            let signed = Operand::of(sides[side].2).is_some_and(|operand| operand.dtype == DType::I8);
+            self.b.ins().iconst(types::I64, i64::from(signed))
+        });
+        let a_zero = self.zeros(sides[left].1, sides[left].2, sides[left].0)?;
+        let b_zero = self.zeros(sides[right].1, sides[right].2, sides[right].0)?;
+        let left_zero = [("a_signed", a_signed), ("a_zero", a_zero.one), ("b", b)];
+        let right_zero = [
+            ("b_signed", b_signed),
+            ("b_zero", b_zero.one),
+            ("b_zeros", b_zero.many[0]),
+            ("b_zeros_step", b_zero.many[1]),
             ("transposed", turned),
-            ("groups", groups),
-            ("epilogue", epilogue),
-            ("frame", frame.address),
         ];
-        debug_assert!(fields.iter().zip(GEMM_F32_FIELDS).all(|((name, _), field)| *name == field));
-        let call = self.table(&fields.map(|(_, value)| value))?;
-        self.call(Service::GemmF32, &[self.services, call], None);
+        let fields: Vec<_> = start.into_iter().chain([("a", a)]).chain(strides).chain(left_zero).collect();
+        let fields: Vec<_> = fields.into_iter().chain(right_strides).chain(right_zero).chain(end).collect();
+        self.service(Service::GemmI8, &GEMM_I8_FIELDS, &fields)
+    }
+
+    /// Calls a service with a structure of these fields.
+    fn service(
+        &mut self,
+        service: Service,
+        names: &[&str],
+        fields: &[(&str, clif::Value)],
+    ) -> Result<(), EmitError> {
+        debug_assert!(fields.iter().map(|(name, _)| name).eq(names));
+        let values: Vec<clif::Value> = fields.iter().map(|(_, value)| *value).collect();
+        let call = self.table(&values)?;
+        self.call(service, &[self.services, call], None);
         Ok(())
+    }
+
+    /// What is taken from the elements of an operand of bytes, which has the given axes beside the summed ones.
+    fn zeros(&mut self, side: &str, e: &Expr, along: &Axes) -> Result<Zeros, EmitError> {
+        let null = self.b.ins().iconst(types::I64, 0);
+        let Some(zero) = Operand::of(e).and_then(|operand| operand.zero) else {
+            return Ok(Zeros { one: null, many: [null; 2] });
+        };
+        if !along.iter().any(|(axis, _)| mentions(zero, axis)) {
+            let value = self.expr(zero)?.scalar();
+            let one = self.b.ins().sextend(types::I64, value);
+            return Ok(Zeros { one, many: [null; 2] });
+        }
+        let Some(operand) = Operand::of(zero) else { return Err(self.not_affine(side, e)) };
+        let outer = self.scope.ranges.clone();
+        for (axis, extent) in along {
+            self.scope.ranges.enter(axis.clone(), extent.clone());
+        }
+        let offset = self.offset(operand.source, operand.at);
+        self.scope.ranges = outer;
+        let offset = offset?;
+        let place = linear(&offset.dim, along).filter(|_| offset.computed.is_empty());
+        let step = place.as_ref().and_then(|(strides, _)| even(along, strides));
+        let (Some((_, rest)), Some(step)) = (place, step) else { return Err(self.not_affine(side, e)) };
+        let (address, distance) =
+            self.address(operand.source, &Offset { dim: rest, computed: Vec::new() })?;
+        let many = [self.b.ins().iadd_imm_s(address, i64::from(distance)), self.index(&step)?];
+        Ok(Zeros { one: null, many })
     }
 
     /// The table that says which rows meet which of several right operands, so many elements apart.
@@ -194,7 +257,8 @@ impl Emitter<'_, '_> {
     fn not_affine(&self, side: &str, load: &Expr) -> EmitError {
         self.unsupported(
             format!("the {side} operand of a matrix product, {:?}", load.dtype()),
-            "it must be an f32 load, perhaps guarded, that is affine in its axes; copy it to a scratch array before",
+            "it must be an f32 load, or one of bytes as i32, perhaps guarded, that is affine in its axes, and a zero at most \
+             that of its row or column; copy it to a scratch array before",
         )
     }
 
@@ -206,17 +270,27 @@ impl Emitter<'_, '_> {
     }
 
     /// Where an operand starts, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in
-    /// `[…, depth, 32]`.
+    /// `[…, depth, 32]`, or `[…, i // 32, k // 4, i % 32, k % 4]` of one of bytes.
     fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<Offset>, EmitError> {
-        let ExprKind::Load { source, at, .. } = e.kind() else { return Ok(None) };
+        let Some(Operand { source, at, dtype, .. }) = Operand::of(e).filter(|o| o.guards.is_empty()) else {
+            return Ok(None);
+        };
         let array = self.scope.arrays.get(source).ok_or_else(|| self.unbound("array", source))?;
-        let wanted = Gemm::in_panels(of, &gemm.depth);
+        let wanted = Gemm::in_panels(of, &gemm.depth, dtype);
         let Some(prefix) = at.len().checked_sub(wanted.len()) else { return Ok(None) };
         let same = at[prefix..].iter().zip(&wanted).all(|(index, wanted)| {
             index.as_index().is_some_and(|dim| self.resolve(dim) == self.resolve(wanted))
         });
-        let ends = array.shape.get(prefix + 1..).is_some_and(|ends| {
-            ends.len() == 2 && self.resolve(&ends[0]) == self.resolve(&gemm.summed()) && ends[1].is(PANEL)
+        let ends = array.shape.get(prefix + 1..).is_some_and(|ends| match ends {
+            [depth, width] => self.resolve(depth) == self.resolve(&gemm.summed()) && width.is(PANEL),
+            [quads, width, quad] => {
+                let own = gemm.summed().ceil_div(&Dim::constant(QUAD)) + Dim::constant(1);
+                dtype == DType::I8
+                    && self.resolve(quads) == self.resolve(&own)
+                    && width.is(PANEL)
+                    && quad.is(QUAD)
+            }
+            _ => false,
         });
         if !same || !ends {
             return Ok(None);
@@ -243,7 +317,7 @@ impl Emitter<'_, '_> {
         let [tile, ld, row, rows, col, cols, r, c, which] =
             ["%tile", "%ld", "%row", "%rows", "%col", "%cols", "%r", "%c", "%which"].map(Symbol::new);
         let place = [&r, &c].map(|axis| Expr::from(Dim::from(axis)));
-        let sum = Stmt::Let { name: gemm.acc.clone(), value: Expr::load(tile.clone(), DType::F32, place) };
+        let sum = Stmt::Let { name: gemm.acc.clone(), value: Expr::load(tile.clone(), gemm.dtype(), place) };
         let body: Vec<Stmt> = [sum].into_iter().chain(gemm.body.iter().cloned()).collect();
         let columns =
             Stmt::For { axis: c.clone(), extent: Dim::from(&cols), kind: LoopKind::Vector(16), body };
@@ -253,7 +327,7 @@ impl Emitter<'_, '_> {
                 inner.bind_scalar(name.clone(), DType::I64, Value::Uniform(*value));
             }
             let shape = vec![Dim::from(&rows), Dim::from(&ld)];
-            let array = Array { base: given[2], shape, param: true, dtype: DType::F32 };
+            let array = Array { base: given[2], shape, param: true, dtype: gemm.dtype() };
             inner.scope.arrays.insert(tile.clone(), array);
             let place = Dim::from(&row) + Dim::from(&r);
             inner.bind_axes(&gemm.col, Dim::from(&col) + Dim::from(&c));
@@ -280,6 +354,11 @@ impl Emitter<'_, '_> {
             self.scope.locals.insert(axis.clone(), Local::Index(index));
         }
     }
+}
+
+/// Does the expression depend on the axis?
+fn mentions(e: &Expr, axis: &Symbol) -> bool {
+    e.any(&mut |e| e.as_index().is_some_and(|dim| dim.mentions(axis)))
 }
 
 impl Place {

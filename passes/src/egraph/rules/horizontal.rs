@@ -32,7 +32,9 @@ struct Part {
 }
 
 fn joint(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
-    let product = Product::of(node).filter(|product| product.joins(m, node)).ok_or(Stop::Other)?;
+    // Sums of bytes are scaled where they are made; what is joined is not.
+    let sums = m.ty(class).dtype.is_float();
+    let product = Product::of(node).filter(|product| sums && product.joins(m, node)).ok_or(Stop::Other)?;
     let parts = product.parts(m);
     // One anchor does it for all.
     if parts.len() < 2 || !m.same(parts[0].product, class) {

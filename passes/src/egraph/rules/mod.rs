@@ -18,6 +18,7 @@ mod mixture;
 mod norm;
 #[cfg(feature = "planted-rule")]
 pub mod planted;
+mod quantized;
 mod router;
 mod scaled;
 mod softmax;
@@ -162,6 +163,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         activation::RULES,
         affine::RULES,
         weights::RULES,
+        quantized::RULES,
         branches::RULES,
         linear::RULES,
         attention::RULES,

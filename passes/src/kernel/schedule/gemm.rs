@@ -12,9 +12,10 @@ use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::Axes;
 use ir::kernel::{Body, Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::program::{Layout, Program};
+use ir::scalar::Binary;
 use ir::{DType, Dim};
 
-use super::access::{Arrays, accesses};
+use super::access::{Arrays, accesses, varies};
 use super::groups::Chosen;
 use super::{is_independent, keeps_scalars, lay_out, weights_behind};
 use crate::lower::map_block;
@@ -71,6 +72,10 @@ struct Place {
     /// Does it move along each axis, in its place or its guards?
     moves: Vec<bool>,
     guarded: bool,
+    /// The type of its elements.
+    dtype: DType,
+    /// How far the zeros of rows (or columns) lie apart along each axis around the sum, if each has its own.
+    zeros: Option<Vec<Dim>>,
 }
 
 /// The loops that may be a product.
@@ -112,15 +117,15 @@ impl Product {
         product.is_worth_it().then_some(product)
     }
 
-    /// The strides of an operand along the given kind of axes.
-    fn strides(&self, place: &Place, kind: usize) -> Vec<Dim> {
+    /// Of strides along all axes around the sum, those along the given kind.
+    fn along(&self, strides: &[Dim], kind: usize) -> Vec<Dim> {
         let from = self.axes[..kind].iter().map(Vec::len).sum::<usize>();
-        place.outer[from..from + self.axes[kind].len()].to_vec()
+        strides[from..from + self.axes[kind].len()].to_vec()
     }
 
     /// The operand as a strided matrix: the distance along rows (or columns), and along the sum.
     fn matrix(&self, place: &Place, kind: usize) -> Option<[Dim; 2]> {
-        let along = even(&self.axes[kind], &self.strides(place, kind))?;
+        let along = even(&self.axes[kind], &self.along(&place.outer, kind))?;
         let depth = even(&self.depth, &place.depth)?;
         (!place.guarded).then_some([along, depth])
     }
@@ -128,6 +133,14 @@ impl Product {
     /// Can the runtime compute it, and does it gain by that? One operand must be a matrix, to be packed in panels; the
     /// other may be anything.
     fn is_worth_it(&self) -> bool {
+        if let Some(zeros) = &self.a.1.zeros {
+            let even = even(&self.axes[1], &self.along(zeros, 1)).is_some();
+            return even && self.b.1.zeros.is_none() && self.matrix(&self.a.1, 1).is_some();
+        }
+        if let Some(zeros) = &self.b.1.zeros {
+            return even(&self.axes[2], &self.along(zeros, 2)).is_some()
+                && self.matrix(&self.b.1, 2).is_some();
+        }
         if self.matrix(&self.b.1, 2).is_some() {
             return true;
         }
@@ -141,13 +154,20 @@ impl Product {
 
     fn into_stmts(self, program: &mut Program, kernel: usize) -> Vec<Stmt> {
         let [mut a, mut b] = [self.a.0.clone(), self.b.0.clone()];
-        let sides = [(2, &self.b.1, &mut b), (1, &self.a.1, &mut a)];
-        for (kind, place, operand) in sides {
+        let sides = [(2, &self.b.1, &self.a.1, &mut b), (1, &self.a.1, &self.b.1, &mut a)];
+        for (kind, place, other, operand) in sides {
+            // Zeros of its own has the side that the runtime takes for the right one.
+            if other.zeros.is_some() {
+                continue;
+            }
             if let Some(layout) = self.constant_panels(program, kernel, place, kind) {
                 lay_out(program, kernel, &place.array, &|_| layout.clone());
                 let number = self.chosen.iter().map(|chosen| Dim::from(&chosen.axis));
-                let at = number.chain(Gemm::in_panels(&self.axes[kind], &self.depth));
-                *operand = Expr::load(place.array.clone(), DType::F32, at.map(Expr::from));
+                let at = number.chain(Gemm::in_panels(&self.axes[kind], &self.depth, place.dtype));
+                let dtype = if place.dtype == DType::F32 { DType::F32 } else { DType::I8 };
+                let load = Expr::load(place.array.clone(), dtype, at.map(Expr::from));
+                let is_turned = place.dtype == DType::U8;
+                *operand = if is_turned { signed(operand, load) } else { with_load(operand, load) };
                 break;
             }
         }
@@ -189,13 +209,14 @@ impl Product {
             }
             None => (place.offset.clone(), vec![]),
         };
-        let layout = Layout::Panels {
-            outer,
-            depth: count(&self.depth)?,
-            cols: count(&self.axes[kind])?,
-            row: number(&depth)?,
-            col: number(&along)?,
-            offset: number(&offset)?,
+        let (depth, row) = (count(&self.depth)?, number(&depth)?);
+        let (cols, col) = (count(&self.axes[kind])?, number(&along)?);
+        let offset = number(&offset)?;
+        let layout = match place.dtype {
+            DType::F32 => Layout::Panels { outer, depth, cols, row, col, offset },
+            // Bytes of the other sign are not what zeros of their own are taken from.
+            DType::U8 if place.zeros.is_some() => return None,
+            _ => Layout::Quads { depth, cols, row, col, offset },
         };
         (plain && !elsewhere && still && other.array != place.array).then_some(layout)
     }
@@ -219,9 +240,9 @@ impl Nest {
             inner = body;
         }
         let [Stmt::Set { name, value }] = inner else { return None };
-        let ExprKind::Fma(a, b, sum) = value.kind() else { return None };
+        let (a, b, sum) = product_and_sum(value)?;
         let is_acc = matches!(sum.kind(), ExprKind::Var { name, .. } if name == acc);
-        let zero = Expr::number(DType::F32, 0.0);
+        let zero = Expr::number(value.dtype(), 0.0);
         // An extent that depends on an axis is no rectangle.
         let rectangle = axes
             .iter()
@@ -324,7 +345,46 @@ impl Nest {
         let depth = strides.split_off(self.axes.len());
         moves.truncate(self.axes.len());
         let guarded = !operand.guards.is_empty();
-        Some(Place { array: operand.source.clone(), offset, outer: strides, depth, moves, guarded })
+        if guarded && !operand.has_zero_of_its_type() {
+            return None;
+        }
+        let zeros = match operand.zero {
+            Some(zero) if all.iter().any(|(axis, _)| varies(zero, axis)) => {
+                Some(self.zeros(zero, operand.dtype, &moves, arrays, ranges)?)
+            }
+            _ => None,
+        };
+        let dtype = operand.dtype;
+        Some(Place {
+            array: operand.source.clone(),
+            offset,
+            outer: strides,
+            depth,
+            moves,
+            guarded,
+            dtype,
+            zeros,
+        })
+    }
+
+    /// How far along each axis around the sum zeros lie apart that are bytes of this type, if they depend only on axes that
+    /// move the operand.
+    fn zeros(
+        &self,
+        zero: &Expr,
+        dtype: DType,
+        moves: &[bool],
+        arrays: &Arrays,
+        ranges: &Ranges,
+    ) -> Option<Vec<Dim>> {
+        let operand =
+            Operand::of(zero).filter(|o| o.dtype == dtype && o.zero.is_none() && o.guards.is_empty())?;
+        let position = arrays.position(operand.source, operand.at, ranges)?;
+        let (mut strides, _) = linear(&position, &self.all_axes())?;
+        let own = |at: usize, stride: &Dim| stride.is(0) || moves.get(at) == Some(&true);
+        let all = strides.iter().enumerate().all(|(at, stride)| own(at, stride));
+        strides.truncate(moves.len());
+        all.then_some(strides)
     }
 
     /// The axes as loops around, rows and columns, if these are the operands: from the inside, columns move only `b`,
@@ -349,6 +409,37 @@ impl Nest {
         let rows = self.axes[first..end].to_vec();
         (!cols.is_empty()).then(|| [self.axes[..first].to_vec(), rows, cols])
     }
+}
+
+/// `a`, `b` and `c` of `a·b + c`: of floats with one rounding, or of whole numbers.
+fn product_and_sum(value: &Expr) -> Option<(&Expr, &Expr, &Expr)> {
+    match value.kind() {
+        ExprKind::Fma(a, b, sum) => Some((a, b, sum)),
+        ExprKind::Binary(Binary::Add, sum, product) if value.dtype() == DType::I32 => match product.kind() {
+            ExprKind::Binary(Binary::Mul, a, b) => Some((a, b, sum)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// An operand without guards that loads this.
+fn with_load(operand: &Expr, load: Expr) -> Expr {
+    match operand.kind() {
+        ExprKind::Cast(dtype, _) => load.cast(*dtype),
+        ExprKind::Binary(f, byte, zero) => Expr::binary(*f, with_load(byte, load), zero.clone()),
+        _ => load,
+    }
+}
+
+/// An operand of `u8` without guards that loads this instead, each byte being 128 less than it was.
+fn signed(operand: &Expr, load: Expr) -> Expr {
+    let less = Expr::number(DType::I32, 128.0);
+    let zero = match operand.kind() {
+        ExprKind::Binary(f, _, zero) => Expr::binary(*f, zero.clone(), less),
+        _ => Expr::number(DType::I32, -128.0),
+    };
+    Expr::binary(Binary::Sub, load.cast(DType::I32), zero)
 }
 
 /// The expression with all its index arithmetic replaced.

@@ -4,11 +4,11 @@
 //! no work is repeated; arithmetic that is cheaper than a load may go to a few places. A function of the result of
 //! a matrix product, convolution or pooling stays with that producer instead of moving on to its consumer.
 
-use ir::Dim;
 use ir::dim::{Ranges, Symbol};
 use ir::kernel::operand::Operand;
 use ir::kernel::{Expr, ExprKind, Fold, KernelKind, Stage};
 use ir::scalar::{Binary, Unary};
+use ir::{DType, Dim};
 
 use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
@@ -32,6 +32,15 @@ const TYPICAL: i64 = 64;
 pub(super) fn inline(flat: &mut Flat) {
     for at in 0..flat.stages.len() {
         if !flat.is_gone(at) && should_inline(flat, at) {
+            inline_stage(flat, at);
+        }
+    }
+    for at in 0..flat.stages.len() {
+        let direct = |site: &Site| is_contraction(&flat.stages[site.user].stage);
+        if !flat.is_gone(at)
+            && is_operand_of_bytes(flat, at)
+            && sites(flat, &flat.stages[at].stage.name).iter().all(direct)
+        {
             inline_stage(flat, at);
         }
     }
@@ -60,7 +69,7 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     if flat.kept.contains_key(name) || has_fold(body) || producer.bundle.is_some() {
         return false;
     }
-    if orders_for_product(flat, at) {
+    if orders_for_product(flat, at) || flat.users(name).iter().any(|&user| is_operand_of_bytes(flat, user)) {
         return false;
     }
     let sites = sites(flat, name);
@@ -91,6 +100,31 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
             sites.len() <= places && sites.iter().all(|site| !repeats(site) && (!stays || joins(site)))
         }
     }
+}
+
+/// Does the stage make whole numbers of bytes, which only products load, perhaps in another order or shape or padded?
+/// They read the bytes.
+fn is_operand_of_bytes(flat: &Flat, at: usize) -> bool {
+    let FlatStage { stage, bundle: None, .. } = &flat.stages[at] else { return false };
+    Operand::of(&stage.body).is_some_and(|operand| operand.dtype != DType::F32) && is_for_products(flat, at)
+}
+
+/// Is it an element of this array, less something?
+fn takes_zero(body: &Expr, name: &Symbol) -> bool {
+    let ExprKind::Binary(Binary::Sub, whole, _) = body.kind() else { return false };
+    matches!(whole.kind(), ExprKind::Load { source, dtype: DType::I32, .. } if source == name)
+}
+
+fn is_for_products(flat: &Flat, at: usize) -> bool {
+    let Stage { name, .. } = &flat.stages[at].stage;
+    let sites = sites(flat, name);
+    let product = |site: &Site| {
+        let user = &flat.stages[site.user].stage;
+        let moves = matches!(weight(&user.body), Weight::Moves { .. });
+        let passes_on = moves || takes_zero(&user.body, name);
+        site.at.is_some() && (is_contraction(user) || passes_on && is_for_products(flat, site.user))
+    };
+    !flat.kept.contains_key(name) && !sites.is_empty() && sites.iter().all(product)
 }
 
 /// Is the stage, where an attention loads it, one of a few arrays, depending on the place along the keys?
@@ -261,9 +295,9 @@ fn weight(body: &Expr) -> Weight {
             costly |= indices(at).is_none();
         }
         ExprKind::Select(..) => branches = true,
-        ExprKind::Cast(_, x) if x.dtype() == ir::DType::I64 => {}
+        ExprKind::Cast(_, x) if x.dtype() == DType::I64 => {}
         ExprKind::Binary(f, a, b) if f.is_comparison() || *f == Binary::And => {
-            let index = |x: &Expr| x.as_index().is_some() || x.dtype() == ir::DType::Bool;
+            let index = |x: &Expr| x.as_index().is_some() || x.dtype() == DType::Bool;
             if !index(a) || !index(b) {
                 operations += 1;
             }

@@ -206,9 +206,11 @@ fn spread(mask: u16) -> u128 {
         return u128::MAX;
     }
     let half = |mask: u16| {
-        // Bit i of the byte to byte i, then each byte that is not 0 to ones.
-        let bytes = u64::from(mask & 0xff) * 0x0101_0101_0101_0101 & 0x8040_2010_0804_0201;
-        ((bytes + 0x7f7f_7f7f_7f7f_7f7f & 0x8080_8080_8080_8080 | bytes & 0x8080_8080_8080_8080) >> 7) * 0xff
+        // Bit i of the byte to byte i.
+        let bytes = (u64::from(mask & 0xff) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+        // Each is one bit: adding 127 carries it to the highest, and 128 has that already.
+        let ones = ((bytes + 0x7f7f_7f7f_7f7f_7f7f) | bytes) & 0x8080_8080_8080_8080;
+        (ones >> 7) * 0xff
     };
     u128::from(half(mask)) | u128::from(half(mask >> 8)) << 64
 }
