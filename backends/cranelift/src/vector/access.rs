@@ -4,7 +4,7 @@ use iced_x86::{Code, Register};
 
 use super::code::Arg;
 use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH, low};
-use super::region::{Place, Slot};
+use super::region::{Element, Place, Slot};
 use super::select;
 use super::trace::Virtual;
 
@@ -15,8 +15,9 @@ impl Encoder<'_> {
     /// Elements along the vector axis.
     fn along(&mut self, place: Place, part: usize) -> Arg {
         let base = self.slot_in(place.slot, SCRATCH);
-        let distance = place.distance + part as i32 * self.lanes() * LANE;
-        Arg::Mem { base, index: AXIS, scale: LANE as u32, distance, spread: false }
+        let bytes = place.element.bytes();
+        let distance = place.distance + part as i32 * self.lanes() * bytes;
+        Arg::Mem { base, index: AXIS, scale: bytes as u32, distance, spread: false }
     }
 
     pub(crate) fn load(&mut self, to: Arg, place: Place, guard: Option<Virtual>, part: usize) {
@@ -26,14 +27,23 @@ impl Encoder<'_> {
             Some(guard) => Some(self.operand(guard, 1)),
             None => self.rest.then(|| self.existing()),
         };
+        let signed = place.element == Element::Signed;
+        let code = match place.element {
+            Element::Lane => select::load(self.wide),
+            _ => select::load_bytes(signed, self.wide),
+        };
         match mask {
             None => {
-                self.code.push(select::load(self.wide), &[to, from]);
+                self.code.push(code, &[to, from]);
             }
             Some(mask) if self.wide => {
-                let load = self.code.push(select::load(true), &[to, from]);
+                let load = self.code.push(code, &[to, from]);
                 load.set_op_mask(mask);
                 load.set_zeroing_masking(true);
+            }
+            Some(mask) if place.element != Element::Lane => {
+                let bytes = self.some_bytes(from, mask);
+                self.code.push(code, &[to, Arg::Reg(bytes)]);
             }
             Some(mask) => {
                 self.code.push(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[to, Arg::Reg(mask), from]);
@@ -41,10 +51,64 @@ impl Encoder<'_> {
         }
     }
 
+    /// The bytes of the lanes of a mask, at 256 bits; those of others are 0.
+    fn some_bytes(&mut self, from: Arg, mask: Register) -> Register {
+        let bytes = low(self.spare(2));
+        let (to, wanted) = (Arg::Reg(bytes), Arg::Reg(Register::ESI));
+        self.code.push(Code::VEX_Vmovmskps_r32_ymm, &[wanted, Arg::Reg(mask)]);
+        self.code.push(Code::VEX_Vpxor_xmm_xmm_xmmm128, &[to, to, to]);
+        for lane in 0..self.lanes() {
+            let next = self.code.label();
+            self.code.push(Code::Test_rm64_imm32, &[Arg::Reg(OTHER), Arg::Imm32(1 << lane)]);
+            self.code.jump(Code::Je_rel32_64, next);
+            let byte = [to, to, from.beyond(lane), Arg::Imm8(lane as u8)];
+            self.code.push(Code::VEX_Vpinsrb_xmm_xmm_r32m8_imm8, &byte);
+            self.code.bind(next);
+        }
+        bytes
+    }
+
+    /// Writes the low bytes of lanes.
+    fn store_bytes(&mut self, to: Arg, value: Register, signed: bool) {
+        if self.wide {
+            let existing = self.existing();
+            let store = self.code.push(Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, &[to, Arg::Reg(value)]);
+            if self.rest {
+                store.set_op_mask(existing);
+            }
+            return;
+        }
+        // Numbers that are bytes are not changed by saturation.
+        let bytes = Arg::Reg(low(self.spare(2)));
+        let (words, pack) = match signed {
+            true => (Code::VEX_Vpackssdw_xmm_xmm_xmmm128, Code::VEX_Vpacksswb_xmm_xmm_xmmm128),
+            false => (Code::VEX_Vpackusdw_xmm_xmm_xmmm128, Code::VEX_Vpackuswb_xmm_xmm_xmmm128),
+        };
+        self.code.push(Code::VEX_Vextracti128_xmmm128_ymm_imm8, &[bytes, Arg::Reg(value), Arg::Imm8(1)]);
+        self.code.push(words, &[bytes, Arg::Reg(low(value)), bytes]);
+        self.code.push(pack, &[bytes, bytes, bytes]);
+        if !self.rest {
+            self.code.push(Code::VEX_Vmovq_xmmm64_xmm, &[to, bytes]);
+            return;
+        }
+        let end = self.code.label();
+        for lane in 0..self.lanes() {
+            self.code.push(Code::Cmp_rm64_imm32, &[Arg::Reg(LIMIT), Arg::Imm32(lane)]);
+            self.code.jump(Code::Jle_rel32_64, end);
+            let byte = [to.beyond(lane), bytes, Arg::Imm8(lane as u8)];
+            self.code.push(Code::VEX_Vpextrb_r32m8_xmm_imm8, &byte);
+        }
+        self.code.bind(end);
+    }
+
     /// Writes lanes.
     pub(crate) fn store(&mut self, place: Place, value: Virtual, part: usize) {
         let to = self.along(place, part);
-        let value = Arg::Reg(self.operand(value, 0));
+        let register = self.operand(value, 0);
+        if place.element != Element::Lane {
+            return self.store_bytes(to, register, place.element == Element::Signed);
+        }
+        let value = Arg::Reg(register);
         let existing = self.existing();
         match (self.rest, self.wide) {
             (false, wide) => {
@@ -61,13 +125,22 @@ impl Encoder<'_> {
     pub(crate) fn store_one(&mut self, place: Place, value: Virtual) {
         let base = self.slot_in(place.slot, SCRATCH);
         let value = Arg::Reg(low(self.operand(value, 0)));
-        self.code.push(select::store_one(self.wide), &[Arg::at(base, place.distance), value]);
+        let to = Arg::at(base, place.distance);
+        if place.element == Element::Lane {
+            self.code.push(select::store_one(self.wide), &[to, value]);
+            return;
+        }
+        self.code.push(select::first_lane(self.wide), &[Arg::Reg(Register::ESI), value]);
+        self.code.push(Code::Mov_rm8_r8, &[to, Arg::Reg(Register::SIL)]);
     }
 
     /// One element for all lanes that want it.
     pub(crate) fn spread(&mut self, to: Arg, place: Place, guard: Option<Virtual>) {
         let base = self.slot_in(place.slot, SCRATCH);
         let from = Arg::at(base, place.distance);
+        if place.element != Element::Lane {
+            return self.spread_byte(to, from, place.element == Element::Signed, guard);
+        }
         match guard {
             None => {
                 self.code.push(select::spread(self.wide), &[to, from]);
@@ -93,6 +166,44 @@ impl Encoder<'_> {
                 self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, value, mask]);
             }
         }
+    }
+
+    /// One byte for all lanes that want it.
+    fn spread_byte(&mut self, to: Arg, from: Arg, signed: bool, guard: Option<Virtual>) {
+        let number = Arg::Reg(Register::ESI);
+        let none = self.code.label();
+        let mask = match guard {
+            Some(guard) if self.wide => {
+                let mask = self.mask(guard, Register::K7);
+                self.code.push(Code::VEX_Kmovw_r32_kr, &[number, Arg::Reg(mask)]);
+                Some(mask)
+            }
+            Some(guard) => {
+                let mask = self.operand(guard, 1);
+                self.code.push(Code::VEX_Vmovmskps_r32_ymm, &[number, Arg::Reg(mask)]);
+                Some(mask)
+            }
+            None => None,
+        };
+        if mask.is_some() {
+            self.code.push(Code::Test_rm32_r32, &[number, number]);
+            self.code.jump(Code::Je_rel32_64, none);
+        }
+        self.code.push(select::load_byte(signed), &[number, from]);
+        self.code.bind(none);
+        if self.wide {
+            let spread = self.code.push(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[to, number]);
+            if let Some(mask) = mask {
+                spread.set_op_mask(mask);
+                spread.set_zeroing_masking(true);
+            }
+            return;
+        }
+        let value = self.spare(2);
+        self.spread_number(value, Register::ESI);
+        let value = Arg::Reg(value);
+        let mask = mask.map_or(value, Arg::Reg);
+        self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, value, mask]);
     }
 
     /// The address of the first lane, of lanes that lie apart; the distances of the others are `index`.

@@ -40,6 +40,16 @@ impl Arg {
         Arg::Mem { base, index: Register::None, scale: 1, distance, spread: false }
     }
 
+    /// The memory so many bytes further.
+    pub(crate) fn beyond(self, bytes: i32) -> Arg {
+        match self {
+            Arg::Mem { base, index, scale, distance, spread } => {
+                Arg::Mem { base, index, scale, distance: distance + bytes, spread }
+            }
+            other => other,
+        }
+    }
+
     /// The same memory, one element for all lanes.
     pub(crate) fn spread(self) -> Arg {
         match self {

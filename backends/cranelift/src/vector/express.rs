@@ -6,11 +6,16 @@ use ir::kernel::{Expr, ExprKind};
 use ir::scalar::{Binary, Scalar};
 
 use super::lower::{Affine, Fill, Lowering};
-use super::region::{Class, Compare, Id, Kind, Logic, One, Two, Value};
+use super::region::{Class, Compare, Element, Id, Kind, Logic, One, Two, Value};
 
 /// Is it a type that lives in lanes here?
 fn has_lanes(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::Bool)
+    matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::U8 | DType::I8 | DType::Bool)
+}
+
+/// Is the function of two bytes one, or a truth value, when it is computed of their 32 bits?
+fn stays_a_byte(f: Binary) -> bool {
+    f.is_comparison() || matches!(f, Binary::And | Binary::Or | Binary::Xor | Binary::Min | Binary::Max)
 }
 
 /// What is known of an expression.
@@ -102,6 +107,7 @@ impl Lowering<'_, '_, '_> {
                 let value = self.splat(-i32::from(value.to_bool()));
                 self.negative(value)
             }
+            DType::I8 => self.splat(value.to_i64() as i32),
             _ => self.constant(Kind::Splat(value.bits() as u32)),
         }
     }
@@ -175,7 +181,9 @@ impl Lowering<'_, '_, '_> {
                         Some(value)
                     }
                     DType::Bool => Some(self.masks(*f, a, b)),
-                    dtype => self.integers(*f, a, b, dtype == DType::I32),
+                    // What could leave the range of a byte has no form here.
+                    DType::U8 | DType::I8 if !stays_a_byte(*f) => None,
+                    dtype => self.integers(*f, a, b, dtype != DType::U32),
                 }
             }
             ExprKind::Fma(a, b, c) => {
@@ -211,6 +219,9 @@ impl Lowering<'_, '_, '_> {
         let mut args = Vec::new();
         let stride = self.stride(along)?;
         if !matches!(stride, 0 | 1) {
+            if place.element != Element::Lane {
+                return None;
+            }
             args.push(self.constant(Kind::Count(stride)));
         }
         if let Some(guard) = guard {

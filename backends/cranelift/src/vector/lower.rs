@@ -10,7 +10,7 @@ use ir::dtype::DType;
 use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
 
 use super::express::Facts;
-use super::region::{Advance, Class, Id, Item, Kind, Loop, Number, Place, Region, Slot, Value};
+use super::region::{Advance, Class, Element, Id, Item, Kind, Loop, Number, Place, Region, Slot, Value};
 use crate::emit::{Emitter, Offset};
 
 /// Loops inside each other, at most.
@@ -215,6 +215,7 @@ impl Lowering<'_, '_, '_> {
                     // The last lane would have to win.
                     0 => return None,
                     1 => Item::Store(place, id),
+                    _ if place.element != Element::Lane => return None,
                     stride => Item::Scatter(place, stride, [self.constant(Kind::Count(stride)), id]),
                 };
                 self.append(item);
@@ -466,7 +467,13 @@ impl Lowering<'_, '_, '_> {
                 return None;
             }
         }
-        let bytes = self.em.scope.arrays[source].dtype.bytes() as i64;
+        let dtype = self.em.scope.arrays[source].dtype;
+        let bytes = dtype.bytes() as i64;
+        let element = match dtype {
+            DType::U8 => Element::Unsigned,
+            DType::I8 => Element::Signed,
+            _ => Element::Lane,
+        };
         let Affine { base, steps, along } = self.affine(&offset.dim)?;
         let constant = base.constant_term();
         let distance = i32::try_from(constant.saturating_mul(bytes)).ok().filter(|d| d.abs() < 1 << 24);
@@ -474,6 +481,6 @@ impl Lowering<'_, '_, '_> {
         let slot = self.advanced(Fill::Address(source.clone(), offset), &steps, bytes)?;
         let level = steps.iter().map(|(depth, _)| depth + 1).max().unwrap_or(0);
         let level = if along == 0 { level } else { level.max(self.vector_level()?) };
-        Some((Place { slot, distance: distance.unwrap_or(0) }, along, level))
+        Some((Place { element, slot, distance: distance.unwrap_or(0) }, along, level))
     }
 }

@@ -176,12 +176,13 @@ impl Lowering<'_, '_, '_> {
     }
 
     pub(crate) fn cast(&mut self, from: DType, to: DType, x: Id) -> Option<Id> {
+        const WHOLE: [DType; 4] = [DType::I32, DType::U32, DType::U8, DType::I8];
         Some(match (from, to) {
             (DType::Bool, DType::F32) => {
                 let (one, zero) = (self.float(1.0), self.splat(0));
                 self.vector(Kind::Blend, vec![x, one, zero])
             }
-            (DType::Bool, DType::I32 | DType::U32) => {
+            (DType::Bool, _) if WHOLE.contains(&to) => {
                 let (one, zero) = (self.splat(1), self.splat(0));
                 self.vector(Kind::Blend, vec![x, one, zero])
             }
@@ -189,16 +190,44 @@ impl Lowering<'_, '_, '_> {
                 let zero = self.float(0.0);
                 self.compare(NOT_EQUAL, x, zero)
             }
-            (DType::I32 | DType::U32, DType::Bool) => {
+            (_, DType::Bool) if WHOLE.contains(&from) => {
                 let zero = self.splat(0);
                 let equal = self.mask(Kind::Compare(Compare::Equal), vec![x, zero]);
                 self.not(equal)
             }
-            (DType::I32 | DType::U32, DType::I32 | DType::U32) => x,
-            (DType::I32, DType::F32) => self.vector(Kind::One(One::ToFloat), vec![x]),
+            (_, DType::I32 | DType::U32) if WHOLE.contains(&from) => x,
+            (_, DType::U8) if WHOLE.contains(&from) => {
+                let byte = self.splat(0xff);
+                self.two(Two::And, x, byte)
+            }
+            (_, DType::I8) if WHOLE.contains(&from) => {
+                let above = self.splat(24);
+                let high = self.two(Two::Shl, x, above);
+                self.two(Two::Sar, high, above)
+            }
+            (DType::I32 | DType::U8 | DType::I8, DType::F32) => self.vector(Kind::One(One::ToFloat), vec![x]),
             (DType::F32, DType::I32) => self.saturated(x),
+            (DType::F32, DType::U8) => self.byte(x, 0, 255),
+            (DType::F32, DType::I8) => self.byte(x, -128, 127),
             _ => return None,
         })
+    }
+
+    /// To a byte, toward zero: the nearest number where it has no room, and NaN to 0.
+    fn byte(&mut self, x: Id, least: i32, most: i32) -> Id {
+        let value = self.saturated(x);
+        let (low, high) = self.bounds.get(&x).copied().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let value = if low > (least - 1) as f32 {
+            value
+        } else {
+            let least = self.splat(least);
+            self.two(Two::MaxS, value, least)
+        };
+        if high < (most + 1) as f32 {
+            return value;
+        }
+        let most = self.splat(most);
+        self.two(Two::MinS, value, most)
     }
 
     /// To `i32`, toward zero: the nearest number where it has no room, and NaN to 0. The instruction alone gives the

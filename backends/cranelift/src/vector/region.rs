@@ -157,9 +157,29 @@ pub(crate) enum Kind {
     Cell,
 }
 
+/// What an element of memory is, which a lane of 32 bits holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Element {
+    /// All of the lane.
+    Lane,
+    /// The low byte of a number from 0 to 255.
+    Unsigned,
+    /// The low byte of a number from -128 to 127.
+    Signed,
+}
+
+impl Element {
+    /// Bytes in memory.
+    pub(crate) fn bytes(self) -> i32 {
+        if self == Element::Lane { 4 } else { 1 }
+    }
+}
+
 /// An address: a slot and bytes beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
+    /// What is there.
+    pub(crate) element: Element,
     /// The slot with the address.
     pub(crate) slot: Slot,
     /// Bytes beyond.

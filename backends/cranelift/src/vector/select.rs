@@ -124,6 +124,24 @@ pub(crate) fn load(wide: bool) -> Code {
     by(wide, Code::EVEX_Vmovups_zmm_k1z_zmmm512, Code::VEX_Vmovups_ymm_ymmm256)
 }
 
+/// Bytes of memory as numbers of 32 bits.
+pub(crate) fn load_bytes(signed: bool, wide: bool) -> Code {
+    match signed {
+        true => by(wide, Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovsxbd_ymm_xmmm64),
+        false => by(wide, Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovzxbd_ymm_xmmm64),
+    }
+}
+
+/// A byte of memory as a number of 32 bits.
+pub(crate) fn load_byte(signed: bool) -> Code {
+    if signed { Code::Movsx_r32_rm8 } else { Code::Movzx_r32_rm8 }
+}
+
+/// The first lane as a number.
+pub(crate) fn first_lane(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vmovd_rm32_xmm, Code::VEX_Vmovd_rm32_xmm)
+}
+
 /// A vector to memory.
 pub(crate) fn store(wide: bool) -> Code {
     by(wide, Code::EVEX_Vmovups_zmmm512_k1z_zmm, Code::VEX_Vmovups_ymmm256_ymm)

@@ -1,7 +1,7 @@
 //! Matrix products: operands by strides and in panels, and what becomes of the sums.
 
 use ir::dim::Dim;
-use ir::dtype::DType::F32;
+use ir::dtype::DType::{self, F32, I8, I32, U8};
 use ir::kernel::stmt::Axes;
 use ir::kernel::{Expr, Gemm, Kernel, LoopKind, Param, Stmt};
 use ir::scalar::{Binary, Scalar};
@@ -56,7 +56,12 @@ fn matmul(name: &str, a: Param, b: Param, loads: [Expr; 2]) -> Kernel {
 fn inputs(kernel: &Kernel, sizes: &[i64]) -> Vec<Vec<Scalar>> {
     let lookup = |symbol: &_| kernel.sizes.iter().position(|s| s == symbol).map(|at| sizes[at]);
     let count = |param: &Param| param.ty.elements().eval(&lookup).expect("a size") as usize;
-    kernel.params.iter().enumerate().map(|(at, param)| values(F32, count(param), 5 + at as u64)).collect()
+    kernel
+        .params
+        .iter()
+        .enumerate()
+        .map(|(at, param)| values(param.ty.dtype, count(param), 5 + at as u64))
+        .collect()
 }
 
 const SIZES: [[i64; 3]; 6] = [[7, 45, 9], [1, 1, 1], [4, 32, 16], [3, 64, 0], [0, 5, 3], [5, 33, 2]];
@@ -188,6 +193,77 @@ fn windows_over_images() {
                 let sizes = [m, (h - 1) / 2 + 1, v + 2 * pad - 1, h, v];
                 check(&kernel, &sizes, &inputs(&kernel, &sizes));
             }
+        }
+    }
+}
+
+/// `y[i, j] = 2·Σ a·b` of whole numbers.
+fn product_of_bytes(name: &str, params: Vec<Param>, [a, b]: [Expr; 2]) -> Kernel {
+    let place = vec![at("i"), at("j")];
+    let two = Expr::number(I32, 2.0);
+    let gemm = Gemm {
+        row: axis("i", "m"),
+        col: axis("j", "n"),
+        depth: axis("l", "k"),
+        group: None,
+        a,
+        b,
+        acc: sym("acc"),
+        body: vec![store("y", place, var("acc", I32) * two)],
+    };
+    let result = write("y", I32, &[dim("m"), dim("n")]);
+    let params = params.into_iter().chain([result]).collect();
+    kernel(name, &["m", "n", "k"], params, vec![Stmt::Gemm(Box::new(gemm))])
+}
+
+fn whole(from: &str, dtype: DType, at: Vec<Expr>) -> Expr {
+    load(from, dtype, at).cast(I32)
+}
+
+#[test]
+fn operands_of_bytes() {
+    let rows = |dtype| read("a", dtype, &[dim("m"), dim("k")]);
+    let columns = |dtype| read("b", dtype, &[dim("k"), dim("n")]);
+    let left = |dtype| whole("a", dtype, vec![at("i"), at("l")]);
+    let right = |dtype| whole("b", dtype, vec![at("l"), at("j")]);
+    let one = |dtype| whole("z", dtype, vec![at("0")]);
+    let seven = Expr::number(I32, 7.0);
+    let place = |wanted: &[Dim]| -> Vec<Expr> { wanted.iter().map(Expr::from).collect() };
+    let quads = place(&Gemm::in_panels(&axis("j", "n"), &axis("l", "k"), I8));
+    let quads_of_rows = place(&Gemm::in_panels(&axis("i", "m"), &axis("l", "k"), I8));
+    let panels =
+        |count: Dim| read("b", I8, &[count, dim("k").ceil_div(&dim("4")) + dim("1"), dim("32"), dim("4")]);
+    let kernels = [
+        product_of_bytes("plain", vec![rows(U8), columns(I8)], [left(U8), right(I8)]),
+        product_of_bytes(
+            "with_zeros",
+            vec![rows(I8), columns(U8), read("z", U8, &[dim("1")])],
+            [left(I8) - seven.clone(), right(U8) - one(U8)],
+        ),
+        product_of_bytes(
+            "with_a_zero_for_each_column",
+            vec![rows(U8), columns(I8), read("z", I8, &[dim("n")])],
+            [left(U8) - seven.clone(), right(I8) - whole("z", I8, vec![at("j")])],
+        ),
+        product_of_bytes(
+            "with_a_zero_for_each_row",
+            vec![rows(U8), columns(U8), read("z", U8, &[dim("m")])],
+            [left(U8) - whole("z", U8, vec![at("i")]), right(U8)],
+        ),
+        product_of_bytes(
+            "in_quads",
+            vec![rows(U8), panels(dim("n").ceil_div(&dim("32")))],
+            [left(U8) - seven.clone(), whole("b", I8, quads)],
+        ),
+        product_of_bytes(
+            "rows_in_quads",
+            vec![read("a", U8, &[dim("k"), dim("n")]), panels(dim("m").ceil_div(&dim("32")))],
+            [whole("b", I8, quads_of_rows), whole("a", U8, vec![at("l"), at("j")]) - seven],
+        ),
+    ];
+    for kernel in kernels {
+        for sizes in SIZES {
+            check(&kernel, &sizes, &inputs(&kernel, &sizes));
         }
     }
 }

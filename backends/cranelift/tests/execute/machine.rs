@@ -7,7 +7,7 @@ use cranelift::{Image, Target, Vectors, emit};
 use ir::dtype::DType;
 use ir::program::Program;
 use ir::scalar::{Binary, Scalar, Unary};
-use ir::service::{GEMM_F32_FIELDS, SORT_FIELDS, Service};
+use ir::service::{GEMM_F32_FIELDS, GEMM_I8_FIELDS, SORT_FIELDS, Service};
 use memmap2::{Mmap, MmapMut};
 
 type KernelFn = unsafe extern "C" fn(*const c_void, *const *mut u8, *const i64);
@@ -139,6 +139,7 @@ fn address(service: Service) -> usize {
     match service {
         Service::ParallelFor => parallel_for as *const () as usize,
         Service::GemmF32 => gemm_f32 as *const () as usize,
+        Service::GemmI8 => gemm_i8 as *const () as usize,
         Service::Sort => sort as *const () as usize,
         Service::Unary(f, dtype) => unary!(
             f, dtype,
@@ -208,6 +209,53 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
             libm::fmaf(left(i, l), b, sum)
         })
     };
+    deliver(services, &field, [m, n], &|i, j| sum(i, j).to_bits());
+}
+
+/// The same of bytes.
+extern "C" fn gemm_i8(services: *const c_void, call: *const [u64; GEMM_I8_FIELDS.len()]) {
+    // SAFETY: the kernel passes the structure that the field names describe.
+    let call = unsafe { *call };
+    let field = |name: &str| {
+        let at = GEMM_I8_FIELDS.iter().position(|field| *field == name).expect("a field");
+        call[at] as i64
+    };
+    let [m, n, k] = ["m", "n", "k"].map(field);
+    let byte = |start: i64, index: i64, signed: bool| {
+        // SAFETY: the operands are as large as the strides say.
+        let byte = unsafe { *((start + index) as *const u8) };
+        if signed { i32::from(byte.cast_signed()) } else { i32::from(byte) }
+    };
+    let [left_signed, right_signed] = ["a_signed", "b_signed"].map(|name| field(name) != 0);
+    let left = |i: i64, l: i64| {
+        let at = match field("window") {
+            0 => Some(i * field("a_row") + l * field("a_col")),
+            table => windowed(table as *const i64, i, l),
+        };
+        at.map_or(0, |at| byte(field("a"), at, left_signed) - field("a_zero") as i32)
+    };
+    let right = |l: i64, j: i64| {
+        let zero = match field("b_zeros") {
+            0 => field("b_zero") as i32,
+            zeros => byte(zeros, j * field("b_zeros_step"), right_signed),
+        };
+        let at = match field("packed") {
+            0 => l * field("b_row") + j * field("b_col"),
+            _ => ((j / 32 * ((k + 3) / 4 + 1) + l / 4) * 32 + j % 32) * 4 + l % 4,
+        };
+        byte(field("b"), at, right_signed) - zero
+    };
+    let sum = |i: i64, j: i64| (0..k).fold(0i32, |sum, l| sum.wrapping_add(left(i, l) * right(l, j)));
+    deliver(services, &field, [m, n], &|i, j| sum(i, j).cast_unsigned());
+}
+
+/// Gives the elements of a result, by their bits, to the epilogue.
+fn deliver(
+    services: *const c_void,
+    field: &dyn Fn(&str) -> i64,
+    [m, n]: [i64; 2],
+    sum: &dyn Fn(i64, i64) -> u32,
+) {
     let (height, width, ld) = (3, 21, 40);
     // SAFETY: the kernel's function for parts of the result.
     let epilogue: Epilogue = unsafe { std::mem::transmute(field("epilogue") as usize) };
@@ -216,7 +264,7 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
     for row in (0..m).step_by(height) {
         for col in (0..n).step_by(width) {
             let (rows, cols) = ((m - row).min(height as i64), (n - col).min(width as i64));
-            let mut tile = vec![f32::NAN; height * ld];
+            let mut tile = vec![f32::NAN.to_bits(); height * ld];
             for r in 0..rows {
                 for c in 0..cols {
                     let (i, j) = if turned { (col + c, row + r) } else { (row + r, col + c) };
@@ -228,7 +276,7 @@ extern "C" fn gemm_f32(services: *const c_void, call: *const [u64; GEMM_F32_FIEL
                 epilogue(
                     services,
                     field("frame") as *const u8,
-                    tile.as_ptr(),
+                    tile.as_ptr().cast(),
                     ld as i64,
                     row,
                     rows,

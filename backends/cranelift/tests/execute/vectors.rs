@@ -4,7 +4,7 @@ use std::fs::File;
 
 use cranelift::{Target, Vectors};
 use ir::dim::Dim;
-use ir::dtype::DType::{self, Bool, F32, I32, U32};
+use ir::dtype::DType::{self, Bool, F32, I8, I32, U8, U32};
 use ir::kernel::{Expr, Kernel, LoopKind, Stmt};
 use ir::scalar::{Binary, Scalar, Unary};
 use memmap2::MmapOptions;
@@ -51,13 +51,15 @@ impl Dice {
     fn float(&mut self, depth: u32) -> Expr {
         if depth == 0 {
             let next: Expr = (dim("i") + dim("1")).into();
-            return match self.roll(9) {
+            return match self.roll(11) {
                 0 | 1 => load("x", F32, vec![at("i")]),
                 2 => load("w", F32, vec![at("i")]),
                 3 => load("s", F32, vec![at("0")]),
                 4 => number(self.roll(9) as f64 / 2.0 - 2.0),
                 5 => load("z", F32, vec![(dim("i") * dim("2") + dim("1")).into()]),
                 6 => load("x", F32, vec![(dim("n") - dim("1") - dim("i")).into()]),
+                8 => self.byte(U8).cast(F32),
+                9 => self.byte(I8).cast(F32),
                 7 => next.clone().less(at("n")).select(load("x", F32, vec![next]), number(0.0)),
                 _ => {
                     let inside = at("2").at_most(at("i"));
@@ -83,7 +85,9 @@ impl Dice {
     fn integer(&mut self, dtype: DType, depth: u32) -> Expr {
         if depth == 0 {
             let of_index = Expr::from(dim("i") * dim("3") - dim("n"));
-            return match self.roll(5) {
+            return match self.roll(7) {
+                5 => self.byte(U8).cast(dtype),
+                6 => self.byte(I8).cast(dtype),
                 0 | 1 => load("k", I32, vec![at("i")]).cast(dtype),
                 2 => integer(self.roll(40) as i64 - 4).cast(dtype),
                 3 => of_index.cast(dtype),
@@ -103,10 +107,12 @@ impl Dice {
             Binary::Shr,
         ];
         let less = depth - 1;
-        match self.roll(9) {
+        match self.roll(11) {
             0..=4 => {
                 Expr::binary(self.pick(&functions), self.integer(dtype, less), self.integer(dtype, less))
             }
+            9 => self.bytes(less).cast(dtype),
+            10 => self.integer(dtype, less).cast(if self.roll(2) == 0 { U8 } else { I8 }).cast(dtype),
             5 => {
                 let f = if self.roll(2) == 0 { Unary::Neg } else { Unary::Not };
                 Expr::unary(f, self.integer(dtype, less))
@@ -119,6 +125,33 @@ impl Dice {
             }
             7 => self.truth(less).cast(dtype),
             _ => self.truth(less).select(self.integer(dtype, less), self.integer(dtype, less)),
+        }
+    }
+
+    /// A byte of memory: in each lane another one, the same in all, or none beyond the end.
+    fn byte(&mut self, dtype: DType) -> Expr {
+        let from = if dtype == U8 { "p" } else { "q" };
+        let next: Expr = (dim("i") + dim("1")).into();
+        match self.roll(4) {
+            0 => load(from, dtype, vec![at("0")]),
+            1 => next.clone().less(at("n")).select(load(from, dtype, vec![next]), Expr::number(dtype, 3.0)),
+            _ => load(from, dtype, vec![at("i")]),
+        }
+    }
+
+    /// A byte that is computed.
+    fn bytes(&mut self, depth: u32) -> Expr {
+        let dtype = if self.roll(2) == 0 { U8 } else { I8 };
+        let functions = [Binary::And, Binary::Or, Binary::Xor, Binary::Min, Binary::Max];
+        match self.roll(4) {
+            0 => self.float(depth).cast(dtype),
+            1 => {
+                let (least, most) = if dtype == U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
+                let inside = Expr::binary(Binary::Max, self.float(depth), number(least));
+                Expr::binary(Binary::Min, inside, number(most)).cast(dtype)
+            }
+            2 => Expr::binary(self.pick(&functions), self.byte(dtype), self.byte(dtype)),
+            _ => self.truth(depth).cast(dtype),
         }
     }
 
@@ -157,6 +190,10 @@ fn params() -> Vec<ir::kernel::Param> {
         read("s", F32, &[dim("1")]),
         write("y", F32, &[dim("n")]),
         write("t", I32, &[dim("n")]),
+        read("p", U8, &[dim("n")]),
+        read("q", I8, &[dim("n")]),
+        write("u", U8, &[dim("n")]),
+        write("b", I8, &[dim("n")]),
     ]
 }
 
@@ -178,6 +215,10 @@ fn buffers(n: usize, seed: u64) -> Vec<Vec<Scalar>> {
         vec![Scalar::f32(1.75)],
         vec![Scalar::f32(0.0); n],
         vec![Scalar::from_i64(I32, 0); n],
+        some(U8, n, seed + 4),
+        some(I8, n, seed + 5),
+        vec![Scalar::from_i64(U8, 0); n],
+        vec![Scalar::from_i64(I8, 0); n],
     ]
 }
 
@@ -211,6 +252,8 @@ fn random_bodies() {
         let chosen = dice.truth(depth).select(var("v", F32), var("old", F32));
         body.push(store("y", vec![at("i")], chosen));
         body.push(store("t", vec![at("i")], dice.expr(I32, depth)));
+        body.push(store("u", vec![at("i")], dice.bytes(depth - 1).cast(U8)));
+        body.push(store("b", vec![at("i")], dice.bytes(depth - 1).cast(I8)));
         let kernel = over_i(&format!("random_{round}"), body);
         let machines = machines(&kernel);
         for n in 0..=70 {
@@ -408,17 +451,22 @@ fn nothing_beyond_an_array_is_touched() {
     // The last element, and two behind it that do not exist.
     let last = dim("n") - dim("1") + dim("p");
     let same = Expr::from(last.clone()).less(at("n")).select(load("x", F32, vec![last.into()]), number(0.0));
+    let next: Expr = (dim("i") + dim("1")).into();
+    let byte = next.clone().less(at("n")).select(load("q", I8, vec![next]), Expr::number(I8, -1.0));
     let body = vec![
         variable("v", number(0.0)),
         for_each("p", dim("3"), SERIAL, vec![set("v", var("v", F32) + same)]),
         store("y", vec![at("i")], guarded + load("w", F32, vec![at("i")]) * strided + var("v", F32)),
         store("t", vec![at("i")], load("k", I32, vec![at("i")]) + integer(1)),
+        store("u", vec![at("i")], load("p", U8, vec![at("i")])),
+        store("b", vec![at("i")], byte.cast(I8)),
     ];
     let kernel = over_i("edge", body);
     let path = std::env::temp_dir().join(format!("egraft-page-{}", std::process::id()));
     for machine in machines(&kernel) {
         for n in 1..=70usize {
-            let sizes = [n, n, 2 * n, n, 1, n, n];
+            let sizes = [n, n, 2 * n, n, 1, n, n, n, n, n, n];
+            let mut at = 0;
             let pages = sizes.map(|count| {
                 let file = File::options()
                     .read(true)
@@ -431,6 +479,12 @@ fn nothing_beyond_an_array_is_touched() {
                 // SAFETY: the file is this test's alone.
                 let mut page = unsafe { MmapOptions::new().len(2 * PAGE).map_mut(&file) }.expect("mapped");
                 std::fs::remove_file(&path).expect("it can go: the mapping stays");
+                at += 1;
+                if at > 7 {
+                    let start = PAGE - count;
+                    page[start..PAGE].iter_mut().zip(0..).for_each(|(byte, at)| *byte = at);
+                    return (page, start);
+                }
                 let start = PAGE - 4 * count;
                 for at in 0..count {
                     page[start + 4 * at..][..4].copy_from_slice(&(at as f32).to_le_bytes());
@@ -446,6 +500,9 @@ fn nothing_beyond_an_array_is_touched() {
                 let bytes = page[start + 4 * at..][..4].try_into().expect("four bytes");
                 let expected = if at + 1 < n { at + 1 } else { 7 } + at * 2 * at + (n - 1);
                 assert_eq!(f32::from_le_bytes(bytes), expected as f32, "element {at} of {n}");
+                let byte = |page: usize| pages[page].0[pages[page].1 + at];
+                let next = if at + 1 < n { at as u8 + 1 } else { 0xff };
+                assert_eq!([byte(9), byte(10)], [at as u8, next], "byte {at} of {n}");
             }
         }
     }

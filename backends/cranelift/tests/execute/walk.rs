@@ -169,10 +169,14 @@ impl Walker {
         let summed = self.index(&gemm.summed());
         for element in 0..elements {
             self.enter(&outer, element);
-            let mut sum = Scalar::f32(0.0);
+            let mut sum = Scalar::from_i64(gemm.dtype(), 0);
             for l in 0..summed {
                 self.enter(&gemm.depth, l);
-                sum = scalar::fma(self.expr(&gemm.a), self.expr(&gemm.b), sum);
+                let (a, b) = (self.expr(&gemm.a), self.expr(&gemm.b));
+                sum = match gemm.dtype() {
+                    DType::F32 => scalar::fma(a, b, sum),
+                    _ => Binary::Add.apply(Binary::Mul.apply(a, b), sum),
+                };
             }
             self.scalars.insert(gemm.acc.clone(), sum);
             self.block(&gemm.body);

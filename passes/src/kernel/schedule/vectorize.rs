@@ -103,7 +103,8 @@ fn nest(
             let vector = axes.remove(choice.axis);
             for (weight, perm) in &choice.layouts {
                 lay_out(program, kernel, weight, &|_| Layout::Permuted(perm.clone()));
-                body = permute_loads(&body, weight, perm);
+                let dtype = program.kernels[kernel].param(weight).map_or(DType::F32, |param| param.ty.dtype);
+                body = permute_loads(&body, weight, dtype, perm);
             }
             let (axis, extent) = vector;
             let inner = Stmt::For { axis, extent, kind: LoopKind::Vector(LANES), body };
@@ -242,13 +243,16 @@ fn along(
     }
 }
 
-/// Is everything in the block such that lanes along the axis make sense: 32-bit floats where it varies, and branches
-/// only inside expressions?
+/// Types of elements and of what is computed of them in lanes of 32 bits.
+const LANED: [DType; 4] = [DType::F32, DType::I32, DType::U8, DType::I8];
+
+/// Is everything in the block such that lanes along the axis make sense: 32-bit floats and integers and bytes where it
+/// varies, and branches only inside expressions?
 pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
     let other = any_expr(body, &mut |e| match e {
-        ExprKind::Load { dtype, at, .. } => *dtype != DType::F32 && at.iter().any(|i| varies(i, axis)),
-        ExprKind::Cast(dtype, x) => *dtype != DType::F32 && varies(x, axis),
-        ExprKind::Var { dtype, .. } => *dtype != DType::F32,
+        ExprKind::Load { dtype, at, .. } => !LANED.contains(dtype) && at.iter().any(|i| varies(i, axis)),
+        ExprKind::Cast(dtype, x) => !LANED.contains(dtype) && varies(x, axis),
+        ExprKind::Var { dtype, .. } => !LANED.contains(dtype),
         _ => false,
     });
     let mut branches = false;
@@ -268,13 +272,13 @@ pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
     !other && !branches
 }
 
-fn permute_loads(body: &[Stmt], weight: &Symbol, perm: &[usize]) -> Vec<Stmt> {
+fn permute_loads(body: &[Stmt], weight: &Symbol, dtype: DType, perm: &[usize]) -> Vec<Stmt> {
     let change = |e: &Expr| {
         e.replace_loads(&mut |source, at| {
             (source == weight).then(|| {
                 Expr::load(
                     source.clone(),
-                    DType::F32,
+                    dtype,
                     perm.iter().map(|&axis| at[axis].clone()).collect::<Vec<_>>(),
                 )
             })
