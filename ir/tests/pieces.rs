@@ -81,6 +81,33 @@ fn panels_are_the_columns_of_a_matrix() {
 }
 
 #[test]
+fn quads_are_bytes_by_fours_with_the_sums_of_columns() {
+    for dtype in [DType::I8, DType::U8] {
+        let source = tensor(dtype, &[7, 35]);
+        let layout = Layout::Quads { depth: 7, cols: 35, row: 35, col: 1, offset: 0 };
+        let weight = Weight::from_tensor("w", &source);
+        let turned = Weight::from_tensor("w", &permuted(&source, &[1, 0]));
+        let of_turned = Layout::Quads { depth: 7, cols: 35, row: 1, col: 7, offset: 0 };
+        let found = packed(&weight, layout.clone());
+        assert_eq!(packed(&turned, of_turned), found);
+        let less = if dtype == DType::U8 { 128 } else { 0 };
+        let byte = |k: usize, j: usize| {
+            if k < 7 && j < 35 { source.at(&[k, j]).to_i64() - less } else { 0 }
+        };
+        assert_eq!((found.dtype(), found.shape()), (DType::I8, &[2, 3, 32, 4][..]));
+        for j in 0..64 {
+            for k in 0..8 {
+                let at = [j / 32, k / 4, j % 32, k % 4];
+                assert_eq!(found.at(&at).to_i64(), byte(k, j), "{dtype} {at:?}");
+            }
+            let sum = (0..4).map(|at| found.at(&[j / 32, 2, j % 32, at]).to_i64() as u8);
+            let sum = i32::from_le_bytes(sum.collect::<Vec<u8>>().try_into().expect("four bytes"));
+            assert_eq!(i64::from(sum), (0..7).map(|k| byte(k, j)).sum::<i64>(), "{dtype} column {j}");
+        }
+    }
+}
+
+#[test]
 fn large_weights_come_in_several_pieces() {
     let source = tensor(DType::F32, &[700, 1001]);
     let weight = Weight::from_tensor("w", &source);

@@ -671,6 +671,8 @@ fn program() -> (Program, Vec<Weight>) {
         Weight::from_tensor(name, &Tensor::from_fn(DType::F32, shape, |i| Scalar::f32(i[0] as f32)))
     };
     let (w, small, square) = (weight("fc.w", &[784, 128]), weight("orig", &[2]), weight("t", &[2, 3, 4]));
+    let bytes =
+        Weight::from_tensor("q", &Tensor::from_fn(DType::I8, &[3, 2], |_| Scalar::from_i64(DType::I8, -1)));
     let packed = |name: &str, weight: &Weight, layout| PackedWeight {
         name: name.into(),
         weight: weight.clone(),
@@ -694,6 +696,7 @@ fn program() -> (Program, Vec<Weight>) {
                 Layout::Panels { outer: vec![], depth: 2, cols: 1, row: 1, col: 1, offset: 0 },
             ),
             packed("t", &square, Layout::Permuted(vec![2, 0, 1])),
+            packed("q", &bytes, Layout::Quads { depth: 3, cols: 2, row: 2, col: 1, offset: 0 }),
         ],
         kernels,
         entries: vec![Entry {
@@ -780,6 +783,7 @@ fn programs_read_back() {
         "weights @small : f32[2] = [0.0, 1.0] panels depth=2 cols=1 row=1 col=1 offset=0 named \"orig\"",
         "weights @t : f32[2, 3, 4] = [0.0, 0.0,",
         "permuted [2, 0, 1]",
+        "quads depth=3 cols=2 row=2 col=1 offset=0",
         "buffer %b0 : f32[batch, 128] at 64*batch\n",
         "state %s : f32[batch, 128]\n",
         "growing %g : f32[batch, 128] in 3\n",

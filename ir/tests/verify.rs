@@ -463,6 +463,9 @@ fn each_rule_of_programs_fires() {
     let panels = |depth, cols| Layout::Panels { outer: vec![], depth, cols, row: 3, col: 1, offset: 0 };
     assert_eq!(changed(|p| p.weights[0].layout = panels(2, 3)), []);
     assert!(matches!(&changed(|p| p.weights[0].layout = panels(3, 3))[..], [V::Layout { .. }]));
+    // Of bytes alone.
+    let quads = Layout::Quads { depth: 2, cols: 3, row: 3, col: 1, offset: 0 };
+    assert!(changed(|p| p.weights[0].layout = quads).iter().any(|v| matches!(v, V::Layout { .. })));
     let again = changed(|p| p.kernels.push(p.kernels[0].clone()));
     assert_eq!(again, [V::Twice { what: "kernels", name: "copy".into() }]);
     assert!(matches!(&changed(|p| call(p, 0).sizes.clear())[..], [V::Count { what: "sizes", .. }]));

@@ -10,6 +10,7 @@ mod attention;
 mod branches;
 mod computed;
 mod experts;
+mod gathered;
 mod group_norm;
 mod horizontal;
 mod linear;
@@ -164,6 +165,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         affine::RULES,
         weights::RULES,
         quantized::RULES,
+        gathered::RULES,
         branches::RULES,
         linear::RULES,
         attention::RULES,

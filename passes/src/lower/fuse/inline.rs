@@ -35,16 +35,13 @@ pub(super) fn inline(flat: &mut Flat) {
             inline_stage(flat, at);
         }
     }
-    for at in 0..flat.stages.len() {
-        let direct = |site: &Site| is_contraction(&flat.stages[site.user].stage);
-        if !flat.is_gone(at)
-            && is_operand_of_bytes(flat, at)
-            && sites(flat, &flat.stages[at].stage.name).iter().all(direct)
-        {
+    // From the end: what loads bytes less a zero is itself loaded by products.
+    for at in (0..flat.stages.len()).rev() {
+        if !flat.is_gone(at) && is_operand_of_bytes(flat, at) {
             inline_stage(flat, at);
         }
     }
-    // Now from the end: what became part of an attention's scores may take in what it loads.
+    // So is this: what became part of an attention's scores may take in what it loads.
     for at in (0..flat.stages.len()).rev() {
         if !flat.is_gone(at) && belongs_to_scores(flat, at) {
             inline_stage(flat, at);
@@ -102,29 +99,27 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     }
 }
 
-/// Does the stage make whole numbers of bytes, which only products load, perhaps in another order or shape or padded?
-/// They read the bytes.
+/// Does the stage make whole numbers of bytes, which a product loads, perhaps in another order or shape or padded? It
+/// reads the bytes, and so does whoever else loads them.
 fn is_operand_of_bytes(flat: &Flat, at: usize) -> bool {
     let FlatStage { stage, bundle: None, .. } = &flat.stages[at] else { return false };
-    Operand::of(&stage.body).is_some_and(|operand| operand.dtype != DType::F32) && is_for_products(flat, at)
+    let bytes = Operand::of(&stage.body).is_some_and(|operand| operand.dtype != DType::F32);
+    let known = || sites(flat, &stage.name).iter().all(|site| site.at.is_some());
+    bytes && !flat.kept.contains_key(&stage.name) && is_for_product(flat, at) && known()
 }
 
-/// Is it an element of this array, less something?
-fn takes_zero(body: &Expr, name: &Symbol) -> bool {
-    let ExprKind::Binary(Binary::Sub, whole, _) = body.kind() else { return false };
-    matches!(whole.kind(), ExprKind::Load { source, dtype: DType::I32, .. } if source == name)
-}
-
-fn is_for_products(flat: &Flat, at: usize) -> bool {
+fn is_for_product(flat: &Flat, at: usize) -> bool {
     let Stage { name, .. } = &flat.stages[at].stage;
-    let sites = sites(flat, name);
-    let product = |site: &Site| {
-        let user = &flat.stages[site.user].stage;
-        let moves = matches!(weight(&user.body), Weight::Moves { .. });
-        let passes_on = moves || takes_zero(&user.body, name);
-        site.at.is_some() && (is_contraction(user) || passes_on && is_for_products(flat, site.user))
-    };
-    !flat.kept.contains_key(name) && !sites.is_empty() && sites.iter().all(product)
+    flat.users(name).into_iter().any(|user| {
+        let stage = &flat.stages[user].stage;
+        let moves = matches!(weight(&stage.body), Weight::Moves { .. });
+        is_contraction(stage) || (moves || is_difference(&stage.body)) && is_for_product(flat, user)
+    })
+}
+
+/// Is it an element of an array of whole numbers less another one?
+fn is_difference(body: &Expr) -> bool {
+    matches!(body.kind(), ExprKind::Binary(Binary::Sub, ..)) && body.dtype() == DType::I32
 }
 
 /// Is the stage, where an attention loads it, one of a few arrays, depending on the place along the keys?
