@@ -317,7 +317,7 @@ mod tests {
         source.provenance.advance("dce");
         source.after = Some("dce".to_owned());
         let rest = names(remaining(steps, &source));
-        assert!(rest.starts_with(&["fold_constants"]) && !rest.contains(&"saturate"), "{rest:?}");
+        assert!(rest.starts_with(&["read_stored"]) && !rest.contains(&"saturate"), "{rest:?}");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! A [`Weight`] is a type, a content hash and a reference into somebody's storage: an owned buffer, or a file
 //! that the caller mapped. Cloning one copies a pointer; so does putting its axes in another order, giving it another
-//! shape, or stacking several. Two weights with equal types and hashes are the same weight, whatever they are called and
+//! shape, stretching it, stacking several, or reading it in a wider type ([`Widened`]). Two weights with equal types and hashes are the same weight, whatever they are called and
 //! however they lie in their storage.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,10 @@ use crate::pieces::Sink;
 use crate::scalar::Scalar;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
+
+mod widened;
+
+pub use widened::Widened;
 
 /// Memory that outlives every weight in it: a buffer, or a mapped file.
 pub trait Storage: Send + Sync {
@@ -133,6 +138,8 @@ enum Held {
     Packed(Packed),
     /// In several weights, put together.
     Parts(Parts),
+    /// In a narrower type.
+    Widened(Arc<Widened>),
 }
 
 /// Elements of fewer than 8 bits, as files have them.
@@ -302,6 +309,15 @@ impl Weight {
         if parts.iter().any(|part| part.dtype() != first.dtype() || part.shape() != first.shape()) {
             return None;
         }
+        let name = name.into();
+        let all: Vec<&Weight> = parts.iter().collect();
+        let stacked = |parts: &[&Weight]| {
+            let parts: Vec<Weight> = parts.iter().map(|&part| part.clone()).collect();
+            Weight::stack("", &parts)
+        };
+        if let Some(stack) = Weight::joined_parts(&name, &all, &stacked) {
+            return Some(stack);
+        }
         let (held, strides) = joined(parts).unwrap_or_else(|| (Held::Parts(Parts::new(parts, 1)), None));
         let shape = [parts.len()].into_iter().chain(first.shape().iter().copied()).collect();
         let (dtype, hash) = (first.dtype(), first.hash());
@@ -327,6 +343,11 @@ impl Weight {
                 return None;
             }
             total += size;
+        }
+        let name = name.into();
+        let joined = |parts: &[&Weight]| Weight::concat("", parts, axis);
+        if let Some(whole) = Weight::joined_parts(&name, parts, &joined) {
+            return Some(whole);
         }
         let mut shape = first.shape().to_vec();
         let rows = shape[..axis].iter().product();
@@ -359,6 +380,7 @@ impl Weight {
                 Held::Parts(Parts::new(&parts[start..start + count], 1))
             }
             Held::Parts(_) => return None,
+            Held::Widened(_) => return self.of_parts(name, &|part| part.leading("", start, count)),
         };
         let shape = [count].into_iter().chain(own.iter().copied()).collect();
         let strides = strides.clone();
@@ -389,6 +411,10 @@ impl Weight {
     /// `perm` is no permutation of the axes.
     pub fn permuted(&self, name: impl Into<String>, perm: &[usize]) -> Weight {
         let Inner { dtype, ref shape, hash, ref held, ref strides, .. } = *self.0;
+        let name = name.into();
+        if let Some(same) = self.of_parts(&name, &|part| Some(part.permuted("", perm))) {
+            return same;
+        }
         let from = strides.clone().unwrap_or_else(|| row_major_strides(shape));
         let shape: Vec<usize> = perm.iter().map(|&axis| self.0.shape[axis]).collect();
         let strides: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
@@ -402,12 +428,58 @@ impl Weight {
         if shape.iter().product::<usize>() != self.elements() {
             return None;
         }
+        if let Held::Widened(_) = self.0.held {
+            return self.of_parts(name, &|part| part.reshaped("", shape));
+        }
         let strides = match &self.0.strides {
             None => None,
-            Some(strides) => Some(restated(self.shape(), strides, shape)?),
+            Some(strides) => Some(restated(self.shape(), strides, shape)),
         };
         let (name, shape) = (name.into(), shape.to_vec());
-        Some(Weight(Arc::new(Inner { name, shape, strides, ..Inner::clone(&self.0) })))
+        let inner = Inner::clone(&self.0);
+        match strides {
+            None => Some(Weight(Arc::new(Inner { name, shape, ..inner }))),
+            Some(Some(strides)) => {
+                Some(Weight(Arc::new(Inner { name, shape, strides: Some(strides), ..inner })))
+            }
+            // What gives elements several times has few of them to look through.
+            Some(None) if self.is_stretched() => {
+                let held = Held::Parts(Parts::new(std::slice::from_ref(self), 1));
+                Some(Weight(Arc::new(Inner { name, shape, held, strides: None, ..inner })))
+            }
+            Some(None) => None,
+        }
+    }
+
+    /// The weight called `name` that is stretched to a shape, as numpy broadcasts. Nothing is copied.
+    ///
+    /// # Panics
+    /// It does not broadcast to the shape.
+    pub fn stretched(&self, name: impl Into<String>, shape: &[usize]) -> Weight {
+        let name = name.into();
+        if let Some(same) = self.of_parts(&name, &|part| Some(part.stretched("", shape))) {
+            return same;
+        }
+        let Inner { dtype, shape: ref own, hash, ref held, ref strides, .. } = *self.0;
+        let skip = shape.len().checked_sub(own.len()).expect("bug: an array of fewer axes");
+        let from = strides.clone().unwrap_or_else(|| row_major_strides(own));
+        let stride = |axis: usize| match axis.checked_sub(skip) {
+            Some(at) if own[at] == shape[axis] => from[at],
+            Some(at) => {
+                assert_eq!(own[at], 1, "bug: a size that does not broadcast");
+                0
+            }
+            None => 0,
+        };
+        let strides: Vec<usize> = (0..shape.len()).map(stride).collect();
+        let (shape, strides) = (shape.to_vec(), Some(strides).filter(|new| *new != row_major_strides(shape)));
+        Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held: held.clone(), strides })
+    }
+
+    /// Does it give elements of its storage several times?
+    fn is_stretched(&self) -> bool {
+        let strides = self.0.strides.iter().flatten();
+        strides.zip(self.shape()).any(|(&stride, &size)| stride == 0 && size > 1)
     }
 
     /// Element type.
@@ -448,15 +520,26 @@ impl Weight {
             }
             Held::Bytes(_) | Held::Packed(_) => 0,
             Held::Parts(all) => all.parts.iter().map(Weight::resident).sum(),
+            Held::Widened(widened) => widened.parts().map(Weight::resident).sum(),
         }
     }
 
     /// The bytes of its elements, in any order.
-    pub fn stored(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+    pub fn stored(&self) -> Box<dyn Iterator<Item = Cow<'_, [u8]>> + '_> {
+        if self.is_stretched() {
+            return Box::new((0..self.elements()).map(|position| Cow::Owned(bytes_of(self.get(position)))));
+        }
         match &self.0.held {
-            Held::Bytes(bytes) => Box::new(bytes.as_slice().chunks_exact(self.0.dtype.bytes())),
-            Held::Packed(packed) => Box::new((0..self.elements()).map(|place| packed.stored(place))),
+            Held::Bytes(bytes) => {
+                Box::new(bytes.as_slice().chunks_exact(self.0.dtype.bytes()).map(Cow::Borrowed))
+            }
+            Held::Packed(packed) => {
+                Box::new((0..self.elements()).map(|place| Cow::Borrowed(packed.stored(place))))
+            }
             Held::Parts(all) => Box::new(all.parts.iter().flat_map(Weight::stored)),
+            Held::Widened(widened) => Box::new(
+                (0..self.elements()).map(|place| Cow::Owned(bytes_of(widened.get(self.0.dtype, place)))),
+            ),
         }
     }
 
@@ -480,6 +563,7 @@ impl Weight {
                 let (part, position, _) = all.find(place);
                 part.get(position)
             }
+            Held::Widened(widened) => widened.get(self.0.dtype, place),
         }
     }
 
@@ -492,7 +576,7 @@ impl Weight {
     pub(crate) fn gather(&self, start: usize, step: usize, out: &mut [u8]) {
         let size = self.0.dtype.bytes();
         let (Some(strides), Some(&row)) = (&self.0.strides, self.0.shape.last()) else {
-            return self.0.held.gather(size, start, step, out);
+            return self.0.held.gather(self.0.dtype, start, step, out);
         };
         // As far as the positions stay in one row, elements are equally far apart in the storage, too.
         let last = strides[strides.len() - 1];
@@ -500,7 +584,7 @@ impl Weight {
         while !out.is_empty() {
             let left = (row - at % row).div_ceil(step.max(1)).min(out.len() / size);
             let (here, rest) = out.split_at_mut(left * size);
-            self.0.held.gather(size, self.place(at), step * last, here);
+            self.0.held.gather(self.0.dtype, self.place(at), step * last, here);
             (at, out) = (at + left * step, rest);
         }
     }
@@ -527,11 +611,13 @@ impl Weight {
 }
 
 impl Held {
-    /// Fills `out` with elements of `size` bytes from place `start` on, `step` apart.
-    fn gather(&self, size: usize, start: usize, step: usize, out: &mut [u8]) {
+    /// Fills `out` with elements from place `start` on, `step` apart.
+    fn gather(&self, dtype: DType, start: usize, step: usize, out: &mut [u8]) {
+        let size = dtype.bytes();
         let all = match self {
             Held::Bytes(bytes) => return copy_strided(bytes.as_slice(), size, start, step, out),
             Held::Packed(packed) => return packed.gather(start, step, out),
+            Held::Widened(widened) => return widened.gather(dtype, start, step, out),
             Held::Parts(all) => all,
         };
         let (mut at, mut out) = (start, out);
@@ -544,6 +630,13 @@ impl Held {
             (at, out) = (at + here * step, rest);
         }
     }
+}
+
+/// An element as it is stored.
+fn bytes_of(element: Scalar) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(element.dtype().bytes());
+    element.append_to(&mut bytes);
+    bytes
 }
 
 /// The strides of a shape that differs from another in axes of size 1 only. `None` if it differs more.
@@ -560,7 +653,9 @@ fn restated(from: &[usize], strides: &[usize], to: &[usize]) -> Option<Vec<usize
 /// split. Also their strides, if they are not row-major.
 fn joined(parts: &[Weight]) -> Option<(Held, Option<Vec<usize>>)> {
     let bytes = |part: &Weight| match &part.0.held {
-        Held::Bytes(bytes) if part.0.strides == parts[0].0.strides => Some(bytes.clone()),
+        Held::Bytes(bytes) if part.0.strides == parts[0].0.strides && !part.is_stretched() => {
+            Some(bytes.clone())
+        }
         _ => None,
     };
     let mut all = bytes(parts.first()?)?;

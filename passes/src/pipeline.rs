@@ -6,7 +6,7 @@ use ir::{At, Graph, Origin};
 use crate::egraph::Saturate;
 use crate::error::PassError;
 use crate::graph::fold_constants::MAX_FOLDED;
-use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants, Reroll};
+use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants, ReadStored, Reroll};
 use crate::kernel::{ExpandMath, Schedule};
 use crate::lower::{Fuse, PlanMemory, ShareKernels, ToLoops, ToStages};
 use crate::pass::{About, Changed, Cx, GraphPass, LowerPass, ProgramPass};
@@ -31,8 +31,18 @@ const FOLD: FoldConstants = FoldConstants { max_bytes: MAX_FOLDED, widens: true 
 const FOLD_AS_STORED: FoldConstants = FoldConstants { widens: false, ..FOLD };
 
 /// Clean up: fold what is constant, drop what does nothing, is there twice, or is not needed.
-const CLEAN: &[Step] =
-    &[Step::Graph(&FOLD), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
+const CLEAN: &[Step] = &[
+    // What products read as it is stored is no longer there to be folded.
+    Step::Graph(&ReadStored),
+    Step::Graph(&FOLD),
+    Step::Graph(&Canonicalize),
+    Step::Graph(&Cse),
+    Step::Graph(&Dce),
+];
+
+/// The same before rules have looked.
+const CLEAN_AS_STORED: &[Step] =
+    &[Step::Graph(&FOLD_AS_STORED), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
 
 /// The same before rules have looked.
 const CLEAN_AS_STORED: &[Step] =
@@ -88,6 +98,7 @@ pub const ALL: &[Step] = &[
     Step::Graph(&Reroll),
     Step::Graph(&Saturate),
     Step::Graph(&Expand),
+    Step::Graph(&ReadStored),
     Step::Lower(&ToStages),
     Step::Program(&Fuse),
     Step::Program(&ToLoops),

@@ -245,8 +245,17 @@ fn the_reference_of_ops_is_up_to_date() {
 #[test]
 fn passes_and_completions_are_listed() {
     let passes = call(["passes"]).succeeds().out;
-    for pass in ["fold_constants", "canonicalize", "cse", "dce", "expand", "fuse", "schedule", "plan_memory"]
-    {
+    for pass in [
+        "read_stored",
+        "fold_constants",
+        "canonicalize",
+        "cse",
+        "dce",
+        "expand",
+        "fuse",
+        "schedule",
+        "plan_memory",
+    ] {
         assert!(passes.lines().any(|line| line.starts_with(pass)), "{pass}:\n{passes}");
     }
     for shell in ["bash", "zsh", "fish"] {

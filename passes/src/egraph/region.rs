@@ -29,7 +29,11 @@ const SHORTEST: usize = 24;
 /// And at most so many.
 const LONGEST: usize = 2048;
 
-/// Float constants of at most so many elements belong to the text of a region: rules look at them.
+/// A value is computed from weights alone by at most so many ops after each other.
+const MOST_OPS: usize = 16;
+
+/// Constants of floats, or of integers that floats are stored in, of at most so many elements belong to the text of a
+/// region: rules look at them.
 const SMALL_FLOATS: usize = 16;
 
 /// Integers and truth values (masks, permutations) of at most so many elements do.
@@ -189,7 +193,7 @@ impl Part {
         }
         let name = format!("x{}", self.inputs.len());
         self.inputs.push(value);
-        self.constant.push(weight.is_some());
+        self.constant.push(is_constant(graph, value, MOST_OPS));
         self.not_negative.push(weight.is_some_and(|weight| scales(graph, value) && is_not_negative(weight)));
         self.graph.add_input(name, graph.ty(value).clone(), Origin::none())
     }
@@ -207,6 +211,15 @@ impl Part {
     }
 }
 
+/// Does a value depend on weights alone, by at most so many ops after each other?
+fn is_constant(graph: &Graph, value: Value, depth: usize) -> bool {
+    if graph.node(value.node).op().is_none() {
+        return graph.node(value.node).weight().is_some();
+    }
+    let operands = graph.operands(value.node);
+    depth > 0 && !operands.is_empty() && operands.into_iter().all(|x| is_constant(graph, x, depth - 1))
+}
+
 /// Is a matrix multiplied with something, element by element? Only then it counts whether it has elements below 0; the
 /// gains of normalisations do not tell layers apart.
 fn scales(graph: &Graph, value: Value) -> bool {
@@ -215,7 +228,8 @@ fn scales(graph: &Graph, value: Value) -> bool {
 }
 
 fn is_small(weight: &Weight) -> bool {
-    let limit = if weight.dtype().is_float() { SMALL_FLOATS } else { SMALL_OTHERS };
+    let of_numbers = weight.dtype().is_float() || weight.dtype().is_int() && weight.dtype().bits() <= 8;
+    let limit = if of_numbers { SMALL_FLOATS } else { SMALL_OTHERS };
     let patterned = || has_two_values(weight) || is_of_distances(weight);
     weight.elements() <= limit || (weight.elements() <= LARGE_MASK && patterned())
 }
@@ -231,7 +245,7 @@ fn is_of_distances(weight: &Weight) -> bool {
 
 /// Is it one number everywhere, or one of two: a mask that is added?
 fn has_two_values(weight: &Weight) -> bool {
-    let mut seen: Vec<&[u8]> = Vec::with_capacity(2);
+    let mut seen = Vec::with_capacity(2);
     weight.stored().all(|element| {
         if !seen.contains(&element) {
             seen.push(element);

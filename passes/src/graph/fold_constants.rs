@@ -2,9 +2,10 @@
 //!
 //! A result takes the place of its node if it is small, or no larger than the operands that it replaces. What only
 //! puts weights in another order or shape, or together, copies nothing; all other results are kept in memory, so beyond
-//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Bytes that products multiply as whole numbers
-//! stay bytes. Uses the reference semantics, so folding
-//! cannot disagree with it.
+//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Bytes that products multiply as whole numbers stay
+//! bytes. Before rules look for what is quantized,
+//! weights are not cast to wider types ([`FoldConstants::widens`]). Uses the reference semantics, so folding cannot
+//! disagree with it.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ use ops::linalg::matmul::MATMUL;
 use ops::math::cast::{CAST, TO};
 use ops::math::sub::SUB;
 
+use super::stored;
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
 
@@ -25,9 +27,6 @@ pub const MAX_RESIDENT: usize = 256 << 20;
 
 /// A folded result has at most so many bytes, unless folding shrinks its operands.
 pub const MAX_FOLDED: usize = 4 << 20;
-
-/// Constants that take fewer bytes than this are folded like any other.
-const SMALL: usize = 16 << 10;
 
 /// See the [module](self).
 pub struct FoldConstants {
@@ -46,8 +45,7 @@ impl GraphPass for FoldConstants {
     fn run(&self, graph: &mut Graph, _: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
         let order = graph.order();
-        let mut names: BTreeSet<String> =
-            order.iter().filter_map(|&id| Some(graph.node(id).weight()?.name().to_owned())).collect();
+        let mut names = weight_names(graph);
         let resident = |&id: &NodeId| Some(graph.node(id).weight()?.resident());
         let mut resident: usize = order.iter().filter_map(resident).sum();
         for id in order {
@@ -68,16 +66,10 @@ impl GraphPass for FoldConstants {
     }
 }
 
-/// Does a node give a weight in a wider type, in which it is no small one?
-fn widens(graph: &Graph, id: NodeId) -> bool {
-    let Some((def, attrs)) = graph.node(id).op() else { return false };
-    let from = graph.operands(id).first().and_then(|x| graph.node(x.node).weight());
-    let wider = |weight: &Weight| {
-        let narrow = [DType::F16, DType::BF16, DType::I8, DType::U8].contains(&weight.dtype());
-        narrow && attrs.get(TO).bytes() > weight.dtype().bytes()
-    };
-    let large = |weight: &Weight| weight.elements() * attrs.get(TO).bytes() >= SMALL;
-    def == &CAST && from.is_some_and(|weight| wider(weight) && large(weight))
+/// The names that weights have.
+pub(super) fn weight_names(graph: &Graph) -> BTreeSet<String> {
+    let name = |id: NodeId| Some(graph.node(id).weight()?.name().to_owned());
+    graph.order().into_iter().filter_map(name).collect()
 }
 
 /// Are bytes cast to whole numbers for products alone, perhaps less a zero? These read the bytes.
@@ -99,7 +91,7 @@ fn is_for_products(graph: &Graph, value: Value) -> bool {
 }
 
 /// A name that no weight has: `base`, or `base` with a number.
-fn own_name(base: &str, names: &mut BTreeSet<String>) -> String {
+pub(super) fn own_name(base: &str, names: &mut BTreeSet<String>) -> String {
     let mut numbered = (1..).map(|n| format!("{base}.{n}"));
     let free = |name: &String| !names.contains(name);
     let name = Some(base.to_owned()).filter(free).or_else(|| numbered.find(free));
@@ -139,13 +131,13 @@ impl FoldConstants {
         let weights: Option<Vec<&Weight>> =
             operands.iter().map(|value| graph.node(value.node).weight()).collect();
         let Some(weights) = weights.filter(|_| !attrs.has_symbols()) else { return Ok(None) };
+        if !self.widens && stored::widens(graph, id) || is_read_as_bytes(graph, id) {
+            return Ok(None);
+        }
         let size = |ty: &ir::TensorType| ty.bytes().as_const().and_then(|b| usize::try_from(b).ok());
         let Some(result) = node.types.iter().map(size).sum::<Option<usize>>() else { return Ok(None) };
         let replaced: usize = weights.iter().map(|weight| weight.size()).sum();
         if result > self.max_bytes.max(replaced) {
-            return Ok(None);
-        }
-        if !self.widens && widens(graph, id) || is_read_as_bytes(graph, id) {
             return Ok(None);
         }
         if let Some(result) = def.semantics.rearranged(&weights, attrs) {

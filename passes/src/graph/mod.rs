@@ -6,6 +6,7 @@ pub mod dce;
 pub mod expand;
 pub mod fold_constants;
 pub mod reroll;
+pub mod stored;
 
 pub use canonicalize::Canonicalize;
 pub use cse::Cse;
@@ -13,3 +14,4 @@ pub use dce::Dce;
 pub use expand::Expand;
 pub use fold_constants::FoldConstants;
 pub use reroll::Reroll;
+pub use stored::ReadStored;

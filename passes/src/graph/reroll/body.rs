@@ -13,6 +13,7 @@ use ir::{Dim, Graph, NodeId, OpDef, Symbol, TensorType};
 use ops::shape::slice::{SIZES, SLICE, STEPS};
 
 use super::chain::Link;
+use crate::graph::stored::is_stored;
 
 /// A link has at most so many nodes of its own.
 const MOST_NODES: usize = 256;
@@ -151,6 +152,7 @@ impl Pair<'_, '_> {
         let graph = self.cx.graph;
         let kind = match (graph.node(a).op(), graph.node(b).op()) {
             _ if a == b => Kind::Same,
+            (Some(_), Some(_)) if [a, b].iter().all(|&id| is_stored(graph, id.into())) => Kind::Weight,
             (Some(left), Some(right)) => {
                 self.op(a, b, left, right)?;
                 Kind::Op

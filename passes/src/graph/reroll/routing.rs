@@ -17,6 +17,8 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::slice::SLICE;
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use crate::graph::stored::stored;
+
 /// How many experts a router chooses these ids from: they are positions along an axis of that size.
 pub(super) fn experts(graph: &Graph, ids: Value) -> Option<i64> {
     let mut value = ids;
@@ -119,6 +121,11 @@ fn from_front(graph: &Graph, ids: Value) -> Value {
         wraps.then_some(plain)
     };
     positive().unwrap_or(ids)
+}
+
+/// The weight that a value is, also where it is cast from what is stored.
+pub(super) fn weight(graph: &Graph, value: Value) -> Option<Weight> {
+    graph.node(value.node).weight().cloned().or_else(|| stored(graph, value))
 }
 
 /// The weight that a value is, also where its elements are given several times.

@@ -25,6 +25,7 @@ use ops::shape::reshape::{CHECKED, RESHAPE, SHAPE, reshape};
 use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE, transpose};
 
+use super::routing::weight;
 use super::slots::{Fact, Form, Slots};
 
 /// Ops along axes given by an attribute.
@@ -184,7 +185,7 @@ impl Slots<'_> {
         match own {
             Fact::Weights(at) => {
                 let nodes = &self.body.steps[*at].nodes;
-                let weight = |&place: &usize| self.graph().node(nodes[place]).weight().cloned();
+                let weight = |&place: &usize| weight(self.graph(), nodes[place].into());
                 let weights: Vec<Weight> = routing.order.iter().map(weight).collect::<Option<_>>()?;
                 let stack = Weight::stack(weights[0].name(), &weights)?;
                 Some((self.b.weight(stack), ids))

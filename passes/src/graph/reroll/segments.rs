@@ -28,7 +28,7 @@ use ops::shape::scatter_elements::SCATTER_ELEMENTS;
 use ops::shape::slice::{SLICE, STARTS};
 
 use super::body::describe;
-use super::routing::{constant, experts, is_number};
+use super::routing::{constant, experts, is_number, weight};
 use super::{KNOWN_SEGMENTS, NAME, SORTED_IDS};
 use crate::egraph::Missed;
 
@@ -59,10 +59,10 @@ impl Segments {
         let part = |&part: &Value| {
             is(graph, part, &MATMUL)?;
             let [rows, w] = graph.operands(part.node)[..] else { return None };
-            let weight = graph.node(w.node).weight().filter(|weight| weight.shape().len() == 2)?;
+            let weight = weight(graph, w).filter(|weight| weight.shape().len() == 2)?;
             is(graph, rows, &GATHER).filter(|attrs| attrs.get(gather::AXIS) == 0)?;
             let [x, positions] = graph.operands(rows.node)[..] else { return None };
-            (graph.ty(x).rank() == 2).then(|| (rows.node, positions, weight.clone()))
+            (graph.ty(x).rank() == 2).then(|| (rows.node, positions, weight))
         };
         let parts: Vec<(NodeId, Value, Weight)> = parts.iter().map(part).collect::<Option<_>>()?;
         let taken = parts[0].0;
