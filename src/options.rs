@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ir::{Dim, Symbol};
+use ir::{DType, Dim, Symbol};
 use passes::FpMode;
 
 use crate::error::Error;
@@ -14,6 +14,9 @@ pub struct Options {
     pub level: Option<u8>,
     /// Which rewrites of floating-point arithmetic are allowed. By default `reassoc`, or what a dump states.
     pub fp: Option<FpMode>,
+    /// The type in which weights of matrix products are stored that a model has as `f32`: one of 16-bit floats, to which
+    /// they are rounded. By default as the model has them, or what a dump states.
+    pub weights: Option<DType>,
     /// Rules that must not be applied.
     pub disabled_rules: Vec<String>,
     /// Symbolic sizes that get a value.
@@ -45,6 +48,7 @@ impl Default for Options {
         Options {
             level: None,
             fp: None,
+            weights: None,
             disabled_rules: Vec::new(),
             dims: Vec::new(),
             input_shapes: Vec::new(),
@@ -99,6 +103,7 @@ impl Options {
         self.recorded_over(Recorded {
             level: DEFAULT_LEVEL,
             fp: fp_name(FpMode::default()).to_owned(),
+            weights: None,
             disabled_rules: Vec::new(),
             dims: BTreeMap::new(),
             input_shapes: BTreeMap::new(),
@@ -114,6 +119,9 @@ impl Options {
         all.level = self.level.unwrap_or(all.level);
         if let Some(fp) = self.fp {
             all.fp = fp_name(fp).to_owned();
+        }
+        if let Some(weights) = self.weights {
+            all.weights = Some(weights.name().to_owned());
         }
         all.disabled_rules.extend(self.disabled_rules.iter().cloned());
         all.disabled_rules.sort();
@@ -147,6 +155,9 @@ pub struct Recorded {
     pub level: u8,
     /// [`Options::fp`] by its name.
     pub fp: String,
+    /// [`Options::weights`] by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// [`Options::disabled_rules`].
     pub disabled_rules: Vec<String>,
     /// [`Options::dims`].
@@ -169,6 +180,7 @@ impl Recorded {
     pub fn cx(&self) -> passes::Cx {
         passes::Cx {
             fp: fp_mode(&self.fp).unwrap_or_default(),
+            weights: self.weights.as_deref().and_then(weights_type),
             disabled_rules: self.disabled_rules.clone(),
             ..passes::Cx::default()
         }
@@ -187,6 +199,11 @@ pub fn fp_name(fp: FpMode) -> &'static str {
 /// The mode of that name.
 pub fn fp_mode(name: &str) -> Option<FpMode> {
     [FpMode::Strict, FpMode::Reassoc, FpMode::Fast].into_iter().find(|fp| fp_name(*fp) == name)
+}
+
+/// The type of that name in which weights may be stored.
+pub fn weights_type(name: &str) -> Option<DType> {
+    [DType::BF16, DType::F16].into_iter().find(|dtype| dtype.name() == name)
 }
 
 #[cfg(test)]

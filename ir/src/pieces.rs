@@ -55,7 +55,8 @@ impl PackedWeight {
                     self.shape().into_iter().zip(perm.iter().map(|&axis| strides[axis])).collect();
                 each_run(&self.weight, rows(&axes), sink)
             }
-            &Layout::Panels { ref outer, depth, cols, row, col, offset } => {
+            &Layout::Panels { ref outer, depth, cols, row, col, offset }
+            | &Layout::Nibbles { ref outer, depth, cols, row, col, offset } => {
                 let panel = PANEL as usize;
                 let runs = starts(outer).flat_map(|first| {
                     let places =
@@ -66,7 +67,12 @@ impl PackedWeight {
                         Run { start, step: col, count, zeros: panel - count }
                     })
                 });
-                each_run(&self.weight, runs, sink)
+                match self.layout {
+                    Layout::Nibbles { .. } => {
+                        each_run(&self.weight, runs, &mut |piece| sink(&halves(piece, self.weight.dtype())))
+                    }
+                    _ => each_run(&self.weight, runs, sink),
+                }
             }
             &Layout::Quads { depth, cols, row, col, offset } => {
                 let width = PANEL as usize;
@@ -110,6 +116,17 @@ fn quads(weight: &Weight, depth: usize, cols: usize, [row, col]: [usize; 2], sta
     panel
 }
 
+/// Rows of panels of numbers of 4 bits, a byte each, with two to a byte.
+fn halves(rows: &[u8], dtype: DType) -> Vec<u8> {
+    let least = if dtype == DType::I4 { 8 } else { 0 };
+    let number = |byte: u8| (byte & 0xf) ^ least;
+    let row = |row: &[u8]| {
+        let (low, high) = row.split_at(row.len() / 2);
+        low.iter().zip(high).map(|(&low, &high)| number(low) | number(high) << 4).collect::<Vec<u8>>()
+    };
+    rows.chunks_exact(PANEL as usize).flat_map(row).collect()
+}
+
 /// The innermost rows of an array with these `(size, stride)`s.
 fn rows(axes: &[(usize, usize)]) -> impl Iterator<Item = Run> {
     let (&(count, step), outer) = axes.split_last().unwrap_or((&(1, 1), &[]));
@@ -117,7 +134,7 @@ fn rows(axes: &[(usize, usize)]) -> impl Iterator<Item = Run> {
 }
 
 /// The places of all indices of axes with these `(size, stride)`s.
-fn starts(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
+pub(crate) fn starts(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
     let total: usize = axes.iter().map(|(size, _)| size).product();
     (0..total).map(move |index| {
         let digits = axes.iter().rev();

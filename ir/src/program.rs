@@ -42,10 +42,27 @@ pub enum Layout {
         /// First element.
         offset: usize,
     },
-    /// Panels of 32 columns of such a matrix of bytes as `i8` (of `u8`, each is 128 less than it was), as `[ceil(cols, 32), ceil(depth, 4) + 1, 32, 4]`: element `(k, j)` at
-    /// `[j // 32, k // 4, j % 32, k % 4]`, zero beyond the last column and the last `k`. In the last place along the second
-    /// axis are the sums of the columns, each an `i32`, little-endian.
+    /// Panels of 32 columns of such a matrix of bytes as `i8` (of `u8`, each is 128 less than it was), as
+    /// `[ceil(cols, 32), ceil(depth, 4) + 1, 32, 4]`: element `(k, j)` at `[j // 32, k // 4, j % 32, k % 4]`, zero beyond the
+    /// last column and the last `k`. In the last place along the second axis are the sums of the columns, each an `i32`,
+    /// little-endian.
     Quads {
+        /// Extent of `k`.
+        depth: usize,
+        /// Extent of `j`.
+        cols: usize,
+        /// Stride of `k`.
+        row: usize,
+        /// Stride of `j`.
+        col: usize,
+        /// First element.
+        offset: usize,
+    },
+    /// The same of numbers of 4 bits, two to a `u8`: `[ceil(cols, 32), depth, 16]`. Byte `i` of a row holds column `i` in
+    /// its lower bits and column `16 + i` in its upper ones. Of signed numbers, each is 8 more than it was.
+    Nibbles {
+        /// Extent and stride of each axis around; none if there is one matrix.
+        outer: Vec<(usize, usize)>,
         /// Extent of `k`.
         depth: usize,
         /// Extent of `j`.
@@ -78,7 +95,11 @@ impl PackedWeight {
 
     /// Its element type as packed.
     pub fn dtype(&self) -> DType {
-        if let Layout::Quads { .. } = self.layout { DType::I8 } else { self.weight.dtype() }
+        match self.layout {
+            Layout::Quads { .. } => DType::I8,
+            Layout::Nibbles { .. } => DType::U8,
+            _ => self.weight.dtype(),
+        }
     }
 
     /// Its sizes as packed.
@@ -87,8 +108,10 @@ impl PackedWeight {
         match &self.layout {
             Layout::Plain => shape.to_vec(),
             Layout::Permuted(perm) => perm.iter().map(|&axis| shape[axis]).collect(),
-            Layout::Panels { outer, depth, cols, .. } => {
-                let panels = [cols.div_ceil(PANEL as usize), *depth, PANEL as usize];
+            Layout::Panels { outer, depth, cols, .. } | Layout::Nibbles { outer, depth, cols, .. } => {
+                let halves = matches!(self.layout, Layout::Nibbles { .. });
+                let row = if halves { PANEL / 2 } else { PANEL };
+                let panels = [cols.div_ceil(PANEL as usize), *depth, row as usize];
                 outer.iter().map(|(extent, _)| *extent).chain(panels).collect()
             }
             Layout::Quads { depth, cols, .. } => {

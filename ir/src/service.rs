@@ -89,18 +89,21 @@ impl Service {
 }
 
 /// Fields of the call of [`Service::GemmF32`], 8 bytes each, in order.
-pub const GEMM_F32_FIELDS: [&str; 15] = [
+pub const GEMM_F32_FIELDS: [&str; 18] = [
     "m",
     "n",
     "k",
     "a",
     "a_row",
     "a_col",
+    "a_type",
     "window",
     "b",
     "b_row",
     "b_col",
     "packed",
+    "b_type",
+    "scales",
     "transposed",
     "groups",
     "epilogue",

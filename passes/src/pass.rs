@@ -1,7 +1,7 @@
 //! What a pass is.
 
 use ir::program::Program;
-use ir::{At, Graph};
+use ir::{At, DType, Graph};
 
 use crate::egraph::rules::{self, Rule};
 use crate::error::PassError;
@@ -45,6 +45,8 @@ pub struct Cx {
     pub fp: FpMode,
     /// Rules that must not be applied.
     pub disabled_rules: Vec<String>,
+    /// The type in which weights of products are stored that are floats of 32 bits, if that is another.
+    pub weights: Option<DType>,
     /// Rules besides [all](crate::egraph::rules::all): a test plants a wrong one here.
     #[doc(hidden)]
     pub extra_rules: &'static [Rule],

@@ -44,10 +44,6 @@ const CLEAN: &[Step] = &[
 const CLEAN_AS_STORED: &[Step] =
     &[Step::Graph(&FOLD_AS_STORED), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
 
-/// The same before rules have looked.
-const CLEAN_AS_STORED: &[Step] =
-    &[Step::Graph(&FOLD_AS_STORED), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
-
 /// Graph to program without fusion: one kernel for each op.
 pub const UNFUSED: &[Step] = &[
     Step::Graph(&Dce),

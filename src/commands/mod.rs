@@ -21,7 +21,7 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use egraft::options::{fp_mode, fp_name};
+use egraft::options::{fp_mode, fp_name, weights_type};
 use egraft::{Options, Source};
 use ir::{Dim, Scalar, Symbol, Tensor, TensorType};
 
@@ -136,6 +136,10 @@ pub(crate) struct Common {
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
+    /// Store the f32 weights of matrix products as bf16 or f16, to which they are rounded: half the memory, at some
+    /// accuracy [default: as the model has them]
+    #[arg(long, value_name = "TYPE", value_parser = weights)]
+    weights: Option<ir::DType>,
     /// Do not apply a rewrite rule, one of those that `egraft rules` lists; repeatable
     #[arg(long = "disable-rule", value_name = "NAME")]
     disabled_rules: Vec<String>,
@@ -170,6 +174,7 @@ impl Common {
         Ok(Options {
             level: self.level,
             fp: self.fp,
+            weights: self.weights,
             disabled_rules: self.disabled_rules.clone(),
             dims: self.dims.clone(),
             input_shapes: self.shapes.clone(),
@@ -220,6 +225,7 @@ impl Common {
             (!self.absent.is_empty(), "--absent"),
             (!self.values.is_empty(), "--value"),
             (self.fp.is_some(), "--fp"),
+            (self.weights.is_some(), "--weights"),
             (!self.disabled_rules.is_empty(), "--disable-rule"),
             (!self.settings.is_empty(), "--set"),
             (self.verify, "--verify"),
@@ -323,6 +329,10 @@ fn fp(text: &str) -> Result<passes_fp::FpMode, String> {
         debug_assert!(fp_mode("fast").map(fp_name) == Some("fast"));
         format!("the modes are {known}")
     })
+}
+
+fn weights(text: &str) -> Result<ir::DType, String> {
+    weights_type(text).ok_or_else(|| "weights are stored as bf16 or f16".to_owned())
 }
 
 #[cfg(test)]

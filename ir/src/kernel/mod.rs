@@ -17,6 +17,7 @@ pub mod expr;
 pub mod lower;
 pub mod operand;
 pub mod stmt;
+pub mod stored;
 
 use crate::dim::{Condition, Dim, Symbol};
 use crate::dtype::DType;

@@ -4,6 +4,7 @@
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::kernel::expr::{Expr, ExprKind};
+use crate::kernel::stored::{Format, Stored};
 use crate::scalar::Binary;
 
 /// Most axes of the rows, of the columns, or of the sum of a product.
@@ -17,14 +18,14 @@ pub const MAX_GUARDS: usize = 4;
 pub struct Operand<'a> {
     /// The array.
     pub source: &'a Symbol,
-    /// The type of its elements: `f32`, or `u8` or `i8` where the operand is `i32`.
-    pub dtype: DType,
     /// The index.
     pub at: &'a [Expr],
     /// What is taken from each element, of bytes.
     pub zero: Option<&'a Expr>,
     /// What must hold.
     pub guards: Vec<Guard>,
+    /// The type of its elements: one of floats, or of bytes where the operand is `i32`.
+    pub format: Format,
 }
 
 /// `0 ≤ value`, and `value < size` if there is a size.
@@ -37,16 +38,14 @@ pub struct Guard {
 }
 
 impl<'a> Operand<'a> {
-    /// The operand that an expression is: an `f32` load, or `cast<i32>(load)` or `cast<i32>(load) - zero` of bytes, or
-    /// `select(c, operand, 0)` where `c` says of numbers that they are in range.
+    /// The operand that an expression is: a load of an `f32`, or of a 16-bit float that is cast to one, or `cast<i32>(load)`
+    /// or `cast<i32>(load) - zero` of bytes, or `select(c, operand, 0)` where `c` says of numbers that they are in range.
     pub fn of(e: &'a Expr) -> Option<Operand<'a>> {
         match e.kind() {
-            ExprKind::Load { source, dtype: DType::F32, at } => {
-                Some(Operand { source, dtype: DType::F32, at, zero: None, guards: vec![] })
-            }
             ExprKind::Cast(DType::I32, byte) => match byte.kind() {
                 ExprKind::Load { source, dtype: dtype @ (DType::U8 | DType::I8), at } => {
-                    Some(Operand { source, dtype: *dtype, at, zero: None, guards: vec![] })
+                    let format = Format::of(*dtype)?;
+                    Some(Operand { source, format, at, zero: None, guards: vec![] })
                 }
                 _ => None,
             },
@@ -54,6 +53,12 @@ impl<'a> Operand<'a> {
                 let operand = Operand::of(byte)?;
                 let plain = operand.zero.is_none() && operand.guards.is_empty();
                 plain.then_some(Operand { zero: Some(zero), ..operand })
+            }
+            ExprKind::Load { .. } | ExprKind::Cast(..) => {
+                let Stored { format, source, at, zero: None, scale: None } = Stored::of(e)? else {
+                    return None;
+                };
+                format.is_float().then(|| Operand { source, format, at, zero: None, guards: vec![] })
             }
             ExprKind::Select(cond, inside, zero) if *zero == Expr::number(inside.dtype(), 0.0) => {
                 let mut operand = Operand::of(inside)?;
@@ -68,8 +73,11 @@ impl<'a> Operand<'a> {
     pub fn has_zero_of_its_type(&self) -> bool {
         match self.zero.map(Expr::kind) {
             None => true,
-            Some(ExprKind::Const(value)) => value.cast(self.dtype).cast(DType::I32) == *value,
-            Some(ExprKind::Cast(DType::I32, byte)) => byte.dtype() == self.dtype,
+            Some(ExprKind::Const(value)) => {
+                let least = if self.format == Format::I8 { -128 } else { 0 };
+                (least..least + 256).contains(&value.to_i64())
+            }
+            Some(ExprKind::Cast(DType::I32, byte)) => Format::of(byte.dtype()) == Some(self.format),
             Some(_) => false,
         }
     }

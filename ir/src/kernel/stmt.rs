@@ -96,16 +96,17 @@ impl Gemm {
         self.a.dtype()
     }
 
-    /// The index of these axes in an array in panels: `[i // 32, k, i % 32]`, or that of bytes,
-    /// `[i // 32, k // 4, i % 32, k % 4]`.
-    pub fn in_panels(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)], dtype: DType) -> Vec<Dim> {
-        let (i, width, k) = (position(of), Dim::constant(PANEL), position(depth));
-        let (panel, place) = (i.floor_div(&width), i.modulo(&width));
-        if dtype == DType::F32 {
-            return vec![panel, k, place];
-        }
+    /// The index of these axes in an array in panels: `[i // 32, k, i % 32]`.
+    pub fn in_panels(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)]) -> [Dim; 3] {
+        let (i, width) = (position(of), Dim::constant(PANEL));
+        [i.floor_div(&width), position(depth), i.modulo(&width)]
+    }
+
+    /// That in an array of bytes in panels: `[i // 32, k // 4, i % 32, k % 4]`.
+    pub fn in_quads(of: &[(Symbol, Dim)], depth: &[(Symbol, Dim)]) -> [Dim; 4] {
+        let [panel, k, place] = Gemm::in_panels(of, depth);
         let quad = Dim::constant(QUAD);
-        vec![panel, k.floor_div(&quad), place, k.modulo(&quad)]
+        [panel, k.floor_div(&quad), place, k.modulo(&quad)]
     }
 }
 

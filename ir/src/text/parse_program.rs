@@ -100,13 +100,16 @@ fn packed(cursor: &mut Cursor<'_>, source: &dyn WeightSource) -> Parse<PackedWei
             return Err(ParseError { span: cursor.since(start), problem: Problem::Weight { why } });
         }
         Layout::Permuted(perm)
-    } else if cursor.eat_word("panels") {
+    } else if let Some(halves) = panels(cursor) {
         let mut outer = Vec::new();
         while cursor.kind() == Kind::Word && cursor.slice() == "outer" {
             outer.push((field(cursor, "outer")?, field(cursor, "by")?));
         }
         let [depth, cols, row, col, offset] = matrix(cursor)?;
-        Layout::Panels { outer, depth, cols, row, col, offset }
+        match halves {
+            true => Layout::Nibbles { outer, depth, cols, row, col, offset },
+            false => Layout::Panels { outer, depth, cols, row, col, offset },
+        }
     } else if cursor.eat_word("quads") {
         let [depth, cols, row, col, offset] = matrix(cursor)?;
         Layout::Quads { depth, cols, row, col, offset }
@@ -130,6 +133,13 @@ fn matrix(cursor: &mut Cursor<'_>) -> Parse<[usize; 5]> {
         *number = field(cursor, name)?;
     }
     Ok(numbers)
+}
+
+/// Does a layout in panels follow, and are there two elements to a byte?
+fn panels(cursor: &mut Cursor<'_>) -> Option<bool> {
+    [("panels", false), ("nibbles", true)]
+        .into_iter()
+        .find_map(|(word, halves)| cursor.eat_word(word).then_some(halves))
 }
 
 fn ports(cursor: &mut Cursor<'_>) -> Parse<Vec<Port>> {

@@ -37,8 +37,10 @@ impl fmt::Display for Program {
                     commas(f, perm, |f, axis| write!(f, "{axis}"))?;
                     f.write_char(']')?;
                 }
-                Layout::Panels { outer, depth, cols, row, col, offset } => {
-                    f.write_str(" panels")?;
+                Layout::Panels { outer, depth, cols, row, col, offset }
+                | Layout::Nibbles { outer, depth, cols, row, col, offset } => {
+                    let halves = matches!(packed.layout, Layout::Nibbles { .. });
+                    f.write_str(if halves { " nibbles" } else { " panels" })?;
                     for (extent, stride) in outer {
                         write!(f, " outer={extent} by={stride}")?;
                     }

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
 use crate::kernel::operand::Operand;
+use crate::kernel::stored::Stored;
 use crate::kernel::{
     Access, Body, Expr, ExprKind, Gemm, Group, Kernel, LaneFold, LoopKind, Reduce, Sort, Stage, Stmt,
 };
@@ -620,10 +621,11 @@ impl Check<'_> {
         for (axes, operand) in [(&axes, &gemm.a), (&right, &gemm.b)] {
             self.inside(axes, |check| {
                 check.expr(operand, false);
-                let known = Operand::of(operand);
-                if known.is_none() || operand.dtype() != gemm.dtype() {
+                let (known, stored) = (Operand::of(operand), Stored::of(operand));
+                if known.is_none() && stored.is_none() || operand.dtype() != gemm.dtype() {
                     let kernel = check.name();
-                    let what = "a product of anything but f32 loads, or of bytes as i32 ones";
+                    let what =
+                        "a product of anything but loads of what an f32 is stored as, or of bytes as i32";
                     check.report.push(KernelViolation::Form { kernel, what });
                 }
                 if known.is_some_and(|known| !known.guards.is_empty() && !known.has_zero_of_its_type()) {

@@ -247,7 +247,8 @@ fn layouts_stay_inside(program: &Program, report: &mut Vec<ProgramViolation>) {
                 sorted.sort_unstable();
                 sorted.into_iter().eq(0..packed.weight.shape().len())
             }
-            Layout::Panels { outer, depth, cols, row, col, offset } => {
+            Layout::Panels { outer, depth, cols, row, col, offset }
+            | Layout::Nibbles { outer, depth, cols, row, col, offset } => {
                 let axes = outer.iter().copied().chain([(*depth, *row), (*cols, *col)]).collect();
                 stays_inside(axes, *offset, packed.weight.elements())
             }
@@ -256,7 +257,8 @@ fn layouts_stay_inside(program: &Program, report: &mut Vec<ProgramViolation>) {
                     && stays_inside(vec![(*depth, *row), (*cols, *col)], *offset, packed.weight.elements())
             }
         };
-        if !inside {
+        let halves = matches!(packed.layout, Layout::Nibbles { .. });
+        if !inside || halves && !matches!(packed.weight.dtype(), DType::U4 | DType::I4) {
             report.push(ProgramViolation::Layout { weight: packed.name.to_string() });
         }
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::{Held, Inner, Weight};
 use crate::dtype::DType;
+use crate::pieces::starts;
+use crate::program::Layout;
 use crate::scalar::{Binary, Scalar};
 use crate::weight::Hash;
 
@@ -83,6 +85,11 @@ impl Widened {
     }
 }
 
+/// The greatest number that divides both.
+fn divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
 /// `count` elements of a weight as `f32`.
 fn floats(part: &Weight, start: usize, step: usize, count: usize) -> Vec<f32> {
     let (dtype, size) = (part.dtype(), part.dtype().bytes());
@@ -115,6 +122,16 @@ fn from_half(bits: u16) -> f32 {
 }
 
 impl Weight {
+    /// The weight called `name` whose elements are those of this one, rounded to a type. Nothing is copied.
+    pub fn rounded(&self, name: impl Into<String>, dtype: DType) -> Weight {
+        let (shape, values) = (self.shape().to_vec(), self.clone());
+        let held = Held::Widened(Arc::new(Widened { values, zero: None, scale: None }));
+        Weight::named(
+            name,
+            Inner { name: String::new(), dtype, shape, hash: Hash([0; 32]), held, strides: None },
+        )
+    }
+
     /// The weight called `name` that is computed so, in `f32` or `i32`. Nothing is copied. `None` if the parts have
     /// different shapes, or if there is a scale in `i32`.
     pub fn widen(name: impl Into<String>, dtype: DType, from: Widened) -> Option<Weight> {
@@ -129,9 +146,37 @@ impl Weight {
     /// What it is computed from as it is read, if it is stored in a narrower type.
     pub fn widened(&self) -> Option<&Widened> {
         match &self.0.held {
-            Held::Widened(widened) => Some(widened),
+            Held::Widened(widened) if matches!(self.dtype(), DType::F32 | DType::I32) => Some(widened),
             _ => None,
         }
+    }
+
+    /// The largest number of rows of a matrix in panels that hold the same wherever so many, from the first one on, are a
+    /// block; 0 if all rows do. It is at most that of each matrix that the layout has.
+    ///
+    /// # Panics
+    /// The layout is none in panels.
+    pub fn equal_rows(&self, layout: &Layout) -> usize {
+        let &Layout::Panels { ref outer, depth, cols, row, col, offset } = layout else {
+            panic!("bug: rows of a layout that is not in panels")
+        };
+        let size = self.dtype().bytes();
+        let [mut last, mut here] = [(); 2].map(|()| vec![0; cols * size]);
+        let mut block = 0;
+        for start in starts(outer) {
+            self.gather(offset + start, col, &mut last);
+            for k in 1..depth {
+                self.gather(offset + start + k * row, col, &mut here);
+                if here != last {
+                    block = divisor(k, block);
+                    std::mem::swap(&mut here, &mut last);
+                }
+                if block == 1 {
+                    return 1;
+                }
+            }
+        }
+        block
     }
 
     /// The same weight of other parts; `None` if it is none that is widened, or one of them cannot be made.
@@ -140,7 +185,12 @@ impl Weight {
         name: impl Into<String>,
         change: &dyn Fn(&Weight) -> Option<Weight>,
     ) -> Option<Weight> {
-        Weight::widen(name, self.dtype(), self.widened()?.map(change)?)
+        let Held::Widened(widened) = &self.0.held else { return None };
+        let parts = widened.map(change)?;
+        match self.widened() {
+            Some(_) => Weight::widen(name, self.dtype(), parts),
+            None => Some(parts.values.rounded(name, self.dtype())),
+        }
     }
 
     /// What `join` makes of several weights, if all are computed in the same way: part by part.

@@ -2,7 +2,8 @@
 //!
 //! A cast of 16-bit floats to `f32` and a dequantization, `(values − zero) · scale`, are such constants; so are they in
 //! another order or shape, in part, or put together. [`ReadStored`] gives them to products as views of what is stored,
-//! which the schedule lays out as it is. Elsewhere they are what constant folding makes of them.
+//! which the schedule lays out as it is. Elsewhere they are what constant folding makes of them. Where the user wants
+//! it ([`Cx::weights`]), so are weights that are rounded to fewer bits.
 
 use ir::graph::{Kind, Node, Value};
 use ir::weight::Widened;
@@ -39,7 +40,7 @@ impl GraphPass for ReadStored {
         About::new("read_stored", "let products read constants in the type in which they are stored")
     }
 
-    fn run(&self, graph: &mut Graph, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, graph: &mut Graph, cx: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
         let mut names = weight_names(graph);
         for id in graph.order() {
@@ -48,7 +49,8 @@ impl GraphPass for ReadStored {
                 continue;
             }
             let (attrs, mut operands) = (attrs.clone(), graph.operands(id));
-            let Some(weight) = stored(graph, operands[1]) else { continue };
+            let rounded = || cx.weights.and_then(|dtype| rounded(graph, operands[1], dtype));
+            let Some(weight) = stored(graph, operands[1]).or_else(rounded) else { continue };
             let origin = graph.node(operands[1].node).origin.clone();
             let base = origin.places().first().map_or("c", |place| place.name.as_str());
             let name = own_name(base, &mut names);
@@ -68,6 +70,14 @@ impl GraphPass for ReadStored {
 pub(crate) fn stored(graph: &Graph, value: Value) -> Option<Weight> {
     let weight = is_stored(graph, value).then(|| constant(graph, value))??;
     weight.widened().is_some().then_some(weight)
+}
+
+/// A weight of floats, and no small one, as floats that are stored in another type.
+fn rounded(graph: &Graph, value: Value, dtype: DType) -> Option<Weight> {
+    let weight = graph.node(value.node).weight()?;
+    let fits = weight.dtype() == DType::F32 && weight.size() >= SMALL && weight.widened().is_none();
+    let values = fits.then(|| weight.rounded("", dtype))?;
+    Weight::widen("", DType::F32, Widened { values, zero: None, scale: None })
 }
 
 /// Does a node give a weight in a wider type, in which it is no small one?

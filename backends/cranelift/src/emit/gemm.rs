@@ -13,8 +13,9 @@ use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use ir::dim::{Dim, Symbol};
 use ir::dtype::DType;
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
-use ir::kernel::stmt::{Axes, PANEL, QUAD};
-use ir::kernel::{Expr, Gemm, Group, LoopKind, Stmt};
+use ir::kernel::stmt::{Axes, PANEL, QUAD, position};
+use ir::kernel::stored::{Format, Part, Stored, Zero, shared_rows};
+use ir::kernel::{Expr, ExprKind, Gemm, Group, LoopKind, Stmt};
 use ir::service::{GEMM_F32_FIELDS, GEMM_I8_FIELDS, Service};
 use ir::types::strides;
 
@@ -34,6 +35,18 @@ struct Place {
     depth: Vec<Dim>,
     /// Factors along both, and offset and size.
     guards: Vec<(Vec<Dim>, Dim, Dim)>,
+    format: Format,
+}
+
+/// An operand in panels: where they start, of what they are, and how scales and zeros lie beside them.
+struct Panels {
+    start: Offset,
+    format: Format,
+    /// The index of the first row that scales and zeros have.
+    first: Vec<Expr>,
+    /// How many rows of the operand share one of theirs, and how many of these there are.
+    block: Dim,
+    blocks: Dim,
 }
 
 /// The zeros of an operand of bytes.
@@ -90,10 +103,16 @@ impl Emitter<'_, '_> {
         let a = self.start(sides[left].2, &place.start)?;
         let (a_strides, window) = match place.matrix(sides[left].0, depth) {
             Some([along, depth]) => ([self.index(&along)?, self.index(&depth)?], zero),
-            None => ([zero, zero], self.window(place, sides[left].0, depth)?),
+            None if place.format == Format::F32 || gemm.dtype() == DType::I32 => {
+                ([zero, zero], self.window(place, sides[left].0, depth)?)
+            }
+            None => return Err(self.no_window(sides[left].1)),
         };
+        if place.format != Format::F32 && gemm.group.is_some() {
+            return Err(self.no_window(sides[left].1));
+        }
         let (b, b_strides, packed) = match (&panels[right], &places[right]) {
-            (Some(start), _) => (start, [zero, zero], 1),
+            (Some(panels), _) => (&panels.start, [zero, zero], 1),
             (None, Some(place)) => {
                 let matrix = place.matrix(sides[right].0, depth);
                 let Some([along, depth]) = matrix else { return Err(self.no_panels(sides[right].1)) };
@@ -111,26 +130,34 @@ impl Emitter<'_, '_> {
                 (self.start(sides[right].2, &first)?, self.group_table(group, &step)?)
             }
         };
-        let [packed, turned] = [packed, i64::from(transposed)].map(|n| self.b.ins().iconst(types::I64, n));
+        let (b_type, scales) = match (&panels[right], &places[right]) {
+            (Some(panels), _) if gemm.dtype() == DType::I32 => (panels.format, zero),
+            (Some(panels), _) => (panels.format, self.scales(sides[right].2, panels)?),
+            (None, Some(place)) => (place.format, zero),
+            (None, None) => unreachable!("bug: an operand is in panels or has a place"),
+        };
+        let [packed, turned, a_type, b_type] =
+            [packed, i64::from(transposed), place.format.number(), b_type.number()]
+                .map(|n| self.b.ins().iconst(types::I64, n));
         let epilogue = self.function_address(epilogue);
         let start = [("m", sizes[0]), ("n", sizes[1]), ("k", sizes[2])];
-        let strides = [("a_row", a_strides[0]), ("a_col", a_strides[1]), ("window", window)];
+        let strides = [("a_row", a_strides[0]), ("a_col", a_strides[1])];
         let right_strides = [("b_row", b_strides[0]), ("b_col", b_strides[1]), ("packed", packed)];
         let end = [("epilogue", epilogue), ("frame", frame.address)];
         if gemm.dtype() == DType::F32 {
-            let rest = [("transposed", turned), ("groups", groups)];
-            let fields: Vec<_> =
-                start.into_iter().chain([("a", a)]).chain(strides).chain([("b", b)]).collect();
+            let left = [("a_type", a_type), ("window", window), ("b", b)];
+            let rest = [("b_type", b_type), ("scales", scales), ("transposed", turned), ("groups", groups)];
+            let fields: Vec<_> = start.into_iter().chain([("a", a)]).chain(strides).chain(left).collect();
             let fields: Vec<_> = fields.into_iter().chain(right_strides).chain(rest).chain(end).collect();
             return self.service(Service::GemmF32, &GEMM_F32_FIELDS, &fields);
         }
         let [a_signed, b_signed] = [left, right].map(|side| {
-            let signed = Operand::of(sides[side].2).is_some_and(|operand| operand.dtype == DType::I8);
+            let signed = Operand::of(sides[side].2).is_some_and(|operand| operand.format == Format::I8);
             self.b.ins().iconst(types::I64, i64::from(signed))
         });
         let a_zero = self.zeros(sides[left].1, sides[left].2, sides[left].0)?;
         let b_zero = self.zeros(sides[right].1, sides[right].2, sides[right].0)?;
-        let left_zero = [("a_signed", a_signed), ("a_zero", a_zero.one), ("b", b)];
+        let left_zero = [("window", window), ("a_signed", a_signed), ("a_zero", a_zero.one), ("b", b)];
         let right_zero = [
             ("b_signed", b_signed),
             ("b_zero", b_zero.one),
@@ -251,7 +278,8 @@ impl Emitter<'_, '_> {
             guards.push((factors, offset, size));
         }
         let depth = strides.split_off(along.len());
-        Ok(Place { start: Offset { dim: rest, computed: offset.computed }, along: strides, depth, guards })
+        let (start, format) = (Offset { dim: rest, computed: offset.computed }, operand.format);
+        Ok(Place { start, along: strides, depth, guards, format })
     }
 
     fn not_affine(&self, side: &str, load: &Expr) -> EmitError {
@@ -262,6 +290,13 @@ impl Emitter<'_, '_> {
         )
     }
 
+    fn no_window(&self, side: &str) -> EmitError {
+        self.unsupported(
+            format!("the {side} operand of a matrix product"),
+            "16-bit floats must be a strided matrix without guards and without an order of rows; convert it before",
+        )
+    }
+
     fn no_panels(&self, side: &str) -> EmitError {
         self.unsupported(
             format!("the {side} operand of a matrix product"),
@@ -269,40 +304,121 @@ impl Emitter<'_, '_> {
         )
     }
 
-    /// Where an operand starts, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in
-    /// `[…, depth, 32]`, or `[…, i // 32, k // 4, i % 32, k % 4]` of one of bytes.
-    fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<Offset>, EmitError> {
-        let Some(Operand { source, at, dtype, .. }) = Operand::of(e).filter(|o| o.guards.is_empty()) else {
-            return Ok(None);
-        };
+    /// An operand, if it is in panels: `[…, i // 32, k, i % 32]` of an array that ends in `[…, depth, 32]`, or in
+    /// `[…, depth, 16]` if each element has two numbers.
+    fn panels(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<Panels>, EmitError> {
+        if e.dtype() == DType::I32 {
+            return self.quads(of, gemm, e);
+        }
+        let Some(Stored { format, source, at, zero, scale }) = Stored::of(e) else { return Ok(None) };
         let array = self.scope.arrays.get(source).ok_or_else(|| self.unbound("array", source))?;
-        let wanted = Gemm::in_panels(of, &gemm.depth, dtype);
+        let mut wanted = Gemm::in_panels(of, &gemm.depth);
+        let whole = wanted.clone();
+        if format == Format::U4 {
+            wanted[2] = position(of).modulo(&Dim::constant(format.row()));
+        }
         let Some(prefix) = at.len().checked_sub(wanted.len()) else { return Ok(None) };
         let same = at[prefix..].iter().zip(&wanted).all(|(index, wanted)| {
             index.as_index().is_some_and(|dim| self.resolve(dim) == self.resolve(wanted))
         });
-        let ends = array.shape.get(prefix + 1..).is_some_and(|ends| match ends {
-            [depth, width] => self.resolve(depth) == self.resolve(&gemm.summed()) && width.is(PANEL),
-            [quads, width, quad] => {
-                let own = gemm.summed().ceil_div(&Dim::constant(QUAD)) + Dim::constant(1);
-                dtype == DType::I8
-                    && self.resolve(quads) == self.resolve(&own)
-                    && width.is(PANEL)
-                    && quad.is(QUAD)
-            }
-            _ => false,
+        let ends = array.shape.get(prefix + 1..).is_some_and(|ends| {
+            ends.len() == 2
+                && self.resolve(&ends[0]) == self.resolve(&gemm.summed())
+                && ends[1].is(format.row())
         });
         if !same || !ends {
             return Ok(None);
         }
-        let zero = Expr::from(Dim::constant(0));
-        let first: Vec<Expr> = at[..prefix].iter().cloned().chain(vec![zero; wanted.len()]).collect();
-        self.offset(source, &first).map(Some)
+        let none = Expr::from(Dim::constant(0));
+        let start: Vec<Expr> = at[..prefix].iter().cloned().chain(vec![none.clone(); wanted.len()]).collect();
+        let start = self.offset(source, &start)?;
+        let zeros = match &zero {
+            Some(Zero::Load(part)) => Some(part),
+            _ => None,
+        };
+        let parts: Vec<&Part<'_>> = zeros.into_iter().chain(&scale).collect();
+        let (mut first, mut block, mut blocks) = (Vec::new(), Dim::constant(1), Dim::constant(1));
+        for part in &parts {
+            let array =
+                self.scope.arrays.get(part.source).ok_or_else(|| self.unbound("array", part.source))?;
+            let rows = array.shape.get(prefix + 1).cloned();
+            let shared = part
+                .at
+                .get(prefix + 1)
+                .and_then(Expr::as_index)
+                .and_then(|at| shared_rows(&self.resolve(at), &self.resolve(&whole[1]), &gemm.summed()));
+            let same = part.at.len() == at.len()
+                && part.at[..prefix] == at[..prefix]
+                && [prefix, prefix + 2].iter().zip([&whole[0], &whole[2]]).all(|(&place, wanted)| {
+                    part.at[place].as_index().is_some_and(|at| self.resolve(at) == self.resolve(wanted))
+                });
+            let (Some(rows), Some(shared), true) = (rows, shared, same) else {
+                return Err(self.no_panels("right"));
+            };
+            first =
+                at[..prefix].iter().map(|_| none.clone()).chain(vec![none.clone(); wanted.len()]).collect();
+            (block, blocks) = (shared, rows);
+        }
+        Ok(Some(Panels { start, format, first, block, blocks }))
+    }
+
+    /// The table of the scales and zeros of an operand in panels; none if it has none.
+    fn scales(&mut self, e: &Expr, panels: &Panels) -> Result<clif::Value, EmitError> {
+        let nothing = self.b.ins().iconst(types::I64, 0);
+        let Some(Stored { zero, scale, .. }) = Stored::of(e) else { return Ok(nothing) };
+        if zero.is_none() && scale.is_none() {
+            return Ok(nothing);
+        }
+        let mut start = |of: Option<&Part<'_>>| match of {
+            None => Ok(nothing),
+            Some(part) => {
+                let offset = self.offset(part.source, &panels.first)?;
+                let (address, distance) = self.address(part.source, &offset)?;
+                Ok(self.b.ins().iadd_imm_s(address, i64::from(distance)))
+            }
+        };
+        let scales = start(scale.as_ref())?;
+        let (zeros, format, number) = match &zero {
+            Some(Zero::Load(part)) => (start(Some(part))?, part.format, 0.0),
+            Some(Zero::Number(number)) => (nothing, Format::F32, *number),
+            None => (nothing, Format::F32, 0.0),
+        };
+        let [format, number] =
+            [format.number(), i64::from(number.to_bits())].map(|n| self.b.ins().iconst(types::I64, n));
+        let (block, blocks) = (self.index(&panels.block)?, self.index(&panels.blocks)?);
+        self.table(&[scales, zeros, format, number, block, blocks])
+    }
+
+    /// An operand of bytes, if it is in panels: `[i // 32, k // 4, i % 32, k % 4]`, and behind these of a panel its sums.
+    fn quads(&mut self, of: &Axes, gemm: &Gemm, e: &Expr) -> Result<Option<Panels>, EmitError> {
+        let Some(Operand { source, at, format: Format::I8, guards, .. }) = Operand::of(e) else {
+            return Ok(None);
+        };
+        let array = self.scope.arrays.get(source).ok_or_else(|| self.unbound("array", source))?;
+        let quads = gemm.summed().ceil_div(&Dim::constant(QUAD)) + Dim::constant(1);
+        let panels = match &array.shape[..] {
+            [_, rows, width, quad] => {
+                self.resolve(rows) == self.resolve(&quads) && width.is(PANEL) && quad.is(QUAD)
+            }
+            _ => false,
+        };
+        let wanted = Gemm::in_quads(of, &gemm.depth);
+        let same = at.iter().zip(&wanted).all(|(index, wanted)| {
+            index.as_index().is_some_and(|dim| self.resolve(dim) == self.resolve(wanted))
+        });
+        if !panels || !same || !guards.is_empty() {
+            return Ok(None);
+        }
+        let first = vec![Expr::from(Dim::constant(0)); wanted.len()];
+        let start = self.offset(source, &first)?;
+        let one = Dim::constant(1);
+        Ok(Some(Panels { start, format: Format::I8, first: Vec::new(), block: one.clone(), blocks: one }))
     }
 
     /// The address of an operand's first element.
     fn start(&mut self, operand: &Expr, offset: &Offset) -> Result<clif::Value, EmitError> {
-        let Some(Operand { source, .. }) = Operand::of(operand) else {
+        let stored = || Stored::of(innermost(operand)).map(|stored| stored.source);
+        let Some(source) = Operand::of(operand).map(|operand| operand.source).or_else(stored) else {
             unreachable!("bug: the operand was just looked at")
         };
         let (address, distance) = self.address(source, offset)?;
@@ -359,6 +475,14 @@ impl Emitter<'_, '_> {
 /// Does the expression depend on the axis?
 fn mentions(e: &Expr, axis: &Symbol) -> bool {
     e.any(&mut |e| e.as_index().is_some_and(|dim| dim.mentions(axis)))
+}
+
+/// An operand without its guards.
+fn innermost(operand: &Expr) -> &Expr {
+    match operand.kind() {
+        ExprKind::Select(_, inside, _) => innermost(inside),
+        _ => operand,
+    }
 }
 
 impl Place {

@@ -5,14 +5,17 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi64, _mm256_and_si256,
-    _mm256_andnot_si256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_cmpgt_epi64,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_or_ps,
-    _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps,
-    _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_storeu_ps,
-    _mm256_unpackhi_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_ps,
+    __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_loadl_epi64, _mm_loadu_si128, _mm_prefetch,
+    _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_castps_si256, _mm256_castsi256_ps,
+    _mm256_cmpgt_epi32, _mm256_cmpgt_epi64, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_maskload_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_permute2f128_ps, _mm256_permute4x64_epi64,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_ps,
+    _mm256_sub_ps, _mm256_unpackhi_epi32, _mm256_unpackhi_ps, _mm256_unpacklo_epi32, _mm256_unpacklo_ps,
 };
 
+use super::stored::{Rows, Stored};
 use super::window::{MAX_GUARDS, Strip};
 use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
 
@@ -33,9 +36,10 @@ pub(super) static KERNELS: Kernels = Kernels {
     strip: LANES,
     gather,
     transpose,
+    expand,
     walks: &[
-        WalkKernel { panels: 2, many: walk::<1, 2>, one: walk::<1, 1> },
-        WalkKernel { panels: 1, many: walk::<2, 1>, one: walk::<2, 1> },
+        WalkKernel { panels: 2, many: walk::<1, 2>, one: walk::<1, 1>, stored: None },
+        WalkKernel { panels: 1, many: walk::<2, 1>, one: walk::<2, 1>, stored: None },
     ],
 };
 
@@ -327,5 +331,64 @@ unsafe fn store(to: *mut f32, row: &[__m256; 2]) {
     unsafe {
         _mm256_storeu_ps(to, row[0]);
         _mm256_storeu_ps(to.add(LANES), row[1]);
+    }
+}
+
+/// See [`ExpandFn`](super::stored::ExpandFn).
+///
+/// # Safety
+/// As [`ExpandFn`](super::stored::ExpandFn), on a CPU with AVX2 and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn expand(rows: &Rows<'_>, to: *mut f32) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        match rows.stored {
+            Stored::F32 => expand_rows(rows, to, |from, at| _mm256_loadu_ps(from.cast::<f32>().add(at))),
+            Stored::F16 => {
+                expand_rows(rows, to, |from, at| _mm256_cvtph_ps(_mm_loadu_si128(from.add(2 * at).cast())))
+            }
+            Stored::BF16 => expand_rows(rows, to, |from, at| {
+                let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(2 * at).cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            }),
+            Stored::I8 => expand_rows(rows, to, |from, at| {
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast())))
+            }),
+            Stored::U8 => expand_rows(rows, to, |from, at| {
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast())))
+            }),
+            Stored::U4 => expand_rows(rows, to, |from, at| {
+                let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at % (PANEL / 2)).cast()));
+                let number = match at < PANEL / 2 {
+                    true => _mm256_and_si256(bytes, _mm256_set1_epi32(15)),
+                    false => _mm256_srli_epi32::<4>(bytes),
+                };
+                _mm256_cvtepi32_ps(number)
+            }),
+        }
+    }
+}
+
+/// Rows of a panel, of which `part` loads eight elements from a place on.
+///
+/// # Safety
+/// As [`expand`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn expand_rows(rows: &Rows<'_>, to: *mut f32, part: impl Fn(*const u8, usize) -> __m256) {
+    let each = rows.stored.bytes()[1];
+    for at in (0..PANEL).step_by(LANES) {
+        // SAFETY: as the caller vouches; rows of zeros and scales are as long as one of a panel.
+        unsafe {
+            let load = |from: &[f32; PANEL]| _mm256_loadu_ps(from.as_ptr().add(at));
+            let scaled = rows.scaled.map(|[zero, scale]| [load(zero), load(scale)]);
+            for k in 0..rows.depth {
+                let mut values = part(rows.data.add(k * each), at);
+                if let Some([zero, scale]) = scaled {
+                    values = _mm256_mul_ps(_mm256_sub_ps(values, zero), scale);
+                }
+                _mm256_storeu_ps(to.add(k * PANEL + at), values);
+            }
+        }
     }
 }

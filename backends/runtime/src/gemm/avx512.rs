@@ -4,23 +4,30 @@
 //! the broadcast element of A.
 
 use std::arch::x86_64::{
-    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_prefetch, _mm256_castps_pd,
-    _mm256_setzero_ps, _mm512_add_epi64, _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd,
-    _mm512_castps128_ps512, _mm512_cmplt_epu64_mask, _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_epi64,
-    _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_permutex2var_ps, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __mmask8, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
+    _mm256_castps_pd, _mm256_loadu_si256, _mm256_setzero_ps, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_castpd_ps, _mm512_castpd256_pd512, _mm512_castps_pd, _mm512_castps128_ps512, _mm512_castsi512_ps,
+    _mm512_cmplt_epu64_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_epi64,
+    _mm512_loadu_ps, _mm512_mask_i64gather_ps, _mm512_mask_loadu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
+    _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_f64x2, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 use std::ops::Range;
 
+use super::stored::{Rows, Stored};
 use super::window::{MAX_GUARDS, Strip};
-use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
+use super::{A_STRIDE, DEPTH, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel, WalkStored};
 
 const LANES: usize = 16;
 
 /// How many rows of the panel ahead of the multiplication a tile asks for.
 const TILE_AHEAD: usize = 8;
+
+/// How many bytes ahead of what is expanded memory is asked for.
+const EXPAND_AHEAD: usize = 1024;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
@@ -34,11 +41,32 @@ pub(super) static KERNELS: Kernels = Kernels {
     strip: LANES,
     gather,
     transpose,
+    expand,
     walks: &[
-        WalkKernel { panels: 4, many: walk::<1, 4>, one: walk::<1, 1> },
-        WalkKernel { panels: 4, many: walk::<2, 4>, one: walk::<2, 1> },
-        WalkKernel { panels: 2, many: walk::<3, 2>, one: walk::<3, 1> },
-        WalkKernel { panels: 2, many: walk::<4, 2>, one: walk::<4, 1> },
+        WalkKernel {
+            panels: 4,
+            many: walk::<1, 4>,
+            one: walk::<1, 1>,
+            stored: Some([walk_stored::<1, 4>, walk_stored::<1, 1>]),
+        },
+        WalkKernel {
+            panels: 4,
+            many: walk::<2, 4>,
+            one: walk::<2, 1>,
+            stored: Some([walk_stored::<2, 4>, walk_stored::<2, 1>]),
+        },
+        WalkKernel {
+            panels: 2,
+            many: walk::<3, 2>,
+            one: walk::<3, 1>,
+            stored: Some([walk_stored::<3, 2>, walk_stored::<3, 1>]),
+        },
+        WalkKernel {
+            panels: 2,
+            many: walk::<4, 2>,
+            one: walk::<4, 1>,
+            stored: Some([walk_stored::<4, 2>, walk_stored::<4, 1>]),
+        },
     ],
 };
 
@@ -359,5 +387,148 @@ unsafe fn store(to: *mut f32, row: &[__m512; 2]) {
     unsafe {
         _mm512_storeu_ps(to, row[0]);
         _mm512_storeu_ps(to.add(LANES), row[1]);
+    }
+}
+
+/// Calls a function with one more argument: what loads a row of a panel of elements that are stored so.
+macro_rules! by_stored {
+    ($stored:expr, $run:ident $(::<$($count:ident),*>)? ($($arg:expr),*)) => {
+        match $stored {
+            Stored::F32 => $run::<$($($count,)*)? _>($($arg,)* |from| load(from.cast())),
+            Stored::F16 => $run::<$($($count,)*)? _>($($arg,)* |from| {
+                let half = |at: usize| _mm512_cvtph_ps(_mm256_loadu_si256(from.add(at).cast()));
+                [half(0), half(2 * LANES)]
+            }),
+            Stored::BF16 => $run::<$($($count,)*)? _>($($arg,)* |from| {
+                let half = |at: usize| {
+                    let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.add(at).cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+                };
+                [half(0), half(2 * LANES)]
+            }),
+            Stored::I8 => $run::<$($($count,)*)? _>($($arg,)* |from| {
+                let half = |at: usize| {
+                    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.add(at).cast())))
+                };
+                [half(0), half(LANES)]
+            }),
+            Stored::U8 => $run::<$($($count,)*)? _>($($arg,)* |from| {
+                let half = |at: usize| {
+                    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.add(at).cast())))
+                };
+                [half(0), half(LANES)]
+            }),
+            Stored::U4 => $run::<$($($count,)*)? _>($($arg,)* |from| {
+                let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+                let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+                [_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes))]
+            }),
+        }
+    };
+}
+
+/// See [`super::WalkStoredFn`].
+///
+/// # Safety
+/// As [`super::WalkStoredFn`], on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn walk_stored<const ROWS: usize, const PANELS: usize>(
+    w: &WalkStored<'_>,
+    tile: *mut f32,
+    resume: bool,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe { by_stored!(w.stored, walk_rows::<ROWS, PANELS>(w, tile, resume)) }
+}
+
+/// The walk, in which `load_row` loads a row of a panel.
+///
+/// # Safety
+/// As [`walk_stored`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn walk_rows<const ROWS: usize, const PANELS: usize, F: Fn(*const u8) -> [__m512; 2]>(
+    w: &WalkStored<'_>,
+    tile: *mut f32,
+    resume: bool,
+    load_row: F,
+) {
+    let each = w.stored.bytes()[1];
+    let mut sums = [[[_mm512_setzero_ps(); 2]; ROWS]; PANELS];
+    let mut scaled = [[[_mm512_setzero_ps(); 2]; 2]; PANELS];
+    // SAFETY: the caller vouches for the elements of A and B that `w` names and for PANELS tiles of ROWS rows; rows of
+    // zeros and scales are two vectors each; a prefetch may name any address.
+    unsafe {
+        if resume {
+            for (i, row) in sums.as_flattened_mut().iter_mut().enumerate() {
+                *row = load(tile.add(i * PANEL));
+            }
+        }
+        for (vectors, rows) in scaled.iter_mut().zip(w.scaled) {
+            *vectors = rows.each_ref().map(|row| load(row.as_ptr()));
+        }
+        let is_scaled = !w.scaled.is_empty();
+        let (mut a, mut b) = (w.a, w.data);
+        for _ in 0..w.depth {
+            let mut x = [_mm512_setzero_ps(); ROWS];
+            for (r, x) in x.iter_mut().enumerate() {
+                *x = _mm512_set1_ps(*a.wrapping_offset(r as isize * w.a_row));
+            }
+            for (p, (sums, [zero, scale])) in sums.iter_mut().zip(scaled).enumerate() {
+                let from = b.wrapping_add(p * w.panel);
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(EXPAND_AHEAD).cast());
+                let mut values = load_row(from);
+                if is_scaled {
+                    for half in 0..2 {
+                        values[half] = _mm512_mul_ps(_mm512_sub_ps(values[half], zero[half]), scale[half]);
+                    }
+                }
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    sum[0] = _mm512_fmadd_ps(x, values[0], sum[0]);
+                    sum[1] = _mm512_fmadd_ps(x, values[1], sum[1]);
+                }
+            }
+            a = a.wrapping_offset(w.a_col);
+            b = b.wrapping_add(each);
+        }
+        for (i, row) in sums.as_flattened().iter().enumerate() {
+            store(tile.add(i * PANEL), row);
+        }
+    }
+}
+
+/// See [`ExpandFn`](super::stored::ExpandFn).
+///
+/// # Safety
+/// As [`ExpandFn`](super::stored::ExpandFn), on a CPU with AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn expand(rows: &Rows<'_>, to: *mut f32) {
+    // SAFETY: as the caller vouches.
+    unsafe { by_stored!(rows.stored, expand_rows(rows, to)) }
+}
+
+/// Rows of a panel, each of which `row` loads.
+///
+/// # Safety
+/// As [`expand`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn expand_rows<F: Fn(*const u8) -> [__m512; 2]>(rows: &Rows<'_>, to: *mut f32, row: F) {
+    let each = rows.stored.bytes()[1];
+    // SAFETY: as the caller vouches; a row of zeros and one of scales are two vectors each; a prefetch may name any
+    // address.
+    unsafe {
+        let scaled = rows.scaled.map(|[zero, scale]| [load(zero.as_ptr()), load(scale.as_ptr())]);
+        for k in 0..rows.depth {
+            let from = rows.data.add(k * each);
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(EXPAND_AHEAD).cast());
+            let mut values = row(from);
+            if let Some([zero, scale]) = scaled {
+                for half in 0..2 {
+                    values[half] = _mm512_mul_ps(_mm512_sub_ps(values[half], zero[half]), scale[half]);
+                }
+            }
+            store(to.add(k * PANEL), &values);
+        }
     }
 }

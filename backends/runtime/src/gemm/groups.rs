@@ -73,7 +73,6 @@ impl<'a> All<'a> {
     }
 
     fn product(&self, group: usize, rows: Range<usize>) -> Product<'a> {
-        let b = self.call.b.wrapping_add(group * self.groups.step as usize);
         let order = &self.order[rows.clone()];
         Product::new(
             self.kernels,
@@ -81,7 +80,7 @@ impl<'a> All<'a> {
             self.call,
             Left::Window(self.window.of_rows(order)),
             rows,
-            b,
+            (group, self.groups.step as usize),
         )
     }
 

@@ -8,9 +8,10 @@
 //! allocated: packed blocks and partial tiles lie in memory of the thread's own, made when the thread starts
 //! or a session is bound.
 //!
-//! Products of bytes are in `int8`.
+//! Operands may be stored in fewer bits (`stored.rs`): what is packed, or lies in panels, becomes floats on the way. Products
+//! of bytes as whole numbers are in `int8`.
 //!
-//! Deliberately absent: other element types, and products that split k over threads.
+//! Deliberately absent: sums in other types, and products that split k over threads.
 
 /// The tiles of so many rows and columns, A's rows and columns and the tile's rows being so many floats apart.
 macro_rules! tiles {
@@ -25,6 +26,7 @@ mod pack;
 mod portable;
 mod product;
 pub(crate) mod scratch;
+mod stored;
 mod turned;
 mod walks;
 pub mod window;
@@ -40,6 +42,7 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 pub use pack::{pack_panels, packed_len};
+pub use stored::{Scales, Stored};
 pub use window::{MAX_AXES, MAX_GUARDS};
 
 use crate::pool::Pool;
@@ -94,6 +97,9 @@ pub struct GemmF32 {
     pub a_row: i64,
     /// Elements from one column of A to the next.
     pub a_col: i64,
+    /// How the elements of A are stored, as a number of [`Stored`]: as 16-bit floats, in a matrix without a window, or
+    /// as floats.
+    pub a_type: i64,
     /// What A is if it has no such strides: the table of a [`window`]; else null.
     pub window: *const i64,
     /// Element (0, 0) of B, or its panels where `packed` is set.
@@ -104,6 +110,10 @@ pub struct GemmF32 {
     pub b_col: i64,
     /// Whether `b` is in panel layout ([`pack_panels`]): 0 or not.
     pub packed: i64,
+    /// How the elements of B are stored, as a number of [`Stored`]. Those of whole numbers lie in panels.
+    pub b_type: i64,
+    /// What becomes of the elements of panels that are not of floats, or null: they are only converted.
+    pub scales: *const Scales,
     /// Whether the epilogue gets C transposed: 0 or not.
     pub transposed: i64,
     /// Which rows meet which of several matrices B, or null: then all meet the only one. C is not transposed then.
@@ -137,7 +147,7 @@ pub struct Groups {
     pub starts: *const i64,
     /// How many matrices there are.
     pub count: i64,
-    /// Floats from one matrix to the next, or from its panels to those of the next.
+    /// Elements from one matrix to the next, or from its panels to those of the next: bytes, of numbers of 4 bits.
     pub step: i64,
 }
 
@@ -190,6 +200,27 @@ struct Walk {
     ahead: usize,
 }
 
+/// As [`WalkFn`], for panels of elements that are stored in fewer bits, with one row of zeros and scales.
+///
+/// # Safety
+/// As [`WalkFn`].
+type WalkStoredFn = unsafe fn(walk: &WalkStored<'_>, tile: *mut f32, resume: bool);
+
+/// The operands of a [`WalkStoredFn`]: those of A as in a [`Walk`]. Rows of panel p of B follow each other from
+/// `data + p*panel` bytes on, and its elements are `(value − zero) · scale`.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only vector bodies read it"))]
+struct WalkStored<'a> {
+    depth: usize,
+    a: *const f32,
+    a_row: isize,
+    a_col: isize,
+    stored: Stored,
+    data: *const u8,
+    panel: usize,
+    /// Zeros and scales of each panel; none where elements are only converted.
+    scaled: &'a [stored::Scaled],
+}
+
 /// Packs a strip of a window: `out[k*ld + r]` is its element in row r and column k, for `r < rows` and all
 /// its columns. What lies behind the rows is left open.
 ///
@@ -231,6 +262,8 @@ struct Kernels {
     gather: GatherFn,
     /// See [`TransposeFn`].
     transpose: TransposeFn,
+    /// See [`stored::ExpandFn`].
+    expand: stored::ExpandFn,
     /// The walk of r+1 rows at place r.
     walks: &'static [WalkKernel],
 }
@@ -241,6 +274,8 @@ struct WalkKernel {
     panels: usize,
     many: WalkFn,
     one: WalkFn,
+    /// The same two of panels of what is stored in fewer bits; where there are none, these are expanded before.
+    stored: Option<[WalkStoredFn; 2]>,
 }
 
 impl Kernels {
@@ -249,8 +284,10 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         let vector = [
             std::is_x86_feature_detected!("avx512f").then_some(&avx512::KERNELS),
-            (std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"))
-                .then_some(&avx2::KERNELS),
+            (std::is_x86_feature_detected!("avx2")
+                && std::is_x86_feature_detected!("fma")
+                && std::is_x86_feature_detected!("f16c"))
+            .then_some(&avx2::KERNELS),
         ];
         #[cfg(not(target_arch = "x86_64"))]
         let vector: [Option<&'static Kernels>; 0] = [];

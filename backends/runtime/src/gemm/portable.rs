@@ -4,6 +4,7 @@
 //! has no FMA instruction it is a call per element, and slow.
 
 use super::pack::transpose;
+use super::stored::expand;
 use super::window::Strip;
 use super::{A_STRIDE, Kernels, Next, PANEL, TAPS, WIDE, Walk, WalkKernel};
 
@@ -24,7 +25,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     strip: ROWS,
     gather,
     transpose,
-    walks: &[WalkKernel { panels: 1, many: walk, one: walk }],
+    expand,
+    walks: &[WalkKernel { panels: 1, many: walk, one: walk, stored: None }],
 };
 
 /// See [`super::TileFn`].

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::pack::{self, Matrix};
 use super::scratch::{self, Scratch};
+use super::stored::{Halves, Panels, Stored};
 use super::turned::Turned;
 use super::window::{Columns, Window};
 use super::{A_STRIDE, DEPTH, GemmF32, Kernels, Next, PANEL, TAPS, TileFn, groups};
@@ -51,8 +52,12 @@ pub(super) struct Product<'a> {
     pub(super) k: usize,
     pub(super) a: Left<'a>,
     pub(super) b: Matrix,
-    /// B in panel layout, if it is.
+    /// B in panel layout, if it is, and of floats.
     pub(super) packed: Option<*const f32>,
+    /// B in panel layout, if it is, of what is stored in fewer bits.
+    pub(super) narrow: Option<Panels>,
+    /// The rows of A, where they are 16-bit floats.
+    pub(super) halves: Option<Halves>,
     /// How many whole panels of `b` are walked where they lie.
     pub(super) in_place: usize,
 }
@@ -94,7 +99,7 @@ pub(super) unsafe fn multiply(
     let a = if !call.window.is_null() {
         // SAFETY: the caller vouches for the table, which outlives the call.
         Left::Window(unsafe { Window::of(call.a, call.window) })
-    } else if call.a_col == 1 || m <= kernels.walks.len() {
+    } else if call.a_col == 1 || m <= kernels.walks.len() || call.a_type != 0 {
         Left::Matrix(Matrix { data: call.a, row: call.a_row as isize, col: call.a_col as isize })
     } else {
         Left::Window(Window::matrix(call.a, &row, &column))
@@ -105,7 +110,7 @@ pub(super) unsafe fn multiply(
         let blocks = turned.blocks(pool.available());
         return each(pool, blocks.count, blocks.grain, |range| turned.run(&blocks, range));
     }
-    let product = Product::new(kernels, services, call, a.with_taps(kernels, m), 0..m, call.b);
+    let product = Product::new(kernels, services, call, a.with_taps(kernels, m), 0..m, (0, 0));
     let pieces = product.pieces(pool.available());
     each(pool, pieces.count, pieces.grain, |range| product.run(&pieces, range));
 }
@@ -136,21 +141,31 @@ pub(super) struct Pieces {
 }
 
 impl<'a> Product<'a> {
-    /// The rows `rows` of a call, as `a` has them, by the matrix, or the panels, at `b`.
+    /// The rows `rows` of a call, as `a` has them, by the matrix with this number among those that are so many elements
+    /// apart.
     pub(super) fn new(
         kernels: &'static Kernels,
         services: *const c_void,
         call: &'a GemmF32,
         a: Left<'a>,
         rows: Range<usize>,
-        b: *const f32,
+        group: (usize, usize),
     ) -> Self {
         let [_, n, k] = call.sizes();
-        let packed = (call.packed != 0).then_some(b);
+        let stored = Stored::of(call.b_type);
+        // SAFETY: the caller of `multiply` vouches for what the call points to.
+        let narrow = unsafe { Panels::of(call, group.0, group.1) };
+        let b = call.b.wrapping_byte_add(group.0 * group.1 * stored.bytes()[0]);
+        let packed = (call.packed != 0 && narrow.is_none()).then_some(b);
         let b = Matrix { data: b, row: call.b_row as isize, col: call.b_col as isize };
-        let in_place = if packed.is_none() && b.col == 1 { n / PANEL } else { 0 };
+        let walked = call.packed == 0 && stored == Stored::F32 && b.col == 1;
+        let in_place = if walked { n / PANEL } else { 0 };
         let (first, m) = (rows.start, rows.len());
-        Product { kernels, services, call, first, m, n, k, a, b, packed, in_place }
+        let halves = match a {
+            Left::Matrix(a) => Halves::of(a, call.a_type),
+            Left::Window(_) => None,
+        };
+        Product { kernels, services, call, first, m, n, k, a, b, packed, narrow, halves, in_place }
     }
 
     /// Its pieces, for so many threads.
@@ -172,7 +187,7 @@ impl<'a> Product<'a> {
     /// Are there so few rows that B streams by them?
     fn is_walked(&self) -> bool {
         let walks = match self.a {
-            Left::Matrix(_) => true,
+            Left::Matrix(_) => self.halves.is_none() || self.m * self.k <= scratch::A_LEN,
             Left::Window(window) => window.is_of_rows() && (self.m == 1 || self.m * self.k <= scratch::A_LEN),
         };
         walks && self.m <= self.kernels.walks.len()
@@ -209,7 +224,17 @@ impl<'a> Product<'a> {
         if let Some(packed) = self.packed {
             return packed.wrapping_add((p * self.k + start) * PANEL);
         }
+        if let Some(narrow) = &self.narrow {
+            // SAFETY: as the caller vouches.
+            unsafe { narrow.expand(self.kernels, p, start, depth, to) };
+            return to;
+        }
         let cols = PANEL.min(self.n - p * PANEL);
+        if let Some(halves) = Halves::of(self.b, self.call.b_type) {
+            // SAFETY: as the caller vouches.
+            unsafe { halves.from(start, p * PANEL).pack_panel(self.kernels, depth, cols, to) };
+            return to;
+        }
         let source = Matrix { data: self.b.at(start, p * PANEL), ..self.b };
         // SAFETY: the caller of `multiply` vouches for B.
         unsafe {
@@ -313,11 +338,11 @@ impl<'a> Product<'a> {
                     let next = self.next_panel(p, &across, stretch, stretches);
                     // All strips together ask for a panel of such depth.
                     let (next, step) = match next {
-                        Some(next) => (next, size_of::<[f32; PANEL]>().div_ceil(down.len())),
-                        None => (b, 0),
+                        Some((next, row)) => (next, row.div_ceil(down.len())),
+                        None => (b.cast(), 0),
                     };
                     for strip in chunk {
-                        let panel = next.wrapping_byte_add((strip - down.start) * depth * step).cast();
+                        let panel = next.wrapping_add((strip - down.start) * depth * step);
                         // The first panel has all strips look ahead, each for its like.
                         let like = next_rows.start + (strip - down.start);
                         let rows = match (&self.a, p == across.start && next_rows.contains(&like)) {
@@ -348,21 +373,26 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// The panel that is multiplied after panel `p` of a block, at its stretch; none if it is yet to be packed.
+    /// The panel that is multiplied after panel `p` of a block, at its stretch, and the bytes of its rows; none if it is
+    /// yet to be packed.
     fn next_panel(
         &self,
         p: usize,
         across: &Range<usize>,
         stretch: usize,
         stretches: usize,
-    ) -> Option<*const f32> {
-        let panels = self.packed?;
+    ) -> Option<(*const u8, usize)> {
         let (panel, stretch) = match (p + 1 < across.end, stretch + 1 < stretches) {
             (true, _) => (p + 1, stretch),
             (false, true) => (across.start, stretch + 1),
             (false, false) => (across.end, 0),
         };
-        Some(panels.wrapping_add((panel * self.k + self.stretch(stretch).start) * PANEL))
+        let start = self.stretch(stretch).start;
+        if let Some(narrow) = &self.narrow {
+            return Some(narrow.row(panel, start));
+        }
+        let row = self.packed?.wrapping_add((panel * self.k + start) * PANEL);
+        Some((row.cast(), size_of::<[f32; PANEL]>()))
     }
 
     /// A stretch of the strips `down`, packed if they aren't yet.
@@ -378,6 +408,11 @@ impl<'a> Product<'a> {
         let top = part(self.m, strips, down.start).start;
         let rows = part(self.m, strips, down.end - 1).end - top;
         let along = Strips { data: to, kernels: self.kernels.tiles, strip: 0, row: A_STRIDE };
+        if let Some(halves) = self.halves {
+            // SAFETY: the rows and columns are A's; `to` has room for the rows of a block.
+            unsafe { halves.from(top, start).pack_rows(self.kernels, rows, depth, to) };
+            return along;
+        }
         let window = match self.a {
             // They lie as if they were packed.
             Left::Matrix(a) if a.row == A_STRIDE as isize => {

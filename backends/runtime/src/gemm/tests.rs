@@ -1,6 +1,7 @@
 //! Products by every body that this CPU can run: against sums in f64, and bit against bit.
 
 mod groups;
+mod stored;
 mod windows;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -130,11 +131,14 @@ impl Case {
             a: a_operand.pointer(),
             a_row: a_operand.row,
             a_col: a_operand.col,
+            a_type: 0,
             window: std::ptr::null(),
             b: b_operand.pointer(),
             b_row: b_operand.row,
             b_col: b_operand.col,
             packed: i64::from(b == Panels),
+            b_type: 0,
+            scales: std::ptr::null(),
             transposed: 0,
             groups: std::ptr::null(),
             epilogue: collect,

@@ -60,7 +60,7 @@ impl<'a> Turned<'a> {
         a: Window<'a>,
     ) -> Option<Turned<'a>> {
         let [m, n, k] = call.sizes();
-        let can = call.transposed != 0 && call.packed != 0 && k <= DEPTH;
+        let can = call.transposed != 0 && call.packed != 0 && call.b_type == 0 && k <= DEPTH;
         // A result that takes no more than one stretch of k is soon computed, and how it is read and written counts: here,
         // by long rows. Deeper ones gain more from higher tiles, and from columns that are packed together. Half a
         // panel of A is the least that is multiplied; few columns of B leave most of their only panel unused.

@@ -9,7 +9,8 @@ use std::ops::Range;
 use super::pack::Matrix;
 use super::product::{Left, Pieces, Product, grain};
 use super::scratch::{self, Scratch};
-use super::{DEPTH, PANEL, Walk, WalkKernel};
+use super::stored::Panels;
+use super::{DEPTH, PANEL, Walk, WalkKernel, WalkStoredFn};
 
 /// Floats ahead of the multiplication for which a walk asks, in the direction in which memory is read.
 const AHEAD: usize = 8 * PANEL;
@@ -17,6 +18,12 @@ const AHEAD: usize = 8 * PANEL;
 /// Rows of B that a walk in place reads side by side: few enough for the streams that a CPU prefetches, enough
 /// to make up for the tiles' coming and going.
 const ROWS_ALONG: usize = 8;
+
+/// Rows of panels that are expanded at a time: what they become stays in the first-level cache.
+const ROWS_EXPANDED: usize = 32;
+
+/// Panels that a walk takes at once, at most.
+const MOST_AT_ONCE: usize = 4;
 
 /// Room for the tiles of a walk, in rows: 16 KiB, half of a first-level cache.
 pub(super) const WALK_TILES: usize = 128;
@@ -58,6 +65,11 @@ impl Product<'_> {
 
     /// The rows where they lie evenly: gathered, if they do not.
     fn rows_to_walk(&self, scratch: Scratch) -> Matrix {
+        if let Some(halves) = self.halves {
+            // SAFETY: the caller of `multiply` vouches for A, and there is room for as many rows as are walked.
+            unsafe { halves.copy(self.kernels, self.m, self.k, scratch.a, self.k) };
+            return Matrix { data: scratch.a, row: self.k as isize, col: 1 };
+        }
         let window = match self.a {
             Left::Matrix(a) => return a,
             Left::Window(window) => window,
@@ -81,11 +93,16 @@ impl Product<'_> {
         let mut tiles = [const { MaybeUninit::<f32>::uninit() }; WALK_TILES * PANEL];
         let tiles = tiles.as_mut_ptr().cast::<f32>();
         let in_place = panels.start < self.in_place;
+        if let (Some(narrow), Some(walks)) = (&self.narrow, kernel.stored) {
+            self.stored_walk((narrow, walks, kernel.panels), a, panels.clone(), tiles);
+            return self.deliver_walked(tiles, panels, scratch);
+        }
         // Panels in place lie side by side: by a few rows of B at a time, memory is read along the rows. A
         // packed panel is contiguous: it is read to its end. What must be packed is, a stretch at a time.
         let step = match (in_place, self.packed) {
             (true, _) => ROWS_ALONG,
             (false, Some(_)) => self.k.max(1),
+            (false, None) if self.narrow.is_some() => ROWS_EXPANDED,
             (false, None) => DEPTH,
         };
         for start in (0..self.k.max(1)).step_by(step) {
@@ -111,9 +128,54 @@ impl Product<'_> {
                 p += count;
             }
         }
+        self.deliver_walked(tiles, panels, scratch);
+    }
+
+    /// Delivers what a walk along panels has written.
+    fn deliver_walked(&self, tiles: *const f32, panels: Range<usize>, scratch: Scratch) {
         for (p, panel) in panels.enumerate() {
             // SAFETY: the walk has written `m` rows for each panel, which no other walk covers.
             unsafe { self.deliver(tiles.add(p * self.m * PANEL), 0..self.m, panel, scratch) };
+        }
+    }
+
+    /// A walk along panels of what is stored in fewer bits, so many at once: each is read to its end, by rows with the
+    /// same zeros and scales.
+    fn stored_walk(
+        &self,
+        (narrow, [many, one], at_once): (&Panels, [WalkStoredFn; 2], usize),
+        a: Matrix,
+        panels: Range<usize>,
+        tiles: *mut f32,
+    ) {
+        let mut scaled = narrow.scaled().map(|scaled| [scaled; MOST_AT_ONCE]);
+        let mut p = panels.start;
+        while p < panels.end {
+            let (walk, count) = if p + at_once <= panels.end { (many, at_once) } else { (one, 1) };
+            let tile = tiles.wrapping_add((p - panels.start) * self.m * PANEL);
+            let mut start = 0;
+            loop {
+                let rows = start..narrow.alike_to(start);
+                let scaled = match &mut scaled {
+                    Some(scaled) if start < self.k => {
+                        for (i, scaled) in scaled.iter_mut().enumerate().take(count) {
+                            // SAFETY: the panel has the row.
+                            unsafe { narrow.scale(self.kernels, p + i, start, scaled) };
+                        }
+                        &scaled[..count]
+                    }
+                    _ => &[],
+                };
+                let operands = narrow.walk(a, p, rows.clone(), scaled);
+                // SAFETY: A has `m` rows; the panels exist; there is room for `m` rows for each of them, which the
+                // rows before, if any, have written.
+                unsafe { walk(&operands, tile, start > 0) };
+                start = rows.end;
+                if start >= self.k {
+                    break;
+                }
+            }
+            p += count;
         }
     }
 

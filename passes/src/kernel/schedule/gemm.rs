@@ -10,6 +10,7 @@
 use ir::dim::{Atom, Ranges, Symbol};
 use ir::kernel::operand::{MAX_AXES, MAX_GUARDS, Operand, even, linear};
 use ir::kernel::stmt::Axes;
+use ir::kernel::stored::Format;
 use ir::kernel::{Body, Expr, ExprKind, Gemm, LoopKind, Stmt};
 use ir::program::{Layout, Program};
 use ir::scalar::Binary;
@@ -17,7 +18,7 @@ use ir::{DType, Dim};
 
 use super::access::{Arrays, accesses, varies};
 use super::groups::Chosen;
-use super::{is_independent, keeps_scalars, lay_out, weights_behind};
+use super::{is_independent, keeps_scalars, lay_out, stored, weights_behind};
 use crate::lower::map_block;
 
 /// A window has to be multiplied with at least so many vectors to be worth its packing.
@@ -73,7 +74,7 @@ struct Place {
     moves: Vec<bool>,
     guarded: bool,
     /// The type of its elements.
-    dtype: DType,
+    format: Format,
     /// How far the zeros of rows (or columns) lie apart along each axis around the sum, if each has its own.
     zeros: Option<Vec<Dim>>,
 }
@@ -141,6 +142,13 @@ impl Product {
             return even(&self.axes[2], &self.along(zeros, 2)).is_some()
                 && self.matrix(&self.b.1, 2).is_some();
         }
+        // 16-bit floats have to be a matrix, and their rows in the order in which they lie.
+        let half = |place: &Place| place.format.is_float() && place.format != Format::F32;
+        let reads = |place: &Place, kind| !half(place) || self.matrix(place, kind).is_some();
+        let ordered = self.chosen.is_some() && half(&self.a.1);
+        if !reads(&self.a.1, 1) || !reads(&self.b.1, 2) || ordered {
+            return false;
+        }
         if self.matrix(&self.b.1, 2).is_some() {
             return true;
         }
@@ -161,13 +169,12 @@ impl Product {
                 continue;
             }
             if let Some(layout) = self.constant_panels(program, kernel, place, kind) {
-                lay_out(program, kernel, &place.array, &|_| layout.clone());
-                let number = self.chosen.iter().map(|chosen| Dim::from(&chosen.axis));
-                let at = number.chain(Gemm::in_panels(&self.axes[kind], &self.depth, place.dtype));
-                let dtype = if place.dtype == DType::F32 { DType::F32 } else { DType::I8 };
-                let load = Expr::load(place.array.clone(), dtype, at.map(Expr::from));
-                let is_turned = place.dtype == DType::U8;
-                *operand = if is_turned { signed(operand, load) } else { with_load(operand, load) };
+                let number = self.chosen.as_ref().map(|chosen| Dim::from(&chosen.axis));
+                let axes = [&self.axes[kind], &self.depth];
+                *operand = match layout {
+                    Layout::Quads { .. } => in_quads(program, kernel, place, &layout, operand, axes),
+                    _ => stored::in_panels(program, kernel, &place.array, &layout, number, axes),
+                };
                 break;
             }
         }
@@ -212,11 +219,11 @@ impl Product {
         let (depth, row) = (count(&self.depth)?, number(&depth)?);
         let (cols, col) = (count(&self.axes[kind])?, number(&along)?);
         let offset = number(&offset)?;
-        let layout = match place.dtype {
-            DType::F32 => Layout::Panels { outer, depth, cols, row, col, offset },
+        let layout = match place.format {
             // Bytes of the other sign are not what zeros of their own are taken from.
-            DType::U8 if place.zeros.is_some() => return None,
-            _ => Layout::Quads { depth, cols, row, col, offset },
+            Format::U8 if place.zeros.is_some() => return None,
+            Format::U8 | Format::I8 => Layout::Quads { depth, cols, row, col, offset },
+            _ => Layout::Panels { outer, depth, cols, row, col, offset },
         };
         (plain && !elsewhere && still && other.array != place.array).then_some(layout)
     }
@@ -350,11 +357,11 @@ impl Nest {
         }
         let zeros = match operand.zero {
             Some(zero) if all.iter().any(|(axis, _)| varies(zero, axis)) => {
-                Some(self.zeros(zero, operand.dtype, &moves, arrays, ranges)?)
+                Some(self.zeros(zero, operand.format, &moves, arrays, ranges)?)
             }
             _ => None,
         };
-        let dtype = operand.dtype;
+        let format = operand.format;
         Some(Place {
             array: operand.source.clone(),
             offset,
@@ -362,7 +369,7 @@ impl Nest {
             depth,
             moves,
             guarded,
-            dtype,
+            format,
             zeros,
         })
     }
@@ -372,13 +379,13 @@ impl Nest {
     fn zeros(
         &self,
         zero: &Expr,
-        dtype: DType,
+        format: Format,
         moves: &[bool],
         arrays: &Arrays,
         ranges: &Ranges,
     ) -> Option<Vec<Dim>> {
         let operand =
-            Operand::of(zero).filter(|o| o.dtype == dtype && o.zero.is_none() && o.guards.is_empty())?;
+            Operand::of(zero).filter(|o| o.format == format && o.zero.is_none() && o.guards.is_empty())?;
         let position = arrays.position(operand.source, operand.at, ranges)?;
         let (mut strides, _) = linear(&position, &self.all_axes())?;
         let own = |at: usize, stride: &Dim| stride.is(0) || moves.get(at) == Some(&true);
@@ -421,6 +428,21 @@ fn product_and_sum(value: &Expr) -> Option<(&Expr, &Expr, &Expr)> {
         },
         _ => None,
     }
+}
+
+/// Lays a constant operand of bytes out in panels, and gives an element of it.
+fn in_quads(
+    program: &mut Program,
+    kernel: usize,
+    place: &Place,
+    layout: &Layout,
+    operand: &Expr,
+    [cols, depth]: [&Axes; 2],
+) -> Expr {
+    lay_out(program, kernel, &place.array, &|_| layout.clone());
+    let at = Gemm::in_quads(cols, depth).map(Expr::from);
+    let load = Expr::load(place.array.clone(), DType::I8, at);
+    if place.format == Format::U8 { signed(operand, load) } else { with_load(operand, load) }
 }
 
 /// An operand without guards that loads this.

@@ -11,6 +11,7 @@ mod gemm;
 mod groups;
 mod parallelize;
 mod reciprocal;
+mod stored;
 mod unroll;
 mod vectorize;
 

@@ -103,7 +103,7 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
 /// reads the bytes, and so does whoever else loads them.
 fn is_operand_of_bytes(flat: &Flat, at: usize) -> bool {
     let FlatStage { stage, bundle: None, .. } = &flat.stages[at] else { return false };
-    let bytes = Operand::of(&stage.body).is_some_and(|operand| operand.dtype != DType::F32);
+    let bytes = stage.body.dtype() == DType::I32 && Operand::of(&stage.body).is_some();
     let known = || sites(flat, &stage.name).iter().all(|site| site.at.is_some());
     bytes && !flat.kept.contains_key(&stage.name) && is_for_product(flat, at) && known()
 }
