@@ -323,19 +323,26 @@ impl Halves {
         }
     }
 
-    /// Writes `depth` rows of up to 32 columns as one panel, the missing columns zero.
+    /// Writes `depth` rows of up to 32 columns as one panel, the missing columns zero. Columns that lie together are
+    /// converted before they are turned.
     ///
     /// # Safety
     /// As [`Halves::copy`], with room for a panel; `cols <= 32`.
     pub(super) unsafe fn pack_panel(self, kernels: &Kernels, depth: usize, cols: usize, out: *mut f32) {
-        // SAFETY: as the caller vouches.
+        let turned = if self.row == 1 && self.col != 1 { depth / PANEL * PANEL } else { 0 };
+        // SAFETY: as the caller vouches; `square` has room for 32 columns of 32 rows.
         unsafe {
-            self.copy(kernels, depth, cols, out, PANEL);
             if cols < PANEL {
-                for k in 0..depth {
-                    out.add(k * PANEL + cols).write_bytes(0, PANEL - cols);
-                }
+                out.write_bytes(0, depth * PANEL);
             }
+            let mut square = [0.0; PANEL * PANEL];
+            for start in (0..turned).step_by(PANEL) {
+                let columns = Halves { row: self.col, col: 1, ..self.from(start, 0) };
+                columns.copy(kernels, cols, PANEL, square.as_mut_ptr(), PANEL);
+                (kernels.transpose)(square.as_ptr(), PANEL, cols, PANEL, out.add(start * PANEL), PANEL);
+            }
+            let rest = self.from(turned, 0);
+            rest.copy(kernels, depth - turned, cols, out.add(turned * PANEL), PANEL);
         }
     }
 
