@@ -1,5 +1,6 @@
 //! Expressions made simpler by what is known about the axes around them.
 
+use ir::DType;
 use ir::dim::{Dim, Ranges};
 use ir::kernel::{Expr, ExprKind, Fold};
 use ir::scalar::{Binary, Scalar};
@@ -21,7 +22,8 @@ pub(crate) fn simplify(e: &Expr, ranges: &Ranges) -> Expr {
 /// A comparison of index arithmetic whose outcome is known.
 fn decide(e: &Expr, ranges: &Ranges) -> Option<Expr> {
     let ExprKind::Binary(f, a, b) = e.kind() else { return None };
-    if *f == Binary::And {
+    // Of integers, it is one of their bits.
+    if *f == Binary::And && a.dtype() == DType::Bool {
         return Some(a.clone().and(b.clone()));
     }
     let (a, b) = (a.as_index()?, b.as_index()?);
