@@ -101,8 +101,8 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::cli::onnx_only",
-        "`--length`, `--absent` and `--value` are about sequences and optionals of ONNX models; text forms and built-in models have tensors only.",
-        "Leave them out: a text form has been made for certain lengths already.",
+        "`--length`, `--absent` and `--value` are about sequences and optionals of ONNX models, `--qmoe-layout` is about weights in them; text forms and built-in models have neither.",
+        "Leave them out: a text form has been made for certain lengths and layouts already.",
     ),
     code(
         "egraft::cli::onnxruntime",

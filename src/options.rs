@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::{DType, Dim, Symbol};
+use ops::onnx::ExpertLayout;
 use passes::FpMode;
 
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub struct Options {
     pub ranks: Vec<(String, usize)>,
     /// Values of inputs that an ONNX model is compiled for; it refuses others when it runs.
     pub values: Vec<(String, Vec<i64>)>,
+    /// How the weights of `QMoE` nodes of an ONNX model lie, where it does not say so.
+    pub qmoe_layout: Option<ExpertLayout>,
     /// What a built-in model is built with: `channels` and `32`, say.
     pub settings: Vec<(String, String)>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
@@ -56,6 +59,7 @@ impl Default for Options {
             absent: Vec::new(),
             ranks: Vec::new(),
             values: Vec::new(),
+            qmoe_layout: None,
             settings: Vec::new(),
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
@@ -110,6 +114,7 @@ impl Options {
             lengths: BTreeMap::new(),
             absent: BTreeSet::new(),
             values: BTreeMap::new(),
+            qmoe_layout: None,
         })
     }
 
@@ -133,6 +138,9 @@ impl Options {
         all.lengths.extend(self.lengths.iter().cloned());
         all.absent.extend(self.absent.iter().cloned());
         all.values.extend(self.values.iter().cloned());
+        if let Some(layout) = self.qmoe_layout {
+            all.qmoe_layout = Some(layout.name().to_owned());
+        }
         all
     }
 
@@ -142,6 +150,7 @@ impl Options {
             (!self.lengths.is_empty(), "--length"),
             (!self.absent.is_empty(), "--absent"),
             (!self.values.is_empty(), "--value"),
+            (self.qmoe_layout.is_some(), "--qmoe-layout"),
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))
@@ -173,6 +182,9 @@ pub struct Recorded {
     /// [`Options::values`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Vec<i64>>,
+    /// [`Options::qmoe_layout`] by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qmoe_layout: Option<String>,
 }
 
 impl Recorded {

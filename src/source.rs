@@ -99,6 +99,7 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
         absent: options.absent.clone(),
         ranks: options.ranks.clone(),
         values: options.values.clone(),
+        experts: options.qmoe_layout,
         ..onnx::ImportOptions::default()
     };
     let files = crate::external::FilesOf::model(path, std::sync::Arc::clone(&storage));

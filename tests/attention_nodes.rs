@@ -1,14 +1,13 @@
 //! The attention nodes of ONNX and of onnxruntime, in their forms: each becomes one kernel `attention`, whatever its mask
 //! is, and computes the same everywhere.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use harness::{Everywhere, check_all, input_types, model, random_inputs, root, tensors};
+use harness::{Everywhere, check_all, input_types, model, node_graph, random_inputs, root, tensors};
 use ir::build::Build;
 use ir::kernel::KernelKind;
 use ir::{DType, Dim, Graph, Scalar, Tensor, TensorType};
-use ops::onnx::{Found, Known, NodeAttr, NodeView, find_import};
+use ops::onnx::NodeAttr;
 
 /// An input of a node.
 enum Input {
@@ -53,16 +52,7 @@ fn node(op: &str, inputs: &[Input], attrs: &[(&str, NodeAttr)], results: usize) 
             }
         });
     }
-    let attributes: BTreeMap<String, NodeAttr> =
-        attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let known = RefCell::new(Known::new());
-    let (domain, name) = op.rsplit_once('.').unwrap_or(("", op));
-    let node =
-        NodeView::new(name, 25, &attributes, &known).with_inputs(operands).with_outputs(vec![true; results]);
-    let Found::Import(import) = find_import(domain, name, 25) else { panic!("{op} is unknown") };
-    let mut made = import.convert(&node, &mut b).unwrap_or_else(|error| panic!("{op}: {error}"));
-    made.truncate(results);
-    let graph = b.finish(made);
+    let graph = node_graph(b, op, operands, attrs, results).unwrap_or_else(|error| panic!("{op}: {error}"));
     let size = |symbol: &ir::dim::Symbol| {
         SIZES.iter().find(|(name, _)| *name == symbol.name()).map_or(1, |(_, size)| *size)
     };

@@ -7,6 +7,8 @@ mod bench;
 mod bisect;
 #[path = "cli/damaged.rs"]
 mod damaged;
+#[path = "cli/experts.rs"]
+mod experts;
 #[path = "cli/explain.rs"]
 mod explain;
 #[path = "cli/external.rs"]

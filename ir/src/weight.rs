@@ -290,6 +290,21 @@ impl Weight {
         Ok(Weight::named(name, Inner { name: String::new(), dtype, shape, hash, held, strides: None }))
     }
 
+    /// The weight called `name` of the integers that lie several in each of these bytes, the first in the lowest bits: its
+    /// last axis is that many times longer. Nothing is copied. `None` if these are no bytes, or do not lie one after the
+    /// other.
+    ///
+    /// # Panics
+    /// Elements of this type fill a byte.
+    pub fn split(&self, name: impl Into<String>, dtype: DType) -> Option<Weight> {
+        let Inner { ref shape, held: Held::Bytes(ref bytes), strides: None, .. } = *self.0 else {
+            return None;
+        };
+        let (last, outer) = shape.split_last().filter(|_| self.dtype() == DType::U8)?;
+        let shape = outer.iter().copied().chain([last * (8 / dtype.bits())]).collect();
+        Weight::packed(name, dtype, shape, bytes.clone()).ok()
+    }
+
     /// A weight with the contents of `tensor`.
     pub fn from_tensor(name: impl Into<String>, tensor: &Tensor) -> Weight {
         Weight::of(name, tensor.clone())

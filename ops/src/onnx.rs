@@ -34,6 +34,28 @@ pub use known::Known;
 /// Versions of the default domain that imports are written for.
 pub const OPSETS: RangeInclusive<i64> = 1..=28;
 
+/// How the weights of quantized experts lie, where a model does not say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertLayout {
+    /// One row of packed integers after the other.
+    Raw,
+    /// As matrix products of GPUs of compute capability 8.0 and later take them.
+    Sm80,
+}
+
+impl ExpertLayout {
+    /// All of them.
+    pub const ALL: [ExpertLayout; 2] = [ExpertLayout::Raw, ExpertLayout::Sm80];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExpertLayout::Raw => "raw",
+            ExpertLayout::Sm80 => "sm80",
+        }
+    }
+}
+
 /// The value of a node's attribute.
 #[derive(Debug, Clone)]
 pub enum NodeAttr {
@@ -229,6 +251,7 @@ pub struct NodeView<'a> {
     known: &'a RefCell<Known>,
     /// What sizes must agree on is checked when the model runs, where it is not known now.
     lenient: bool,
+    experts: Option<ExpertLayout>,
     read: RefCell<BTreeSet<&'a str>>,
 }
 
@@ -250,6 +273,7 @@ impl<'a> NodeView<'a> {
             attributes,
             known,
             lenient: false,
+            experts: None,
             read: RefCell::default(),
         }
     }
@@ -267,6 +291,16 @@ impl<'a> NodeView<'a> {
     /// May what is not known about sizes be checked when the model runs?
     pub fn is_lenient(&self) -> bool {
         self.lenient
+    }
+
+    /// The same with what somebody says of the weights of quantized experts.
+    pub fn with_experts(self, experts: Option<ExpertLayout>) -> Self {
+        NodeView { experts, ..self }
+    }
+
+    /// How the weights of quantized experts lie, if somebody says so.
+    pub fn experts(&self) -> Option<ExpertLayout> {
+        self.experts
     }
 
     /// The same with a name.

@@ -450,6 +450,14 @@ def unsupported_ops():
       [decode] picture = ImageDecoder(jpeg) }"""
 
 
+@invalid("experts", "QMoE", "square", "--qmoe-layout", imports='"com.microsoft" : 1', accepted_elsewhere=True, unsupported=True)
+def qmoe_without_layout():
+    """Experts whose matrices are square: that rows of integers lie one after the other is said by nothing."""
+    return """(float[n, 32] x, float[n, 4] scores) => (float[n, 32] y)
+    <uint8[4, 32, 16] w1, float[4, 32] s1, uint8[4, 32, 16] w2, float[4, 32] s2>
+    { [experts] y = com.microsoft.QMoE <k = 2, activation_type = "silu"> (x, scores, w1, s1, "", w2, s2) }"""
+
+
 @invalid("mystery", "com.example", "Mystery", imports='"com.example" : 1', unsupported=True)
 def unknown_domain():
     """An operator of a domain that we don't know and that no function defines."""

@@ -111,3 +111,46 @@ def classic_models():
       other, chances = ai.onnx.ml.LinearClassifier <classlabels_ints = [0, 1], coefficients = [0.5, -1.0, 2.0], intercepts = [0.25], post_transform = "LOGISTIC"> (normal)
       coded = ai.onnx.ml.LabelEncoder <keys_int64s = [7, 9], values_floats = [0.75, 0.25], default_float = -1.0> (label) }}"""
 
+
+
+VECTORS = "support_vectors = [0.5, -1.0, 0.25, 1.5, 0.0, -0.75, -0.5, 1.0, 0.125, 0.75, -0.25, 1.25, -1.5, 0.5, 0.375]"
+
+
+@valid(
+    sets=[{"n": 9}, {"n": 1}],
+    opset=21,
+    imports='"ai.onnx.ml" : 3',
+    oracle="onnxruntime",
+)
+def support_vector_machines():
+    """Machines with each kernel: values, one class, votes of three classes and of two."""
+    return f"""(float[n, 3] x) => (float[n, 1] linear, float[n, 1] poly, float[n, 1] rbf, float[n, 1] sigmoid, float[n, 1] inside, float[n, 1] plain, int64[n] voted, float[n, 3] sums, int64[n] one, int64[n] other, float[n, 2] scores, float[n, 2] shares)
+    {{ linear = ai.onnx.ml.SVMRegressor <kernel_type = "LINEAR", kernel_params = [0.5, 0.25, 2.0], n_supports = 5, coefficients = [1.0, -0.5, 0.25, 0.75, -1.25], rho = [0.5], {VECTORS}> (x)
+      poly = ai.onnx.ml.SVMRegressor <kernel_type = "POLY", kernel_params = [0.5, 0.25, 3.0], n_supports = 5, coefficients = [1.0, -0.5, 0.25, 0.75, -1.25], rho = [0.5], {VECTORS}> (x)
+      rbf = ai.onnx.ml.SVMRegressor <kernel_type = "RBF", kernel_params = [0.5, 0.25, 3.0], n_supports = 5, coefficients = [1.0, -0.5, 0.25, 0.75, -1.25], rho = [0.5], {VECTORS}> (x)
+      sigmoid = ai.onnx.ml.SVMRegressor <kernel_type = "SIGMOID", kernel_params = [0.5, 0.25, 3.0], n_supports = 5, coefficients = [1.0, -0.5, 0.25, 0.75, -1.25], rho = [0.5], {VECTORS}> (x)
+      inside = ai.onnx.ml.SVMRegressor <kernel_type = "RBF", kernel_params = [0.5, 0.0, 3.0], n_supports = 5, coefficients = [1.0, 0.5, 0.25, 0.75, 1.25], rho = [-1.0], one_class = 1, {VECTORS}> (x)
+      plain = ai.onnx.ml.SVMRegressor <kernel_type = "LINEAR", kernel_params = [0.0, 0.0, 3.0], coefficients = [1.0, -0.5, 0.25], rho = [0.5]> (x)
+      voted, sums = ai.onnx.ml.SVMClassifier <kernel_type = "RBF", kernel_params = [0.5, 0.0, 3.0], classlabels_ints = [3, 5, 4], vectors_per_class = [2, 1, 2], coefficients = [1.0, 0.5, -0.75, -0.25, -1.0, 0.25, 0.75, 0.5, -1.5, -0.5], rho = [0.1, -0.2, 0.05], {VECTORS}> (x)
+      one, chances = ai.onnx.ml.SVMClassifier <kernel_type = "RBF", kernel_params = [0.5, 0.0, 3.0], classlabels_ints = [7, 2], vectors_per_class = [2, 3], coefficients = [1.0, 0.5, -0.75, -0.25, -1.0], rho = [0.1], prob_a = [-1.5], prob_b = [0.25], {VECTORS}> (x)
+      other, scores = ai.onnx.ml.SVMClassifier <kernel_type = "POLY", kernel_params = [0.5, 1.0, 2.0], classlabels_ints = [0, 1], vectors_per_class = [2, 3], coefficients = [1.0, 0.5, -0.75, -0.25, -1.0], rho = [0.1], {VECTORS}> (x)
+      more, shares = ai.onnx.ml.SVMClassifier <kernel_type = "LINEAR", kernel_params = [0.0, 0.0, 3.0], classlabels_ints = [0, 1], vectors_per_class = [2, 3], coefficients = [1.0, 0.5, -0.75, -0.25, -1.0], rho = [0.1], post_transform = "LOGISTIC", {VECTORS}> (x) }}"""
+
+
+@valid(
+    sets=[
+        {"n": 3, "x": np.array([[1.5, np.nan], [np.nan, 2.0], [0.0, -1.0]], np.float32), "y": np.array([[4, 0], [7, -1], [0, 2]])},
+        {"n": 1, "x": np.array([[np.nan, np.nan]], np.float32), "y": np.array([[-1, 4]])},
+    ],
+    opset=21,
+    imports='"ai.onnx.ml" : 3',
+    oracle="onnxruntime",
+)
+def features_of_classic_models():
+    """Numbers in place of missing ones, a row for each category, and columns beside each other."""
+    return """(float[n, 2] x, int64[n, 2] y) => (float[n, 2] filled, int64[n, 2] whole, float[n, 2, 3] coded, float[n, 4] beside)
+    { filled = ai.onnx.ml.Imputer <imputed_value_floats = [0.5, -0.25], replaced_value_float = nan> (x)
+      whole = ai.onnx.ml.Imputer <imputed_value_int64s = [9], replaced_value_int64 = -1> (y)
+      coded = ai.onnx.ml.OneHotEncoder <cats_int64s = [4, 0, 2], zeros = 1> (y)
+      numbers = Cast <to = 1> (whole)
+      beside = ai.onnx.ml.FeatureVectorizer <inputdimensions = [2, 2]> (filled, numbers) }"""

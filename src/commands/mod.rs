@@ -20,6 +20,7 @@ mod zoo;
 use std::io::Write;
 use std::path::Path;
 
+use ::ops::onnx::ExpertLayout;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egraft::options::{fp_mode, fp_name, weights_type};
 use egraft::{Options, Source};
@@ -133,6 +134,10 @@ pub(crate) struct Common {
     /// it: its elements, row-major. When it runs, it refuses others; repeatable
     #[arg(long = "value", value_name = "NAME=N,N,...", value_parser = value)]
     values: Vec<(String, Vec<i64>)>,
+    /// How the weights of QMoE nodes of an ONNX model lie, where it does not say so: raw, rows of packed integers one
+    /// after the other, or sm80, packed for GPUs, which is refused
+    #[arg(long, value_name = "LAYOUT", value_parser = qmoe_layout)]
+    qmoe_layout: Option<ExpertLayout>,
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
@@ -181,6 +186,7 @@ impl Common {
             lengths: self.lengths.clone(),
             absent: self.absent.clone(),
             values: self.values.clone(),
+            qmoe_layout: self.qmoe_layout,
             settings: self.settings.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
@@ -224,6 +230,7 @@ impl Common {
             (!self.lengths.is_empty(), "--length"),
             (!self.absent.is_empty(), "--absent"),
             (!self.values.is_empty(), "--value"),
+            (self.qmoe_layout.is_some(), "--qmoe-layout"),
             (self.fp.is_some(), "--fp"),
             (self.weights.is_some(), "--weights"),
             (!self.disabled_rules.is_empty(), "--disable-rule"),
@@ -321,6 +328,11 @@ fn input_shape(text: &str) -> Result<(String, Vec<Dim>), String> {
         }
     });
     Ok((name.to_owned(), dims.collect::<Result<_, String>>()?))
+}
+
+fn qmoe_layout(text: &str) -> Result<ExpertLayout, String> {
+    let found = ExpertLayout::ALL.into_iter().find(|layout| layout.name() == text);
+    found.ok_or_else(|| format!("the layouts are {}", ExpertLayout::ALL.map(ExpertLayout::name).join(", ")))
 }
 
 fn fp(text: &str) -> Result<passes_fp::FpMode, String> {

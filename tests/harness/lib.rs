@@ -5,15 +5,18 @@ pub mod program;
 
 pub use everywhere::Everywhere;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ir::build::Build;
 use ir::dim::Symbol;
 use ir::dtype::Class;
 use ir::program::Program;
 use ir::text::{parse_graph, parse_program};
 use ir::weight::{Bytes, Hash};
-use ir::{DType, Graph, Scalar, Tensor, TensorType};
+use ir::{DType, Graph, Scalar, Tensor, TensorType, Value};
+use ops::onnx::{Found, ImportError, Known, NodeAttr, NodeView, find_import};
 use passes::pipeline::{self, State};
 
 /// The root of the repository.
@@ -180,6 +183,34 @@ pub fn check_all(expected: &[Tensor], found: &[Tensor]) -> Result<(), String> {
         Tolerance::of(want.dtype()).check(want, got).map_err(|why| format!("result {i}: {why}"))?;
     }
     Ok(())
+}
+
+/// The graph of one ONNX node, called `Op` or `domain.Op`, on these operands of a graph without outputs.
+///
+/// # Errors
+/// Why it can't be imported.
+///
+/// # Panics
+/// If there is no such op.
+pub fn node_graph(
+    mut b: Build,
+    op: &str,
+    operands: Vec<Option<Value>>,
+    attrs: &[(&str, NodeAttr)],
+    results: usize,
+) -> Result<Graph, ImportError> {
+    let attributes: BTreeMap<String, NodeAttr> =
+        attrs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let known = RefCell::new(Known::new());
+    let (domain, name) = op.rsplit_once('.').unwrap_or(("", op));
+    let node = NodeView::new(name, 25, &attributes, &known)
+        .in_domain(domain)
+        .with_inputs(operands)
+        .with_outputs(vec![true; results]);
+    let Found::Import(import) = find_import(domain, name, 25) else { panic!("{op} is unknown") };
+    let mut made = import.convert(&node, &mut b)?;
+    made.truncate(results);
+    Ok(b.finish(made))
 }
 
 /// The graph of an ONNX file.

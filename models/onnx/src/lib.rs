@@ -46,6 +46,7 @@ use ir::origin::Origin;
 use ir::weight::Bytes;
 use ir::{At, Dim, Graph, Symbol};
 use onnx_protobuf::ModelProto;
+use ops::onnx::ExpertLayout;
 
 pub use codes::CODES;
 pub use data::{Data, read_data, read_tensor};
@@ -107,6 +108,8 @@ pub struct ImportOptions {
     pub ranks: Vec<(String, usize)>,
     /// Values of inputs, row-major. The model is made for these, and refuses others when it runs.
     pub values: Vec<(String, Vec<i64>)>,
+    /// How the weights of quantized experts lie, where the model does not say so.
+    pub experts: Option<ExpertLayout>,
     /// The name of the graph; by default the one in the file.
     pub entry: Option<String>,
 }
@@ -196,6 +199,7 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     }
 
     let mut importer = Importer::new(build, values, &opsets, &functions, files);
+    importer.experts = options.experts;
     importer.problems = problems;
     importer.add_nodes(&graph.node, &structure.order);
     if importer.is_exhausted() {

@@ -12,7 +12,7 @@ use ir::op::OpError;
 use ir::origin::{Origin, Place};
 use ir::{At, Dim, Graph, NodeId, Symbol};
 use onnx_protobuf::NodeProto;
-use ops::onnx::{Found, Import, ImportError, NodeView, find_import};
+use ops::onnx::{ExpertLayout, Found, Import, ImportError, NodeView, find_import};
 use ops::shape::restate::restate;
 
 use crate::Files;
@@ -85,7 +85,12 @@ pub(crate) struct Importer<'a> {
     pub(crate) attempt: Option<usize>,
     /// Nodes that were looked at, those of attempts and repetitions included.
     looked_at: u64,
+    /// How the weights of quantized experts lie, where the model does not say so.
+    pub(crate) experts: Option<ExpertLayout>,
 }
+
+/// Operators of classic models whose inputs or outputs are maps or strings.
+const OF_MAPS: [&str; 4] = ["CastMap", "CategoryMapper", "DictVectorizer", "ZipMap"];
 
 /// What became of a node.
 pub(crate) enum Added {
@@ -143,6 +148,7 @@ impl<'a> Importer<'a> {
             attempts: 0,
             attempt: None,
             looked_at: 0,
+            experts: None,
         }
     }
 
@@ -344,7 +350,13 @@ impl<'a> Importer<'a> {
             Found::Import(import) => return Some((import, opset)),
             Found::UnknownVersion { since } => ImportProblem::OpNewerThanOpset { op, opset, since },
             Found::UnknownOp => {
-                let (reason, help) = if domain.is_empty() || domain.starts_with("ai.onnx.") {
+                let (reason, help) = if domain == "ai.onnx.ml" && OF_MAPS.contains(&node.op_type.as_str()) {
+                    (
+                        "it takes or makes maps or strings, and egraft computes with numbers alone",
+                        "export the model without it; converters of classic models have an option for that, such as \
+                         `zipmap`",
+                    )
+                } else if domain.is_empty() || domain.starts_with("ai.onnx.") {
                     (
                         "egraft has no such operator",
                         "`egraft ops` lists those that there are; export the model without this one",
@@ -432,6 +444,7 @@ impl<'a> Importer<'a> {
                 .in_domain(metadata::domain(&node.domain))
                 .named(&place.name)
                 .leniently(lenient)
+                .with_experts(self.experts)
                 .with_inputs(inputs.clone())
                 .with_outputs(node.output.iter().map(|name| !name.is_empty()).collect());
             let error = match import.convert(&view, build) {

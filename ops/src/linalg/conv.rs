@@ -4,7 +4,8 @@
 //! Shapes: `x: [N, C, …]`, `w: [M, C/groups, kernel…]`, of one type of numbers; the result is `[N, M, …]`.
 //! Output channel `m` sees the channels of its group only. Sums of 16-bit floats are carried in `f32`.
 //! Errors: [`OpError::RankAtLeast`], [`OpError::Rank`], [`OpError::Size`], [`OpError::DTypes`],
-//! [`OpError::Attribute`]. Source: ONNX Conv, opset 22.
+//! [`OpError::Attribute`]. Source: ONNX Conv, opset 22; onnxruntime, contrib operators, FusedConv, which adds another
+//! array and has an activation, NhwcConv and NhwcFusedConv, whose images are `[N, …, C]`.
 
 use ir::attr::{Attr, Key, key};
 use ir::build::Build;
@@ -15,10 +16,12 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::linalg::fused_activation;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference::{self, Products};
 use crate::shape::reshape::reshape;
+use crate::shape::transpose::{channels_first, channels_last};
 use crate::window::{DILATIONS, HIGH, LOW, STRIDES, Window, fold_over, import_sliding};
 
 /// The convolution (in truth a correlation: the kernel is not flipped).
@@ -31,7 +34,24 @@ pub static CONV: OpDef = OpDef::new("conv", &["x", "w"], &Conv).attrs(&[
 ]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("Conv", import)];
+pub static ONNX: &[Import] = &[
+    by("Conv", import),
+    by("FusedConv", |node, b| {
+        let y = import(node, b)?[0];
+        Ok(vec![finished(node, b, y)?])
+    })
+    .in_domain("com.microsoft"),
+    by("NhwcConv", |node, b| {
+        let w = filters(node, b)?;
+        Ok(vec![import_channels_last(node, b, w)?])
+    })
+    .in_domain("com.microsoft"),
+    by("NhwcFusedConv", |node, b| {
+        let y = import_channels_last(node, b, node.input(1)?)?;
+        Ok(vec![finished(node, b, y)?])
+    })
+    .in_domain("com.microsoft"),
+];
 
 /// Into how many groups the channels are divided.
 pub const GROUPS: Key<i64> = key("groups");
@@ -143,6 +163,37 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         Some(bias) => add_bias(b, y, bias)?,
         None => y,
     }])
+}
+
+/// What is behind a convolution: another array is added, and there is an activation.
+fn finished(node: &NodeView, b: &mut Build, y: Value) -> Result<Value, ImportError> {
+    let y = match node.optional_input(3) {
+        Some(other) => b.op(&ADD, &[y, other])?,
+        None => y,
+    };
+    fused_activation::by_list(node, b, y)
+}
+
+/// With images `[N, …, C]`.
+fn import_channels_last(node: &NodeView, b: &mut Build, w: Value) -> Result<Value, ImportError> {
+    let x = channels_first(b, node.input(0)?)?;
+    let mut y = convolve(node, b, x, w)?;
+    if let Some(bias) = node.optional_input(2) {
+        y = add_bias(b, y, bias)?;
+    }
+    Ok(channels_last(b, y)?)
+}
+
+/// The weights of NhwcConv. Those that onnxruntime makes are `[M, kernel…, C/groups]`; where `kernel_shape` or the number of
+/// channels says otherwise, they are those of Conv, as its documentation has them.
+fn filters(node: &NodeView, b: &mut Build) -> Result<Value, ImportError> {
+    let (x, w) = (node.ty(b, 0)?, node.input(1)?);
+    let shape = b.ty(w).shape.clone();
+    let (Some(channels), [_, kernel @ .., own]) = (x.shape.last(), &shape[..]) else { return Ok(w) };
+    let groups = Dim::constant(node.int_or("group", 1)?);
+    let is_stated = |sizes: &[i64]| sizes.iter().map(|&size| Dim::constant(size)).eq(kernel.iter().cloned());
+    let fits = node.ints("kernel_shape")?.is_none_or(|sizes| is_stated(&sizes));
+    if fits && own.clone() * groups == *channels { Ok(channels_first(b, w)?) } else { Ok(w) }
 }
 
 /// The convolution that the attributes of the node describe, of an image and its weights.

@@ -6,7 +6,7 @@
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
-use ir::{DType, Dim};
+use ir::{DType, Dim, TensorType};
 
 use crate::flow::r#loop::{Repeat, repeat};
 use crate::math::abs::ABS;
@@ -36,13 +36,7 @@ pub static ONNX: &[Import] = &[by("Det", import)];
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;
     let ty = b.ty(x).clone();
-    let Some((batch, [rows, columns])) = ty.shape.split_last_chunk::<2>() else {
-        return Err(OpError::RankAtLeast { operand: "X", least: 2, found: ty.rank() }.into());
-    };
-    if rows != columns {
-        let (left, right) = (rows.clone(), columns.clone());
-        return Err(OpError::Size { what: "rows and columns", left, right }.into());
-    }
+    let (batch, rows) = square(&ty)?;
     let (one, wide) = (Dim::constant(1), ty.dtype.arithmetic());
     let count: Dim = batch.iter().cloned().product();
     let matrices = convert(b, x, wide)?;
@@ -72,8 +66,35 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![convert(b, product, ty.dtype)?])
 }
 
-/// Matrices `[B, M, M]` without what lies below the diagonal in column `at`, and the product `[B, 1, 1]` so far.
-fn eliminate(b: &mut Build, x: Value, product: Value, at: &Dim) -> Result<[Value; 2], OpError> {
+/// The leading axes and the size of square matrices.
+///
+/// # Errors
+/// [`OpError::RankAtLeast`]; [`OpError::Size`] if they are not square.
+pub(super) fn square(ty: &TensorType) -> Result<(&[Dim], &Dim), OpError> {
+    let Some((batch, [rows, columns])) = ty.shape.split_last_chunk::<2>() else {
+        return Err(OpError::RankAtLeast { operand: "X", least: 2, found: ty.rank() });
+    };
+    if rows != columns {
+        let (left, right) = (rows.clone(), columns.clone());
+        return Err(OpError::Size { what: "rows and columns", left, right });
+    }
+    Ok((batch, rows))
+}
+
+/// Matrices `[B, M, N]`, two rows of which are exchanged.
+pub(super) struct Pivoted {
+    pub(super) matrices: Value,
+    /// Their row in question, `[B, 1, N]`.
+    pub(super) row: Value,
+    /// Which row it was.
+    pub(super) from: Value,
+    /// The numbers of rows, `[M, 1]`, and that of the row in question.
+    pub(super) rows: Value,
+    pub(super) here: Value,
+}
+
+/// Matrices `[B, M, N]` whose row `at` is the one, from there on, with the largest element in column `at`.
+pub(super) fn pivoted(b: &mut Build, x: Value, at: &Dim) -> Result<Pivoted, OpError> {
     let (ty, one) = (b.ty(x).clone(), Dim::constant(1));
     let rows = iota(b, ty.shape[1].clone(), DType::I64)?;
     let rows = reshape(b, rows, vec![ty.shape[1].clone(), one.clone()])?;
@@ -89,7 +110,14 @@ fn eliminate(b: &mut Build, x: Value, product: Value, at: &Dim) -> Result<[Value
     let chosen = reduce(b, &REDUCE_SUM, only, &[1], true)?;
     let replaced = slice_axis(b, x, 1, at.clone(), one.clone())?;
     let exchanged = b.op(&WHERE, &[is_largest, replaced, x])?;
-    let exchanged = b.op(&WHERE, &[is_here, chosen, exchanged])?;
+    let matrices = b.op(&WHERE, &[is_here, chosen, exchanged])?;
+    Ok(Pivoted { matrices, row: chosen, from: largest, rows, here })
+}
+
+/// Matrices `[B, M, M]` without what lies below the diagonal in column `at`, and the product `[B, 1, 1]` so far.
+fn eliminate(b: &mut Build, x: Value, product: Value, at: &Dim) -> Result<[Value; 2], OpError> {
+    let Pivoted { matrices: exchanged, row: chosen, from: largest, rows, here } = pivoted(b, x, at)?;
+    let (zero, one) = (b.scalar(b.ty(x).dtype, 0.0), Dim::constant(1));
     let pivot = slice_axis(b, chosen, 2, at.clone(), one.clone())?;
     let column = slice_axis(b, exchanged, 2, at.clone(), one)?;
     let factor = b.op(&DIV, &[column, pivot])?;

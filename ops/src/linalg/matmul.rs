@@ -2,7 +2,8 @@
 //!
 //! Shapes: `a: […, M, K]`, `b: […, K, N]`, of one type of numbers; leading axes broadcast; the result is `[…,
 //! M, N]`. Sums of 16-bit floats are carried in `f32`. Errors: [`OpError::RankAtLeast`], [`OpError::Size`],
-//! [`OpError::DTypes`], [`OpError::DType`]. Source: ONNX MatMul, opset 13; Gemm, opset 13.
+//! [`OpError::DTypes`], [`OpError::DType`]. Source: ONNX MatMul, opset 13; Gemm, opset 13; onnxruntime, contrib operators,
+//! FusedMatMul, FusedMatMulActivation, TransposeMatMul, FusedGemm.
 
 use ir::build::Build;
 use ir::graph::Value;
@@ -11,6 +12,7 @@ use ir::kernel::{Expr, Reduce};
 use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::linalg::fused_activation::by_names;
 use crate::math::add::ADD;
 use crate::math::elementwise::want_alike;
 use crate::math::mul::MUL;
@@ -25,8 +27,22 @@ pub static MATMUL: OpDef = OpDef::new("matmul", &["a", "b"], &Matmul);
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[
     by("MatMul", import),
-    by("Gemm", import_gemm),
-    by("FusedMatMul", import_fused).in_domain("com.microsoft"),
+    by("Gemm", |node, b| {
+        let stretches = node.opset >= 7 || node.flag("broadcast", false)?;
+        Ok(vec![gemm(node, b, stretches)?])
+    }),
+    by("FusedMatMul", |node, b| Ok(vec![fused(node, b)?])).in_domain("com.microsoft"),
+    by("TransposeMatMul", |node, b| Ok(vec![fused(node, b)?])).in_domain("com.microsoft"),
+    by("FusedMatMulActivation", |node, b| {
+        let y = fused(node, b)?;
+        Ok(vec![by_names(node, b, y)?])
+    })
+    .in_domain("com.microsoft"),
+    by("FusedGemm", |node, b| {
+        let y = gemm(node, b, true)?;
+        Ok(vec![by_names(node, b, y)?])
+    })
+    .in_domain("com.microsoft"),
 ];
 
 struct Matmul;
@@ -111,7 +127,14 @@ fn batch_index(ty: &TensorType, batch: &[Dim], last: [&Dim; 2]) -> Vec<Expr> {
 
 /// As numpy: a vector on the left is a row, one on the right a column; their axes leave the result.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let (left, right) = (node.input(0)?, node.input(1)?);
+    Ok(vec![product(b, node.input(0)?, node.input(1)?)?])
+}
+
+/// The product as numpy has it.
+///
+/// # Errors
+/// [`OpError::Size`], and what the op says of its operands.
+pub(crate) fn product(b: &mut Build, left: Value, right: Value) -> Result<Value, OpError> {
     let one = Dim::constant(1);
     let [rank_left, rank_right] = [left, right].map(|value| b.ty(value).rank());
     let widened = |b: &mut Build, value: Value, column: bool| {
@@ -130,11 +153,11 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     if rank_left == 1 {
         shape.remove(shape.len() - if rank_right == 1 { 1 } else { 2 });
     }
-    Ok(vec![reshape(b, product, shape)?])
+    reshape(b, product, shape)
 }
 
-/// `alpha · A′B′ + beta · C`, where `A′` and `B′` are maybe transposed.
-fn import_gemm(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+/// `alpha · A′B′ + beta · C`, where `A′` and `B′` are maybe transposed, and `C` maybe stretches.
+fn gemm(node: &NodeView, b: &mut Build, stretches: bool) -> Result<Value, ImportError> {
     let (mut left, mut right) = (node.input(0)?, node.input(1)?);
     for (operand, value) in [("A", left), ("B", right)] {
         let found = b.ty(value).rank();
@@ -151,7 +174,6 @@ fn import_gemm(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError
     let product = b.op(&MATMUL, &[left, right])?;
     let mut y = scaled(b, product, node.float_or("alpha", 1.0)?)?;
     let beta = node.float_or("beta", 1.0)?;
-    let stretches = node.opset >= 7 || node.flag("broadcast", false)?;
     if let Some(c) = node.optional_input(2) {
         if !stretches {
             want_alike("C", &b.ty(y).shape, &b.ty(c).shape)?;
@@ -159,7 +181,7 @@ fn import_gemm(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError
         let c = scaled(b, c, beta)?;
         y = b.op(&ADD, &[y, c])?;
     }
-    Ok(vec![y])
+    Ok(y)
 }
 
 fn scaled(b: &mut Build, x: Value, factor: f64) -> Result<Value, OpError> {
@@ -170,27 +192,19 @@ fn scaled(b: &mut Build, x: Value, factor: f64) -> Result<Value, OpError> {
     b.op(&MUL, &[x, factor])
 }
 
-/// What onnxruntime makes of a MatMul and its neighbours.
-fn import_fused(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
-        return Err(ImportError::Unsupported {
-            what: "FusedMatMul with transBatchA or transBatchB".to_owned(),
-            help: "compile the model as it was before onnxruntime optimised it".to_owned(),
-        });
-    }
-    let (mut left, mut right) = (node.input(0)?, node.input(1)?);
-    for (operand, value) in [("A", left), ("B", right)] {
-        let found = b.ty(value).rank();
-        if found != 2 {
-            return Err(OpError::Rank { operand, expected: 2, found }.into());
+/// What onnxruntime makes of a MatMul and its neighbours: `alpha · A′B′`, as numpy, where `A′` and `B′` are maybe
+/// transposed. `transBatchA` moves the first axis behind the others but the last before that. Vectors stay.
+fn fused(node: &NodeView, b: &mut Build) -> Result<Value, ImportError> {
+    let mut turned = |index: usize, [batch, last]: [&str; 2]| -> Result<Value, ImportError> {
+        let mut x = node.input(index)?;
+        let rank = b.ty(x).rank() as i64;
+        let (batch, last) = (node.flag(batch, false)?, node.flag(last, false)?);
+        if batch && rank > 2 {
+            x = transpose(b, x, (1..rank - 1).chain([0, rank - 1]).collect())?;
         }
-    }
-    if node.flag("transA", false)? {
-        left = swap_last_two(b, left)?;
-    }
-    if node.flag("transB", false)? {
-        right = swap_last_two(b, right)?;
-    }
-    let product = b.op(&MATMUL, &[left, right])?;
-    Ok(vec![scaled(b, product, node.float_or("alpha", 1.0)?)?])
+        Ok(if last && rank > 1 { swap_last_two(b, x)? } else { x })
+    };
+    let (left, right) = (turned(0, ["transBatchA", "transA"])?, turned(1, ["transBatchB", "transB"])?);
+    let y = product(b, left, right)?;
+    Ok(scaled(b, y, node.float_or("alpha", 1.0)?)?)
 }

@@ -44,7 +44,8 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         (Some(_), None) => return Err(ImportError::MissingInput { index: 7 }),
         (None, Some(_)) => return Err(ImportError::MissingInput { index: 6 }),
     }
-    let done = padding_mask::attend(node, b, [q, k, v], past, 4)?;
+    let masks = [node.optional_input(4), node.optional_input(5)];
+    let done = padding_mask::attend(node, b, [q, k, v], past, masks)?;
     let dtype = b.ty(q).dtype;
     Ok(vec![by_heads::together(b, done.y)?, k, v, convert(b, done.masked, dtype)?])
 }

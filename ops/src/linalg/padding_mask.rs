@@ -21,8 +21,8 @@ use crate::shape::slice::slice_axis;
 /// What is added to the score of a key that is padding, without the attribute `mask_filter_value`.
 const FILTER: f64 = -10000.0;
 
-/// Attention as the node describes it: its mask is input `mask`, and what it adds to scores is input 5. So many of the
-/// keys come before the first query.
+/// Attention as the node describes it, with a mask and what is added to scores, if they are there. So many of the keys
+/// come before the first query.
 ///
 /// # Errors
 /// [`OpError::Size`], [`OpError::Rank`] where sizes do not agree, and what the attributes say.
@@ -31,15 +31,15 @@ pub(super) fn attend(
     b: &mut Build,
     [q, k, v]: [Value; 3],
     past: Dim,
-    mask: usize,
+    [mask, bias]: [Option<Value>; 2],
 ) -> Result<Attended, ImportError> {
     let of = Scores::new(b, q, k, past);
     let mut all = Mask::default();
     let filter = node.float_or("mask_filter_value", FILTER)?;
-    if let Some(given) = node.optional_input(mask) {
+    if let Some(given) = mask {
         all.add(of.padding(b, given, filter)?);
     }
-    if let Some(bias) = node.optional_input(5) {
+    if let Some(bias) = bias {
         all.add(bias);
     }
     if node.flag("unidirectional", false)? {

@@ -1,5 +1,6 @@
-//! onnxruntime's Attention: queries, keys and values are one product of the input with weights; then
-//! `softmax(mask(scale · q kᵀ)) v` by heads.
+//! onnxruntime's Attention and QAttention: queries, keys and values are one product of the input with weights; then
+//! `softmax(mask(scale · q kᵀ)) v` by heads. The second has both quantized, with a scale and a zero for all of the input,
+//! and for all of the weights or each of their columns.
 //!
 //! - `input: [N, L, I]`, `weights: [I, D + D + E]`, `bias: [D + D + E]`; `qkv_hidden_sizes` gives `D`, `D`, `E`, which
 //!   are equal without it. The result is `[N, L, E]`.
@@ -7,7 +8,7 @@
 //! - A mask of integers says what is padding; `mask_filter_value` is added there. `unidirectional` queries see no later
 //!   key.
 //!
-//! Source: onnxruntime, contrib operators, Attention.
+//! Source: onnxruntime, contrib operators, Attention and QAttention.
 
 use ir::Dim;
 use ir::build::Build;
@@ -17,30 +18,56 @@ use ir::op::OpError;
 use crate::linalg::by_heads;
 use crate::linalg::matmul::MATMUL;
 use crate::linalg::padding_mask;
+use crate::linalg::quantized::float_matmul;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::concat::{self, CONCAT};
 use crate::shape::reshape::reshape;
 use crate::shape::slice::slice_axis;
 
-/// The op.
-pub static ONNX: &[Import] = &[by("Attention", import).in_domain("com.microsoft")];
+/// The ops.
+pub static ONNX: &[Import] = &[
+    by("Attention", import).in_domain("com.microsoft"),
+    by("QAttention", import_quantized).in_domain("com.microsoft"),
+];
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let mut all = b.op(&MATMUL, &[node.input(0)?, node.input(1)?])?;
+    if let Some(bias) = node.optional_input(2) {
+        all = b.op(&ADD, &[all, bias])?;
+    }
+    attend(node, b, all, node.optional_input(4), [node.optional_input(3), node.optional_input(5)])
+}
+
+fn import_quantized(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let zeros = [node.optional_input(6), node.optional_input(7)];
+    let scales = [node.input(3)?, node.input(4)?];
+    let all = float_matmul(b, [node.input(0)?, node.input(1)?], zeros, scales, node.optional_input(2))?;
+    attend(node, b, all, node.optional_input(8), [node.optional_input(5), None])
+}
+
+/// Attention of `[N, L, D + D + E]`, with a past, a mask and what is added to scores, if they are there.
+fn attend(
+    node: &NodeView,
+    b: &mut Build,
+    projected: Value,
+    past: Option<Value>,
+    masks: [Option<Value>; 2],
+) -> Result<Vec<Value>, ImportError> {
     refuse(node)?;
     let heads = node.int("num_heads")?;
     let heads = node.required("num_heads", heads)?;
-    let parts = projected(node, b)?;
+    let parts = parts(node, b, projected)?;
     let mut apart = |part: Value| by_heads::apart(b, part, heads, ("input", "num_heads"));
     let (q, mut k, mut v) = (apart(parts[0])?, apart(parts[1])?, apart(parts[2])?);
-    let mut past = Dim::constant(0);
-    if let Some(given) = node.optional_input(4) {
+    let mut before = Dim::constant(0);
+    if let Some(given) = past {
         let (past_key, past_value) = (part(b, given, 0)?, part(b, given, 1)?);
         k = by_heads::continued(b, past_key, "past", k)?;
         v = by_heads::continued(b, past_value, "past", v)?;
-        past = b.ty(given).shape[3].clone();
+        before = b.ty(given).shape[3].clone();
     }
-    let y = padding_mask::attend(node, b, [q, k, v], past, 3)?.y;
+    let y = padding_mask::attend(node, b, [q, k, v], before, masks)?.y;
     let mut results = vec![by_heads::together(b, y)?];
     if node.output_used(1) {
         let mut whole = |x: Value| {
@@ -58,7 +85,7 @@ fn refuse(node: &NodeView) -> Result<(), ImportError> {
     node.ignore(&["rotary_embedding_dim"]);
     if node.flag("do_rotary", false)? {
         return Err(ImportError::Unsupported {
-            what: "Attention with do_rotary".to_owned(),
+            what: format!("{} with do_rotary", node.op_type),
             help:
                 "export with RotaryEmbedding nodes before a MultiHeadAttention, or with GroupQueryAttention"
                     .to_owned(),
@@ -66,7 +93,7 @@ fn refuse(node: &NodeView) -> Result<(), ImportError> {
     }
     if node.flag("past_present_share_buffer", false)? {
         return Err(ImportError::Unsupported {
-            what: "Attention with past_present_share_buffer".to_owned(),
+            what: format!("{} with past_present_share_buffer", node.op_type),
             help: "export the model with a past that ends where the new keys start".to_owned(),
         });
     }
@@ -74,11 +101,7 @@ fn refuse(node: &NodeView) -> Result<(), ImportError> {
 }
 
 /// Queries, keys and values, `[N, L, …]`.
-fn projected(node: &NodeView, b: &mut Build) -> Result<[Value; 3], ImportError> {
-    let mut all = b.op(&MATMUL, &[node.input(0)?, node.input(1)?])?;
-    if let Some(bias) = node.optional_input(2) {
-        all = b.op(&ADD, &[all, bias])?;
-    }
+fn parts(node: &NodeView, b: &mut Build, all: Value) -> Result<[Value; 3], ImportError> {
     let axis = b.ty(all).rank() - 1;
     let width = b.ty(all).shape[axis].clone();
     let sizes: Vec<Dim> = match node.ints("qkv_hidden_sizes")? {

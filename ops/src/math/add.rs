@@ -3,7 +3,7 @@
 //! Shapes: operands of one type broadcast. The result has their type.
 //! Errors: [`DTypes`](ir::op::OpError::DTypes) and [`Size`](ir::op::OpError::Size) if operands don't match,
 //! [`DType`](ir::op::OpError::DType) for bool.
-//! Source: ONNX Add, opset 14.
+//! Source: ONNX Add, opset 14; Sum and Mean, opset 13; onnxruntime, contrib operators, BiasAdd, which is a sum of three.
 
 use ir::OpDef;
 use ir::build::Build;
@@ -18,7 +18,12 @@ use crate::onnx::{Import, ImportError, NodeView, by, zip};
 pub static ADD: OpDef = OpDef::new("add", &["a", "b"], &Zip(Binary::Add));
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[zip("Add", &ADD), by("Sum", import_sum), by("Mean", import_mean)];
+pub static ONNX: &[Import] = &[
+    zip("Add", &ADD),
+    by("Sum", import_sum),
+    by("Mean", import_mean),
+    by("BiasAdd", import_sum).in_domain("com.microsoft"),
+];
 
 fn import_sum(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![chain(node, b, &ADD)?])

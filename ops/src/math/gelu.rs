@@ -3,20 +3,22 @@
 //! `x/2 · (1 + erf(x/√2))`; with `approximate = "tanh"` `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
 //!
 //! Shapes: any float type; the result has the type of `x`. Errors: those of the ops that it stands for.
-//! Source: ONNX Gelu, opset 20.
+//! Source: ONNX Gelu, opset 20; onnxruntime, contrib operators, Gelu, FastGelu, BiasGelu, BiasSplitGelu, GemmFastGelu.
 
-use ir::OpDef;
 use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
+use ir::{Dim, OpDef};
 
 use crate::composite::{Pointwise, in_arithmetic};
+use crate::linalg::matmul::product;
 use crate::math::add::ADD;
 use crate::math::erf::ERF;
 use crate::math::mul::MUL;
 use crate::math::tanh::TANH;
 use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::shape::slice::slice_axis;
 
 /// `gelu(x) = x · Φ(x)`, `Φ` the normal distribution.
 pub static GELU: OpDef =
@@ -26,7 +28,18 @@ pub static GELU: OpDef =
 pub static ONNX: &[Import] = &[
     since("Gelu", 20, import),
     by("Gelu", import_exact).in_domain("com.microsoft"),
-    by("FastGelu", import_fast).in_domain("com.microsoft"),
+    by("BiasGelu", |node, b| {
+        let x = b.op(&ADD, &[node.input(0)?, node.input(1)?])?;
+        Ok(vec![b.op(&GELU, &[x])?])
+    })
+    .in_domain("com.microsoft"),
+    by("BiasSplitGelu", import_split).in_domain("com.microsoft"),
+    by("FastGelu", |node, b| fast(b, node.input(0)?, node.optional_input(1))).in_domain("com.microsoft"),
+    by("GemmFastGelu", |node, b| {
+        let y = product(b, node.input(0)?, node.input(1)?)?;
+        fast(b, y, node.optional_input(2))
+    })
+    .in_domain("com.microsoft"),
 ];
 
 /// `none` or `tanh`.
@@ -70,10 +83,23 @@ fn import_exact(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErro
     Ok(vec![b.op(&GELU, &[node.input(0)?])?])
 }
 
-/// FastGelu adds a bias first, if there is one.
-fn import_fast(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let mut x = node.input(0)?;
-    if let Some(bias) = node.optional_input(1) {
+/// With a bias, the first half of the last axis times GELU of the second.
+fn import_split(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = b.op(&ADD, &[node.input(0)?, node.input(1)?])?;
+    let shape = b.ty(x).shape.clone();
+    let Some(last) = shape.len().checked_sub(1) else {
+        return Err(OpError::RankAtLeast { operand: "X", least: 1, found: 0 }.into());
+    };
+    let half = shape[last].floor_div(&Dim::constant(2));
+    let left = slice_axis(b, x, last, Dim::constant(0), half.clone())?;
+    let right = slice_axis(b, x, last, half.clone(), half)?;
+    let gate = b.op(&GELU, &[right])?;
+    Ok(vec![b.op(&MUL, &[left, gate])?])
+}
+
+/// With the hyperbolic tangent, of `x` and a bias, if there is one.
+fn fast(b: &mut Build, mut x: Value, bias: Option<Value>) -> Result<Vec<Value>, ImportError> {
+    if let Some(bias) = bias {
         x = b.op(&ADD, &[x, bias])?;
     }
     Ok(vec![b.op_with(&GELU, &[x], [APPROXIMATE.is("tanh".to_owned())])?])

@@ -1,11 +1,13 @@
 //! ONNX ops that compute nothing when a trained model runs: they become their operand.
 //!
-//! Source: ONNX Identity, opset 19, and Dropout, opset 13.
+//! Source: ONNX Identity, opset 19, and Dropout, opset 13; onnxruntime, contrib operators, BiasDropout, which is Dropout of a
+//! sum, to which another array is added.
 
 use ir::build::Build;
 use ir::graph::Value;
 use ir::{Scalar, Tensor};
 
+use crate::math::add::ADD;
 use crate::math::cast::convert;
 use crate::math::div::DIV;
 use crate::math::ge::GE;
@@ -17,7 +19,11 @@ use crate::shape::random::Stream;
 use crate::shape::reshape::reshape;
 
 /// The ONNX ops that become nothing.
-pub static ONNX: &[Import] = &[by("Identity", import), by("Dropout", import_dropout)];
+pub static ONNX: &[Import] = &[
+    by("Identity", import),
+    by("Dropout", import_dropout),
+    by("BiasDropout", import_bias_dropout).in_domain("com.microsoft"),
+];
 
 fn import(node: &NodeView, _: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![node.input(0)?])
@@ -36,16 +42,37 @@ fn import_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
         }
         return everything(node, b, x);
     }
-    let nothing = |known: Option<Tensor>| known.is_some_and(|known| !known.values().any(Scalar::to_bool));
-    let Some(training) = node.optional_input(2).filter(|_| !nothing(node.constant(b, 2))) else {
-        node.ignore(&["seed"]);
-        return everything(node, b, x);
-    };
-    if nothing(node.constant(b, 1)) {
-        node.ignore(&["seed"]);
-        return everything(node, b, x);
+    dropout(node, b, x, [1, 2])
+}
+
+/// The residual comes before the ratio.
+fn import_bias_dropout(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let x = b.op(&ADD, &[node.input(0)?, node.input(1)?])?;
+    let mut results = dropout(node, b, x, [3, 4])?;
+    if let Some(residual) = node.optional_input(2) {
+        results[0] = b.op(&ADD, &[results[0], residual])?;
     }
-    dropped(node, b, x, training)
+    Ok(results)
+}
+
+/// Dropout of `x`; which inputs are the ratio, and whether this is training.
+fn dropout(
+    node: &NodeView,
+    b: &mut Build,
+    x: Value,
+    [ratio, training]: [usize; 2],
+) -> Result<Vec<Value>, ImportError> {
+    let nothing = |known: Option<Tensor>| known.is_some_and(|known| !known.values().any(Scalar::to_bool));
+    let training = node.optional_input(training).filter(|_| !nothing(node.constant(b, training)));
+    match training {
+        Some(training) if !nothing(node.constant(b, ratio)) => {
+            dropped(node, b, x, (node.optional_input(ratio), training))
+        }
+        _ => {
+            node.ignore(&["seed"]);
+            everything(node, b, x)
+        }
+    }
 }
 
 fn everything(node: &NodeView, b: &mut Build, x: Value) -> Result<Vec<Value>, ImportError> {
@@ -59,10 +86,15 @@ fn everything(node: &NodeView, b: &mut Build, x: Value) -> Result<Vec<Value>, Im
 }
 
 /// In training, each element is kept with a chance of `1 − ratio`, and grows by what that lacks to 1.
-fn dropped(node: &NodeView, b: &mut Build, x: Value, training: Value) -> Result<Vec<Value>, ImportError> {
+fn dropped(
+    node: &NodeView,
+    b: &mut Build,
+    x: Value,
+    (ratio, training): (Option<Value>, Value),
+) -> Result<Vec<Value>, ImportError> {
     let ty = b.ty(x).clone();
     let wide = ty.with_dtype(ty.dtype.arithmetic());
-    let ratio = match node.optional_input(1) {
+    let ratio = match ratio {
         Some(ratio) => {
             let ratio = reshape(b, ratio, vec![])?;
             convert(b, ratio, wide.dtype)?

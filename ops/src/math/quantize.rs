@@ -35,7 +35,9 @@ use crate::shape::slice::slice_axis;
 pub static ONNX: &[Import] = &[
     by("QuantizeLinear", import_quantize),
     by("DequantizeLinear", import_dequantize),
-    by("DynamicQuantizeLinear", import_dynamic),
+    by("DynamicQuantizeLinear", |node, b| Ok(dynamically(b, node.input(0)?)?.into())),
+    by("QuantizeLinear", import_quantize).in_domain("com.microsoft"),
+    by("DequantizeLinear", import_dequantize).in_domain("com.microsoft"),
 ];
 
 fn import_quantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
@@ -68,16 +70,32 @@ fn import_dequantize(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
     let to = node.dtype("output_dtype")?.unwrap_or(b.ty(scale).dtype);
     let zero = node.optional_input(2).map(|zero| spread(node, b, zero)).transpose()?;
     let scale = spread(node, b, scale)?;
-    let wide = to.arithmetic();
-    let whole = centred(b, x, zero, if b.ty(x).dtype.is_float() { wide } else { DType::I32 })?;
-    let (whole, scale) = (convert(b, whole, wide)?, convert(b, scale, wide)?);
-    let y = b.op(&MUL, &[whole, scale])?;
+    let y = dequantized(b, x, zero, scale, to.arithmetic())?;
     Ok(vec![convert(b, y, to)?])
 }
 
-/// The range of `x`, with 0 in it, becomes that of a byte.
-fn import_dynamic(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let x = node.input(0)?;
+/// `(x − zero) · scale` in type `wide`, where zero and scale broadcast to `x`.
+///
+/// # Errors
+/// [`OpError::Size`] if they do not.
+pub(crate) fn dequantized(
+    b: &mut Build,
+    x: Value,
+    zero: Option<Value>,
+    scale: Value,
+    wide: DType,
+) -> Result<Value, OpError> {
+    let has_floats = [Some(x), zero].into_iter().flatten().any(|value| b.ty(value).dtype.is_float());
+    let whole = centred(b, x, zero, if has_floats { wide } else { DType::I32 })?;
+    let (whole, scale) = (convert(b, whole, wide)?, convert(b, scale, wide)?);
+    b.op(&MUL, &[whole, scale])
+}
+
+/// `x` as bytes, their scale and their zero: the range of `x`, with 0 in it, becomes that of a byte.
+///
+/// # Errors
+/// What the ops say of anything but floats.
+pub(crate) fn dynamically(b: &mut Build, x: Value) -> Result<[Value; 3], ImportError> {
     let axes: Vec<i64> = (0..b.ty(x).rank() as i64).collect();
     let dtype = b.ty(x).dtype;
     let [nothing, one, steps] = [0.0, 1.0, 255.0].map(|value| b.scalar(dtype, value));
@@ -91,7 +109,7 @@ fn import_dynamic(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
     let zero = b.op(&NEG, &[zero])?;
     let zero = saturated(b, zero, None, DType::U8)?;
     let scaled = b.op(&DIV, &[x, scale])?;
-    Ok(vec![saturated(b, scaled, Some(zero), DType::U8)?, scale, zero])
+    Ok([saturated(b, scaled, Some(zero), DType::U8)?, scale, zero])
 }
 
 /// `saturate(round(x) + zero)` as a `to`.
@@ -142,8 +160,26 @@ fn spread(node: &NodeView, b: &mut Build, value: Value) -> Result<Value, ImportE
     if block == 0 {
         return Ok(along_axis(b, value, axis, shape.len())?);
     }
+    Ok(along_blocks(b, value, &shape, axis, block)?)
+}
+
+/// One value for each block of `block` indices of `axis`, for tensors of this shape. The last block may be cut.
+///
+/// # Errors
+/// [`OpError::Rank`] if it has another number of axes; [`OpError::Attribute`] for blocks of nothing.
+pub(crate) fn along_blocks(
+    b: &mut Build,
+    value: Value,
+    shape: &[Dim],
+    axis: usize,
+    block: i64,
+) -> Result<Value, OpError> {
+    let given = b.ty(value).shape.clone();
     if given.len() != shape.len() {
-        return Err(OpError::Rank { operand: "scale", expected: shape.len(), found: given.len() }.into());
+        return Err(OpError::Rank { operand: "scale", expected: shape.len(), found: given.len() });
+    }
+    if block < 1 {
+        return Err(OpError::Attribute { key: "block_size", why: "it must be 1 or more" });
     }
     let block = Dim::constant(block);
     let split = |size: Dim| [&given[..=axis], &[size], &given[axis + 1..]].concat();
@@ -152,8 +188,7 @@ fn spread(node: &NodeView, b: &mut Build, value: Value) -> Result<Value, ImportE
     let mut whole = given.clone();
     whole[axis] = given[axis].clone() * block;
     let whole = reshape(b, wide, whole)?;
-    // The last block may be cut.
-    Ok(slice_axis(b, whole, axis, Dim::constant(0), shape[axis].clone())?)
+    slice_axis(b, whole, axis, Dim::constant(0), shape[axis].clone())
 }
 
 /// One value, or one for each index of `axis`, in a shape that broadcasts to tensors of this rank.

@@ -6,7 +6,7 @@
 use ir::build::Build;
 use ir::graph::Value;
 use ir::op::OpError;
-use ir::{DType, Dim, Scalar, Tensor};
+use ir::{DType, Scalar, Tensor};
 
 use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
@@ -14,8 +14,8 @@ use crate::math::cast::convert;
 use crate::math::ge::GE;
 use crate::math::neg::NEG;
 use crate::math::r#where::WHERE;
-use crate::ml::DOMAIN;
 use crate::ml::post_transform::PostTransform;
+use crate::ml::{DOMAIN, as_rows};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reduce::arg_max::ARG_MAX;
 use crate::reduce::position::position;
@@ -31,13 +31,7 @@ pub static ONNX: &[Import] = &[
 
 /// `[N, rows]` for `x: [N, C]`, in `f32`.
 fn scores(node: &NodeView, b: &mut Build, rows: Option<usize>) -> Result<Value, ImportError> {
-    let x = node.input(0)?;
-    let shape = b.ty(x).shape.clone();
-    let x = match shape.as_slice() {
-        [length] => reshape(b, x, vec![Dim::constant(1), length.clone()])?,
-        [_, _] => x,
-        _ => return Err(OpError::Rank { operand: "X", expected: 2, found: shape.len() }.into()),
-    };
+    let x = as_rows(b, node.input(0)?)?;
     let features = b.ty(x).shape[1].as_const().and_then(|count| usize::try_from(count).ok());
     let given = node.floats("coefficients")?;
     let given = node.required("coefficients", given)?;

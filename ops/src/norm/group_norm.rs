@@ -3,7 +3,8 @@
 //! Shapes: `x: [N, C, …]`, of floats, `groups` divides `C`; the result has the type of `x`. Errors:
 //! [`OpError::Attribute`], and those of the ops that it stands for. Source: Wu, He 2018; ONNX
 //! GroupNormalization, opset 21, of which scale and bias are products and sums of their own; before, they
-//! were per group.
+//! were per group; onnxruntime, contrib operators, GroupNorm and SkipGroupNorm, whose images are `[N, …, C]` unless
+//! `channels_last` is 0, and which may end in a SiLU.
 
 use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
@@ -12,12 +13,17 @@ use ir::op::OpError;
 use ir::{Dim, OpDef};
 
 use crate::composite::Composite;
+use crate::linalg::conv::add_bias;
+use crate::math::add::ADD;
+use crate::math::cast::convert;
+use crate::math::silu::SILU;
 use crate::norm::instance_norm::scale_channels;
 use crate::norm::layer_norm::LAYER_NORM;
 use crate::norm::{AXES, EPSILON, EPSILON_SPEC};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::shape::broadcast::broadcast;
 use crate::shape::reshape::reshape;
+use crate::shape::transpose::{channels_first, channels_last};
 
 /// Mean 0 and variance 1 in each group of channels.
 pub static GROUP_NORM: OpDef =
@@ -27,6 +33,12 @@ pub static GROUP_NORM: OpDef =
 pub static ONNX: &[Import] = &[
     by("GroupNormalization", |node, b| import(node, b, true)),
     since("GroupNormalization", 21, |node, b| import(node, b, false)),
+    by("GroupNorm", |node, b| {
+        let x = node.input(0)?;
+        Ok(vec![activated(node, b, x)?])
+    })
+    .in_domain("com.microsoft"),
+    by("SkipGroupNorm", import_skip).in_domain("com.microsoft"),
 ];
 
 /// Into how many groups the channels are divided.
@@ -44,6 +56,51 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let along = [AXES.is((2..rank).collect()), EPSILON.is(attrs.get(EPSILON))];
     let y = b.op_with(&LAYER_NORM, &[grouped], along)?;
     reshape(b, y, shape)
+}
+
+/// Of a sum, which is the other result. What is added may be one for each channel of each image, `[N, C]`.
+fn import_skip(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    let (x, mut skip) = (node.input(0)?, node.input(3)?);
+    let shape = b.ty(skip).shape.clone();
+    if let [images, channels] = &shape[..] {
+        let mut wide = vec![Dim::constant(1); b.ty(x).rank()];
+        wide[0] = images.clone();
+        let at = if node.flag("channels_last", true)? { b.ty(x).rank() - 1 } else { 1 };
+        wide[at] = channels.clone();
+        skip = reshape(b, skip, wide)?;
+    }
+    let mut sum = b.op(&ADD, &[x, skip])?;
+    if let Some(bias) = node.optional_input(4) {
+        sum = match node.flag("channels_last", true)? {
+            true => b.op(&ADD, &[sum, bias])?,
+            false => add_bias(b, sum, bias)?,
+        };
+    }
+    Ok(vec![activated(node, b, sum)?, sum])
+}
+
+/// onnxruntime's, of images with channels where the node says. Gamma and beta may be wider than `x`.
+fn activated(node: &NodeView, b: &mut Build, x: Value) -> Result<Value, ImportError> {
+    let dtype = b.ty(x).dtype;
+    let wide = dtype.arithmetic();
+    let are_last = node.flag("channels_last", true)?;
+    let groups = node.int("groups")?;
+    let groups = GROUPS.is(node.required("groups", groups)?);
+    let epsilon = EPSILON.is(node.float_or("epsilon", 1e-5)?);
+    let x = convert(b, x, wide)?;
+    let x = if are_last { channels_first(b, x)? } else { x };
+    let normal = b.op_with(&GROUP_NORM, &[x], [groups, epsilon])?;
+    let (gamma, beta) = (node.input(1)?, node.input(2)?);
+    let (gamma, beta) = (convert(b, gamma, wide)?, convert(b, beta, wide)?);
+    let y = scale_channels(b, normal, gamma, beta)?;
+    let y = match node.int("activation")? {
+        Some(0) => y,
+        Some(1) => b.op(&SILU, &[y])?,
+        Some(other) => return Err(ImportError::value("activation", other, "0 and 1")),
+        None => node.required("activation", None)?,
+    };
+    let y = if are_last { channels_last(b, y)? } else { y };
+    Ok(convert(b, y, dtype)?)
 }
 
 /// Channels of a group.

@@ -1,6 +1,7 @@
 //! Normalisations. Scales and biases are ordinary products and sums after them.
 
 pub mod batch_norm;
+pub mod embed_layer_norm;
 pub mod group_norm;
 pub mod instance_norm;
 pub mod layer_norm;

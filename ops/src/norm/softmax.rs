@@ -56,24 +56,35 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![b.op_with(&SOFTMAX, &[node.input(0)?], [axis])?])
 }
 
-/// Before opset 13: `along` the last axis of the matrix whose rows are all axes from `axis` (1 by default)
-/// on.
+/// Before opset 13: [`flattened`] from `axis` on, by default 1.
 pub(crate) fn import_flattened(
     node: &NodeView,
     b: &mut Build,
     along: &dyn Fn(&mut Build, Value, i64) -> Result<Value, OpError>,
 ) -> Result<Vec<Value>, ImportError> {
-    let x = node.input(0)?;
+    Ok(vec![flattened(b, node.input(0)?, node.int_or("axis", 1)?, along)?])
+}
+
+/// `along` the last axis of the matrix whose rows are all axes of `x` from `axis` on.
+///
+/// # Errors
+/// [`Axis`](OpError::Axis), and what `along` says.
+pub(crate) fn flattened(
+    b: &mut Build,
+    x: Value,
+    axis: i64,
+    along: &dyn Fn(&mut Build, Value, i64) -> Result<Value, OpError>,
+) -> Result<Value, OpError> {
     let shape = b.ty(x).shape.clone();
-    let axis = normalize_axis(node.int_or("axis", 1)?, shape.len())?;
+    let axis = normalize_axis(axis, shape.len())?;
     if axis + 1 == shape.len() {
-        return Ok(vec![along(b, x, axis as i64)?]);
+        return along(b, x, axis as i64);
     }
     let (outer, inner) = shape.split_at(axis);
     let matrix = [outer, inner].map(|sizes| sizes.iter().cloned().product::<Dim>()).to_vec();
     let rows = reshape(b, x, matrix)?;
     let y = along(b, rows, 1)?;
-    Ok(vec![reshape(b, y, shape)?])
+    reshape(b, y, shape)
 }
 
 /// 1 at the first of the largest elements, else 0.

@@ -34,7 +34,14 @@ pub static UNIQUE: OpDef = OpDef::new("unique", &["x"], &Unique)
     .attrs(&[AXIS.or(|| Attr::List(vec![])), SORTED.or(|| Attr::Bool(true))]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("Unique", import)];
+pub static ONNX: &[Import] = &[
+    by("Unique", import),
+    by("Unique", |node, b| {
+        let [values, _, inverse, counts] = found(b, node.input(0)?, None, false, node.op_type)?;
+        Ok(vec![values, inverse, counts])
+    })
+    .in_domain("com.microsoft"),
+];
 
 /// The axis whose slices are compared; none compares the elements of `x`.
 pub const AXIS: Key<Vec<i64>> = key("axis");
@@ -368,14 +375,24 @@ impl Keys {
 }
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let x = node.input(0)?;
-    let axis = node.int("axis")?;
-    let attrs = [AXIS.is(axis.into_iter().collect()), SORTED.is(node.flag("sorted", true)?)];
+    let sorted = node.flag("sorted", true)?;
+    Ok(found(b, node.input(0)?, node.int("axis")?, sorted, node.op_type)?.into())
+}
+
+/// The four results of ONNX: values, where they stand first, which value each element has, and how often each occurs.
+fn found(
+    b: &mut Build,
+    x: Value,
+    axis: Option<i64>,
+    sorted: bool,
+    name: &str,
+) -> Result<[Value; 4], ImportError> {
+    let attrs = [AXIS.is(axis.into_iter().collect()), SORTED.is(sorted)];
     let results = b.ops_with(&UNIQUE, &[x], attrs)?;
     let (axis, n) =
         (axis_of(&axis.into_iter().collect::<Vec<_>>(), b.ty(x).rank())?, b.ty(results[1]).elements());
-    let count = as_size(b, results[4], node.op_type, Some(n))?;
+    let count = as_size(b, results[4], name, Some(n))?;
     let mut part =
         |result: usize, axis: usize| slice_axis(b, results[result], axis, Dim::constant(0), count.clone());
-    Ok(vec![part(0, axis.unwrap_or(0))?, part(1, 0)?, results[2], part(3, 0)?])
+    Ok([part(0, axis.unwrap_or(0))?, part(1, 0)?, results[2], part(3, 0)?])
 }

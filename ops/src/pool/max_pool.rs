@@ -2,7 +2,8 @@
 //!
 //! Shapes: `x: [N, C, …]`, of numbers; the result is `[N, C, windows…]`. See [`crate::window`]. Errors:
 //! [`DType`](ir::op::OpError::DType), [`Rank`](ir::op::OpError::Rank), [`Size`](ir::op::OpError::Size),
-//! [`Attribute`](ir::op::OpError::Attribute). Source: ONNX MaxPool and GlobalMaxPool, opset 22.
+//! [`Attribute`](ir::op::OpError::Attribute). Source: ONNX MaxPool and GlobalMaxPool, opset 22;
+//! onnxruntime, contrib operators, NhwcMaxPool, whose images are `[N, …, C]`.
 
 use std::slice::from_ref;
 
@@ -23,7 +24,7 @@ use crate::math::rem::REM;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::pool::slide::{Slide, import_global, import_window};
+use crate::pool::slide::{Slide, import_global, import_window, window_on};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_max::REDUCE_MAX;
 use crate::reduce::reduce_min::REDUCE_MIN;
@@ -31,6 +32,7 @@ use crate::shape::gather::{AXIS, GATHER};
 use crate::shape::iota::iota;
 use crate::shape::reshape::reshape;
 use crate::shape::size::size;
+use crate::shape::transpose::{channels_first, channels_last};
 use crate::window::{CEIL_SPEC, DILATIONS, HIGH, KERNEL, LOW, STRIDES};
 
 /// The largest element of each window.
@@ -44,8 +46,17 @@ pub static MAX_POOL: OpDef = OpDef::new("max_pool", &["x"], &Slide::Max).attrs(&
 ]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] =
-    &[by("MaxPool", import), by("GlobalMaxPool", |node, b| import_global(node, b, &REDUCE_MAX))];
+pub static ONNX: &[Import] = &[
+    by("MaxPool", import),
+    by("GlobalMaxPool", |node, b| import_global(node, b, &REDUCE_MAX)),
+    by("NhwcMaxPool", |node, b| {
+        let x = channels_first(b, node.input(0)?)?;
+        let window = window_on(node, &b.ty(x).shape)?;
+        let y = b.op_with(&MAX_POOL, &[x], window)?;
+        Ok(vec![channels_last(b, y)?])
+    })
+    .in_domain("com.microsoft"),
+];
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let columns_first = node.flag("storage_order", false)?;

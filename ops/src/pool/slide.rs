@@ -155,15 +155,22 @@ fn counted(window: &Window, at: &[Dim], image: &[Dim], include_pad: bool) -> Dim
 /// # Errors
 /// A missing `kernel_shape`, or attributes of another length.
 pub(crate) fn import_window(node: &NodeView, b: &Build) -> Result<Vec<(&'static str, Attr)>, ImportError> {
-    let x = node.ty(b, 0)?;
+    window_on(node, &node.ty(b, 0)?.shape)
+}
+
+/// The same on images `[N, C, …]` that are no input of the node.
+///
+/// # Errors
+/// As [`import_window`].
+pub(crate) fn window_on(node: &NodeView, x: &[Dim]) -> Result<Vec<(&'static str, Attr)>, ImportError> {
     let kernel = node.ints("kernel_shape")?;
     let kernel = node.required("kernel_shape", kernel)?;
-    if x.rank() != kernel.len() + 2 {
-        let (expected, found) = (kernel.len() + 2, x.rank());
+    if x.len() != kernel.len() + 2 {
+        let (expected, found) = (kernel.len() + 2, x.len());
         return Err(OpError::Rank { operand: "X", expected, found }.into());
     }
     let sizes: Vec<Dim> = kernel.iter().map(|&size| size.into()).collect();
-    let sliding = import_sliding(node, &sizes, &x.shape[2..])?;
+    let sliding = import_sliding(node, &sizes, &x[2..])?;
     let ceil = CEIL.is(node.flag("ceil_mode", false)?);
     Ok(sliding.into_iter().chain([KERNEL.is(kernel), ceil]).collect())
 }

@@ -4,7 +4,6 @@
 
 use ir::build::Build;
 use ir::graph::Value;
-use ir::op::OpError;
 use ir::{Dim, Scalar, Tensor};
 
 use super::{Direction, Layer, Step, complement, halves};
@@ -19,12 +18,12 @@ use crate::shape::slice::slice_axis;
 pub static ONNX: &[Import] = &[by("GRU", import)];
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let layer = Layer::of(node, b, &["Sigmoid", "Tanh"])?;
+    let layer = Layer::of(node, b, &["Sigmoid", "Tanh"], 2)?;
     let linear_first = node.flag("linear_before_reset", false)?;
     let mut parts = Vec::new();
     for direction in 0..layer.directions {
-        let weight = layer.part(b, node.input(1)?, direction)?;
-        let recurrence = layer.part(b, node.input(2)?, direction)?;
+        let weight = layer.matrix(b, node.input(1)?, direction)?;
+        let recurrence = layer.matrix(b, node.input(2)?, direction)?;
         let (bias, own) = match node.optional_input(3) {
             Some(bias) => {
                 let bias = layer.part(b, bias, direction)?;
@@ -39,11 +38,11 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         let states = vec![layer.state(b, node.optional_input(5), direction)?];
         parts.push(Direction { weight, bias, recurrence, extra: vec![own], states });
     }
-    Ok(layer.run(b, parts, &|b, step| cell(b, step, linear_first))?)
+    layer.run(b, parts, &|b, step| cell(b, step, linear_first))
 }
 
-fn cell(b: &mut Build, step: &Step, linear_first: bool) -> Result<Vec<Value>, OpError> {
-    let (h, recurrence, bias) = (step.states[0], step.extra[0], step.extra[1]);
+fn cell(b: &mut Build, step: &Step, linear_first: bool) -> Result<Vec<Value>, ImportError> {
+    let (h, recurrence, bias) = (step.states[0], step.recurrence.value, step.extra[0]);
     let two = step.hidden.clone() * Dim::constant(2);
     let first = slice_axis(b, recurrence, 1, Dim::constant(0), two.clone())?;
     let last = slice_axis(b, recurrence, 1, two.clone(), step.hidden.clone())?;

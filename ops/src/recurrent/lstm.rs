@@ -1,28 +1,57 @@
-//! ONNX LSTM as a loop: with `g = X·Wᵀ + h·Rᵀ + b` in the order input, output, forget, cell,
+//! LSTM of ONNX and DynamicQuantizeLSTM of onnxruntime as a loop: with `g = X·Wᵀ + h·Rᵀ + b` in the order input, output, forget, cell,
 //! `i = f(g_i + P_i⊙c)`, `f = f(g_f + P_f⊙c)` (`1 − i` with `input_forget`), `c' = f⊙c + i⊙g(g_c)`,
-//! `o = f(g_o + P_o⊙c')`, `h' = o⊙h(c')`. Source: ONNX LSTM, opset 22.
+//! `o = f(g_o + P_o⊙c')`, `h' = o⊙h(c')`.
+//!
+//! The second has `Wᵀ` and `Rᵀ` as integers, with a scale and a zero for each direction, or for each of its columns; all of
+//! `X`, and `h` of each step, are quantized as DynamicQuantizeLinear does, and the products are exact. Source: ONNX LSTM,
+//! opset 22; onnxruntime, contrib operators, DynamicQuantizeLSTM.
 
+use ir::DType;
 use ir::build::Build;
 use ir::graph::Value;
-use ir::op::OpError;
 
-use super::{Direction, Layer, Step, complement};
-use crate::linalg::matmul::MATMUL;
+use super::{Direction, Layer, Matrix, Step, complement};
 use crate::math::add::ADD;
 use crate::math::mul::MUL;
+use crate::math::quantize::centred;
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::slice::slice_axis;
 
-/// The ONNX ops that become it.
-pub static ONNX: &[Import] = &[by("LSTM", import)];
+/// The ops that become it.
+pub static ONNX: &[Import] = &[
+    by("LSTM", |node, b| {
+        import(node, b, 2, &|layer, b, index, direction| {
+            Ok(layer.matrix(b, node.input(index)?, direction)?)
+        })
+    }),
+    by("DynamicQuantizeLSTM", |node, b| {
+        import(node, b, 1, &|layer, b, index, direction| {
+            let mut part = |index: usize| Ok(layer.part(b, node.input(index)?, direction)?);
+            // Behind the peepholes come scales and zeros, in the order of the matrices.
+            let at = 6 + 2 * index;
+            let (value, scale, zero): (_, _, Result<_, ImportError>) =
+                (part(index)?, part(at)?, part(at + 1));
+            Ok(Matrix { value: centred(b, value, Some(zero?), DType::I32)?, scale: Some(scale) })
+        })
+    })
+    .in_domain("com.microsoft"),
+];
 
-fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let layer = Layer::of(node, b, &["Sigmoid", "Tanh", "Tanh"])?;
+/// The matrix that input `index` is in one direction.
+type Matrices<'m> = dyn Fn(&Layer, &mut Build, usize, usize) -> Result<Matrix, ImportError> + 'm;
+
+fn import(
+    node: &NodeView,
+    b: &mut Build,
+    hidden: usize,
+    matrix: &Matrices<'_>,
+) -> Result<Vec<Value>, ImportError> {
+    let layer = Layer::of(node, b, &["Sigmoid", "Tanh", "Tanh"], hidden)?;
     let couples = node.flag("input_forget", false)?;
     let mut parts = Vec::new();
     for direction in 0..layer.directions {
-        let weight = layer.part(b, node.input(1)?, direction)?;
-        let recurrence = layer.part(b, node.input(2)?, direction)?;
+        let weight = matrix(&layer, b, 1, direction)?;
+        let recurrence = matrix(&layer, b, 2, direction)?;
         let bias = layer.bias(b, node.optional_input(3), direction)?;
         let states = [5, 6].map(|index| layer.state(b, node.optional_input(index), direction));
         let states = states.into_iter().collect::<Result<_, _>>()?;
@@ -36,21 +65,21 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         }
         parts.push(Direction { weight, bias, recurrence, extra, states });
     }
-    Ok(layer.run(b, parts, &|b, step| cell(b, step, couples))?)
+    layer.run(b, parts, &|b, step| cell(b, step, couples))
 }
 
-fn cell(b: &mut Build, step: &Step, couples: bool) -> Result<Vec<Value>, OpError> {
+fn cell(b: &mut Build, step: &Step, couples: bool) -> Result<Vec<Value>, ImportError> {
     let (h, c) = (step.states[0], step.states[1]);
-    let own = b.op(&MATMUL, &[h, step.extra[0]])?;
+    let own = step.recurrence.product(b, h)?;
     let gates = b.op(&ADD, &[step.input, own])?;
     // With peepholes, the gates see the cell, too.
-    let gate = |b: &mut Build, index: i64, cell: Value| -> Result<Value, OpError> {
+    let gate = |b: &mut Build, index: i64, cell: Value| -> Result<Value, ImportError> {
         let gate = step.gate(b, gates, index)?;
-        match step.extra.get(1 + index as usize).filter(|_| index < 3) {
+        match step.extra.get(index as usize).filter(|_| index < 3) {
             None => Ok(gate),
             Some(&peephole) => {
                 let seen = b.op(&MUL, &[peephole, cell])?;
-                b.op(&ADD, &[gate, seen])
+                Ok(b.op(&ADD, &[gate, seen])?)
             }
         }
     };

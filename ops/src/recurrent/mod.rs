@@ -3,7 +3,7 @@
 //! `X: [T, batch, input]` (`layout = 1`: `[batch, T, input]`), `W: [directions, gates·H, input]`,
 //! `R: [directions, gates·H, H]`, `B: [directions, 2·gates·H]`. What depends on `X` alone is one matrix product before
 //! the loop. A sequence that is shorter than `T` keeps its states beyond its length, and gives zeros there; backwards, it
-//! starts at its own end. Source: ONNX LSTM, GRU and RNN, opset 22.
+//! starts at its own end. Source: ONNX LSTM, GRU and RNN, opset 22; onnxruntime, contrib operators, DynamicQuantizeLSTM.
 
 pub mod gru;
 pub mod lstm;
@@ -11,23 +11,19 @@ pub mod rnn;
 
 use ir::build::Build;
 use ir::graph::Value;
-use ir::op::{OpDef, OpError};
+use ir::op::OpError;
 use ir::{DType, Dim, Symbol};
 
 use crate::flow::r#loop::{Repeat, repeat};
 use crate::linalg::matmul::MATMUL;
+use crate::math::activation::Activation;
 use crate::math::add::ADD;
 use crate::math::cast::convert;
 use crate::math::clip::CLIP;
 use crate::math::lt::LT;
 use crate::math::mul::MUL;
-use crate::math::relu::RELU;
-use crate::math::sigmoid::SIGMOID;
-use crate::math::softplus::SOFTPLUS;
-use crate::math::softsign::SOFTSIGN;
-use crate::math::tanh::TANH;
+use crate::math::quantize::{centred, dynamically};
 use crate::math::r#where::WHERE;
-use crate::math::{elu, hard_sigmoid, leaky_relu, thresholded_relu};
 use crate::onnx::{ImportError, NodeView};
 use crate::shape::broadcast::broadcast;
 use crate::shape::concat::{self, CONCAT};
@@ -35,65 +31,6 @@ use crate::shape::reshape::reshape;
 use crate::shape::size::size;
 use crate::shape::slice::{SIZES, SLICE, STARTS, STEPS, slice_axis};
 use crate::shape::transpose::transpose;
-
-/// An activation of a cell.
-#[derive(Debug, Clone)]
-struct Activation {
-    name: String,
-    alpha: Option<f64>,
-    beta: Option<f64>,
-}
-
-impl Activation {
-    fn apply(&self, b: &mut Build, x: Value) -> Result<Value, OpError> {
-        let dtype = b.ty(x).dtype;
-        let (alpha, beta) = (|default| self.alpha.unwrap_or(default), |default| self.beta.unwrap_or(default));
-        let mut scaled = |f: Option<&'static OpDef>, outer: f64, inner: f64, shift: f64| {
-            let mut y = x;
-            for (op, value) in [(&MUL, inner), (&ADD, shift)] {
-                let value = b.scalar(dtype, value);
-                y = b.op(op, &[y, value])?;
-            }
-            let Some(f) = f else { return Ok(y) };
-            let y = b.op(f, &[y])?;
-            let outer = b.scalar(dtype, outer);
-            b.op(&MUL, &[y, outer])
-        };
-        match self.name.as_str() {
-            "relu" => b.op(&RELU, &[x]),
-            "tanh" => b.op(&TANH, &[x]),
-            "sigmoid" => b.op(&SIGMOID, &[x]),
-            "softsign" => b.op(&SOFTSIGN, &[x]),
-            "softplus" => b.op(&SOFTPLUS, &[x]),
-            "affine" => scaled(None, 1.0, alpha(1.0), beta(0.0)),
-            "scaledtanh" => scaled(Some(&TANH), alpha(1.0), beta(1.0), 0.0),
-            "leakyrelu" => b.op_with(&leaky_relu::LEAKY_RELU, &[x], [leaky_relu::ALPHA.is(alpha(0.01))]),
-            "thresholdedrelu" => {
-                b.op_with(&thresholded_relu::THRESHOLDED_RELU, &[x], [thresholded_relu::ALPHA.is(alpha(1.0))])
-            }
-            "elu" => b.op_with(&elu::ELU, &[x], [elu::ALPHA.is(alpha(1.0))]),
-            _ => {
-                let attrs = [hard_sigmoid::ALPHA.is(alpha(0.2)), hard_sigmoid::BETA.is(beta(0.5))];
-                b.op_with(&hard_sigmoid::HARD_SIGMOID, &[x], attrs)
-            }
-        }
-    }
-}
-
-/// The names that ONNX gives to activations, in small letters; the numbers say whether they take alpha and beta.
-const ACTIVATIONS: [(&str, bool, bool); 11] = [
-    ("relu", false, false),
-    ("tanh", false, false),
-    ("sigmoid", false, false),
-    ("affine", true, true),
-    ("leakyrelu", true, false),
-    ("thresholdedrelu", true, false),
-    ("scaledtanh", true, true),
-    ("hardsigmoid", true, true),
-    ("elu", true, false),
-    ("softsign", false, false),
-    ("softplus", false, false),
-];
 
 /// The activations of all directions, in order.
 fn activations(
@@ -122,12 +59,11 @@ fn activations(
     let mut betas = node.floats("activation_beta")?.unwrap_or_default().into_iter();
     let mut all = Vec::new();
     for name in names {
-        let known = ACTIVATIONS.iter().find(|(known, ..)| *known == name);
-        let Some((_, alpha, beta)) = known else {
+        let Some([takes_alpha, takes_beta]) = Activation::takes(&name) else {
             return Err(ImportError::value("activations", name, "those of the ONNX specification"));
         };
-        let alpha = if *alpha { alphas.next() } else { None };
-        all.push(Activation { name, alpha, beta: if *beta { betas.next() } else { None } });
+        let alpha = if takes_alpha { alphas.next() } else { None };
+        all.push(Activation { name, alpha, beta: if takes_beta { betas.next() } else { None } });
     }
     Ok(all)
 }
@@ -153,6 +89,8 @@ struct Step<'a> {
     input: Value,
     /// `[batch, H]` each, the hidden one first.
     states: Vec<Value>,
+    /// `Rᵀ`.
+    recurrence: Matrix,
     /// What else it captures, in the order in which it was given.
     extra: Vec<Value>,
     activations: &'a [Activation],
@@ -180,11 +118,38 @@ impl Step<'_> {
     }
 }
 
+/// A matrix that rows are multiplied with: `[K, gates·H]`.
+#[derive(Clone, Copy)]
+struct Matrix {
+    /// The numbers; integers without their zero, if there are scales.
+    value: Value,
+    /// The scale of all, or one for each column. Then rows are quantized before the product.
+    scale: Option<Value>,
+}
+
+impl Matrix {
+    fn product(self, b: &mut Build, x: Value) -> Result<Value, ImportError> {
+        let Some(own) = self.scale else { return Ok(b.op(&MATMUL, &[x, self.value])?) };
+        let [x, scale, zero] = dynamically(b, x)?;
+        let x = centred(b, x, Some(zero), DType::I32)?;
+        let product = b.op(&MATMUL, &[x, self.value])?;
+        let product = convert(b, product, DType::F32)?;
+        let factor = b.op(&MUL, &[scale, own])?;
+        Ok(b.op(&MUL, &[product, factor])?)
+    }
+
+    /// The same of other values.
+    fn mapped(self, mut f: impl FnMut(Value) -> Value) -> Matrix {
+        Matrix { value: f(self.value), scale: self.scale.map(f) }
+    }
+}
+
 /// The next states.
-type Cell<'c> = dyn Fn(&mut Build, &Step) -> Result<Vec<Value>, OpError> + 'c;
+type Cell<'c> = dyn Fn(&mut Build, &Step) -> Result<Vec<Value>, ImportError> + 'c;
 
 impl Layer {
-    fn of(node: &NodeView, b: &mut Build, defaults: &[&str]) -> Result<Layer, ImportError> {
+    /// The hidden states have the size of axis `hidden` of the recurrence.
+    fn of(node: &NodeView, b: &mut Build, defaults: &[&str], hidden: usize) -> Result<Layer, ImportError> {
         let direction = node.str_or("direction", "forward")?;
         let backwards = match direction {
             "forward" => vec![false],
@@ -219,7 +184,7 @@ impl Layer {
         };
         let activations = activations(node, defaults, backwards.len())?;
         let clip = node.float("clip")?;
-        let hidden = recurrence.shape[2].clone();
+        let hidden = recurrence.shape[hidden].clone();
         Ok(Layer {
             hidden,
             directions: backwards.len(),
@@ -237,6 +202,12 @@ impl Layer {
         let part = slice_axis(b, weight, 0, direction.into(), Dim::constant(1))?;
         let shape = b.ty(part).shape[1..].to_vec();
         reshape(b, part, shape)
+    }
+
+    /// A weight of one direction, `[gates·H, K]`, as rows are multiplied with it.
+    fn matrix(&self, b: &mut Build, weight: Value, direction: usize) -> Result<Matrix, OpError> {
+        let part = self.part(b, weight, direction)?;
+        Ok(Matrix { value: transpose(b, part, vec![1, 0])?, scale: None })
     }
 
     /// The bias of one direction, where that of the input and that of the recurrence are added alike.
@@ -270,7 +241,7 @@ impl Layer {
     /// Runs the cell over time in every direction. `W`, biases for the input, `R` and what else the cell captures come
     /// for each direction, as do its first states. Results as ONNX has them: all hidden states, then the last of
     /// each state.
-    fn run(&self, b: &mut Build, parts: Vec<Direction>, cell: &Cell<'_>) -> Result<Vec<Value>, OpError> {
+    fn run(&self, b: &mut Build, parts: Vec<Direction>, cell: &Cell<'_>) -> Result<Vec<Value>, ImportError> {
         let count = parts[0].states.len();
         let per_direction = self.activations.len() / self.directions;
         let (mut stacks, mut lasts) = (Vec::new(), vec![Vec::new(); count]);
@@ -311,15 +282,12 @@ impl Layer {
         backwards: bool,
         activations: &[Activation],
         cell: &Cell<'_>,
-    ) -> Result<Vec<Value>, OpError> {
+    ) -> Result<Vec<Value>, ImportError> {
         let steps = b.ty(self.x).shape[0].clone();
-        let weight = transpose(b, part.weight, vec![1, 0])?;
-        let mut input = b.op(&MATMUL, &[self.x, weight])?;
+        let mut input = part.weight.product(b, self.x)?;
         if let Some(bias) = part.bias {
             input = b.op(&ADD, &[input, bias])?;
         }
-        let recurrence = transpose(b, part.recurrence, vec![1, 0])?;
-        let extra: Vec<Value> = [recurrence].into_iter().chain(part.extra).collect();
         let index = b.fresh_symbol("step");
         let mut body = Build::new("cell");
         body.set_origin(b.origin().clone());
@@ -330,7 +298,8 @@ impl Layer {
         let states: Vec<Value> = part.states.iter().map(|&state| take(state)).collect();
         let lengths = self.lengths.map(&mut take);
         let inputs = take(input);
-        let inside: Vec<Value> = extra.iter().map(|&value| take(value)).collect();
+        let recurrence = part.recurrence.mapped(&mut take);
+        let extra: Vec<Value> = part.extra.iter().map(|&value| take(value)).collect();
         let at = at(&steps, &index, backwards);
         let now = slice_axis(&mut body, inputs, 0, at.clone(), Dim::constant(1))?;
         let shape = body.ty(now).shape[1..].to_vec();
@@ -338,7 +307,8 @@ impl Layer {
         let step = Step {
             input: now,
             states: states.clone(),
-            extra: inside,
+            recurrence,
+            extra,
             activations,
             clip: self.clip,
             hidden: self.hidden.clone(),
@@ -354,7 +324,9 @@ impl Layer {
             }
         }
         let body = body.finish(outputs);
-        let captures: Vec<Value> = self.lengths.into_iter().chain([input]).chain(extra).collect();
+        let matrix = [part.recurrence.value].into_iter().chain(part.recurrence.scale);
+        let captures: Vec<Value> =
+            self.lengths.into_iter().chain([input]).chain(matrix).chain(part.extra).collect();
         let count = Some(steps.clone());
         let parts =
             Repeat { body, index, count, cond: None, carried: part.states, captures, changing: vec![] };
@@ -373,13 +345,13 @@ impl Layer {
 
 /// The parameters of one direction.
 struct Direction {
-    /// `[gates·H, input]`.
-    weight: Value,
+    /// `[input, gates·H]`.
+    weight: Matrix,
     /// Added to the input's part of the gates.
     bias: Option<Value>,
-    /// `[gates·H, H]`.
-    recurrence: Value,
-    /// What else the cell captures, after the transposed recurrence.
+    /// `[H, gates·H]`.
+    recurrence: Matrix,
+    /// What else the cell captures.
     extra: Vec<Value>,
     /// The first states.
     states: Vec<Value>,

@@ -2,10 +2,8 @@
 
 use ir::build::Build;
 use ir::graph::Value;
-use ir::op::OpError;
 
 use super::{Direction, Layer, Step};
-use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
 
@@ -13,20 +11,20 @@ use crate::onnx::{Import, ImportError, NodeView, by};
 pub static ONNX: &[Import] = &[by("RNN", import)];
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
-    let layer = Layer::of(node, b, &["Tanh"])?;
+    let layer = Layer::of(node, b, &["Tanh"], 2)?;
     let mut parts = Vec::new();
     for direction in 0..layer.directions {
-        let weight = layer.part(b, node.input(1)?, direction)?;
-        let recurrence = layer.part(b, node.input(2)?, direction)?;
+        let weight = layer.matrix(b, node.input(1)?, direction)?;
+        let recurrence = layer.matrix(b, node.input(2)?, direction)?;
         let bias = layer.bias(b, node.optional_input(3), direction)?;
         let states = vec![layer.state(b, node.optional_input(5), direction)?];
         parts.push(Direction { weight, bias, recurrence, extra: vec![], states });
     }
-    Ok(layer.run(b, parts, &cell)?)
+    layer.run(b, parts, &cell)
 }
 
-fn cell(b: &mut Build, step: &Step) -> Result<Vec<Value>, OpError> {
-    let own = b.op(&MATMUL, &[step.states[0], step.extra[0]])?;
+fn cell(b: &mut Build, step: &Step) -> Result<Vec<Value>, ImportError> {
+    let own = step.recurrence.product(b, step.states[0])?;
     let sum = b.op(&ADD, &[step.input, own])?;
     Ok(vec![step.activate(b, 0, sum)?])
 }

@@ -2,7 +2,8 @@
 //!
 //! A position goes from −1 to 1 over the image, last axis first. Around it, the nearest element is taken, or 2 or 4
 //! along each axis are weighted; the result is the sum over all their combinations. Outside of the image there are
-//! zeros, the elements at its border, or its mirror image. Source: ONNX GridSample, opset 22; Keys 1981.
+//! zeros, the elements at its border, or its mirror image. Source: ONNX GridSample, opset 22; onnxruntime, contrib operators, GridSample;
+//! Keys 1981.
 
 use ir::build::Build;
 use ir::graph::Value;
@@ -25,7 +26,7 @@ use crate::shape::slice::slice_axis;
 use crate::shape::transpose::transpose;
 
 /// The ONNX op.
-pub static ONNX: &[Import] = &[by("GridSample", import)];
+pub static ONNX: &[Import] = &[by("GridSample", import), by("GridSample", import).in_domain("com.microsoft")];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

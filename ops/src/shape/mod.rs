@@ -10,6 +10,7 @@ pub mod extend;
 pub mod gather;
 pub mod gather_elements;
 pub mod gather_nd;
+pub mod gather_quantized;
 pub mod grid_sample;
 mod interpolation;
 pub mod iota;

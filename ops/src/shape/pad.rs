@@ -2,7 +2,7 @@
 //!
 //! Shapes: `value` is one element of the type of `x`; axis `i` grows by `low[i] + high[i]`. A negative amount
 //! cuts off. Errors: [`OpError::DTypes`], [`OpError::Rank`], [`OpError::Attribute`]. Source: ONNX Pad, opset
-//! 25; CenterCropPad, opset 18.
+//! 25; CenterCropPad, opset 18; onnxruntime, contrib operators, Pad.
 
 use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
@@ -34,8 +34,12 @@ use crate::shape::size::size;
 pub static PAD: OpDef = OpDef::new("pad", &["x", "value"], &Pad).attrs(&[LOW.spec(), HIGH.spec()]);
 
 /// The ONNX ops that become it.
-pub static ONNX: &[Import] =
-    &[by("Pad", import_attributes), since("Pad", 11, import_inputs), by("CenterCropPad", import_centered)];
+pub static ONNX: &[Import] = &[
+    by("Pad", import_attributes),
+    since("Pad", 11, import_inputs),
+    by("Pad", import_inputs).in_domain("com.microsoft"),
+    by("CenterCropPad", import_centered),
+];
 
 /// How much is added before the first element, for each axis.
 pub const LOW: Key<Vec<Dim>> = key("low");

@@ -2,7 +2,7 @@
 //!
 //! Shapes: `shape` has as many elements as `x`. Errors: [`OpError::Size`] if that is not known to hold; with `checked`
 //! if it cannot hold, and when the model runs.
-//! Source: ONNX Reshape, opset 25; Flatten, Squeeze, Unsqueeze.
+//! Source: ONNX Reshape, opset 25; Flatten, Squeeze, Unsqueeze; onnxruntime, contrib operators, ExpandDims.
 
 use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
@@ -47,6 +47,8 @@ pub static ONNX: &[Import] = &[
         Some(axes) => unsqueeze_at_run_time(node, b, axes),
         None => import_unsqueeze(node.const_ints(b, 1, "axes")?, node, b),
     }),
+    by("ExpandDims", |node, b| import_unsqueeze(node.const_ints(b, 1, "axis")?, node, b))
+        .in_domain("com.microsoft"),
 ];
 
 /// The sizes of the result.

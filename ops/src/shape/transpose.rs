@@ -125,6 +125,32 @@ pub fn swap_last_two(b: &mut Build, x: Value) -> Result<Value, OpError> {
     transpose(b, x, perm)
 }
 
+/// `x: [N, …, C]` as `[N, C, …]`.
+///
+/// # Errors
+/// [`OpError::RankAtLeast`].
+pub(crate) fn channels_first(b: &mut Build, x: Value) -> Result<Value, OpError> {
+    let last = last_axis(b, x)?;
+    transpose(b, x, [0, last].into_iter().chain(1..last).collect())
+}
+
+/// `x: [N, C, …]` as `[N, …, C]`.
+///
+/// # Errors
+/// [`OpError::RankAtLeast`].
+pub(crate) fn channels_last(b: &mut Build, x: Value) -> Result<Value, OpError> {
+    let last = last_axis(b, x)?;
+    transpose(b, x, [0].into_iter().chain(2..=last).chain([1]).collect())
+}
+
+/// The last axis of images.
+fn last_axis(b: &Build, x: Value) -> Result<i64, OpError> {
+    match b.ty(x).rank() {
+        found @ 0..3 => Err(OpError::RankAtLeast { operand: "x", least: 3, found }),
+        rank => Ok(rank as i64 - 1),
+    }
+}
+
 /// Without `perm`, the order is reversed.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let x = node.input(0)?;

@@ -1,0 +1,1 @@
+ByJZ…rƒsc|wfw…¦vq¨upW}}o„o„sxux†€ssm|s{‚ew^t{„zjX{rVrpWqripx7|v\|vvpobuUwyu{q\sx9wllvtnxyjz

@@ -1,0 +1,1 @@
+BchosenJS[x§yyyy‘³§_

@@ -1,0 +1,1 @@
+BlastJ$|hQZÅuRunwôFscOWdÇ`MqX^fU[aSaQPiQBb

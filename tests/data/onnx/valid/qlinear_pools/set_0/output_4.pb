@@ -1,0 +1,1 @@
+BeachJfqmaTZ

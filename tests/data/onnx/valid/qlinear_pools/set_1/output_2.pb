@@ -1,0 +1,1 @@
+BlastJ^?}RNym`_jL[Ulkdyi
