@@ -101,7 +101,7 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::cli::onnx_only",
-        "`--length`, `--absent` and `--value` are about sequences and optionals of ONNX models, `--qmoe-layout` is about weights in them; text forms and built-in models have neither.",
+        "`--length`, `--absent` and `--value` are about sequences and optionals of ONNX models, `--qmoe-layout` is about weights in them; text forms and built-in models have none of these.",
         "Leave them out: a text form has been made for certain lengths and layouts already.",
     ),
     code(

@@ -67,7 +67,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// An option about sequences and optionals, and another model than an ONNX one.
-    #[error("`{option}` is about inputs of ONNX models, and this model has only tensors")]
+    #[error("`{option}` is about ONNX models, and this model is none")]
     OnnxOnly {
         /// The option.
         option: &'static str,

@@ -247,6 +247,19 @@ fn products_with_activations() {
 }
 
 #[test]
+fn half_transforms() {
+    let x = floats(1, &[2, 3, 6]);
+    let y = Node::new().input(&x).run("Rfft", &[int("signal_ndim", 1)], 1);
+    near("Rfft", &y[0], &[2, 3, 4, 2], |i| {
+        let turn = |j: usize| -std::f64::consts::TAU * (i[2] * j) as f64 / 6.0;
+        let part = |j: usize| if i[3] == 0 { turn(j).cos() } else { turn(j).sin() };
+        (0..6).map(|j| x.at(&[i[0], i[1], j]).to_f64() * part(j)).sum()
+    });
+    let why = Node::new().input(&x).refused("Rfft", &[int("signal_ndim", 2)]);
+    assert!(why.contains("`2`; known are 1"), "{why}");
+}
+
+#[test]
 fn quantized_means_and_shares() {
     let (x, scale, zero) = (integers(1, DType::I8, &[2, 3, 4]), 0.05, -7.0);
     let value = |i: &[usize]| (x.at(i).to_f64() - zero) * scale;
@@ -327,7 +340,8 @@ fn weights_of_few_bits_that_are_refused() {
     assert!(why(&[]).contains("`block_size`: is missing"), "{}", why(&[]));
     assert!(why(&[int("block_size", 24)]).contains("powers of two"));
     assert!(why(&[int("block_size", 16), int("bits", 3)]).contains("`3`; known are 2, 4 and 8"));
-    assert!(why(&[int("block_size", 16), int("weight_prepacked", 1)]).contains("not prepacked"));
+    assert!(why(&[int("block_size", 16), int("weight_prepacked", 1)]).contains("which come in tiles of"));
+    assert!(why(&[int("block_size", 16), int("weight_prepacked", 2)]).contains("`2`; known are 0 and 1"));
     let wrong = why(&[int("block_size", 32)]);
     assert!(wrong.contains("number of elements: 10 against 5"), "{wrong}");
     let ids = Tensor::from_i64(&[2], &[0, 1]);
@@ -602,6 +616,114 @@ fn experts_as_they_were() {
     }
 }
 
+/// Rows of integers `[N, K]` as onnxruntime's documentation says that they are packed for GPUs, step by step: columns are
+/// permuted in groups, columns of `V` rows come in tiles of 64 in turn, and in each 32 bits even elements before odd ones.
+fn tiled(w: &Tensor, bits: usize) -> Tensor {
+    let [rows, columns] = [0, 1].map(|axis| w.shape()[axis]);
+    let permutation: &[usize] = match bits {
+        8 => &[0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15],
+        _ => &[
+            0, 1, 8, 9, 16, 17, 24, 25, 2, 3, 10, 11, 18, 19, 26, 27, 4, 5, 12, 13, 20, 21, 28, 29, 6, 7, 14,
+            15, 22, 23, 30, 31,
+        ],
+    };
+    let tile = permutation.len();
+    let permuted = |n: usize, k: usize| w.at(&[n, k / tile * tile + permutation[k % tile]]).to_i64() as u8;
+    let together = 16 / bits;
+    let mut flat = vec![0; rows * columns];
+    for n in 0..rows {
+        for k in 0..columns {
+            let start = n / together * columns * together;
+            flat[start + k / 64 * 64 * together + n % together * 64 + k % 64] = permuted(n, k);
+        }
+    }
+    let word = 32 / bits;
+    let interleaved = flat.chunks(word).flat_map(|word| {
+        let (even, odd) = (word.iter().step_by(2), word.iter().skip(1).step_by(2));
+        even.chain(odd).copied().collect::<Vec<u8>>()
+    });
+    let all: Vec<u8> = interleaved.collect();
+    let each = 8 / bits;
+    let join = |some: &[u8]| {
+        some.iter().rev().fold(0_u8, |byte, part| byte.checked_shl(bits as u32).unwrap_or(0) | part)
+    };
+    let bytes: Vec<u8> = all.chunks(each).map(join).collect();
+    Tensor::new(DType::U8, vec![columns, rows / each], bytes).expect("as many bytes")
+}
+
+/// The same experts, whose integers lie in rows, or in tiles.
+#[test]
+fn experts_packed_for_gpus() {
+    let scores = floats(2, &[TOKENS, EXPERTS]);
+    let (x, hidden, width) = (floats(1, &[TOKENS, 64]), 128, 64);
+    for bits in [4, 8] {
+        let layer = |seed: u64, rows: usize, columns: usize| {
+            let mut random = Random::new(seed);
+            let each = 8 / bits;
+            let mut rows_of = Vec::new();
+            let mut tiles = Vec::new();
+            for _ in 0..EXPERTS {
+                let w = Tensor::from_fn(DType::U8, &[rows, columns], |_| {
+                    Scalar::from_i64(DType::U8, (random.bits() % (1 << bits)) as i64)
+                });
+                let of = |at: usize| w.get(at).to_i64() as u8;
+                let packed = (0..rows * columns / each)
+                    .map(|byte| (0..each).fold(0_u8, |all, i| all | (of(byte * each + i) << (i * bits))));
+                rows_of.extend(packed);
+                tiles.extend_from_slice(tiled(&w, bits).bytes());
+            }
+            let tensor = |shape: [usize; 3], bytes: Vec<u8>| {
+                Tensor::new(DType::U8, shape.to_vec(), bytes).expect("as many bytes")
+            };
+            (tensor([EXPERTS, rows, columns / each], rows_of), tensor([EXPERTS, columns, rows / each], tiles))
+        };
+        let (raw1, tiled1) = layer(3, hidden, width);
+        let (raw2, tiled2) = layer(4, width, hidden);
+        let (s1, s2) = (floats(5, &[EXPERTS, hidden, width / 32]), floats(6, &[EXPERTS, width, hidden / 32]));
+        let attrs = [int("k", 2), int("expert_weight_bits", bits as i64), int("block_size", 32)];
+        let node = |w1: &Tensor, w2: &Tensor| {
+            let node = Node::new().input(&x).input(&scores).known(w1).known(&s1).none();
+            node.known(w2).known(&s2)
+        };
+        let expected = node(&raw1, &raw2).run("QMoE", &attrs, 1).remove(0).to_f64();
+        let found = node(&tiled1, &tiled2).run("QMoE", &attrs, 1);
+        let mut expected = expected.into_iter();
+        near(&format!("{bits} bits"), &found[0], &[TOKENS, width], |_| expected.next().expect("one each"));
+        let prepacked = [&attrs[..], &[int("weights_prepacked", 1)]].concat();
+        let text = |attrs: &[(&str, NodeAttr)]| match node(&tiled1, &tiled2).graph("QMoE", attrs, 1) {
+            Ok((graph, _)) => graph.to_string(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(text(&attrs), text(&prepacked), "the shape says what the attribute says");
+    }
+}
+
+#[test]
+fn weights_packed_for_gpus() {
+    for bits in [4, 8] {
+        let (x, scales) = (floats(1, &[3, 128]), floats(2, &[8, 4]));
+        let mut random = Random::new(3);
+        let w = Tensor::from_fn(DType::U8, &[8, 128], |_| {
+            Scalar::from_i64(DType::U8, (random.bits() % (1 << bits)) as i64)
+        });
+        let bytes = tiled(&w, bits).bytes().to_vec();
+        let bytes = Tensor::new(DType::U8, vec![8, 4, 32 * bits / 8], bytes).expect("as many bytes");
+        let attrs = [
+            int("K", 128),
+            int("N", 8),
+            int("bits", bits as i64),
+            int("block_size", 32),
+            int("weight_prepacked", 1),
+        ];
+        let y = Node::new().input(&x).known(&bytes).known(&scales).run("MatMulNBits", &attrs, 1);
+        near("MatMulNBits", &y[0], &[3, 8], |i| {
+            let zero = f64::from(1 << (bits - 1));
+            let weight = |k: usize| (w.at(&[i[1], k]).to_f64() - zero) * scales.at(&[i[1], k / 32]).to_f64();
+            (0..128).map(|k| x.at(&[i[0], k]).to_f64() * weight(k)).sum()
+        });
+    }
+}
+
 #[test]
 fn experts_that_are_refused() {
     let [x, scores] = tokens();
@@ -613,8 +735,7 @@ fn experts_that_are_refused() {
     };
     let raw = [[EXPERTS, HIDDEN, WIDTH / 2], [EXPERTS, WIDTH, HIDDEN / 2]];
     let packed = [[EXPERTS, WIDTH, HIDDEN / 2], [EXPERTS, HIDDEN, WIDTH / 2]];
-    assert!(why(packed, &[]).contains("packed for one kind of GPU"));
-    assert!(why(raw, &[int("weights_prepacked", 1)]).contains("packed for one kind of GPU"));
+    assert!(why(packed, &[]).contains("which come in tiles of: 32 against 64"), "{}", why(packed, &[]));
     assert!(why(raw, &[int("weights_prepacked", 3)]).contains("-1, 0 and 1"));
     assert!(why(packed, &[int("weights_prepacked", 0)]).contains("sizes of the matrices of experts"));
     assert!(why(raw, &[text("quant_type", "wfp4afp8")]).contains("int, fp8, fp4 and nvfp4"));

@@ -450,11 +450,19 @@ def unsupported_ops():
       [decode] picture = ImageDecoder(jpeg) }"""
 
 
+@invalid("zip", "ZipMap", "maps", "zipmap", imports='"ai.onnx.ml" : 3', accepted_elsewhere=True, unsupported=True)
+def maps_of_classic_models():
+    """Scores as a map from labels, which nothing reads."""
+    return """(float[n, 2] x) => (float[n, 2] y)
+    { [zip] maps = ai.onnx.ml.ZipMap <classlabels_int64s = [1, 2]> (x)
+      y = Identity(x) }"""
+
+
 @invalid("experts", "QMoE", "square", "--qmoe-layout", imports='"com.microsoft" : 1', accepted_elsewhere=True, unsupported=True)
 def qmoe_without_layout():
     """Experts whose matrices are square: that rows of integers lie one after the other is said by nothing."""
-    return """(float[n, 32] x, float[n, 4] scores) => (float[n, 32] y)
-    <uint8[4, 32, 16] w1, float[4, 32] s1, uint8[4, 32, 16] w2, float[4, 32] s2>
+    return """(float[n, 64] x, float[n, 4] scores) => (float[n, 64] y)
+    <uint8[4, 64, 32] w1, float[4, 64] s1, uint8[4, 64, 32] w2, float[4, 64] s2>
     { [experts] y = com.microsoft.QMoE <k = 2, activation_type = "silu"> (x, scores, w1, s1, "", w2, s2) }"""
 
 

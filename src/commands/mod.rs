@@ -135,7 +135,7 @@ pub(crate) struct Common {
     #[arg(long = "value", value_name = "NAME=N,N,...", value_parser = value)]
     values: Vec<(String, Vec<i64>)>,
     /// How the weights of QMoE nodes of an ONNX model lie, where it does not say so: raw, rows of packed integers one
-    /// after the other, or sm80, packed for GPUs, which is refused
+    /// after the other, or sm80, packed as GPUs of compute capability 8.0 and later take them
     #[arg(long, value_name = "LAYOUT", value_parser = qmoe_layout)]
     qmoe_layout: Option<ExpertLayout>,
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]

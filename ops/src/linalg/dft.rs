@@ -3,7 +3,8 @@
 //! A length of up to 64, or a prime number, is one product with the matrix of all `e^…`, whose work grows with the square of
 //! the length; so is one that is known only when the model runs. Any other length is `n·m`, with `n` its largest divisor up
 //! to 64, or the smallest above: a transform of `n` rows, a turn of each element, a transform of columns by the same rule.
-//! 16-bit floats are computed in `f32`. Source: Cooley, Tukey 1965; ONNX DFT, opsets 17 and 20; STFT, opset 17.
+//! 16-bit floats are computed in `f32`. Source: Cooley, Tukey 1965; ONNX DFT, opsets 17 and 20; STFT, opset 17; onnxruntime,
+//! contrib operators, Rfft.
 
 use std::f64::consts::TAU;
 
@@ -49,6 +50,7 @@ pub static ONNX: &[Import] = &[
         import(node, b, axis)
     }),
     by("STFT", import_short_time),
+    by("Rfft", import_real).in_domain("com.microsoft"),
 ];
 
 /// Lengths up to this are one product.
@@ -351,6 +353,28 @@ fn import(node: &NodeView, b: &mut Build, axis: Option<i64>) -> Result<Vec<Value
         y.joined(b)?
     };
     Ok(vec![convert(b, joined, ty.dtype)?])
+}
+
+/// onnxruntime's, of the last axis of real numbers: the first half of the transform.
+fn import_real(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
+    for (name, default, known) in [("signal_ndim", 1, 1), ("onesided", 1, 1), ("normalized", 0, 0)] {
+        let given = node.int_or(name, default)?;
+        if given != known {
+            return Err(ImportError::value(name, given, &known.to_string()));
+        }
+    }
+    let input = node.input(0)?;
+    let ty = b.ty(input).clone();
+    let Some(last) = ty.rank().checked_sub(1) else {
+        return Err(OpError::RankAtLeast { operand: "X", least: 1, found: 0 }.into());
+    };
+    let place = Place::Known { axis: last, rank: ty.rank() };
+    let wide = convert(b, input, ty.dtype.arithmetic())?;
+    let x = place.last(b, Complex { re: wide, im: None })?;
+    let y = transform(b, x, false)?;
+    let y = y.map(b, |b, part| cut(b, part, &half(&ty.shape[last])))?;
+    let y = place.back(b, y)?.joined(b)?;
+    Ok(vec![convert(b, y, ty.dtype)?])
 }
 
 /// Transforms of parts of a signal that begin `frame_step` after each other, each under a window.

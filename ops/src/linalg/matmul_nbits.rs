@@ -1,7 +1,8 @@
 //! onnxruntime's MatMulNBits: `x · Wᵀ + bias`, `W = (q − zero) · scale` by blocks of its rows.
 //!
 //! `x: […, K]`, `q: [N, blocks, block · bits / 8]`, packed; scales `[N, blocks]`, zeros likewise, or packed along each row.
-//! A deprecated `g_idx: [K]` says to which block each column belongs. 16-bit floats are computed in `f32`.
+//! A deprecated `g_idx: [K]` says to which block each column belongs. With `weight_prepacked` 1, `q` is packed for GPUs
+//! ([`block_quantized`](crate::math::block_quantized)). 16-bit floats are computed in `f32`.
 //! Source: onnxruntime, contrib operators, MatMulNBits.
 
 use ir::Dim;
@@ -26,12 +27,6 @@ pub static ONNX: &[Import] = &[by("MatMulNBits", import).in_domain("com.microsof
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     // How exact it is at least.
     node.ignore(&["accuracy_level"]);
-    if node.int_or("weight_prepacked", 0)? != 0 {
-        return Err(ImportError::Unsupported {
-            what: "MatMulNBits with weight_prepacked, whose layout is that of one kind of GPU".to_owned(),
-            help: "export the model with weights that are not prepacked".to_owned(),
-        });
-    }
     let x = node.input(0)?;
     let dtype = b.ty(x).dtype;
     let wide = dtype.arithmetic();
@@ -54,9 +49,19 @@ fn weights(node: &NodeView, b: &mut Build, wide: ir::DType) -> Result<Value, Imp
     let packing = Packing { bits: import_bits(node, "bits", 4)?, block: Some(block) };
     let blocks = packing.blocks(&columns);
     let padded = blocks.clone() * block.into();
-    let packed = reshape(b, node.input(1)?, vec![rows.clone(), packing.bytes(&padded)])?;
-    let whole = packing.unpacked(b, packed)?;
-    let w = slice_axis(b, whole, 1, Dim::constant(0), columns.clone())?;
+    let w = match node.int_or("weight_prepacked", 0)? {
+        0 => {
+            let packed = reshape(b, node.input(1)?, vec![rows.clone(), packing.bytes(&padded)])?;
+            let whole = packing.unpacked(b, packed)?;
+            slice_axis(b, whole, 1, Dim::constant(0), columns.clone())?
+        }
+        1 => {
+            let shape = [Dim::constant(1), rows.clone(), columns.clone()];
+            let w = packing.unpacked_from_tiles(b, node.input(1)?, shape)?;
+            reshape(b, w, vec![rows.clone(), columns.clone()])?
+        }
+        other => return Err(ImportError::value("weight_prepacked", other, "0 and 1")),
+    };
     let each = vec![rows, blocks];
     let scale = reshape(b, node.input(2)?, each.clone())?;
     let zero = packing.zeros(b, node.optional_input(3), &each)?;

@@ -8,9 +8,9 @@
 //! - `router_weights: [T, E]`, if they are there, are the gates: the scores say only which experts a token goes to. Without
 //!   them, gates add up to 1 whatever `normalize_routing_weights` says, as onnxruntime computes it on a CPU.
 //!
-//! Where `weights_prepacked` does not say how integers lie, their shape does: onnxruntime's packed form for GPUs is
-//! `[E, K, N / …]`. It is refused, since nobody specifies it. Where both shapes are the same, the caller has to say which it
-//! is. Source: onnxruntime, contrib operators, QMoE.
+//! Integers may be packed for GPUs instead ([`block_quantized`](crate::math::block_quantized)), in bytes `[E, K, N / …]`.
+//! Where `weights_prepacked` does not say which it is, the shape does; where both shapes are the same, the caller has to say
+//! it. Source: onnxruntime, contrib operators, QMoE.
 
 use ir::build::Build;
 use ir::graph::Value;
@@ -58,23 +58,16 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let packings = packings(node, kind)?;
     let prepacked = node.int_or("weights_prepacked", -1)?;
     let layers = layers(node, b, kind)?;
-    let raw = match (kind, prepacked) {
-        ("int", 0) => true,
-        ("int", 1) => false,
-        ("int", -1) => are_raw(node, b, &layers, packings)?,
-        (_, -1..=1) => true,
+    let layout = match (kind, prepacked) {
+        ("int", 1) => ExpertLayout::Sm80,
+        ("int", -1) => layout_of(node, b, &layers, packings)?,
+        (_, -1..=1) => ExpertLayout::Raw,
         _ => return Err(ImportError::value("weights_prepacked", prepacked, "-1, 0 and 1")),
     };
-    if !raw {
-        return Err(unsupported(
-            "QMoE with weights that are packed for one kind of GPU",
-            "export the model with the attribute `weights_prepacked` 0, where rows of integers lie one after the other",
-        ));
-    }
     let mut found: Layers = [None, None, None];
     for layer in &layers {
         let matrices = match kind {
-            "int" => layer.integers(b, packings[layer.at])?,
+            "int" => layer.integers(b, packings[layer.at], layout)?,
             "fp8" => layer.bytes(b, node.int("block_size")?.filter(|&block| block > 0))?,
             "fp4" => layer.nibbles(b, packings[layer.at], true)?,
             "nvfp4" => layer.nibbles(b, packings[layer.at], prepacked == 1)?,
@@ -150,13 +143,13 @@ fn layers(node: &NodeView, b: &Build, kind: &str) -> Result<Vec<Layer>, ImportEr
     Ok(all)
 }
 
-/// Do rows of integers lie one after the other, where no attribute says so?
-fn are_raw(
+/// How integers lie, where no attribute says so.
+fn layout_of(
     node: &NodeView,
     b: &Build,
     layers: &[Layer],
     packings: [Packing; 3],
-) -> Result<bool, ImportError> {
+) -> Result<ExpertLayout, ImportError> {
     let mut may_be = [true, true];
     for layer in layers {
         let packing = packings[layer.at];
@@ -168,18 +161,15 @@ fn are_raw(
         may_be[1] &= is(columns, rows);
     }
     match (may_be, node.experts()) {
-        ([true, false], _) => Ok(true),
-        ([false, true], _) => Ok(false),
-        ([true, true], Some(layout)) => Ok(layout == ExpertLayout::Raw),
+        ([false, true], _) => Ok(ExpertLayout::Sm80),
+        ([true, true], Some(layout)) => Ok(layout),
         ([true, true], None) => Err(unsupported(
             "QMoE with matrices that are square, without the attribute `weights_prepacked`,",
             "say with `--qmoe-layout raw` that rows of integers lie one after the other, or with `--qmoe-layout sm80` that \
              they are packed for GPUs",
         )),
-        ([false, false], _) => {
-            // What does not fit is said where the integers are read.
-            Ok(true)
-        }
+        // What does not fit is said where the integers are read.
+        ([_, false], _) => Ok(ExpertLayout::Raw),
     }
 }
 
@@ -204,10 +194,15 @@ impl Layer {
         }
     }
 
-    fn integers(&self, b: &mut Build, packing: Packing) -> Result<Value, ImportError> {
+    fn integers(&self, b: &mut Build, packing: Packing, layout: ExpertLayout) -> Result<Value, ImportError> {
         let [experts, rows, columns] = self.shape.clone();
-        let packed = self.of_shape(b, [experts.clone(), rows.clone(), packing.bytes(&columns)])?;
-        let w = packing.unpacked(b, packed)?;
+        let w = match layout {
+            ExpertLayout::Raw => {
+                let packed = self.of_shape(b, [experts.clone(), rows.clone(), packing.bytes(&columns)])?;
+                packing.unpacked(b, packed)?
+            }
+            ExpertLayout::Sm80 => packing.unpacked_from_tiles(b, self.matrices, self.shape.clone())?,
+        };
         let each = match packing.block {
             Some(_) => vec![experts, rows, packing.blocks(&columns)],
             None => vec![experts, rows],

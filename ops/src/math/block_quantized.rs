@@ -3,6 +3,11 @@
 //!
 //! Weights that are known become integers of that size, and nothing is copied; bytes that are computed are shifted. Without
 //! a zero it is the middle of the range.
+//!
+//! onnxruntime also has matrices packed as products of GPUs of compute capability 8.0 and later take them. With `V` integers
+//! in 16 bits, element `(n, k)` lies at `[⌊n/V⌋, t, n mod V, m, q, l, h]` of `[N/V, K/64, V, 8/V, 4, 2, V]`, where
+//! `k = 64t + 8V·m + 8h + 2q + l`: columns in tiles of 64 that `V` rows share in turn, and in them those that one thread
+//! takes beside each other, even ones before odd ones. Source: onnxruntime, `docs/contrib_ops/cuda/moe_qmoe.md`.
 
 use ir::build::Build;
 use ir::graph::Value;
@@ -15,6 +20,7 @@ use crate::math::shr::SHR;
 use crate::onnx::{ImportError, NodeView};
 use crate::shape::reshape::reshape;
 use crate::shape::slice::slice_axis;
+use crate::shape::transpose::transpose;
 
 /// How the integers lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,33 @@ impl Packing {
         let mut shape = ty.shape;
         shape[last] = shape[last].clone() * self.each().into();
         reshape(b, apart, shape)
+    }
+
+    /// The integers `[E, N, K]` of bytes that are packed for GPUs.
+    ///
+    /// # Errors
+    /// [`OpError::Size`] if they are not as many, or their rows and columns are no whole tiles.
+    pub(crate) fn unpacked_from_tiles(
+        self,
+        b: &mut Build,
+        x: Value,
+        [experts, rows, columns]: [Dim; 3],
+    ) -> Result<Value, OpError> {
+        const TILE: i64 = 64;
+        let together = 16 / self.bits;
+        let whole = |size: &Dim, by: i64| {
+            let (left, right) = (size.clone(), Dim::constant(by));
+            let what = "rows or columns of weights that are packed for GPUs, which come in tiles of";
+            size.exact_div(&right).ok_or(OpError::Size { what, left, right })
+        };
+        let (groups, tiles) = (whole(&rows, together)?, whole(&columns, TILE)?);
+        let flat = reshape(b, x, vec![experts.clone(), self.bytes(&(rows.clone() * columns.clone()))])?;
+        let flat = self.unpacked(b, flat)?;
+        let parts = [together, TILE / (8 * together), 4, 2, together].map(Dim::constant);
+        let split = [experts.clone(), groups, tiles].into_iter().chain(parts).collect();
+        let split = reshape(b, flat, split)?;
+        let ordered = transpose(b, split, vec![0, 1, 3, 2, 4, 7, 5, 6])?;
+        reshape(b, ordered, vec![experts, rows, columns])
     }
 
     /// `zeros` of the same packing, unless they are floats, in the shape of `scales`; the middle of the range without.

@@ -6,7 +6,7 @@
 //! - SVMRegressor adds `rho`; with `one_class` its value is 1 or −1. Without vectors, the coefficients are those of `x`.
 //! - SVMClassifier has `vectors_per_class` and, for each pair of classes, coefficients of the vectors of both and a `rho`: a
 //!   positive sum is a vote for the first. Of equal votes the first class counts. Sums are the scores; two classes have `−s`
-//!   and `s`, or `1 − s` and `s` with a transform, which is not applied.
+//!   and `s`.
 //! - `prob_a` and `prob_b` make the probabilities of two classes, `σ(−(a·s + b))` that of the first; onnxruntime approaches
 //!   them to within 0.0025. For more classes they are not imported, nor are strings, nor classifiers without vectors.
 //!
@@ -245,18 +245,15 @@ fn votes(b: &mut Build, sums: Value, classes: usize) -> Result<Value, OpError> {
     linear(b, won, &moves, &base)
 }
 
-/// The scores of two classes.
+/// The scores of two classes, `−s` and `s`, transformed.
 fn both(b: &mut Build, sums: Value, transform: PostTransform) -> Result<Value, ImportError> {
-    let other = match transform {
-        PostTransform::None => b.op(&NEG, &[sums])?,
-        PostTransform::Probit => {
-            let known = "NONE, SOFTMAX, LOGISTIC and SOFTMAX_ZERO for two classes";
-            return Err(ImportError::value("post_transform", "PROBIT", known));
-        }
-        _ => {
-            let one = b.scalar(DType::F32, 1.0);
-            b.op(&SUB, &[one, sums])?
-        }
-    };
-    Ok(b.op_with(&CONCAT, &[other, sums], [AXIS.is(1)])?)
+    if ![PostTransform::None, PostTransform::Logistic].contains(&transform) {
+        return Err(ImportError::Unsupported {
+            what: "SVMClassifier of two classes with another transform than LOGISTIC".to_owned(),
+            help: "export it with `post_transform` NONE or LOGISTIC, or with probabilities".to_owned(),
+        });
+    }
+    let other = b.op(&NEG, &[sums])?;
+    let scores = b.op_with(&CONCAT, &[other, sums], [AXIS.is(1)])?;
+    Ok(transform.of(b, scores)?)
 }

@@ -1,5 +1,5 @@
-//! LSTM of ONNX and DynamicQuantizeLSTM of onnxruntime as a loop: with `g = X·Wᵀ + h·Rᵀ + b` in the order input, output, forget, cell,
-//! `i = f(g_i + P_i⊙c)`, `f = f(g_f + P_f⊙c)` (`1 − i` with `input_forget`), `c' = f⊙c + i⊙g(g_c)`,
+//! LSTM of ONNX and DynamicQuantizeLSTM of onnxruntime as a loop: with `g = X·Wᵀ + h·Rᵀ + b` in the order input, output,
+//! forget, cell, `i = f(g_i + P_i⊙c)`, `f = f(g_f + P_f⊙c)` (`1 − i` with `input_forget`), `c' = f⊙c + i⊙g(g_c)`,
 //! `o = f(g_o + P_o⊙c')`, `h' = o⊙h(c')`.
 //!
 //! The second has `Wᵀ` and `Rᵀ` as integers, with a scale and a zero for each direction, or for each of its columns; all of
@@ -26,12 +26,13 @@ pub static ONNX: &[Import] = &[
     }),
     by("DynamicQuantizeLSTM", |node, b| {
         import(node, b, 1, &|layer, b, index, direction| {
-            let mut part = |index: usize| Ok(layer.part(b, node.input(index)?, direction)?);
+            let mut part = |index: usize| -> Result<Value, ImportError> {
+                Ok(layer.part(b, node.input(index)?, direction)?)
+            };
             // Behind the peepholes come scales and zeros, in the order of the matrices.
             let at = 6 + 2 * index;
-            let (value, scale, zero): (_, _, Result<_, ImportError>) =
-                (part(index)?, part(at)?, part(at + 1));
-            Ok(Matrix { value: centred(b, value, Some(zero?), DType::I32)?, scale: Some(scale) })
+            let (value, scale, zero) = (part(index)?, part(at)?, part(at + 1)?);
+            Ok(Matrix { value: centred(b, value, Some(zero), DType::I32)?, scale: Some(scale) })
         })
     })
     .in_domain("com.microsoft"),

@@ -261,3 +261,56 @@ fn features_are_chosen_scaled_and_normalised() {
     let whole = ml(1, "Binarizer", &[i64s(&[3], &[1, 2, -2])], &[("threshold", number(1.5))], 1).remove(0);
     assert_eq!(whole.to_i64(), [0, 1, 0]);
 }
+
+/// `σ(−(a·s + b))` of the first class, `s = Σ coefficient · x·v + rho`; what is chosen are votes all the same.
+#[test]
+fn machines_of_two_classes_have_probabilities() {
+    let x = floats(&[2, 2], &[1.0, 2.0, -1.0, 0.5]);
+    let given = [
+        ("kernel_type", str("LINEAR")),
+        ("classlabels_ints", ints(&[5, 3])),
+        ("vectors_per_class", ints(&[1, 1])),
+        ("support_vectors", numbers(&[1.0, 0.0, 0.0, 1.0])),
+        ("coefficients", numbers(&[1.0, -2.0])),
+        ("rho", numbers(&[0.5])),
+        ("prob_a", numbers(&[-1.5])),
+        ("prob_b", numbers(&[0.25])),
+    ];
+    let results = ml(1, "SVMClassifier", std::slice::from_ref(&x), &given, 2);
+    let first = |s: f64| 1.0 / (1.0 + (-1.5 * s + 0.25).exp());
+    let chances = [first(-2.5), first(-1.5)].into_iter().flat_map(|p| [p, 1.0 - p]).collect::<Vec<_>>();
+    assert_near(&results[1], &chances, "chances");
+    assert_eq!(results[0].to_i64(), [3, 3]);
+    let with = |name: &'static str, value: NodeAttr| {
+        let mut attrs = given.to_vec();
+        let place = attrs.iter().position(|(other, _)| *other == name).expect("it is there");
+        attrs[place].1 = value;
+        refused("SVMClassifier", &attrs)
+    };
+    assert!(with("kernel_type", str("CUBE")).contains("LINEAR, POLY, RBF and SIGMOID"));
+    assert!(with("rho", numbers(&[])).contains("1 are needed, there are 0"));
+    assert!(with("coefficients", numbers(&[1.0])).contains("1 numbers for 2 vectors of 2 classes"));
+    assert!(with("support_vectors", numbers(&[1.0])).contains("1 numbers for 2 vectors"));
+    assert!(with("vectors_per_class", ints(&[])).contains("without support vectors"));
+    let softmax = [&given[..6], &[("post_transform", str("SOFTMAX"))]].concat();
+    assert!(refused("SVMClassifier", &softmax).contains("another transform than LOGISTIC"));
+    let mut strings = given.to_vec();
+    strings.push(("classlabels_strings", strs(&["a", "b"])));
+    assert!(refused("SVMClassifier", &strings).starts_with("a classifier whose labels are strings"));
+}
+
+#[test]
+fn features_that_do_not_fit_are_refused() {
+    assert!(
+        refused("OneHotEncoder", &[("cats_strings", strs(&["a"]))])
+            .starts_with("OneHotEncoder with categories that are strings")
+    );
+    let fails = [("cats_int64s", ints(&[1, 2])), ("zeros", int(0))];
+    assert!(refused("OneHotEncoder", &fails).contains("fails at run time"));
+    assert!(refused("Imputer", &[("imputed_value_floats", numbers(&[1.0; 7]))]).contains("7 numbers for"));
+    assert!(refused("Imputer", &[]).contains("0 numbers for"));
+    assert!(refused("FeatureVectorizer", &[("inputdimensions", ints(&[9]))]).contains("columns"));
+    assert!(
+        refused("FeatureVectorizer", &[("inputdimensions", ints(&[1, 1]))]).contains("2 sizes for 1 inputs")
+    );
+}
