@@ -34,7 +34,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from test_models import case, contrib, control, encodings, flex_attention, invalid, invalid_control, layers, lists, mixed, narrow, rare, shapes, structure  # noqa: F401 (importing registers cases)
+from test_models import case, contrib, control, encodings, flex_attention, invalid, invalid_control, layers, lists, mixed, narrow, rare, shapes, structure, traced  # noqa: F401 (importing registers cases)
 
 try:
     import onnxruntime

@@ -287,6 +287,16 @@ pub(crate) const CODES: &[Code] = &[
         "Export the model so that the choice stays in it: with `torch.onnx.export(…, dynamo=True)`, or with experts that compute all tokens and weigh them by zeros.",
     ),
     code(
+        "egraft::lint::f64_island",
+        "A part of the model is computed in f64, while the rest is in narrower floats: a constant of f64 makes an exporter cast what meets it, and all that follows. f64 takes twice the memory of f32, and half of the elements fit a vector.",
+        "Give the constant the type of what it meets, as `torch.tensor(0.1, dtype=x.dtype)` and `numpy.float32(0.1)` do, and export again; where the digits are needed, all is well.",
+    ),
+    code(
+        "egraft::lint::fixed_size",
+        "The model's inputs leave a size open, but a node accepts one value only: an exporter followed one sample, and wrote its batch or its length down as a shape. Every other size is refused.",
+        "Export the model with sizes that come from its inputs (`x.shape[0]`, `-1`) and not from the sample; or give the size with `--dim`, which says that no other is meant.",
+    ),
+    code(
         "egraft::lint::missing_experts",
         "The scores that a router chooses by have more columns than there are experts in the model: an exporter left out those that its sample did not choose. Tokens that choose them get nothing of them.",
         "Export the model with every expert in it: without a test whether an expert has tokens, or with a sample that reaches all; or remove their columns from the router.",

@@ -59,7 +59,7 @@ pub fn run_passes(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Source, Error> {
-    let Source { state, mut provenance, after } = source;
+    let Source { state, mut provenance, after, fixed } = source;
     let run = Run {
         cx: cx(&provenance, options),
         verify: options.verify,
@@ -68,7 +68,7 @@ pub fn run_passes(
     let start = state.clone();
     let mut counted = Counted { inner: observer, passes: 0, provenance: &mut provenance };
     match pipeline::run(state, steps, &run, &mut counted) {
-        Ok(state) => Ok(Source { state, provenance, after }),
+        Ok(state) => Ok(Source { state, provenance, after, fixed }),
         Err(errors) => {
             let passes = counted.passes;
             let graph = failing_graph(&errors, start, passes, steps, &run).map(Box::new);
@@ -190,13 +190,15 @@ pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -
     assemble(program, image, provenance)
 }
 
-/// What was found out about a model that can be compiled.
+/// What was found out about a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checked {
-    /// A graph: each of its nodes can be compiled.
+    /// A graph.
     Graph {
         /// So many nodes, with those nested in others.
         nodes: usize,
+        /// What of it cannot be compiled, all of it.
+        problems: Vec<At<PassError>>,
         /// What it can hardly be meant to do.
         lints: Vec<At<Lint>>,
     },
@@ -204,22 +206,19 @@ pub enum Checked {
     Program(usize),
 }
 
-/// Looks for everything in a model that cannot be compiled. Of a graph each node is looked at, which takes no time for
-/// rewriting and machine code; a program is compiled.
+/// Looks for everything in a model that cannot be compiled, or can hardly be meant. Of a graph each node is looked at, which
+/// takes no time for rewriting and machine code; a program is compiled.
 ///
 /// # Errors
-/// Everything that cannot be compiled.
+/// A model that is broken, and a program that cannot be compiled.
 pub fn check(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Checked, Error> {
     options.target()?;
     let State::Graph(graph) = source.state else {
         return Ok(Checked::Program(compile(source, options, observer)?.program.kernels.len()));
     };
     check_inputs(&graph)?;
-    let passes::check::Report { nodes, problems: errors } = passes::check::check(&graph);
-    if !errors.is_empty() {
-        return Err(Error::Passes { errors, graph: Some(Box::new(graph)) });
-    }
-    Ok(Checked::Graph { nodes, lints: lint(&graph) })
+    let passes::check::Report { nodes, problems } = passes::check::check(&graph);
+    Ok(Checked::Graph { nodes, problems, lints: lint(&graph, &source.fixed) })
 }
 
 /// Compiles a program that was made by a program; what is missing of the passes runs first.

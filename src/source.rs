@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ir::program::Program;
 use ir::{Dim, Graph, Symbol};
+use passes::lint::Fixed;
 use passes::pipeline::{State, Step};
 
 use crate::error::{Error, TextProblem};
@@ -22,6 +23,8 @@ pub struct Source {
     pub provenance: Provenance,
     /// The pass after which it was dumped, if it is a dump: `NN-PASS.ir`.
     pub after: Option<String>,
+    /// Sizes of its inputs that are numbers only since its nodes ask for them.
+    pub fixed: Vec<Fixed>,
 }
 
 impl Source {
@@ -29,14 +32,14 @@ impl Source {
     pub fn of_graph(graph: Graph, options: &Options) -> Source {
         let provenance =
             Provenance::of_file(graph.name().to_owned(), graph.to_string().as_bytes(), options.recorded());
-        Source { state: State::Graph(graph), provenance, after: None }
+        Source { state: State::Graph(graph), provenance, after: None, fixed: Vec::new() }
     }
 
     /// A program made by a program.
     pub fn of_program(program: Program, options: &Options) -> Source {
         let text = program.to_string();
         let provenance = Provenance::of_file(program.name.clone(), text.as_bytes(), options.recorded());
-        Source { state: State::Program(program), provenance, after: None }
+        Source { state: State::Program(program), provenance, after: None, fixed: Vec::new() }
     }
 }
 
@@ -108,7 +111,10 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
     let mut provenance = Provenance::of_file(file_name(path), storage.bytes(), options.recorded());
     provenance.producer = model.producer;
     provenance.unified = model.unified.iter().map(ToString::to_string).collect();
-    Ok(Source { state: State::Graph(model.graph), provenance, after: None })
+    let fixed = model.unified.into_iter().filter_map(|onnx::Unified { symbol, size, by, .. }| {
+        Some(Fixed { value: size.as_const()?, size: symbol, by })
+    });
+    Ok(Source { fixed: fixed.collect(), state: State::Graph(model.graph), provenance, after: None })
 }
 
 /// Inputs and outputs that the ONNX model in this file declares.
@@ -149,7 +155,7 @@ fn load_text(path: &Path, options: &Options, parse: fn(&str, &Beside) -> Parsed)
         return Err(Error::Text { path: path.to_owned(), text, problems: violations });
     }
     apply(&mut state, options)?;
-    Ok(Source { state, provenance, after: dumped_after(path) })
+    Ok(Source { state, provenance, after: dumped_after(path), fixed: Vec::new() })
 }
 
 fn parse_graph(text: &str, weights: &Beside) -> Parsed {

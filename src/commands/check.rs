@@ -3,12 +3,13 @@
 //! Nothing is compiled for that, unless the model is a program already: how many kernels a graph becomes, and what they
 //! are made of, `egraft inspect --kernels` tells.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use egraft::{Checked, Error, ErrorKind};
-use ir::Origin;
+use ir::{At, Origin};
 use serde_json::{Value, json};
 
 use super::{Common, print_json};
@@ -37,51 +38,50 @@ struct Row {
 impl Check {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let name = self.model.display().to_string();
-        let error = match self.check() {
-            Ok(checked) => return self.accept(&name, checked, out),
-            Err(Refused::Failure(failure)) => return Err(failure),
-            Err(Refused::Error(error)) => error,
-        };
-        // A broken model is bad input here as everywhere.
-        if error.kind() != ErrorKind::Unsupported {
-            return Err(error.into());
+        match self.check() {
+            Ok(Checked::Program(kernels)) => {
+                self.report(&name, &format!("compiles to {kernels} kernels"), &[], &[], out)
+            }
+            Ok(Checked::Graph { nodes, problems, lints }) => {
+                let problems: Vec<Row> = problems.iter().map(|at| Row::of(at, at.error.code())).collect();
+                let lints: Vec<Row> = lints.iter().map(|at| Row::of(at, at.error.code())).collect();
+                self.report(&name, &format!("each of {nodes} nodes can be compiled"), &problems, &lints, out)
+            }
+            Err(Refused::Failure(failure)) => Err(failure),
+            // A broken model is bad input here as everywhere.
+            Err(Refused::Error(error)) if error.kind() != ErrorKind::Unsupported => Err(error.into()),
+            Err(Refused::Error(error)) => self.report(&name, "", &rows(error), &[], out),
         }
-        let rows = rows(error);
-        if self.common.json {
-            let problems: Vec<Value> = rows.iter().map(Row::json).collect();
-            print_json(out, &json!({"model": name, "ok": false, "problems": problems, "lints": []}))?;
-            return Ok(FAILED);
-        }
-        writeln!(out, "{name}: {} of its nodes cannot be compiled", rows.len())?;
-        for row in &rows {
-            row.print("", out)?;
-        }
-        Ok(FAILED)
     }
 
-    /// Says that a model can be compiled, and what it can hardly be meant to do.
-    fn accept(&self, name: &str, checked: Checked, out: &mut dyn Write) -> Result<u8, Failure> {
-        let (can, lints) = match checked {
-            Checked::Graph { nodes, lints } => (format!("each of {nodes} nodes can be compiled"), lints),
-            Checked::Program(kernels) => (format!("compiles to {kernels} kernels"), Vec::new()),
-        };
-        let lints: Vec<Row> = lints
-            .iter()
-            .map(|at| {
-                let code = at.error.code();
-                Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
-            })
-            .collect();
+    /// Says what cannot be compiled of a model, or that it `can`; and what it can hardly be meant to do.
+    fn report(
+        &self,
+        name: &str,
+        can: &str,
+        problems: &[Row],
+        lints: &[Row],
+        out: &mut dyn Write,
+    ) -> Result<u8, Failure> {
+        let ok = problems.is_empty();
+        let code = if ok { 0 } else { FAILED };
         if self.common.json {
-            let lints: Vec<Value> = lints.iter().map(Row::json).collect();
-            print_json(out, &json!({"model": name, "ok": true, "problems": [], "lints": lints}))?;
-            return Ok(0);
+            let json = |rows: &[Row]| -> Vec<Value> { rows.iter().map(Row::json).collect() };
+            let (problems, lints) = (json(problems), json(lints));
+            print_json(out, &json!({"model": name, "ok": ok, "problems": problems, "lints": lints}))?;
+            return Ok(code);
         }
-        writeln!(out, "{name}: ok, {can}")?;
-        for row in &lints {
+        match ok {
+            true => writeln!(out, "{name}: ok, {can}")?,
+            false => writeln!(out, "{name}: {} of its nodes cannot be compiled", problems.len())?,
+        }
+        for row in problems {
+            row.print("", out)?;
+        }
+        for row in lints {
             row.print("warning: ", out)?;
         }
-        Ok(0)
+        Ok(code)
     }
 
     /// Looks at the model.
@@ -120,13 +120,7 @@ fn rows(error: Error) -> Vec<Row> {
     match error {
         #[cfg(feature = "onnx")]
         Error::Import { failure, .. } => failure.problems().iter().map(of_import).collect(),
-        Error::Passes { errors, .. } => errors
-            .iter()
-            .map(|at| {
-                let code = at.error.code();
-                Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
-            })
-            .collect(),
+        Error::Passes { errors, .. } => errors.iter().map(|at| Row::of(at, at.error.code())).collect(),
         error => report::problems(error)
             .into_iter()
             .map(|problem| Row {
@@ -173,6 +167,11 @@ impl Row {
         Row { node, op, opset: None, code, reason: String::new(), remedy: String::new() }
     }
 
+    /// Something about a node, with what there is to do about its code.
+    fn of(at: &At<impl Display>, code: &'static str) -> Row {
+        Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
+    }
+
     fn json(&self) -> Value {
         json!({
             "node": self.node, "op": self.op, "opset": self.opset, "code": self.code, "reason": self.reason,
@@ -196,7 +195,6 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use ir::At;
     use ir::origin::Place;
 
     use super::*;

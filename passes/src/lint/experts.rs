@@ -1,8 +1,7 @@
-//! What a model can hardly be meant to do: experts that no token reaches.
+//! Experts that no token reaches.
 //!
 //! Exporters that follow one sample through a mixture of experts leave out what the sample did not choose, or write down
-//! as constants where its tokens went. Such a model is valid and can be compiled; it is wrong for every other input. A
-//! lint is no proof: it says what stands there, and where.
+//! as constants where its tokens went. Such a model is valid and can be compiled; it is wrong for every other input.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +25,7 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::slice::{SIZES, SLICE, STARTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use super::Lint;
 use crate::graph::reroll::{chains, constant};
 
 /// A bias that is lower than others by more than this is never made good by scores.
@@ -37,86 +37,14 @@ const MOST_EXPERTS: i64 = 1 << 16;
 /// So many ops are looked through between scores and their bias, so many nodes at what is added to rows.
 const DEEPEST: usize = 64;
 
-/// What a model can hardly be meant to do.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Lint {
-    /// Some of the experts that a router chooses among are nowhere.
-    #[error("of the {experts} experts that are chosen among, there is nothing for {}", numbers(absent))]
-    MissingExperts {
-        /// How many columns the scores have.
-        experts: i64,
-        /// Those without a use.
-        absent: Vec<i64>,
-    },
-    /// A choice among constants.
-    #[error("the scores that experts are chosen by are constants: every input gets the same experts")]
-    ConstantScores,
-    /// Rows that constants name go to experts.
-    #[error(
-        "which tokens go to which of {experts} experts is written in the model, for every input the same"
-    )]
-    ConstantRows {
-        /// How many terms are added up.
-        experts: usize,
-    },
-    /// Experts that others are always preferred to.
-    #[error("the bias of scores keeps {} from ever being chosen", numbers(experts))]
-    UnreachableExperts {
-        /// Which.
-        experts: Vec<i64>,
-    },
-}
-
-impl Lint {
-    /// A stable code, for `egraft explain`.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Lint::MissingExperts { .. } => "egraft::lint::missing_experts",
-            Lint::ConstantScores | Lint::ConstantRows { .. } => "egraft::lint::constant_routing",
-            Lint::UnreachableExperts { .. } => "egraft::lint::unreachable_experts",
-        }
-    }
-}
-
-/// `expert 3`, `experts 3, 5`; of many the first.
-fn numbers(experts: &[i64]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<String> = experts.iter().take(SHOWN).map(ToString::to_string).collect();
-    let more =
-        if experts.len() > SHOWN { format!(" and {} more", experts.len() - SHOWN) } else { String::new() };
-    format!("{} {}{more}", if experts.len() == 1 { "expert" } else { "experts" }, shown.join(", "))
-}
-
-/// What there is to warn of in a graph and in those nested in it.
-pub fn lint(graph: &Graph) -> Vec<At<Lint>> {
+/// Routers whose choices reach too little, and experts whose rows are constants.
+pub(super) fn experts(graph: &Graph, order: &[NodeId], constants: &BTreeSet<NodeId>) -> Vec<At<Lint>> {
     let mut lints = Vec::new();
-    graph.walk(&mut |graph| {
-        let order = graph.order();
-        let constants = constants(graph, &order);
-        for router in order.into_iter().filter_map(|id| Router::of(graph, id)) {
-            lints.extend(router.lints(graph, &constants).into_iter().map(|lint| graph.at(router.id, lint)));
-        }
-        lints.extend(constant_rows(graph, &constants));
-    });
-    lints
-}
-
-/// The nodes that depend on weights alone.
-fn constants(graph: &Graph, order: &[NodeId]) -> BTreeSet<NodeId> {
-    let mut constants = BTreeSet::new();
-    for &id in order {
-        let node = graph.node(id);
-        let from_constants = || {
-            let operands = graph.operands(id);
-            !operands.is_empty() && operands.iter().all(|value| constants.contains(&value.node))
-        };
-        let computed = node.op().is_some_and(|(def, attrs)| def.semantics.flow(attrs).is_none());
-        if node.weight().is_some() || computed && from_constants() {
-            constants.insert(id);
-        }
+    for router in order.iter().filter_map(|&id| Router::of(graph, id)) {
+        lints.extend(router.lints(graph, constants).into_iter().map(|lint| graph.at(router.id, lint)));
     }
-    constants
+    lints.extend(constant_rows(graph, constants));
+    lints
 }
 
 /// A choice of the largest scores of each row.
