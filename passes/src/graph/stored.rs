@@ -50,7 +50,10 @@ impl GraphPass for ReadStored {
             }
             let (attrs, mut operands) = (attrs.clone(), graph.operands(id));
             let rounded = || cx.weights.and_then(|dtype| rounded(graph, operands[1], dtype));
-            let Some(weight) = stored(graph, operands[1]).or_else(rounded) else { continue };
+            // Bytes that are multiplied as whole numbers are read as they are.
+            let floats = graph.ty(operands[1]).dtype.is_float();
+            let stored = || stored(graph, operands[1]).filter(|_| floats);
+            let Some(weight) = stored().or_else(rounded) else { continue };
             let origin = graph.node(operands[1].node).origin.clone();
             let base = origin.places().first().map_or("c", |place| place.name.as_str());
             let name = own_name(base, &mut names);

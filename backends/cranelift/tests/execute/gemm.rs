@@ -229,8 +229,8 @@ fn operands_of_bytes() {
     let one = |dtype| whole("z", dtype, vec![at("0")]);
     let seven = Expr::number(I32, 7.0);
     let place = |wanted: &[Dim]| -> Vec<Expr> { wanted.iter().map(Expr::from).collect() };
-    let quads = place(&Gemm::in_panels(&axis("j", "n"), &axis("l", "k"), I8));
-    let quads_of_rows = place(&Gemm::in_panels(&axis("i", "m"), &axis("l", "k"), I8));
+    let quads = place(&Gemm::in_quads(&axis("j", "n"), &axis("l", "k")));
+    let quads_of_rows = place(&Gemm::in_quads(&axis("i", "m"), &axis("l", "k")));
     let panels =
         |count: Dim| read("b", I8, &[count, dim("k").ceil_div(&dim("4")) + dim("1"), dim("32"), dim("4")]);
     let kernels = [

@@ -254,7 +254,7 @@ unsafe fn gather(strip: &Strip<'_>, out: *mut f32, ld: usize) {
 static EVENS: [i32; LANES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
 
 /// Each bit at twice its place.
-fn spread(mask: __mmask16) -> u32 {
+pub(super) fn spread(mask: __mmask16) -> u32 {
     let mut bits = u32::from(mask);
     for (by, keep) in [(8, 0x00ff_00ff), (4, 0x0f0f_0f0f), (2, 0x3333_3333), (1, 0x5555_5555)] {
         bits = (bits | bits << by) & keep;

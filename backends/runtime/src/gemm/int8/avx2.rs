@@ -8,9 +8,10 @@ use std::arch::x86_64::{
     _mm256_set1_epi32, _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_si256,
 };
 
+use super::pack::gather;
 use super::{Kernels, PANEL, PANEL_QUAD, QUAD, STRIP_QUAD};
 
-pub(super) static KERNELS: Kernels = Kernels { name: "avx2", height: 16, tile };
+pub(super) static KERNELS: Kernels = Kernels { name: "avx2", height: 16, tile, gather, farthest: 1 };
 
 /// Columns of a vector.
 const LANES: usize = 8;

@@ -26,6 +26,7 @@ use std::sync::OnceLock;
 pub use pack::{pack_panels, packed_len};
 
 use super::PANEL;
+use super::window::Strip;
 use crate::pool::Pool;
 
 /// k's that lie together in packed operands, and are multiplied together.
@@ -35,7 +36,7 @@ pub const QUAD: usize = 4;
 const PANEL_QUAD: usize = PANEL * QUAD;
 
 /// Rows that are packed side by side.
-const STRIP: usize = 16;
+const STRIP: usize = super::STRIP;
 
 /// Bytes of a packed strip of A for four k's: byte `[k/4, row, k%4]`.
 const STRIP_QUAD: usize = STRIP * QUAD;
@@ -107,6 +108,14 @@ pub struct GemmI8 {
 /// readable, and the rows of the tile writable and apart from both.
 type TileFn = unsafe fn(rows: usize, quads: usize, a: *const u8, b: *const u8, tile: *mut i32);
 
+/// Packs a strip whose rows lie as told, each byte turned by `flip`, and `fill` where it has no element. The last quad is
+/// filled up with zeros, and what lies behind the rows is left open.
+///
+/// # Safety
+/// The CPU has the body's instructions, and the rows lie no farther apart than it can take; the elements that are inside
+/// are readable, and `out` has room for the quads of the strip.
+type GatherFn = unsafe fn(strip: &Strip<'_, u8>, lines: &pack::Lines<'_>, fill: u8, flip: u8, out: *mut u8);
+
 /// The bodies of one instruction set.
 struct Kernels {
     #[cfg_attr(not(test), allow(dead_code, reason = "tests name the body that failed"))]
@@ -114,6 +123,9 @@ struct Kernels {
     /// Rows that a strip has at most.
     height: usize,
     tile: TileFn,
+    gather: GatherFn,
+    /// How many bytes the rows of a strip may lie apart for `gather`.
+    farthest: usize,
 }
 
 impl Kernels {
@@ -121,8 +133,11 @@ impl Kernels {
     fn available() -> impl Iterator<Item = &'static Kernels> {
         #[cfg(target_arch = "x86_64")]
         let vector = [
-            (std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni"))
-                .then_some(&avx512::KERNELS),
+            (std::is_x86_feature_detected!("avx512f")
+                && std::is_x86_feature_detected!("avx512bw")
+                && std::is_x86_feature_detected!("avx512vl")
+                && std::is_x86_feature_detected!("avx512vnni"))
+            .then_some(&avx512::KERNELS),
             std::is_x86_feature_detected!("avx2").then_some(&avx2::KERNELS),
         ];
         #[cfg(not(target_arch = "x86_64"))]

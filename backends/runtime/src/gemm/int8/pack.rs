@@ -1,6 +1,6 @@
 //! Copies of the operands in the order in which the bodies read them.
 
-use super::{PANEL, PANEL_QUAD, QUAD, STRIP, STRIP_QUAD};
+use super::{Kernels, PANEL, PANEL_QUAD, QUAD, STRIP, STRIP_QUAD};
 use crate::gemm::DEPTH;
 use crate::gemm::window::Strip;
 
@@ -97,7 +97,7 @@ pub(super) unsafe fn sums(panel: *const u8, quads: usize) -> [i32; PANEL] {
 ///
 /// # Safety
 /// The elements whose guards hold are readable, and `out` has room for the quads of the strip.
-pub(super) unsafe fn pack_strip(strip: &Strip<'_, u8>, fill: u8, flip: u8, out: *mut u8) {
+pub(super) unsafe fn pack_strip(kernels: &Kernels, strip: &Strip<'_, u8>, fill: u8, flip: u8, out: *mut u8) {
     let quads = strip.depth.div_ceil(QUAD);
     if !strip.depth.is_multiple_of(QUAD) {
         // SAFETY: it is the last of the quads.
@@ -124,42 +124,63 @@ pub(super) unsafe fn pack_strip(strip: &Strip<'_, u8>, fill: u8, flip: u8, out: 
             }
             return elements(strip, fill, flip, whole * QUAD..strip.depth, out);
         }
-        let (runs, all) = strip.runs(1);
-        if !all {
-            return elements(strip, fill, flip, 0..strip.depth, out);
-        }
-        let mut masks = [0u16; DEPTH];
-        for (mask, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
-            *mask = inside(strip, usize::from(example));
-        }
-        let runs = runs.map(|(rows, shift)| (bits(rows.end) & !bits(rows.start), shift));
-        let count = runs.iter().take_while(|(rows, _)| *rows != 0).count();
-        let fill = u128::from_ne_bytes([fill; STRIP]);
-        let flip = u128::from_ne_bytes([flip; STRIP]);
-        let column = |k: usize| {
-            let mask = masks[usize::from(strip.column.kind[k])];
-            let from = strip.data.wrapping_offset(offsets[k] as isize);
-            let mut values = 0;
-            for &(rows, shift) in &runs[..count] {
-                let rows = rows & mask;
-                if rows != 0 {
-                    let (low, len) = (rows.trailing_zeros(), STRIP as u32 - rows.leading_zeros());
-                    let from = from.wrapping_offset(shift + low as isize);
-                    values |= (load(from, (len - low) as usize) << (8 * low)) & spread(rows);
+        // Rows that lie side by side, or every second one.
+        for apart in 1..=kernels.farthest {
+            if let (runs, true) = strip.runs(apart as i64) {
+                let runs = runs.map(|(rows, shift)| (bits(rows.end) & !bits(rows.start), shift));
+                let count = runs.iter().take_while(|(rows, _)| *rows != 0).count();
+                let mut masks = [0; DEPTH];
+                for (mask, &example) in masks.iter_mut().zip(&strip.column.example[..strip.column.kinds]) {
+                    *mask = inside(strip, usize::from(example));
                 }
-            }
-            let values = if mask == u16::MAX { values } else { values | fill & !spread(mask) };
-            values ^ flip
-        };
-        for q in 0..strip.depth / QUAD {
-            let columns = std::array::from_fn(|i| column(q * QUAD + i));
-            interleave(columns, out.add(q * STRIP_QUAD));
-        }
-        for k in strip.depth / QUAD * QUAD..strip.depth {
-            for (r, byte) in column(k).to_ne_bytes().into_iter().enumerate().take(strip.rows) {
-                *out.add(k / QUAD * STRIP_QUAD + r * QUAD + k % QUAD) = byte;
+                let lines = Lines { runs: &runs[..count], apart, masks: &masks };
+                return (kernels.gather)(strip, &lines, fill, flip, out);
             }
         }
+        elements(strip, fill, flip, 0..strip.depth, out);
+    }
+}
+
+/// How the rows of a strip lie in each column.
+pub(super) struct Lines<'a> {
+    /// Stretches of rows, which lie `apart` bytes from each other: a bit for each row, and how far row 0 would be from the
+    /// column.
+    pub(super) runs: &'a [(u16, isize)],
+    pub(super) apart: usize,
+    /// For each kind of columns, in which rows the element is inside.
+    pub(super) masks: &'a [u16; DEPTH],
+}
+
+/// See [`super::GatherFn`].
+///
+/// # Safety
+/// As [`super::GatherFn`], with rows that lie side by side.
+pub(super) unsafe fn gather(strip: &Strip<'_, u8>, lines: &Lines<'_>, fill: u8, flip: u8, out: *mut u8) {
+    let mut kept = [0; DEPTH];
+    for (kept, &mask) in kept.iter_mut().zip(&lines.masks[..strip.column.kinds]) {
+        *kept = spread(mask);
+    }
+    let [fill, flip] = [fill, flip].map(|byte| u128::from_ne_bytes([byte; STRIP]));
+    let column = |k: usize| {
+        let kind = usize::from(strip.column.kind[k]);
+        let from = strip.data.wrapping_offset(strip.column.places.offsets[k] as isize);
+        let mut values = 0;
+        for &(rows, shift) in lines.runs {
+            let rows = rows & lines.masks[kind];
+            if rows != 0 {
+                let (low, len) = (rows.trailing_zeros(), STRIP as u32 - rows.leading_zeros());
+                let from = from.wrapping_offset(shift + low as isize);
+                // SAFETY: the first and the last of these rows are inside, and the caller vouches for what is.
+                values |= unsafe { load(from, (len - low) as usize) } << (8 * low);
+            }
+        }
+        ((values & kept[kind]) | (fill & !kept[kind])) ^ flip
+    };
+    for q in 0..strip.depth.div_ceil(QUAD) {
+        let columns =
+            std::array::from_fn(|i| if q * QUAD + i < strip.depth { column(q * QUAD + i) } else { 0 });
+        // SAFETY: it is a quad of the strip.
+        unsafe { interleave(columns, out.add(q * STRIP_QUAD)) };
     }
 }
 
@@ -243,7 +264,7 @@ unsafe fn load(from: *const u8, len: usize) -> u128 {
 ///
 /// # Safety
 /// There is room for 64 bytes.
-unsafe fn interleave(columns: [u128; QUAD], out: *mut u8) {
+pub(super) unsafe fn interleave(columns: [u128; QUAD], out: *mut u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{

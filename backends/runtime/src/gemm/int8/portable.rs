@@ -1,8 +1,9 @@
 //! The body for any CPU.
 
+use super::pack::gather;
 use super::{Kernels, PANEL, PANEL_QUAD, QUAD, STRIP_QUAD};
 
-pub(super) static KERNELS: Kernels = Kernels { name: "portable", height: 4, tile };
+pub(super) static KERNELS: Kernels = Kernels { name: "portable", height: 4, tile, gather, farthest: 1 };
 
 /// Columns that are summed side by side.
 const LANES: usize = 8;

@@ -184,7 +184,7 @@ impl Product<'_> {
                 let strip = self.a.strip(rows.start, rows.len(), depth, &columns);
                 let place = (i * quads.len() + start / QUAD - quads.start) * STRIP_QUAD;
                 // SAFETY: the caller of `multiply` vouches for A, that of this function for the room.
-                unsafe { pack::pack_strip(&strip, fill, flip, to.add(place)) };
+                unsafe { pack::pack_strip(self.kernels, &strip, fill, flip, to.add(place)) };
             }
         }
     }
