@@ -747,6 +747,8 @@ fn experts_that_are_refused() {
     assert!(why(raw, &[int("use_sparse_mixer", 1)]).contains("QMoE with use_sparse_mixer"));
     assert!(why(raw, &[text("activation_type", "mish")]).contains("relu2"));
     assert!(why(raw, &[text("quant_type", "fp8")]).contains("sizes of the matrices of experts"));
+    let alone = Node::new().input(&x).input(&scores).known(&integers(3, DType::U8, &raw[0]));
+    assert!(alone.refused("QMoE", &[int("k", 2)]).contains("input 5 is missing"));
     let wide = [[EXPERTS, HIDDEN, WIDTH], [EXPERTS, WIDTH, HIDDEN]];
     assert!(why(wide, &[]).contains("sizes of the matrices of experts"));
 }

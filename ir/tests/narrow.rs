@@ -5,7 +5,7 @@ use ir::dtype::Class;
 use ir::float_format::{FloatFormat, Specials};
 use ir::kernel::Reduce;
 use ir::scalar::{Binary, Unary};
-use ir::{DType, Scalar, Tensor};
+use ir::{DType, Scalar, Tensor, Weight};
 
 /// The floats of 8 and fewer bits.
 fn floats() -> impl Iterator<Item = (DType, FloatFormat)> {
@@ -204,4 +204,26 @@ fn tensors_of_narrow_elements() {
     assert_eq!((tensor.bytes(), tensor.to_i64()), ([0xfe, 0xff, 0].as_slice(), vec![-2, -1, 0]));
     let tensor = Tensor::splat(Scalar::from_f64(DType::F8E4M3FN, -1.125), &[2]);
     assert_eq!((tensor.bytes(), tensor.to_f64()), ([0xb9, 0xb9].as_slice(), vec![-1.125; 2]));
+}
+
+/// What several elements in each byte are, the first in the lowest bits; of bytes that lie otherwise, nothing.
+#[test]
+fn bytes_are_several_elements_each() {
+    let bytes = Tensor::new(DType::U8, vec![2, 2], vec![0x21, 0x43, 0x65, 0xb7]).expect("four bytes");
+    let weight = Weight::from_tensor("w", &bytes);
+    let nibbles = weight.split("n", DType::U4).expect("bytes");
+    assert_eq!((nibbles.name(), nibbles.dtype(), nibbles.shape()), ("n", DType::U4, &[2, 4][..]));
+    assert_eq!(nibbles.tensor().to_i64(), [1, 2, 3, 4, 5, 6, 7, 11]);
+    let pairs = weight.split("p", DType::U2).expect("bytes");
+    assert_eq!(pairs.tensor().to_i64(), [1, 0, 2, 0, 3, 0, 0, 1, 1, 1, 2, 1, 3, 1, 3, 2]);
+    let floats = weight.split("f", DType::F4E2M1).expect("bytes");
+    assert_eq!(floats.tensor().to_f64(), [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -1.5]);
+    assert!(weight.permuted("t", &[1, 0]).split("n", DType::U4).is_none());
+    let signed = Tensor::new(DType::I8, vec![1], vec![7]).expect("one byte");
+    assert!(Weight::from_tensor("i", &signed).split("n", DType::U4).is_none());
+    assert!(
+        Weight::from_tensor("s", &Tensor::scalar(Scalar::from_i64(DType::U8, 3)))
+            .split("n", DType::U4)
+            .is_none()
+    );
 }

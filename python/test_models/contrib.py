@@ -53,6 +53,14 @@ def matmul_n_bits():
       eight = com.microsoft.MatMulNBits <K = 32, N = 8, bits = 8, block_size = 16> (c, eight_q, eight_scale, eight_zero, "", bias) }"""
 
 
+@valid(sets=[{"n": 3}, {"n": 1}], imports=MICROSOFT, oracle="onnxruntime", weights=blocks("h", 8, 64, 4, 32))
+def matmul_n_bits_half():
+    """The same in 16 bits, computed in 32."""
+    return """(float16[n, 64] x) => (float16[n, 8] y)
+    <uint8[8, 2, 16] h_q, float16[8, 2] h_scale, uint8[8, 1] h_zero, float16[8] bias>
+    { y = com.microsoft.MatMulNBits <K = 64, N = 8, bits = 4, block_size = 32> (x, h_q, h_scale, h_zero, "", bias) }"""
+
+
 @valid(
     sets=[{"n": 3}, {"n": 1}],
     imports=MICROSOFT,

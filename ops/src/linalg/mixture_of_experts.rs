@@ -62,17 +62,23 @@ pub(super) struct Gates {
 }
 
 /// What `fc1`, `fc2` and `fc3` are.
-pub(super) type Layers = [Option<Weights>; 3];
+pub(super) struct Layers {
+    pub(super) first: Weights,
+    pub(super) second: Weights,
+    pub(super) third: Option<Weights>,
+}
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let turned = is_turned(node, b)?;
-    let mut layer = |at: usize| -> Result<Option<Weights>, ImportError> {
-        let Some(matrices) = node.optional_input(at) else { return Ok(None) };
+    let mut layer = |at: usize| -> Result<Weights, ImportError> {
+        let matrices = node.input(at)?;
         let matrices = if turned { swap_last_two(b, matrices)? } else { matrices };
         let matrices = convert(b, matrices, DType::F32)?;
-        Ok(Some(Weights { matrices, bias: node.optional_input(at + 1) }))
+        Ok(Weights { matrices, bias: node.optional_input(at + 1) })
     };
-    let layers = [layer(2)?, layer(4)?, layer(6)?];
+    let (first, second) = (layer(2)?, layer(4)?);
+    let third = node.optional_input(6).map(|_| layer(6)).transpose()?;
+    let layers = Layers { first, second, third };
     let gates = Gates { given: None, normalized: node.flag("normalize_routing_weights", false)? };
     mixture(node, b, layers, gates)
 }
@@ -96,7 +102,7 @@ fn is_turned(node: &NodeView, b: &Build) -> Result<bool, ImportError> {
 pub(super) fn mixture(
     node: &NodeView,
     b: &mut Build,
-    [first, second, third]: Layers,
+    Layers { first, second, third }: Layers,
     gates: Gates,
 ) -> Result<Vec<Value>, ImportError> {
     let (x, scores) = (node.input(0)?, node.input(1)?);
@@ -114,9 +120,6 @@ pub(super) fn mixture(
     let x = reshape(b, x, vec![tokens, Dim::constant(1), width.clone()])?;
     let scores = convert(b, scores, DType::F32)?;
     let (ids, gates) = route(node, b, scores, &gates)?;
-    let (Some(first), Some(second)) = (first, second) else {
-        return Err(unsupported(&format!("{} without fc1 or fc2", node.op_type), "export it with both"));
-    };
     let first = layer(b, x, ids, &first)?;
     let third = third.map(|third| layer(b, x, ids, &third)).transpose()?;
     let hidden = activation(node, b, first, third)?;

@@ -64,25 +64,22 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         (_, -1..=1) => ExpertLayout::Raw,
         _ => return Err(ImportError::value("weights_prepacked", prepacked, "-1, 0 and 1")),
     };
-    let mut found: Layers = [None, None, None];
-    for layer in &layers {
+    let mut weights = |layer: &Layer| -> Result<Weights, ImportError> {
         let matrices = match kind {
             "int" => layer.integers(b, packings[layer.at], layout)?,
             "fp8" => layer.bytes(b, node.int("block_size")?.filter(|&block| block > 0))?,
             "fp4" => layer.nibbles(b, packings[layer.at], true)?,
             "nvfp4" => layer.nibbles(b, packings[layer.at], prepacked == 1)?,
-            other => return Err(ImportError::value("quant_type", other, KINDS)),
+            other => return Err(ImportError::value("quant_type", other, "int, fp8, fp4 and nvfp4")),
         };
-        let bias = node.optional_input(INPUTS[layer.at][2]);
-        found[layer.at] = Some(Weights { matrices, bias });
-    }
+        Ok(Weights { matrices, bias: node.optional_input(INPUTS[layer.at][2]) })
+    };
+    let (first, second) = (weights(&layers[0])?, weights(&layers[1])?);
+    let layers = Layers { first, second, third: layers.get(2).map(weights).transpose()? };
     let (given, normalizes) = (node.optional_input(14), node.flag("normalize_routing_weights", false)?);
     let gates = Gates { given, normalized: normalizes || given.is_none() };
-    mixture(node, b, found, gates)
+    mixture(node, b, layers, gates)
 }
-
-/// Values of `quant_type`.
-const KINDS: &str = "int, fp8, fp4 and nvfp4";
 
 /// How each layer is packed.
 fn packings(node: &NodeView, kind: &str) -> Result<[Packing; 3], ImportError> {
@@ -115,8 +112,12 @@ fn layers(node: &NodeView, b: &Build, kind: &str) -> Result<Vec<Layer>, ImportEr
         return Err(OpError::RankAtLeast { operand: "input and router_probs", least: 1, found }.into());
     };
     let mut all = Vec::new();
-    for (at, [matrices, scales, _, zeros, global]) in INPUTS.into_iter().enumerate() {
-        let Some(matrices) = node.optional_input(matrices) else { continue };
+    for (at, [index, scales, _, zeros, global]) in INPUTS.into_iter().enumerate() {
+        // The third may be left out.
+        if at == 2 && node.optional_input(index).is_none() {
+            break;
+        }
+        let matrices = node.input(index)?;
         let found = b.ty(matrices).rank();
         if found != 3 {
             return Err(OpError::Rank { operand: "matrices of experts", expected: 3, found }.into());
@@ -130,12 +131,11 @@ fn layers(node: &NodeView, b: &Build, kind: &str) -> Result<Vec<Layer>, ImportEr
         let shape = [experts.clone(), rows, width.clone()];
         all.push(Layer { at, matrices, scales, zeros, global, shape });
     }
-    let [first, second, ..] = &mut all[..] else { return Err(ImportError::MissingInput { index: 5 }) };
     let is_double = ["swiglu", "geglu"].contains(&node.str_or("activation_type", "relu")?)
         && node.int_or("swiglu_fusion", 0)? > 0;
     let parts = Dim::constant(if is_double { 2 } else { 1 });
-    let rows = first.shape[1].clone();
-    second.shape[2] = rows.exact_div(&parts).ok_or(OpError::Size {
+    let rows = all[0].shape[1].clone();
+    all[1].shape[2] = rows.exact_div(&parts).ok_or(OpError::Size {
         what: "rows of fc1, which are two for each element",
         left: rows,
         right: parts,
