@@ -4,7 +4,7 @@
 //!
 //! Floats of 8 and 4 bits and integers of 4 and 2 bits are *narrow*: they are stored and converted, and there is no
 //! arithmetic on them but what is carried out in a wider type after a `cast`. An element of fewer than 8 bits lies in a
-//! byte of its own, in memory as in artifacts: an integer as the `i8` or `u8` of its value, a float as its bits, zeros
+//! byte of its own, in memory as in artifacts, but for weights that products read (`program::Layout::Nibbles`): an integer as the `i8` or `u8` of its value, a float as its bits, zeros
 //! above. Files may pack them; see the readers.
 
 use std::fmt;

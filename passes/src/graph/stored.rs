@@ -8,6 +8,7 @@
 use ir::graph::{Kind, Node, Value};
 use ir::weight::Widened;
 use ir::{At, DType, Graph, NodeId, OpDef, Scalar, Weight};
+use ops::linalg::conv::CONV;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
 use ops::math::cast::{CAST, TO};
@@ -19,7 +20,7 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::slice::SLICE;
 use ops::shape::transpose::TRANSPOSE;
 
-use super::fold_constants::{own_name, weight_names};
+use super::fold_constants::{MAX_FOLDED, own_name, weight_names};
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
 
@@ -45,15 +46,18 @@ impl GraphPass for ReadStored {
         let mut names = weight_names(graph);
         for id in graph.order() {
             let Some((def, attrs)) = graph.node(id).op() else { continue };
-            if def != &MATMUL && def != &GROUPED_MATMUL {
+            // Weights of convolutions are folded, if that does not take too much memory.
+            if ![&MATMUL, &GROUPED_MATMUL, &CONV].contains(&def) {
                 continue;
             }
+            let least = if def == &CONV { MAX_FOLDED } else { 0 };
             let (attrs, mut operands) = (attrs.clone(), graph.operands(id));
-            let rounded = || cx.weights.and_then(|dtype| rounded(graph, operands[1], dtype));
+            let rounded =
+                || cx.weights.filter(|_| def != &CONV).and_then(|dtype| rounded(graph, operands[1], dtype));
             // Bytes that are multiplied as whole numbers are read as they are.
             let floats = graph.ty(operands[1]).dtype.is_float();
-            let stored = || stored(graph, operands[1]).filter(|_| floats);
-            let Some(weight) = stored().or_else(rounded) else { continue };
+            let found = stored(graph, operands[1]).filter(|_| floats).or_else(rounded);
+            let Some(weight) = found.filter(|weight| weight.size() > least) else { continue };
             let origin = graph.node(operands[1].node).origin.clone();
             let base = origin.places().first().map_or("c", |place| place.name.as_str());
             let name = own_name(base, &mut names);

@@ -4,8 +4,10 @@
 //! zeros and scales in panels beside it, a row for each block of rows that share them. So do 16-bit floats that the
 //! kernel casts. The element is the same, and so is the sum.
 
+use std::ops::RangeInclusive;
+
 use ir::dim::Symbol;
-use ir::kernel::stmt::{Axes, position};
+use ir::kernel::stmt::{Axes, PANEL, position};
 use ir::kernel::stored::{Format, Stored};
 use ir::kernel::{Access, Expr, Gemm, Param};
 use ir::program::{Arg, Layout, PackedWeight, Program};
@@ -202,8 +204,9 @@ fn packed(widened: &Widened, name: &str, layout: &Layout, block: usize) -> Optio
     let more: f32 = if dtype == DType::I4 { 8.0 } else { 0.0 };
     let zero = match &widened.zero {
         None => (more != 0.0).then_some(Zero::Number(more)),
-        Some(zero) => Some(centre(zero, f64::from(more), name, layout, block)),
+        Some(zero) => Some(centre(zero, more, name, layout, block)),
     };
+    let zero = zero.filter(|zero| *zero != Zero::Number(0.0));
     let scale = match &widened.scale {
         None => None,
         Some(scale) if scale.dtype() == DType::F32 => Some(of(scale, each_block(layout, block))),
@@ -229,41 +232,30 @@ fn each_block(layout: &Layout, block: usize) -> Layout {
 }
 
 /// What is subtracted, and `more`: one number, if all are; bytes, if they are such; else floats.
-fn centre(zero: &Weight, more: f64, name: &str, layout: &Layout, block: usize) -> Zero {
+fn centre(zero: &Weight, more: f32, name: &str, layout: &Layout, block: usize) -> Zero {
     let layout = each_block(layout, block);
-    let packed = PackedWeight { name: Symbol::new(name), weight: zero.clone(), layout: layout.clone() };
-    let Layout::Panels { outer, depth, cols, .. } = layout else {
-        unreachable!("bug: operands are laid out in panels")
-    };
-    let all = packed.pack();
-    let shape: Vec<usize> =
-        outer.iter().map(|(extent, _)| *extent).chain([cols.div_ceil(32), depth, 32]).collect();
-    let used = |at: usize| at / (32 * depth.max(1)) % cols.div_ceil(32) * 32 + at % 32 < cols;
-    let numbers: Vec<f64> = all.values().map(|value| value.to_f64() + more).collect();
-    let mut inside = numbers.iter().enumerate().filter(|(at, _)| used(*at)).map(|(_, number)| *number);
-    let first = inside.next().unwrap_or(0.0);
-    if inside.clone().all(|number| number == first) {
+    let Layout::Panels { cols, depth, .. } = layout else { unreachable!("bug: a layout that was just made") };
+    let packed = PackedWeight { name: Symbol::new(name), weight: zero.clone(), layout };
+    let (shape, panel) = (packed.shape(), PANEL as usize);
+    let numbers: Vec<f64> = packed.pack().values().map(|value| value.to_f64() + f64::from(more)).collect();
+    // Behind the last column there are none.
+    let column = |at: usize| at / (panel * depth) % cols.div_ceil(panel) * panel + at % panel;
+    let used: Vec<f64> = (0..numbers.len()).filter(|&at| column(at) < cols).map(|at| numbers[at]).collect();
+    let first = used.first().copied().unwrap_or(0.0);
+    if used.iter().all(|number| *number == first) {
         return Zero::Number(first as f32);
     }
-    let is_whole = |least: f64, most: f64| {
-        numbers
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| used(*at))
-            .all(|(_, n)| n.fract() == 0.0 && (least..=most).contains(n))
-    };
-    let dtype = match (is_whole(-128.0, 127.0), is_whole(0.0, 255.0)) {
+    let fit = |range: RangeInclusive<f64>| used.iter().all(|n| n.fract() == 0.0 && range.contains(n));
+    let dtype = match (fit(-128.0..=127.0), fit(0.0..=255.0)) {
         (true, _) => DType::I8,
         (_, true) => DType::U8,
         _ => DType::F32,
     };
-    let mut at = 0..;
-    let element = |_: &[usize]| {
-        let at = at.next().unwrap_or(0);
-        Scalar::from_f64(dtype, if used(at) { numbers[at] } else { 0.0 })
-    };
+    let mut each =
+        numbers.iter().enumerate().map(|(at, number)| if column(at) < cols { *number } else { 0.0 });
+    let element = |_: &[usize]| Scalar::from_f64(dtype, each.next().unwrap_or(0.0));
     let weight = Weight::of(zero.name(), Tensor::from_fn(dtype, &shape, element));
-    Zero::Panels(PackedWeight { name: Symbol::new(name), weight, layout: Layout::Plain })
+    Zero::Panels(PackedWeight { weight, layout: Layout::Plain, ..packed })
 }
 
 /// Gives a parameter of the kernel other weights, of another type.
