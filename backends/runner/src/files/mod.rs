@@ -161,11 +161,18 @@ pub fn read_one(path: &Path) -> Result<Tensor, FileError> {
 /// # Errors
 /// The file can't be read, has another extension, is not what its extension says, or repeats a name.
 pub fn read_all(path: &Path) -> Result<Named, FileError> {
-    let container = container(path)?;
-    let bytes = read(path)?;
-    let tensors = match container {
-        Container::Npz => npz::read(path, &bytes)?,
-        Container::Safetensors => safetensors::read(path, &bytes)?,
+    container(path)?;
+    parse_all(path, &read(path)?)
+}
+
+/// As [`read_all`], of what the file at `path` holds.
+///
+/// # Errors
+/// Those of [`read_all`].
+pub fn parse_all(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
+    let tensors = match container(path)? {
+        Container::Npz => npz::read(path, bytes)?,
+        Container::Safetensors => safetensors::read(path, bytes)?,
     };
     let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -262,6 +269,38 @@ mod tests {
         archive.finish().expect("room");
         assert!(fs::metadata(&path).expect("it is there").len() < 1000);
         assert_eq!(read_all(&path).expect("a good file")[0].1.dims(), [100, 100]);
+    }
+
+    /// A file that lists one entry a thousand times, under as many names, would be a thousand tensors.
+    #[test]
+    fn entries_that_share_their_bytes_are_refused() {
+        use std::io::Cursor;
+        use zip::write::SimpleFileOptions;
+        let tensor = Tensor::zeroed(DType::U8, &[1 << 16]).expect("small");
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        archive.start_file("0000.npy", options).expect("room");
+        npy::write(&tensor, &mut archive).expect("room");
+        let one = archive.finish().expect("room").into_inner();
+        assert_eq!(parse_all(Path::new("x.npz"), &one).expect("a good file").len(), 1);
+        // The directory stands between the entry and the last 22 bytes, which tell how long it is and where.
+        let (directory, end) = one.split_at(one.len() - 22);
+        let start = u32::from_le_bytes(*end[16..].first_chunk().expect("four bytes")) as usize;
+        let (entry, listed) = directory.split_at(start);
+        let (mut file, mut end) = (entry.to_vec(), end.to_vec());
+        for number in 0..1000_u16 {
+            let at = file.len();
+            file.extend(listed);
+            file[at + 46..at + 50].copy_from_slice(format!("{number:04}").as_bytes());
+        }
+        for at in [8, 10] {
+            end[at..at + 2].copy_from_slice(&1000_u16.to_le_bytes());
+        }
+        let size = u32::try_from(1000 * listed.len()).expect("small");
+        end[12..16].copy_from_slice(&size.to_le_bytes());
+        file.extend(end);
+        let error = parse_all(Path::new("x.npz"), &file).expect_err("64 KiB a thousand times");
+        assert!(error.to_string().contains("lie upon each other"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,15 @@ use super::{FileError, Named, Tensor, atomic, npy};
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
     let bad = |why: String| FileError::Archive { path: path.to_owned(), why };
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| bad(error.to_string()))?;
+    let mut packed = 0;
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(|error| bad(error.to_string()))?;
+        packed = entry.compressed_size().saturating_add(packed);
+    }
+    // Else a small file is as many tensors as it likes, which all lie in the same place.
+    if packed > bytes.len() as u64 {
+        return Err(bad("its entries lie upon each other".to_owned()));
+    }
     let mut tensors = Vec::new();
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|error| bad(error.to_string()))?;
