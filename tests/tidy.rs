@@ -198,6 +198,35 @@ fn compiler_and_runtime_agree_on_services() {
 }
 
 #[test]
+fn fuzz_targets_are_listed_and_try_the_versions_that_are_built() {
+    let table = |path: &str| -> toml::Table {
+        fs::read_to_string(root().join(path)).expect("it is there").parse().expect("it is TOML")
+    };
+    let manifest = manifest("fuzz");
+    assert!(manifest.contains_key("workspace"), "it needs another compiler than the workspace");
+    let of = |table: &toml::Table, list: &str, key: &str| -> Vec<String> {
+        let rows = table[list].as_array().expect("a list").iter();
+        rows.map(|row| row[key].as_str().expect("a text").to_owned()).collect()
+    };
+    let listed: BTreeSet<String> = of(&manifest, "bin", "path").into_iter().collect();
+    let found: BTreeSet<String> = sources()
+        .iter()
+        .filter_map(|path| path.strip_prefix("fuzz").ok())
+        .filter(|path| path.starts_with("fuzz_targets"))
+        .map(|path| path.to_string_lossy().replace('\\', "/"))
+        .collect();
+    assert_eq!(listed, found, "fuzz/Cargo.toml");
+    let packages = |path: &str| -> BTreeSet<(String, String)> {
+        let lock = table(path);
+        of(&lock, "package", "name").into_iter().zip(of(&lock, "package", "version")).collect()
+    };
+    let (built, fuzzed) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+    let is_built = |name: &str| built.iter().any(|(built, _)| built == name);
+    let other: Vec<_> = fuzzed.iter().filter(|row| is_built(&row.0) && !built.contains(row)).collect();
+    assert!(other.is_empty(), "fuzz/Cargo.lock has other versions than Cargo.lock: {other:?}");
+}
+
+#[test]
 fn snapshots_have_an_input_and_none_is_pending() {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("the folder is there") {
