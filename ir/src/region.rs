@@ -181,11 +181,12 @@ fn put(e: &Expr, number: &Expr) -> Expr {
 
 fn renumbered(e: &Expr, number: &dyn Fn(usize) -> usize) -> Expr {
     let inside = e.map_children(&mut |child| renumbered(child, number));
-    match inside.kind() {
-        ExprKind::Load { source, dtype, at } => match operand_number(source) {
+    match (e.kind(), inside.kind()) {
+        (ExprKind::Load { .. }, ExprKind::Load { source, dtype, at }) => match operand_number(source) {
             Some(n) => Expr::load(Lower::operand_name(number(n)), *dtype, at.clone()),
             None => inside,
         },
+        // A choice between what is now the same load is that load.
         _ => inside,
     }
 }

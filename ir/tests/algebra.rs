@@ -8,6 +8,7 @@ use ir::attr::{Attr, AttrError, AttrSpec, Attrs, Key, key};
 use ir::dim::{Dim, Ranges, Symbol};
 use ir::dtype::{Class, DType};
 use ir::graph::{self, Graph, KnownSizes, Value};
+use ir::kernel::Expr;
 use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes, normalize_axis};
 use ir::origin::{At, Origin, Place};
 use ir::scalar::{Binary, Scalar, Unary, fma};
@@ -487,4 +488,21 @@ fn origins_join_without_repetition_and_show_in_errors() {
     assert_eq!(at.to_string(), "node \"a\" (Gemm): axis 3 is out of range for rank 2");
     let many = (0..100).map(|i| place(&i.to_string())).fold(Origin::none(), |all, one| all.join(&one));
     assert_eq!(many.places().len(), 64);
+}
+
+// -------------------------------------------------------------------------------------------------- expressions
+
+#[test]
+fn a_choice_that_vanishes_is_replaced_once() {
+    let load = |at: Vec<Expr>| Expr::load(Symbol::new("x"), DType::F32, at);
+    let row = Dim::symbol("i0");
+    let [first, second] = [row.clone(), row.clone() - Dim::constant(1)].map(|at| load(vec![at.into()]));
+    let choice = Expr::from(&row).less(Expr::from(Dim::constant(1))).select(first, second);
+    // Both loads become one without an axis, so that there is nothing left to choose.
+    let mut seen = Vec::new();
+    let replaced = choice.replace_loads(&mut |_, at| {
+        seen.push(at.len());
+        Some(load(Vec::new()))
+    });
+    assert_eq!((replaced, seen), (load(Vec::new()), vec![1, 1]));
 }

@@ -367,8 +367,9 @@ impl Expr {
     /// Every load replaced by what `with` gives for its source and index (`None` keeps it); indices first.
     pub fn replace_loads(&self, with: &mut dyn FnMut(&Symbol, &[Expr]) -> Option<Expr>) -> Expr {
         let inside = self.map_children(&mut |e| e.replace_loads(with));
-        match inside.kind() {
-            ExprKind::Load { source, at, .. } => with(source, at).unwrap_or(inside),
+        match (self.kind(), inside.kind()) {
+            (ExprKind::Load { .. }, ExprKind::Load { source, at, .. }) => with(source, at).unwrap_or(inside),
+            // A choice between what is now the same load is that load, and replaced already.
             _ => inside,
         }
     }
