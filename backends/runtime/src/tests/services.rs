@@ -25,11 +25,11 @@ fn load(services: &Services, name: &str) -> *const () {
 
 #[test]
 fn names_are_unique_and_in_the_order_of_the_abi() {
-    assert_eq!(SERVICES.len(), 39);
-    assert_eq!(SERVICES[..5], ["parallel_for", "gemm_f32", "sort", "exp_f64", "log_f64"]);
-    assert_eq!(SERVICES[17..19], ["erf_f64", "exp_f32"]);
+    assert_eq!(SERVICES.len(), 40);
+    assert_eq!(SERVICES[..6], ["parallel_for", "gemm_f32", "gemm_i8", "sort", "exp_f64", "log_f64"]);
+    assert_eq!(SERVICES[18..20], ["erf_f64", "exp_f32"]);
     assert_eq!(
-        SERVICES[32..],
+        SERVICES[33..],
         ["erf_f32", "pow_f64", "pow_f32", "fmod_f64", "fmod_f32", "f16_to_f32", "f32_to_f16"]
     );
     for (i, name) in SERVICES.iter().enumerate() {

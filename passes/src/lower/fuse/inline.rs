@@ -137,22 +137,33 @@ fn chooses_between_keys(flat: &Flat, at: usize, user: usize) -> bool {
     of_keys.is_some_and(|places| (1..MOST_PARTS).contains(&places.len()))
 }
 
-/// Does the stage give the result of an attention another order of axes (heads beside each other) for a product, and no
-/// one else sees it? The attention writes it so; the product would gather it.
+/// Does the stage give the result of an attention, perhaps rounded, another order of axes (heads beside each other) for a
+/// product, and no one else sees it? The attention writes it so; the product would gather it.
 fn orders_for_product(flat: &Flat, at: usize) -> bool {
     let Stage { name, axes, body } = &flat.stages[at].stage;
     let ExprKind::Load { source, at: index, .. } = body.kind() else { return false };
-    let Some(producer) = flat.find(source).filter(|&producer| flat.stages[producer].bundle.is_some()) else {
-        return false;
-    };
     let own =
         |index: &Expr| axes.iter().any(|(axis, _)| index.as_index().and_then(Dim::as_symbol) == Some(axis));
     let permuted = index.len() == axes.len() && index.iter().all(own);
+    let alone = flat
+        .find(source)
+        .is_some_and(|producer| flat.users(source) == [at] && is_of_attention(flat, producer));
     let users = flat.users(name);
     permuted
-        && flat.users(&flat.stages[producer].stage.name) == [at]
+        && alone
         && !users.is_empty()
         && users.iter().all(|&user| is_contraction(&flat.stages[user].stage))
+}
+
+/// Is the stage the result of an attention, or of its conversion to another type?
+fn is_of_attention(flat: &Flat, at: usize) -> bool {
+    let FlatStage { stage, bundle, .. } = &flat.stages[at];
+    let result = |x: &Expr| {
+        let ExprKind::Load { source, .. } = x.kind() else { return false };
+        flat.users(source) == [at]
+            && flat.find(source).is_some_and(|inner| flat.stages[inner].bundle.is_some())
+    };
+    bundle.is_some() || matches!(stage.body.kind(), ExprKind::Cast(_, x) if result(x))
 }
 
 /// Is what the stage computes better computed with the scores of attentions, the only ones that load it?
