@@ -328,7 +328,7 @@ impl Weight {
         let all: Vec<&Weight> = parts.iter().collect();
         let stacked = |parts: &[&Weight]| {
             let parts: Vec<Weight> = parts.iter().map(|&part| part.clone()).collect();
-            Weight::stack("", &parts)
+            Weight::stack(parts[0].name(), &parts)
         };
         if let Some(stack) = Weight::joined_parts(&name, &all, &stacked) {
             return Some(stack);
@@ -360,7 +360,7 @@ impl Weight {
             total += size;
         }
         let name = name.into();
-        let joined = |parts: &[&Weight]| Weight::concat("", parts, axis);
+        let joined = |parts: &[&Weight]| Weight::concat(parts[0].name(), parts, axis);
         if let Some(whole) = Weight::joined_parts(&name, parts, &joined) {
             return Some(whole);
         }
@@ -395,7 +395,7 @@ impl Weight {
                 Held::Parts(Parts::new(&parts[start..start + count], 1))
             }
             Held::Parts(_) => return None,
-            Held::Widened(_) => return self.of_parts(name, &|part| part.leading("", start, count)),
+            Held::Widened(_) => return self.of_parts(name, &|part| part.leading(part.name(), start, count)),
         };
         let shape = [count].into_iter().chain(own.iter().copied()).collect();
         let strides = strides.clone();
@@ -427,7 +427,7 @@ impl Weight {
     pub fn permuted(&self, name: impl Into<String>, perm: &[usize]) -> Weight {
         let Inner { dtype, ref shape, hash, ref held, ref strides, .. } = *self.0;
         let name = name.into();
-        if let Some(same) = self.of_parts(&name, &|part| Some(part.permuted("", perm))) {
+        if let Some(same) = self.of_parts(&name, &|part| Some(part.permuted(part.name(), perm))) {
             return same;
         }
         let from = strides.clone().unwrap_or_else(|| row_major_strides(shape));
@@ -444,12 +444,9 @@ impl Weight {
             return None;
         }
         if let Held::Widened(_) = self.0.held {
-            return self.of_parts(name, &|part| part.reshaped("", shape));
+            return self.of_parts(name, &|part| part.reshaped(part.name(), shape));
         }
-        let strides = match &self.0.strides {
-            None => None,
-            Some(strides) => Some(restated(self.shape(), strides, shape)),
-        };
+        let strides = self.0.strides.as_ref().map(|strides| restated(self.shape(), strides, shape));
         let (name, shape) = (name.into(), shape.to_vec());
         let inner = Inner::clone(&self.0);
         match strides {
@@ -472,7 +469,7 @@ impl Weight {
     /// It does not broadcast to the shape.
     pub fn stretched(&self, name: impl Into<String>, shape: &[usize]) -> Weight {
         let name = name.into();
-        if let Some(same) = self.of_parts(&name, &|part| Some(part.stretched("", shape))) {
+        if let Some(same) = self.of_parts(&name, &|part| Some(part.stretched(part.name(), shape))) {
             return same;
         }
         let Inner { dtype, shape: ref own, hash, ref held, ref strides, .. } = *self.0;

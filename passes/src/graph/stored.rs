@@ -83,7 +83,7 @@ pub(crate) fn stored(graph: &Graph, value: Value) -> Option<Weight> {
 fn rounded(graph: &Graph, value: Value, dtype: DType) -> Option<Weight> {
     let weight = graph.node(value.node).weight()?;
     let fits = weight.dtype() == DType::F32 && weight.size() >= SMALL && weight.widened().is_none();
-    let values = fits.then(|| weight.rounded("", dtype))?;
+    let values = fits.then(|| weight.rounded(weight.name(), dtype))?;
     Weight::widen("", DType::F32, Widened { values, zero: None, scale: None })
 }
 
@@ -122,7 +122,7 @@ fn constant(graph: &Graph, value: Value) -> Option<Weight> {
     let all: Vec<Weight> =
         graph.operands(value.node).into_iter().map(|x| constant(graph, x)).collect::<Option<_>>()?;
     match &all[..] {
-        [x] if def == &BROADCAST => Some(x.stretched("", &shape)),
+        [x] if def == &BROADCAST => Some(x.stretched(x.name(), &shape)),
         [x] if def == &CAST => cast(x, attrs.get(TO)),
         [a, b] if def == &SUB => centred(a, b, &shape),
         [a, b] if def == &MUL => scaled(a, b, &shape).or_else(|| scaled(b, a, &shape)),
@@ -147,14 +147,14 @@ fn centred(a: &Weight, b: &Weight, shape: &[usize]) -> Option<Weight> {
     if a.shape() != shape || a.dtype() == DType::I32 && !b.values().all(small) {
         return None;
     }
-    Weight::widen("", a.dtype(), Widened { zero: Some(b.stretched("", shape)), ..widened.clone() })
+    Weight::widen("", a.dtype(), Widened { zero: Some(b.stretched(b.name(), shape)), ..widened.clone() })
 }
 
 /// `a · b`, `a` being what is stored.
 fn scaled(a: &Weight, b: &Weight, shape: &[usize]) -> Option<Weight> {
     let widened = a.widened().filter(|widened| widened.scale.is_none())?;
     let fits = a.dtype() == DType::F32 && a.shape() == shape;
-    let scale = Some(b.stretched("", shape));
+    let scale = Some(b.stretched(b.name(), shape));
     fits.then(|| Weight::widen("", DType::F32, Widened { scale, ..widened.clone() }))?
 }
 

@@ -62,7 +62,7 @@ impl Segments {
             let weight = weight(graph, w).filter(|weight| weight.shape().len() == 2)?;
             is(graph, rows, &GATHER).filter(|attrs| attrs.get(gather::AXIS) == 0)?;
             let [x, positions] = graph.operands(rows.node)[..] else { return None };
-            (graph.ty(x).rank() == 2).then(|| (rows.node, positions, weight))
+            (graph.ty(x).rank() == 2).then_some((rows.node, positions, weight))
         };
         let parts: Vec<(NodeId, Value, Weight)> = parts.iter().map(part).collect::<Option<_>>()?;
         let taken = parts[0].0;

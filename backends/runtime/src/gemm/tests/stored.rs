@@ -38,7 +38,7 @@ impl Narrow {
         let mut data = bytes(seed, panels * k * row);
         if matches!(stored, Stored::F16 | Stored::BF16) {
             // Finite numbers of moderate size, and some below the normal ones.
-            let high = |byte: u8| if byte % 7 == 0 { byte & 0x80 } else { byte & 0x83 | 0x38 };
+            let high = |byte: u8| if byte.is_multiple_of(7) { byte & 0x80 } else { byte & 0x83 | 0x38 };
             data.iter_mut().skip(1).step_by(2).for_each(|byte| *byte = high(*byte));
         }
         let blocks = k.div_ceil(block.unwrap_or(k.max(1)));
