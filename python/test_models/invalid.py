@@ -450,7 +450,7 @@ def unsupported_ops():
       [decode] picture = ImageDecoder(jpeg) }"""
 
 
-@invalid("zip", "ZipMap", "maps", "zipmap", imports='"ai.onnx.ml" : 3', accepted_elsewhere=True, unsupported=True)
+@invalid("zip", "ZipMap", "maps", imports='"ai.onnx.ml" : 3', accepted_elsewhere=True, unsupported=True)
 def maps_of_classic_models():
     """Scores as a map from labels, which nothing reads."""
     return """(float[n, 2] x) => (float[n, 2] y)
