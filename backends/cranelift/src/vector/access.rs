@@ -3,7 +3,7 @@
 use iced_x86::{Code, Register};
 
 use super::code::Arg;
-use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH, low};
+use super::encode::{AXIS, Encoder, LANE, LIMIT, SCRATCH, half, low};
 use super::region::{Element, Place, Slot};
 use super::select;
 use super::trace::Virtual;
@@ -27,11 +27,7 @@ impl Encoder<'_> {
             Some(guard) => Some(self.operand(guard, 1)),
             None => self.rest.then(|| self.existing()),
         };
-        let signed = place.element == Element::Signed;
-        let code = match place.element {
-            Element::Lane => select::load(self.wide),
-            _ => select::load_bytes(signed, self.wide),
-        };
+        let code = select::load_narrow(place.element, self.wide);
         match mask {
             None => {
                 self.code.push(code, &[to, from]);
@@ -42,61 +38,108 @@ impl Encoder<'_> {
                 load.set_zeroing_masking(true);
             }
             Some(mask) if place.element != Element::Lane => {
-                let bytes = self.some_bytes(from, mask);
-                self.code.push(code, &[to, Arg::Reg(bytes)]);
+                let some = self.some(from, mask, place.element.bytes());
+                self.code.push(code, &[to, Arg::Reg(some)]);
             }
             Some(mask) => {
                 self.code.push(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[to, Arg::Reg(mask), from]);
             }
         }
+        if place.element == Element::Brain {
+            self.code.push(select::shift(true, self.wide), &[to, to, Arg::Imm8(16)]);
+        }
     }
 
-    /// The bytes of the lanes of a mask, at 256 bits; those of others are 0.
-    fn some_bytes(&mut self, from: Arg, mask: Register) -> Register {
-        let bytes = low(self.spare(2));
-        let (to, wanted) = (Arg::Reg(bytes), Arg::Reg(Register::ESI));
+    /// Elements of one or two bytes in the lanes of a mask, at 256 bits; those of others are 0.
+    fn some(&mut self, from: Arg, mask: Register, bytes: i32) -> Register {
+        let some = low(self.spare(2));
+        let (to, wanted) = (Arg::Reg(some), Arg::Reg(Register::ESI));
+        let insert = match bytes {
+            1 => Code::VEX_Vpinsrb_xmm_xmm_r32m8_imm8,
+            _ => Code::VEX_Vpinsrw_xmm_xmm_r32m16_imm8,
+        };
         self.code.push(Code::VEX_Vmovmskps_r32_ymm, &[wanted, Arg::Reg(mask)]);
         self.code.push(Code::VEX_Vpxor_xmm_xmm_xmmm128, &[to, to, to]);
         for lane in 0..self.lanes() {
             let next = self.code.label();
             self.code.push(Code::Test_rm64_imm32, &[Arg::Reg(OTHER), Arg::Imm32(1 << lane)]);
             self.code.jump(Code::Je_rel32_64, next);
-            let byte = [to, to, from.beyond(lane), Arg::Imm8(lane as u8)];
-            self.code.push(Code::VEX_Vpinsrb_xmm_xmm_r32m8_imm8, &byte);
+            self.code.push(insert, &[to, to, from.beyond(lane * bytes), Arg::Imm8(lane as u8)]);
             self.code.bind(next);
         }
-        bytes
+        some
     }
 
-    /// Writes the low bytes of lanes.
-    fn store_bytes(&mut self, to: Arg, value: Register, signed: bool) {
+    /// Writes what elements of one or two bytes keep of lanes.
+    fn store_narrow(&mut self, to: Arg, value: Register, element: Element) {
+        let value = Arg::Reg(value);
+        let temporary = self.spare(2);
+        let shifted = Arg::Reg(temporary);
+        if element == Element::Brain {
+            self.code.push(select::shift(false, self.wide), &[shifted, value, Arg::Imm8(16)]);
+        }
         if self.wide {
+            let (code, value) = match element {
+                Element::Half => (select::to_half(true), value),
+                Element::Brain => (Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, shifted),
+                _ => (Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, value),
+            };
             let existing = self.existing();
-            let store = self.code.push(Code::EVEX_Vpmovdb_xmmm128_k1z_zmm, &[to, Arg::Reg(value)]);
+            let store = match element {
+                Element::Half => self.code.push(code, &[to, value, Arg::Imm8(0)]),
+                _ => self.code.push(code, &[to, value]),
+            };
             if self.rest {
                 store.set_op_mask(existing);
             }
             return;
         }
-        // Numbers that are bytes are not changed by saturation.
-        let bytes = Arg::Reg(low(self.spare(2)));
-        let (words, pack) = match signed {
-            true => (Code::VEX_Vpackssdw_xmm_xmm_xmmm128, Code::VEX_Vpacksswb_xmm_xmm_xmmm128),
-            false => (Code::VEX_Vpackusdw_xmm_xmm_xmmm128, Code::VEX_Vpackuswb_xmm_xmm_xmmm128),
+        let packed = Arg::Reg(low(temporary));
+        let upper = |this: &mut Self, from: Arg| {
+            let code = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
+            this.code.push(code, &[packed, from, Arg::Imm8(1)]);
         };
-        self.code.push(Code::VEX_Vextracti128_xmmm128_ymm_imm8, &[bytes, Arg::Reg(value), Arg::Imm8(1)]);
-        self.code.push(words, &[bytes, Arg::Reg(low(value)), bytes]);
-        self.code.push(pack, &[bytes, bytes, bytes]);
+        let lower = |of: Arg| match of {
+            Arg::Reg(register) => Arg::Reg(low(register)),
+            other => other,
+        };
+        match element {
+            Element::Half => {
+                self.code.push(select::to_half(false), &[packed, value, Arg::Imm8(0)]);
+            }
+            // Both halves of the shifted lanes, as words.
+            Element::Brain => {
+                let other = Arg::Reg(low(self.spare(1)));
+                let code = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
+                self.code.push(code, &[other, shifted, Arg::Imm8(1)]);
+                self.code.push(Code::VEX_Vpackusdw_xmm_xmm_xmmm128, &[packed, packed, other]);
+            }
+            // Numbers that are bytes are not changed by saturation.
+            Element::Signed => {
+                upper(self, value);
+                self.code.push(Code::VEX_Vpackssdw_xmm_xmm_xmmm128, &[packed, lower(value), packed]);
+                self.code.push(Code::VEX_Vpacksswb_xmm_xmm_xmmm128, &[packed, packed, packed]);
+            }
+            Element::Unsigned | Element::Lane => {
+                upper(self, value);
+                self.code.push(Code::VEX_Vpackusdw_xmm_xmm_xmmm128, &[packed, lower(value), packed]);
+                self.code.push(Code::VEX_Vpackuswb_xmm_xmm_xmmm128, &[packed, packed, packed]);
+            }
+        }
+        let bytes = element.bytes();
+        let (all, one) = match bytes {
+            1 => (Code::VEX_Vmovq_xmmm64_xmm, Code::VEX_Vpextrb_r32m8_xmm_imm8),
+            _ => (Code::VEX_Vmovups_xmmm128_xmm, Code::VEX_Vpextrw_r32m16_xmm_imm8),
+        };
         if !self.rest {
-            self.code.push(Code::VEX_Vmovq_xmmm64_xmm, &[to, bytes]);
+            self.code.push(all, &[to, packed]);
             return;
         }
         let end = self.code.label();
         for lane in 0..self.lanes() {
             self.code.push(Code::Cmp_rm64_imm32, &[Arg::Reg(LIMIT), Arg::Imm32(lane)]);
             self.code.jump(Code::Jle_rel32_64, end);
-            let byte = [to.beyond(lane), bytes, Arg::Imm8(lane as u8)];
-            self.code.push(Code::VEX_Vpextrb_r32m8_xmm_imm8, &byte);
+            self.code.push(one, &[to.beyond(lane * bytes), packed, Arg::Imm8(lane as u8)]);
         }
         self.code.bind(end);
     }
@@ -106,7 +149,7 @@ impl Encoder<'_> {
         let to = self.along(place, part);
         let register = self.operand(value, 0);
         if place.element != Element::Lane {
-            return self.store_bytes(to, register, place.element == Element::Signed);
+            return self.store_narrow(to, register, place.element);
         }
         let value = Arg::Reg(register);
         let existing = self.existing();
@@ -124,14 +167,33 @@ impl Encoder<'_> {
     /// Writes the first lane.
     pub(crate) fn store_one(&mut self, place: Place, value: Virtual) {
         let base = self.slot_in(place.slot, SCRATCH);
-        let value = Arg::Reg(low(self.operand(value, 0)));
+        let whole = self.operand(value, 0);
+        let value = Arg::Reg(low(whole));
         let to = Arg::at(base, place.distance);
         if place.element == Element::Lane {
             self.code.push(select::store_one(self.wide), &[to, value]);
             return;
         }
-        self.code.push(select::first_lane(self.wide), &[Arg::Reg(Register::ESI), value]);
-        self.code.push(Code::Mov_rm8_r8, &[to, Arg::Reg(Register::SIL)]);
+        let number = Arg::Reg(Register::ESI);
+        match place.element {
+            Element::Half => {
+                let bits = Arg::Reg(half(self.spare(2)));
+                self.code.push(select::to_half(self.wide), &[bits, Arg::Reg(whole), Arg::Imm8(0)]);
+                let bits = Arg::Reg(low(self.spare(2)));
+                self.code.push(select::first_lane(self.wide), &[number, bits]);
+            }
+            _ => {
+                self.code.push(select::first_lane(self.wide), &[number, value]);
+            }
+        }
+        match place.element {
+            Element::Half => self.code.push(Code::Mov_rm16_r16, &[to, Arg::Reg(Register::SI)]),
+            Element::Brain => {
+                self.code.push(Code::Shr_rm32_imm8, &[number, Arg::Imm8(16)]);
+                self.code.push(Code::Mov_rm16_r16, &[to, Arg::Reg(Register::SI)])
+            }
+            _ => self.code.push(Code::Mov_rm8_r8, &[to, Arg::Reg(Register::SIL)]),
+        };
     }
 
     /// One element for all lanes that want it.
@@ -139,7 +201,7 @@ impl Encoder<'_> {
         let base = self.slot_in(place.slot, SCRATCH);
         let from = Arg::at(base, place.distance);
         if place.element != Element::Lane {
-            return self.spread_byte(to, from, place.element == Element::Signed, guard);
+            return self.spread_narrow(to, from, place.element, guard);
         }
         match guard {
             None => {
@@ -168,8 +230,8 @@ impl Encoder<'_> {
         }
     }
 
-    /// One byte for all lanes that want it.
-    fn spread_byte(&mut self, to: Arg, from: Arg, signed: bool, guard: Option<Virtual>) {
+    /// One element of one or two bytes for all lanes that want it.
+    fn spread_narrow(&mut self, to: Arg, from: Arg, element: Element, guard: Option<Virtual>) {
         let number = Arg::Reg(Register::ESI);
         let none = self.code.label();
         let mask = match guard {
@@ -189,21 +251,44 @@ impl Encoder<'_> {
             self.code.push(Code::Test_rm32_r32, &[number, number]);
             self.code.jump(Code::Je_rel32_64, none);
         }
-        self.code.push(select::load_byte(signed), &[number, from]);
+        self.code.push(select::load_one(element), &[number, from]);
         self.code.bind(none);
-        if self.wide {
-            let spread = self.code.push(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[to, number]);
-            if let Some(mask) = mask {
-                spread.set_op_mask(mask);
-                spread.set_zeroing_masking(true);
+        // All lanes have the number: they are converted before some of them become 0.
+        let register = self.spare(2);
+        let value = Arg::Reg(register);
+        match self.wide {
+            true => {
+                self.code.push(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[value, number]);
             }
-            return;
+            false => self.spread_number(register, Register::ESI),
         }
-        let value = self.spare(2);
-        self.spread_number(value, Register::ESI);
-        let value = Arg::Reg(value);
-        let mask = mask.map_or(value, Arg::Reg);
-        self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, value, mask]);
+        match element {
+            Element::Brain => {
+                self.code.push(select::shift(true, self.wide), &[value, value, Arg::Imm8(16)]);
+            }
+            Element::Half => {
+                let bits = Arg::Reg(half(register));
+                match self.wide {
+                    true => self.code.push(Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, &[bits, value]),
+                    false => self.code.push(Code::VEX_Vpackusdw_ymm_ymm_ymmm256, &[value, value, value]),
+                };
+                self.code.push(select::load_narrow(Element::Half, self.wide), &[value, bits]);
+            }
+            _ => {}
+        }
+        match mask {
+            Some(mask) if self.wide => {
+                let kept = self.code.push(select::load(true), &[to, value]);
+                kept.set_op_mask(mask);
+                kept.set_zeroing_masking(true);
+            }
+            Some(mask) => {
+                self.code.push(Code::VEX_Vpand_ymm_ymm_ymmm256, &[to, value, Arg::Reg(mask)]);
+            }
+            None => {
+                self.code.push(select::load(self.wide), &[to, value]);
+            }
+        }
     }
 
     /// The address of the first lane, of lanes that lie apart; the distances of the others are `index`.

@@ -7,7 +7,7 @@ use iced_x86::{Code, Register};
 
 use super::allocate::{Files, Home};
 use super::code::{Arg, Assembler};
-use super::region::{Class, Compare, Kind, One, Slot};
+use super::region::{Class, Compare, Element, Kind, One, Slot};
 use super::select;
 use super::trace::Virtual;
 
@@ -47,6 +47,15 @@ pub(crate) fn files(wide: bool) -> Files {
 pub(crate) fn low(register: Register) -> Register {
     let first = if register >= Register::ZMM0 { Register::ZMM0 } else { Register::YMM0 };
     Register::XMM0 + (register as u32 - first as u32)
+}
+
+/// The register with half of the bits of a vector register.
+pub(crate) fn half(register: Register) -> Register {
+    if register >= Register::ZMM0 {
+        Register::YMM0 + (register as u32 - Register::ZMM0 as u32)
+    } else {
+        low(register)
+    }
 }
 
 impl Encoder<'_> {
@@ -214,6 +223,12 @@ impl Encoder<'_> {
                 let a = Arg::Reg(self.operand(a, 1));
                 let b = self.anywhere(b, 2);
                 self.code.push(select::two(f, wide), &[to, a, b]);
+            }
+            Kind::One(One::Half) => {
+                let a = Arg::Reg(self.operand(args[0], 1));
+                let bits = Arg::Reg(half(self.spare(1)));
+                self.code.push(select::one(One::Half, wide), &[bits, a, Arg::Imm8(0)]);
+                self.code.push(select::load_narrow(Element::Half, wide), &[to, bits]);
             }
             Kind::One(f) => {
                 let a = self.anywhere(args[0], 1);

@@ -8,9 +8,15 @@ use ir::scalar::{Binary, Scalar};
 use super::lower::{Affine, Fill, Lowering};
 use super::region::{Class, Compare, Element, Id, Kind, Logic, One, Two, Value};
 
-/// Is it a type that lives in lanes here?
+/// Is it a type that lives in lanes here? 16-bit floats do as the `f32`s that they are equal to.
 fn has_lanes(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32 | DType::U8 | DType::I8 | DType::Bool)
+        || is_half(dtype)
+}
+
+/// Is it a 16-bit float?
+pub(crate) fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
 }
 
 /// Is the function of two bytes one, or a truth value, when it is computed of their 32 bits?
@@ -45,7 +51,7 @@ impl Lowering<'_, '_, '_> {
         }
         let id = match e.kind() {
             ExprKind::Const(value) => self.scalar(*value),
-            _ if self.before(e, guard) => {
+            _ if !is_half(e.dtype()) && self.before(e, guard) => {
                 let slot = self.slot(Fill::Scalar(self.for_caller(e)));
                 let value = self.constant(Kind::Uniform(slot));
                 if e.dtype() == DType::Bool { self.negative(value) } else { value }
@@ -108,6 +114,7 @@ impl Lowering<'_, '_, '_> {
                 self.negative(value)
             }
             DType::I8 => self.splat(value.to_i64() as i32),
+            dtype if is_half(dtype) => self.float(value.to_f64() as f32),
             _ => self.constant(Kind::Splat(value.bits() as u32)),
         }
     }
@@ -181,6 +188,7 @@ impl Lowering<'_, '_, '_> {
                         Some(value)
                     }
                     DType::Bool => Some(self.masks(*f, a, b)),
+                    dtype if is_half(dtype) => None,
                     // What could leave the range of a byte has no form here.
                     DType::U8 | DType::I8 if !stays_a_byte(*f) => None,
                     dtype => self.integers(*f, a, b, dtype != DType::U32),

@@ -472,6 +472,8 @@ impl Lowering<'_, '_, '_> {
         let element = match dtype {
             DType::U8 => Element::Unsigned,
             DType::I8 => Element::Signed,
+            DType::F16 => Element::Half,
+            DType::BF16 => Element::Brain,
             _ => Element::Lane,
         };
         let Affine { base, steps, along } = self.affine(&offset.dim)?;

@@ -4,6 +4,7 @@ use ir::dtype::DType;
 use ir::kernel::{Expr, ExprKind};
 use ir::scalar::{Binary, Unary};
 
+use super::express::is_half;
 use super::lower::Lowering;
 use super::region::{Compare, Id, Kind, Logic, One, Two};
 
@@ -177,7 +178,20 @@ impl Lowering<'_, '_, '_> {
 
     pub(crate) fn cast(&mut self, from: DType, to: DType, x: Id) -> Option<Id> {
         const WHOLE: [DType; 4] = [DType::I32, DType::U32, DType::U8, DType::I8];
+        if is_half(from) {
+            return self.cast(DType::F32, to, x);
+        }
+        // A number of 32 bits would be rounded twice.
+        if is_half(to) && from != DType::F32 && from.bits() > 8 {
+            return None;
+        }
+        if is_half(to) && from != DType::F32 {
+            return self.cast(from, DType::F32, x);
+        }
         Some(match (from, to) {
+            (DType::F32, DType::F32) => x,
+            (DType::F32, DType::F16) => self.vector(Kind::One(One::Half), vec![x]),
+            (DType::F32, DType::BF16) => self.brain(x),
             (DType::Bool, DType::F32) => {
                 let (one, zero) = (self.float(1.0), self.splat(0));
                 self.vector(Kind::Blend, vec![x, one, zero])
@@ -211,6 +225,22 @@ impl Lowering<'_, '_, '_> {
             (DType::F32, DType::I8) => self.byte(x, -128, 127),
             _ => return None,
         })
+    }
+
+    /// Rounded to the nearest `bf16`, of two the even one: what is cut off is rounded into the upper half.
+    fn brain(&mut self, x: Id) -> Id {
+        let (half, one, most) = (self.splat(16), self.splat(1), self.splat(0x7fff));
+        let upper = self.splat(-0x1_0000);
+        let lowest = self.two(Two::Shr, x, half);
+        let odd = self.two(Two::And, lowest, one);
+        let more = self.two(Two::AddI, odd, most);
+        let rounded = self.two(Two::AddI, x, more);
+        let rounded = self.two(Two::And, rounded, upper);
+        let quiet = self.splat(0x40_0000);
+        let nan = self.two(Two::Or, x, quiet);
+        let nan = self.two(Two::And, nan, upper);
+        let is_nan = self.compare(UNORDERED, x, x);
+        self.vector(Kind::Blend, vec![is_nan, nan, rounded])
     }
 
     /// To a byte, toward zero: the nearest number where it has no room, and NaN to 0.

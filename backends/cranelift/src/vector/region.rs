@@ -75,6 +75,8 @@ pub(crate) enum One {
     ToInt,
     /// Size of a signed integer.
     AbsI,
+    /// A float rounded to an `f16`.
+    Half,
 }
 
 /// Comparisons of vectors.
@@ -166,12 +168,20 @@ pub(crate) enum Element {
     Unsigned,
     /// The low byte of a number from -128 to 127.
     Signed,
+    /// An `f16` whose value the lane has as an `f32`.
+    Half,
+    /// A `bf16` whose value the lane has as an `f32`: its upper half.
+    Brain,
 }
 
 impl Element {
     /// Bytes in memory.
     pub(crate) fn bytes(self) -> i32 {
-        if self == Element::Lane { 4 } else { 1 }
+        match self {
+            Element::Lane => 4,
+            Element::Half | Element::Brain => 2,
+            Element::Unsigned | Element::Signed => 1,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use iced_x86::Code;
 
-use super::region::{Compare, Logic, One, Two};
+use super::region::{Compare, Element, Logic, One, Two};
 
 /// The instruction at 512 bits, or at 256.
 fn by(wide: bool, at512: Code, at256: Code) -> Code {
@@ -50,6 +50,7 @@ pub(crate) fn one(f: One, wide: bool) -> Code {
         }
         One::ToFloat => (Code::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, Code::VEX_Vcvtdq2ps_ymm_ymmm256),
         One::ToInt => (Code::EVEX_Vcvttps2dq_zmm_k1z_zmmm512b32_sae, Code::VEX_Vcvttps2dq_ymm_ymmm256),
+        One::Half => (to_half(true), to_half(false)),
         One::AbsI => (Code::EVEX_Vpabsd_zmm_k1z_zmmm512b32, Code::VEX_Vpabsd_ymm_ymmm256),
     };
     by(wide, at512, at256)
@@ -124,17 +125,37 @@ pub(crate) fn load(wide: bool) -> Code {
     by(wide, Code::EVEX_Vmovups_zmm_k1z_zmmm512, Code::VEX_Vmovups_ymm_ymmm256)
 }
 
-/// Bytes of memory as numbers of 32 bits.
-pub(crate) fn load_bytes(signed: bool, wide: bool) -> Code {
-    match signed {
-        true => by(wide, Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovsxbd_ymm_xmmm64),
-        false => by(wide, Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovzxbd_ymm_xmmm64),
+/// Elements of memory, or of a register, as lanes; those of [`Element::Brain`] still have to be shifted to the upper half.
+pub(crate) fn load_narrow(element: Element, wide: bool) -> Code {
+    match element {
+        Element::Lane => load(wide),
+        Element::Unsigned => by(wide, Code::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovzxbd_ymm_xmmm64),
+        Element::Signed => by(wide, Code::EVEX_Vpmovsxbd_zmm_k1z_xmmm128, Code::VEX_Vpmovsxbd_ymm_xmmm64),
+        Element::Half => by(wide, Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae, Code::VEX_Vcvtph2ps_ymm_xmmm128),
+        Element::Brain => by(wide, Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256, Code::VEX_Vpmovzxwd_ymm_xmmm128),
     }
 }
 
-/// A byte of memory as a number of 32 bits.
-pub(crate) fn load_byte(signed: bool) -> Code {
-    if signed { Code::Movsx_r32_rm8 } else { Code::Movzx_r32_rm8 }
+/// One element of memory as a number of 32 bits.
+pub(crate) fn load_one(element: Element) -> Code {
+    match element {
+        Element::Signed => Code::Movsx_r32_rm8,
+        Element::Half | Element::Brain => Code::Movzx_r32_rm16,
+        Element::Lane | Element::Unsigned => Code::Movzx_r32_rm8,
+    }
+}
+
+/// A float as an `f16`, to a register or memory.
+pub(crate) fn to_half(wide: bool) -> Code {
+    by(wide, Code::EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae, Code::VEX_Vcvtps2ph_xmmm128_ymm_imm8)
+}
+
+/// A shift of all lanes by the same amount, to the left or to the right.
+pub(crate) fn shift(left: bool, wide: bool) -> Code {
+    match left {
+        true => by(wide, Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8, Code::VEX_Vpslld_ymm_ymm_imm8),
+        false => by(wide, Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8, Code::VEX_Vpsrld_ymm_ymm_imm8),
+    }
 }
 
 /// The first lane as a number.

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use cranelift::{Target, Vectors};
 use ir::dim::Dim;
-use ir::dtype::DType::{self, Bool, F32, I8, I32, U8, U32};
+use ir::dtype::DType::{self, BF16, Bool, F16, F32, I8, I32, U8, U32};
 use ir::kernel::{Expr, Kernel, LoopKind, Stmt};
 use ir::scalar::{Binary, Scalar, Unary};
 use memmap2::MmapOptions;
@@ -51,7 +51,9 @@ impl Dice {
     fn float(&mut self, depth: u32) -> Expr {
         if depth == 0 {
             let next: Expr = (dim("i") + dim("1")).into();
-            return match self.roll(11) {
+            return match self.roll(13) {
+                11 => self.half(F16).cast(F32),
+                12 => self.half(BF16).cast(F32),
                 0 | 1 => load("x", F32, vec![at("i")]),
                 2 => load("w", F32, vec![at("i")]),
                 3 => load("s", F32, vec![at("0")]),
@@ -70,8 +72,10 @@ impl Dice {
         let functions = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max];
         let unary = [Unary::Neg, Unary::Abs, Unary::Floor, Unary::Ceil, Unary::Round, Unary::Trunc];
         let less = depth - 1;
-        match self.roll(12) {
+        match self.roll(14) {
             0..=4 => Expr::binary(self.pick(&functions), self.float(less), self.float(less)),
+            12 => self.float(less).cast(F16).cast(F32),
+            13 => self.float(less).cast(BF16).cast(F32),
             5 => Expr::fma(self.float(less), self.float(less), self.float(less)),
             6 => Expr::unary(unary[self.roll(6) as usize], self.float(less)),
             7 => Expr::unary(Unary::Sqrt, Expr::unary(Unary::Abs, self.float(less))),
@@ -139,6 +143,17 @@ impl Dice {
         }
     }
 
+    /// A 16-bit float of memory: in each lane another one, the same in all, or none beyond the end.
+    fn half(&mut self, dtype: DType) -> Expr {
+        let from = if dtype == F16 { "h" } else { "g" };
+        let next: Expr = (dim("i") + dim("1")).into();
+        match self.roll(4) {
+            0 => load(from, dtype, vec![at("0")]),
+            1 => next.clone().less(at("n")).select(load(from, dtype, vec![next]), Expr::number(dtype, 3.0)),
+            _ => load(from, dtype, vec![at("i")]),
+        }
+    }
+
     /// A byte that is computed.
     fn bytes(&mut self, depth: u32) -> Expr {
         let dtype = if self.roll(2) == 0 { U8 } else { I8 };
@@ -194,6 +209,10 @@ fn params() -> Vec<ir::kernel::Param> {
         read("q", I8, &[dim("n")]),
         write("u", U8, &[dim("n")]),
         write("b", I8, &[dim("n")]),
+        read("h", F16, &[dim("n")]),
+        read("g", BF16, &[dim("n")]),
+        write("yh", F16, &[dim("n")]),
+        write("yg", BF16, &[dim("n")]),
     ]
 }
 
@@ -219,6 +238,10 @@ fn buffers(n: usize, seed: u64) -> Vec<Vec<Scalar>> {
         some(I8, n, seed + 5),
         vec![Scalar::from_i64(U8, 0); n],
         vec![Scalar::from_i64(I8, 0); n],
+        some(F16, n, seed + 6),
+        some(BF16, n, seed + 7),
+        vec![Scalar::from_i64(F16, 0); n],
+        vec![Scalar::from_i64(BF16, 0); n],
     ]
 }
 
@@ -254,6 +277,8 @@ fn random_bodies() {
         body.push(store("t", vec![at("i")], dice.expr(I32, depth)));
         body.push(store("u", vec![at("i")], dice.bytes(depth - 1).cast(U8)));
         body.push(store("b", vec![at("i")], dice.bytes(depth - 1).cast(I8)));
+        body.push(store("yh", vec![at("i")], dice.expr(F32, depth - 1).cast(F16)));
+        body.push(store("yg", vec![at("i")], dice.expr(F32, depth - 1).cast(BF16)));
         let kernel = over_i(&format!("random_{round}"), body);
         let machines = machines(&kernel);
         for n in 0..=70 {
@@ -452,7 +477,8 @@ fn nothing_beyond_an_array_is_touched() {
     let last = dim("n") - dim("1") + dim("p");
     let same = Expr::from(last.clone()).less(at("n")).select(load("x", F32, vec![last.into()]), number(0.0));
     let next: Expr = (dim("i") + dim("1")).into();
-    let byte = next.clone().less(at("n")).select(load("q", I8, vec![next]), Expr::number(I8, -1.0));
+    let byte = next.clone().less(at("n")).select(load("q", I8, vec![next.clone()]), Expr::number(I8, -1.0));
+    let half = next.clone().less(at("n")).select(load("h", F16, vec![next]), Expr::number(F16, -1.0));
     let body = vec![
         variable("v", number(0.0)),
         for_each("p", dim("3"), SERIAL, vec![set("v", var("v", F32) + same)]),
@@ -460,12 +486,14 @@ fn nothing_beyond_an_array_is_touched() {
         store("t", vec![at("i")], load("k", I32, vec![at("i")]) + integer(1)),
         store("u", vec![at("i")], load("p", U8, vec![at("i")])),
         store("b", vec![at("i")], byte.cast(I8)),
+        store("yh", vec![at("i")], half.cast(F16)),
+        store("yg", vec![at("i")], load("g", BF16, vec![at("i")])),
     ];
     let kernel = over_i("edge", body);
     let path = std::env::temp_dir().join(format!("egraft-page-{}", std::process::id()));
     for machine in machines(&kernel) {
         for n in 1..=70usize {
-            let sizes = [n, n, 2 * n, n, 1, n, n, n, n, n, n];
+            let sizes = [n, n, 2 * n, n, 1, n, n, n, n, n, n, n, n, n, n];
             let mut at = 0;
             let pages = sizes.map(|count| {
                 let file = File::options()
@@ -480,6 +508,12 @@ fn nothing_beyond_an_array_is_touched() {
                 let mut page = unsafe { MmapOptions::new().len(2 * PAGE).map_mut(&file) }.expect("mapped");
                 std::fs::remove_file(&path).expect("it can go: the mapping stays");
                 at += 1;
+                if at > 11 {
+                    let start = PAGE - 2 * count;
+                    let value = |at: usize| Scalar::from_i64(F16, at as i64).bits().to_le_bytes();
+                    (0..count).for_each(|at| page[start + 2 * at..][..2].copy_from_slice(&value(at)[..2]));
+                    return (page, start);
+                }
                 if at > 7 {
                     let start = PAGE - count;
                     page[start..PAGE].iter_mut().zip(0..).for_each(|(byte, at)| *byte = at);
@@ -503,6 +537,12 @@ fn nothing_beyond_an_array_is_touched() {
                 let byte = |page: usize| pages[page].0[pages[page].1 + at];
                 let next = if at + 1 < n { at as u8 + 1 } else { 0xff };
                 assert_eq!([byte(9), byte(10)], [at as u8, next], "byte {at} of {n}");
+                let half = |page: usize| {
+                    let (page, start) = &pages[page];
+                    u64::from(u16::from_le_bytes(page[start + 2 * at..][..2].try_into().expect("two bytes")))
+                };
+                let next = Scalar::from_i64(F16, if at + 1 < n { at as i64 + 1 } else { -1 });
+                assert_eq!([half(13), half(14)], [next.bits(), half(12)], "half {at} of {n}");
             }
         }
     }

@@ -244,9 +244,9 @@ fn along(
 }
 
 /// Types of elements and of what is computed of them in lanes of 32 bits.
-const LANED: [DType; 4] = [DType::F32, DType::I32, DType::U8, DType::I8];
+const LANED: [DType; 6] = [DType::F32, DType::I32, DType::U8, DType::I8, DType::F16, DType::BF16];
 
-/// Is everything in the block such that lanes along the axis make sense: 32-bit floats and integers and bytes where it
+/// Is everything in the block such that lanes along the axis make sense: 32-bit floats and integers, 16-bit floats and bytes where it
 /// varies, and branches only inside expressions?
 pub(super) fn has_lanes(body: &[Stmt], axis: &Symbol) -> bool {
     let other = any_expr(body, &mut |e| match e {
