@@ -2,7 +2,7 @@
 //!
 //! `x: […, K]`, `q: [N, blocks, block · bits / 8]`, packed; scales `[N, blocks]`, zeros likewise, or packed along each row.
 //! A deprecated `g_idx: [K]` says to which block each column belongs. With `weight_prepacked` 1, `q` is packed for GPUs
-//! ([`block_quantized`](crate::math::block_quantized)). 16-bit floats are computed in `f32`.
+//! (`math/block_quantized.rs`). 16-bit floats are computed in `f32`.
 //! Source: onnxruntime, contrib operators, MatMulNBits.
 
 use ir::Dim;

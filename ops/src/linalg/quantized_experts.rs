@@ -8,7 +8,7 @@
 //! - `router_weights: [T, E]`, if they are there, are the gates: the scores say only which experts a token goes to. Without
 //!   them, gates add up to 1 whatever `normalize_routing_weights` says, as onnxruntime computes it on a CPU.
 //!
-//! Integers may be packed for GPUs instead ([`block_quantized`](crate::math::block_quantized)), in bytes `[E, K, N / …]`.
+//! Integers may be packed for GPUs instead (`math/block_quantized.rs`), in bytes `[E, K, N / …]`.
 //! Where `weights_prepacked` does not say which it is, the shape does; where both shapes are the same, the caller has to say
 //! it. Source: onnxruntime, contrib operators, QMoE.
 
