@@ -7,7 +7,7 @@
 //! [`OpError::Attribute`]. Source: ONNX Conv, opset 22; onnxruntime, contrib operators, FusedConv, which adds another
 //! array and has an activation, NhwcConv and NhwcFusedConv, whose images are `[N, …, C]`.
 
-use ir::attr::{Attr, Key, key};
+use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
@@ -16,6 +16,7 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::composite::in_arithmetic;
 use crate::linalg::fused_activation;
 use crate::math::add::ADD;
 use crate::onnx::{Import, ImportError, NodeView, by};
@@ -94,6 +95,20 @@ impl Semantics for Conv {
         Window::new(kernel, cx.attrs, false).map_or_else(|_| Vec::new(), |window| window.fits(image))
     }
 
+    /// One of 16-bit floats is one in `f32`, rounded.
+    fn expand(&self, b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Option<Vec<Value>>, OpError> {
+        let dtype = b.ty(x[0]).dtype;
+        if dtype == dtype.arithmetic() {
+            return Ok(None);
+        }
+        let y = in_arithmetic(b, x, |b, x| {
+            let sizes = [STRIDES.is(attrs.get(STRIDES)), DILATIONS.is(attrs.get(DILATIONS))];
+            let sizes = sizes.into_iter().chain([LOW.is(attrs.get(LOW)), HIGH.is(attrs.get(HIGH))]);
+            b.op_with(&CONV, x, sizes.chain([GROUPS.is(attrs.get(GROUPS))]))
+        })?;
+        Ok(Some(vec![y]))
+    }
+
     fn eval(&self, cx: &Eval) -> Result<Vec<Tensor>, OpError> {
         let (dtype, shape) = reference::result(self, cx)?;
         let (x, w) = (cx.operands[0], cx.operands[1]);
@@ -134,23 +149,21 @@ impl Semantics for Conv {
         let window = Window::new(w.shape[2..].to_vec(), cx.attrs, false).ok()?;
         let groups = cx.attrs.get(GROUPS);
         let per_group = w.shape[0].exact_div(&groups.into())?;
-        let wide = x.dtype.arithmetic();
         cx.each(|cx, at| {
             let group = if groups == 1 { Dim::constant(0) } else { at[1].floor_div(&per_group) };
             let first = group * w.shape[1].clone();
-            let sum = fold_over(cx, Reduce::Sum, &w.shape[1..], &|cx, ck| {
+            fold_over(cx, Reduce::Sum, &w.shape[1..], &|cx, ck| {
                 let (position, inside) = window.positions(&at[2..], &ck[1..], &x.shape[2..]);
                 let channel = first.clone() + ck[0].clone();
                 let from = [at[0].clone(), channel].into_iter().chain(position);
-                let image = cx.load(0, from.map(Expr::from)).cast(wide);
-                let weight = cx.load(1, [&at[1]].into_iter().chain(ck).map(Expr::from)).cast(wide);
+                let image = cx.load(0, from.map(Expr::from));
+                let weight = cx.load(1, [&at[1]].into_iter().chain(ck).map(Expr::from));
                 let image = match inside {
-                    Some(inside) => inside.select(image, Expr::number(wide, 0.0)),
+                    Some(inside) => inside.select(image, Expr::number(x.dtype, 0.0)),
                     None => image,
                 };
                 image * weight
-            });
-            sum.cast(x.dtype)
+            })
         })
     }
 }
