@@ -2,10 +2,9 @@
 //!
 //! A result takes the place of its node if it is small, or no larger than the operands that it replaces. What only
 //! puts weights in another order or shape, or together, copies nothing; all other results are kept in memory, so beyond
-//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Bytes that products multiply as whole numbers stay
-//! bytes. Before rules look for what is quantized,
-//! weights are not cast to wider types ([`FoldConstants::widens`]). Uses the reference semantics, so folding cannot
-//! disagree with it.
+//! [`MAX_RESIDENT`] large ones are left to be computed when the model runs. Bytes that products multiply as whole numbers
+//! stay bytes, and before rules look for what is quantized, weights are not cast to wider types
+//! ([`FoldConstants::widens`]). Uses the reference semantics, so folding cannot disagree with it.
 
 use std::collections::BTreeSet;
 

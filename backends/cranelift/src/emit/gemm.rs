@@ -195,7 +195,12 @@ impl Emitter<'_, '_> {
             let one = self.b.ins().sextend(types::I64, value);
             return Ok(Zeros { one, many: [null; 2] });
         }
-        let Some(operand) = Operand::of(zero) else { return Err(self.not_affine(side, e)) };
+        // The runtime reads them as it reads the operand.
+        let own = Operand::of(e).map(|operand| operand.format);
+        let Some(operand) = Operand::of(zero).filter(|zero| Some(zero.format) == own && zero.zero.is_none())
+        else {
+            return Err(self.not_affine(side, e));
+        };
         let outer = self.scope.ranges.clone();
         for (axis, extent) in along {
             self.scope.ranges.enter(axis.clone(), extent.clone());

@@ -48,7 +48,7 @@ impl Narrow {
             let at = (j / PANEL * k + i) * PANEL + j % PANEL;
             let pair = || u16::from_le_bytes([data[2 * at], data[2 * at + 1]]);
             match stored {
-                Stored::F32 => unreachable!("nothing to convert"),
+                Stored::F32 => unreachable!("bug: floats of 32 bits are not converted"),
                 Stored::F16 => half(pair(), 5),
                 Stored::BF16 => half(pair(), 8),
                 Stored::I8 => f64::from(data[at] as i8),
