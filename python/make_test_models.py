@@ -2,6 +2,7 @@
 
     valid/<case>/model.onnx, set_K/input_J.pb, set_K/output_J.pb     must import and compute these outputs
     lists/<case>/model.onnx, set_K/…                                 the same with sequences and optionals
+    states/<case>/model.onnx                                         runs go on from each other
     invalid/<case>/model.onnx                                        must be refused
     invalid/index.tsv                                                the kind of each, what its diagnostic must mention, and why
     README.md                                                        one line for each case
@@ -34,7 +35,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from test_models import case, contrib, control, encodings, flex_attention, invalid, invalid_control, layers, lists, mixed, narrow, rare, shapes, structure, traced  # noqa: F401 (importing registers cases)
+from test_models import case, contrib, control, encodings, flex_attention, invalid, invalid_control, layers, lists, mixed, narrow, rare, shapes, states, structure, traced  # noqa: F401 (importing registers cases)
 
 try:
     import onnxruntime
@@ -193,6 +194,12 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
         target.write_bytes(content)
 
 
+def write_state(state: case.State) -> str:
+    onnx.checker.check_model(state.model, full_check=True)
+    write_files(ROOT / "states" / state.name, {"model.onnx": state.model.SerializeToString(deterministic=True)})
+    return f"{len(state.model.graph.node)} nodes"
+
+
 def write_invalid(broken: case.Invalid) -> str:
     folder = ROOT / "invalid" / broken.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -248,6 +255,10 @@ def write_index() -> None:
         "",
         *(f"- `{one.name}`: {one.about}" for one in case.LISTS),
         "",
+        "## states",
+        "",
+        *(f"- `{one.name}`: {one.about}" for one in case.STATES),
+        "",
         "## invalid",
         "",
         *(f"- `{b.name}`: {b.about}" for b in case.INVALID),
@@ -262,6 +273,7 @@ def main() -> None:
     kinds = (
         ("valid", case.VALID, write_valid),
         ("lists", case.LISTS, write_lists),
+        ("states", case.STATES, write_state),
         ("invalid", case.INVALID, write_invalid),
     )
     for kind, cases, write in kinds:

@@ -50,6 +50,11 @@ pub(crate) const CODES: &[Code] = &[
         "The message names the rule and the place; correct the text.",
     ),
     code(
+        "egraft::cli::keep",
+        "Runs that know nothing of each other are to keep something.",
+        "Leave out `--keep`: `verify` compares what the model computes, which is the same.",
+    ),
+    code(
         "egraft::cli::library",
         "A compiled library cannot be loaded, or refuses to run; its message follows.",
         "Read the message; `egraft verify --through jit` runs the same model without a library.",
@@ -78,6 +83,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::no_room",
         "The disk has less room than an artifact and its weights need; nothing was written.",
         "Make room, or name a file on another disk with `-o`.",
+    ),
+    code(
+        "egraft::cli::no_state",
+        "No input and output are called as those that `--keep` names.",
+        "`egraft inspect MODEL` shows them; PAST=PRESENT names one of each, and a `*` in both stands for any text.",
     ),
     code(
         "egraft::cli::no_tool",
@@ -136,6 +146,11 @@ pub(crate) const CODES: &[Code] = &[
         "Leave it out.",
     ),
     code(
+        "egraft::cli::several_models",
+        "These models cannot be compiled to one file.",
+        "Give them names of their own, and write the graph of each by itself.",
+    ),
+    code(
         "egraft::cli::stdout",
         "Standard output cannot be written to.",
         "Check where it leads, and that there is room.",
@@ -144,6 +159,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::threads",
         "The other engine cannot run on as many threads as were asked for, so a comparison would be unfair.",
         "Leave out `--threads`, or give the number that the message states.",
+    ),
+    code(
+        "egraft::cli::too_late_for_states",
+        "What is kept from run to run is decided in a graph, and this model is a program already.",
+        "Start from the model itself, or from a .ir.",
     ),
     code(
         "egraft::cli::tool",
@@ -506,9 +526,20 @@ pub(crate) const CODES: &[Code] = &[
         "Report it with the model: this is a bug.",
     ),
     code(
+        "egraft::passes::link",
+        "Models that are compiled together keep states of one name that are not the same.",
+        "Call sizes alike with `--input-shape`, or fix them with `--dim`.",
+    ),
+    code(
         "egraft::passes::no_lowering",
         "An op has a meaning but no native form yet: it can be evaluated, not compiled.",
         "Replace it in the model; `egraft check MODEL` lists all such nodes.",
+    ),
+    code(
+        "egraft::passes::state",
+        "What is to be kept from run to run is no state: an input and an output of one type, or an output that is the \
+         input with rows behind it.",
+        "A growing state needs `--capacity`, and a symbolic length. Leave other inputs and outputs as they are.",
     ),
     code(
         "egraft::passes::unbound_size",
@@ -569,6 +600,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runner::safetensors",
         "A .safetensors file is not what it should be.",
         "Write it with safetensors.numpy.save_file.",
+    ),
+    code(
+        "egraft::runner::state",
+        "A file of states holds one that the model does not have, or has with other sizes.",
+        "Give a file that `--save-state` wrote for this model, with inputs of the same batch; `--inspect` shows the states.",
     ),
     code(
         "egraft::runner::stdout",
@@ -820,6 +856,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::verify::decided_twice",
         "Two nodes, or a node and the shape of an input, give one size its value.",
         "Give one of the sizes another name.",
+    ),
+    code(
+        "egraft::verify::kept",
+        "An output is kept for an input that there is not, that has another type, or for which another is kept.",
+        "Correct what stands behind `for` in the `return` of the .ir.",
     ),
     code(
         "egraft::verify::kernel",

@@ -190,6 +190,50 @@ pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -
     assemble(program, image, provenance)
 }
 
+/// Compiles models to one artifact with an entry for each, called as `names` says. They share weights of equal contents,
+/// and states of one name.
+///
+/// # Errors
+/// As [`compile`], for each model; states that are not the same.
+pub fn compile_all(
+    models: Vec<(String, Source)>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, Error> {
+    compile(link(models, options, observer)?, options, observer)
+}
+
+/// Models on their way to one artifact, as one program: what comes after [`passes::lower::link`] is still to run.
+///
+/// # Errors
+/// As [`compile_all`].
+pub fn link(
+    models: Vec<(String, Source)>,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Source, Error> {
+    let name = models.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("+");
+    let (mut programs, mut provenances) = (Vec::new(), Vec::new());
+    for (name, source) in models {
+        let steps = pipeline::of_level(source.provenance.options.level);
+        let rest = remaining(steps, &source);
+        let alone = rest.iter().position(|step| step.contains(SHARED)).unwrap_or(rest.len());
+        let Source { state, provenance, .. } = run_passes(source, &rest[..alone], None, options, observer)?;
+        let State::Program(program) = state else { return Err(Error::NotLowered) };
+        programs.push((name, program));
+        provenances.push(provenance);
+    }
+    let program = passes::lower::link(&name, programs)?;
+    let (provenance, after) = (Provenance::of_all(&provenances), Some(BEFORE_SHARED.to_owned()));
+    Ok(Source { state: State::Program(program), provenance, after, fixed: Vec::new() })
+}
+
+/// From this pass on, models that are compiled together are one program.
+const SHARED: &str = "share_kernels";
+
+/// The pass before.
+const BEFORE_SHARED: &str = "expand_math";
+
 /// What was found out about a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checked {
@@ -326,6 +370,7 @@ mod tests {
                 name: "main".to_owned(),
                 inputs: vec![],
                 outputs: vec![],
+                keeps: vec![],
                 buffers: vec![],
                 host: vec![],
                 steps: vec![],

@@ -116,6 +116,23 @@ pub enum Error {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// What is to be kept from run to run is no state.
+    #[error(transparent)]
+    State(#[from] passes::state::StateError),
+    /// No input and output are called as those that are to be kept from run to run.
+    #[error("no output is kept by `{keep}`; the outputs are: {}", list(known))]
+    NoState {
+        /// The names that were given.
+        keep: String,
+        /// The outputs.
+        known: Vec<String>,
+    },
+    /// What is to be kept from run to run, and a program, in which it is decided already.
+    #[error("states are made of a graph, and this is a program")]
+    TooLateForStates,
+    /// Programs that are no one program.
+    #[error(transparent)]
+    Link(#[from] passes::lower::LinkError),
     /// A shape is given for an input that the model does not have.
     #[error("there is no input `{name}`; there are: {}", list(known))]
     UnknownInput {
@@ -287,6 +304,10 @@ impl Error {
             }
             Error::WeightsFile { .. } => "egraft::cli::weights_file",
             Error::UnknownDim { .. } => "egraft::cli::unknown_dim",
+            Error::State(error) => error.code(),
+            Error::NoState { .. } => "egraft::cli::no_state",
+            Error::TooLateForStates => "egraft::cli::too_late_for_states",
+            Error::Link(_) => "egraft::passes::link",
             Error::UnknownInput { .. } => "egraft::cli::unknown_input",
             Error::InputShape { .. } => "egraft::cli::input_shape",
             Error::Mcpu { .. } => "egraft::cli::mcpu",
@@ -326,6 +347,13 @@ impl Error {
             Error::UnknownDim { .. } | Error::UnknownInput { .. } | Error::InputShape { .. } => {
                 "`egraft inspect MODEL` shows all inputs with their sizes"
             }
+            Error::State(error) => error.help(),
+            Error::NoState { .. } => {
+                "PAST=PRESENT names an input and an output, and a `*` in both stands for any text; `egraft inspect MODEL` \
+                 shows them"
+            }
+            Error::TooLateForStates => "start from the model itself, or from a .ir",
+            Error::Link(_) => "call sizes alike with `--input-shape`, or fix them with `--dim`",
             Error::Mcpu { .. } => "choose `portable`, `host`, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4",
             Error::NotLowered => "let the passes run to their end, or write the graph with `--emit ir`",
             Error::Unplanned { .. } => "let the passes run to their end",

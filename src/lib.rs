@@ -41,12 +41,13 @@ mod weights_file;
 
 pub use artifact::Written;
 pub use compile::{
-    Checked, Compiled, EMIT, check, compile, compile_program, optimize, remaining, run, run_again, run_passes,
+    Checked, Compiled, EMIT, check, compile, compile_all, compile_program, link, optimize, remaining, run,
+    run_again, run_passes,
 };
 pub use dump::Dump;
 pub use error::{Error, ErrorKind, TextProblem};
 pub use explain::{Explained, explain};
 pub use options::{Options, Recorded};
 pub use provenance::Provenance;
-pub use source::{Source, load};
+pub use source::{Source, load, load_all};
 pub use weights_file::write_text;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ir::{DType, Dim, Symbol};
 use ops::onnx::ExpertLayout;
 use passes::FpMode;
+use passes::state::Keep;
 
 use crate::error::Error;
 
@@ -34,6 +35,10 @@ pub struct Options {
     pub values: Vec<(String, Vec<i64>)>,
     /// How the weights of `QMoE` nodes of an ONNX model lie, where it does not say so.
     pub qmoe_layout: Option<ExpertLayout>,
+    /// Inputs that are outputs of the run before, and stay with the model.
+    pub keeps: Vec<Keep>,
+    /// For how many rows there is room in states that grow.
+    pub capacity: Option<i64>,
     /// What a built-in model is built with: `channels` and `32`, say.
     pub settings: Vec<(String, String)>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
@@ -60,6 +65,8 @@ impl Default for Options {
             ranks: Vec::new(),
             values: Vec::new(),
             qmoe_layout: None,
+            keeps: Vec::new(),
+            capacity: None,
             settings: Vec::new(),
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
@@ -115,6 +122,8 @@ impl Options {
             absent: BTreeSet::new(),
             values: BTreeMap::new(),
             qmoe_layout: None,
+            keeps: Vec::new(),
+            capacity: None,
         })
     }
 
@@ -141,6 +150,8 @@ impl Options {
         if let Some(layout) = self.qmoe_layout {
             all.qmoe_layout = Some(layout.name().to_owned());
         }
+        all.keeps.extend(self.keeps.iter().map(Keep::to_string));
+        all.capacity = self.capacity.or(all.capacity);
         all
     }
 
@@ -185,6 +196,12 @@ pub struct Recorded {
     /// [`Options::qmoe_layout`] by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qmoe_layout: Option<String>,
+    /// [`Options::keeps`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<String>,
+    /// [`Options::capacity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<i64>,
 }
 
 impl Recorded {

@@ -37,10 +37,15 @@ fn entry(program: &Program, entry: &program::Entry) -> Result<Entry, Error> {
     let symbols = Symbols::of(entry);
     let cx = Steps { program, entry, symbols: &symbols };
     let unplanned = || Error::Unplanned { entry: entry.name.clone() };
-    let port = |port: &program::Port| -> Result<Port, Error> {
-        let TensorType { dtype, shape } = &port.ty;
-        Ok(Port { name: port.name.clone(), dtype: to_runtime(*dtype), dims: symbols.sizes(shape)? })
+    let port = |name: &str, ty: &TensorType| -> Result<Port, Error> {
+        let TensorType { dtype, shape } = ty;
+        Ok(Port { name: name.to_owned(), dtype: to_runtime(*dtype), dims: symbols.sizes(shape)? })
     };
+    let ports = |ports: &[program::Port]| -> Result<Vec<Port>, Error> {
+        ports.iter().map(|one| port(&one.name, &one.ty)).collect()
+    };
+    let states = entry.buffers.iter().filter(|buffer| buffer.space == program::Space::State);
+    let states = states.map(|buffer| (buffer.name.name(), &buffer.ty));
     let room = passes::lower::room(entry);
     let buffer = |(buffer, room): (&program::Buffer, &Dim)| -> Result<Buffer, Error> {
         let place = || buffer.offset.as_ref().ok_or_else(unplanned);
@@ -55,13 +60,14 @@ fn entry(program: &Program, entry: &program::Entry) -> Result<Entry, Error> {
     Ok(Entry {
         name: entry.name.clone(),
         symbols: symbols.names.iter().map(Symbol::to_string).collect(),
-        inputs: entry.inputs.iter().map(port).collect::<Result<_, _>>()?,
-        outputs: entry.outputs.iter().map(port).collect::<Result<_, _>>()?,
+        inputs: ports(&entry.inputs)?,
+        outputs: ports(&entry.outputs)?,
         binds: binds(entry)?,
         host: cx.list(&entry.host)?,
         host_bytes: symbols.size(&passes::lower::host_bytes(entry))?,
         arena_bytes: symbols.size(entry.arena.as_ref().ok_or_else(unplanned)?)?,
         buffers: entry.buffers.iter().zip(&room).map(buffer).collect::<Result<_, _>>()?,
+        states: states.map(|(name, ty)| port(name, ty)).collect::<Result<_, _>>()?,
         steps: cx.list(&entry.steps)?,
     })
 }
@@ -237,6 +243,7 @@ pub(crate) fn check_inputs(graph: &Graph) -> Result<(), Error> {
         name: "main".to_owned(),
         inputs: graph.inputs().iter().map(port).collect(),
         outputs: Vec::new(),
+        keeps: Vec::new(),
         buffers: Vec::new(),
         host: Vec::new(),
         steps: Vec::new(),
@@ -246,39 +253,60 @@ pub(crate) fn check_inputs(graph: &Graph) -> Result<(), Error> {
 }
 
 /// One axis for each symbol, from which its value follows: one that is the symbol itself where there is one, else the
-/// first that is `scale·symbol + offset`.
+/// first that is `scale·symbol + offset`, with symbols in the offset that are known before.
 fn binds(entry: &program::Entry) -> Result<Vec<Bind>, Error> {
-    let symbols = entry.symbols();
-    let axes = || {
-        entry.inputs.iter().enumerate().flat_map(|(input, port)| {
-            port.ty.shape.iter().enumerate().map(move |(axis, dim)| (input, axis, dim))
-        })
-    };
-    let mut binds = Vec::with_capacity(symbols.len());
-    for (number_of, symbol) in symbols.iter().enumerate() {
-        let itself = axes().find(|(_, _, dim)| dim.as_symbol() == Some(symbol)).map(|(i, a, _)| (i, a, 1, 0));
-        let linear = || {
-            axes().find_map(|(input, axis, dim)| {
-                let (scale, offset) = dim.linear_in(symbol)?;
-                let (scale, offset) = (scale.as_const()?, offset.as_const()?);
-                (scale != 0).then_some((input, axis, scale, offset))
-            })
+    let symbols = Symbols::of(entry);
+    let mut open = entry.symbols();
+    let mut binds = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        let known = |dim: &Dim| !open.iter().any(|symbol| dim.mentions(symbol));
+        let solved =
+            open.iter().enumerate().find_map(|(at, symbol)| Some((at, solve(entry, symbol, &known)?)));
+        let Some((at, (input, axis, scale, offset))) = solved else {
+            return Err(unsolvable(entry, &open[0]));
         };
-        let Some((input, axis, scale, offset)) = itself.or_else(linear) else {
-            let seen = axes().filter(|(_, _, dim)| dim.mentions(symbol));
-            let seen = seen.map(|(input, axis, dim)| (entry.inputs[input].name.clone(), axis, dim.clone()));
-            let entry = entry.name.clone();
-            return Err(Error::Unsolvable { entry, symbol: symbol.clone(), seen: seen.collect() });
-        };
+        let symbol = open.remove(at);
         binds.push(Bind {
-            symbol: number(number_of),
+            symbol: symbols.number(&symbol)?,
             input: number(input),
             axis: number(axis),
             scale,
-            offset,
+            offset: symbols.size(&offset)?,
         });
     }
     Ok(binds)
+}
+
+/// Every axis of every input.
+fn axes(entry: &program::Entry) -> impl Iterator<Item = (usize, usize, &Dim)> {
+    entry
+        .inputs
+        .iter()
+        .enumerate()
+        .flat_map(|(input, port)| port.ty.shape.iter().enumerate().map(move |(axis, dim)| (input, axis, dim)))
+}
+
+/// The input and the axis that tell a symbol, and the scale and the offset there.
+fn solve(
+    entry: &program::Entry,
+    symbol: &Symbol,
+    known: &dyn Fn(&Dim) -> bool,
+) -> Option<(usize, usize, i64, Dim)> {
+    let itself = axes(entry).find(|(_, _, dim)| dim.as_symbol() == Some(symbol));
+    let linear = || {
+        axes(entry).find_map(|(input, axis, dim)| {
+            let (scale, offset) = dim.linear_in(symbol)?;
+            let scale = scale.as_const().filter(|scale| *scale != 0 && known(&offset))?;
+            Some((input, axis, scale, offset))
+        })
+    };
+    itself.map(|(input, axis, _)| (input, axis, 1, Dim::constant(0))).or_else(linear)
+}
+
+fn unsolvable(entry: &program::Entry, symbol: &Symbol) -> Error {
+    let seen = axes(entry).filter(|(_, _, dim)| dim.mentions(symbol));
+    let seen = seen.map(|(input, axis, dim)| (entry.inputs[input].name.clone(), axis, dim.clone()));
+    Error::Unsolvable { entry: entry.name.clone(), symbol: symbol.clone(), seen: seen.collect() }
 }
 
 #[cfg(test)]
@@ -296,6 +324,7 @@ mod tests {
             name: "main".to_owned(),
             inputs: shapes.iter().enumerate().map(port).collect(),
             outputs: Vec::new(),
+            keeps: Vec::new(),
             buffers: Vec::new(),
             host: Vec::new(),
             steps: Vec::new(),
@@ -360,8 +389,8 @@ mod tests {
         assert_eq!(
             binds,
             [
-                Bind { symbol: 0, input: 1, axis: 1, scale: 1, offset: 0 },
-                Bind { symbol: 1, input: 2, axis: 0, scale: 4, offset: 0 },
+                Bind { symbol: 0, input: 1, axis: 1, scale: 1, offset: 0.into() },
+                Bind { symbol: 1, input: 2, axis: 0, scale: 4, offset: 0.into() },
             ]
         );
     }

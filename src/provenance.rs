@@ -7,7 +7,7 @@ use ir::weight::Hash;
 use passes::pipeline;
 use serde::{Deserialize, Serialize};
 
-use crate::options::{Recorded, fp_mode};
+use crate::options::{Options, Recorded, fp_mode};
 
 /// How a line of a dump begins that holds a [`Provenance`].
 const PREFIX: &str = "; from ";
@@ -44,6 +44,19 @@ impl Provenance {
         }
     }
 
+    /// That of several models as one.
+    pub(crate) fn of_all(all: &[Provenance]) -> Provenance {
+        let joined = |of: fn(&Provenance) -> &str| all.iter().map(of).collect::<Vec<_>>().join(" + ");
+        let hashes: String = all.iter().map(|one| one.blake3.as_str()).collect();
+        let options = all.first().map_or_else(|| Options::default().recorded(), |one| one.options.clone());
+        Provenance {
+            unified: all.iter().flat_map(|one| one.unified.clone()).collect(),
+            producer: joined(|one| &one.producer),
+            past: all.first().map_or_else(String::new, |one| one.past.clone()),
+            ..Provenance::of_file(joined(|one| &one.model), hashes.as_bytes(), options)
+        }
+    }
+
     /// The model has been through a pass. One that runs again later on tells nothing.
     pub(crate) fn advance(&mut self, pass: &str) {
         let steps = pipeline::of_level(self.options.level);
@@ -70,7 +83,6 @@ impl Provenance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Options;
 
     #[test]
     fn what_a_dump_states_is_read() {

@@ -51,6 +51,43 @@ impl Source {
 /// # Errors
 /// Everything that speaks against the model, as far as it can be told at once.
 pub fn load(path: &Path, options: &Options) -> Result<Source, Error> {
+    let mut sources = load_all(&[path], options)?;
+    Ok(sources.pop().expect("one for each path"))
+}
+
+/// Reads models that are compiled together, as [`load`] does. What is to be kept from run to run may be in any of them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(paths: &[impl AsRef<Path>], options: &Options) -> Result<Vec<Source>, Error> {
+    let mut sources = Vec::with_capacity(paths.len());
+    let (mut made, mut known) = (vec![0; options.keeps.len()], Vec::new());
+    for path in paths {
+        let mut source = load_file(path.as_ref(), options)?;
+        if let State::Graph(graph) = &source.state {
+            known.extend(graph.output_names().into_iter().map(str::to_owned));
+        }
+        for (all, count) in made.iter_mut().zip(keep(&mut source.state, options)?) {
+            *all += count;
+        }
+        sources.push(source);
+    }
+    match options.keeps.iter().zip(made).find(|(_, count)| *count == 0) {
+        Some((keep, _)) => Err(Error::NoState { keep: keep.to_string(), known }),
+        None => Ok(sources),
+    }
+}
+
+/// Makes states of what is to be kept from run to run; says how many each choice makes.
+fn keep(state: &mut State, options: &Options) -> Result<Vec<usize>, Error> {
+    match state {
+        _ if options.keeps.is_empty() => Ok(Vec::new()),
+        State::Graph(graph) => Ok(passes::state::keep(graph, &options.keeps, options.capacity)?),
+        State::Program(_) => Err(Error::TooLateForStates),
+    }
+}
+
+fn load_file(path: &Path, options: &Options) -> Result<Source, Error> {
     if let Some(name) = path.to_str().and_then(|text| text.strip_prefix("zoo:")) {
         return build(name, options);
     }

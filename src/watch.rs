@@ -58,10 +58,24 @@ impl Watch {
         options: &Options,
     ) -> Result<Watch, Error> {
         let mut watch = Watch::new();
-        if let Some(folder) = folder {
-            watch.dump = Some(Dump::create(folder, source, options.target()?)?);
-        }
+        watch.dump(folder, source, options)?;
         Ok(watch)
+    }
+
+    /// From now on, also writes the stages of the compilation of `source` to a folder.
+    ///
+    /// # Errors
+    /// As [`Watch::with_dump`].
+    pub(crate) fn dump(
+        &mut self,
+        folder: Option<&Path>,
+        source: &Source,
+        options: &Options,
+    ) -> Result<(), Error> {
+        if let Some(folder) = folder {
+            self.dump = Some(Dump::create(folder, source, options.target()?)?);
+        }
+        Ok(())
     }
 
     /// Ends the watch: the compilation's result, unless a dump could not be written. Dumps are completed also of a

@@ -19,6 +19,8 @@ mod lint;
 mod lists;
 #[path = "cli/reports.rs"]
 mod reports;
+#[path = "cli/states.rs"]
+mod states;
 #[path = "cli/tract.rs"]
 mod tract;
 #[path = "cli/verify.rs"]

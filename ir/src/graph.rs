@@ -101,11 +101,12 @@ struct Use {
     operand: usize,
 }
 
-/// An output of the graph: its name and what it is.
+/// An output of the graph: its name, what it is, and the position of the input that it is in the next run.
 #[derive(Debug, Clone, PartialEq)]
 struct Output {
     name: String,
     value: Value,
+    kept: Option<usize>,
 }
 
 /// Tensors flowing between ops. See the [module](self).
@@ -151,9 +152,25 @@ impl Graph {
         }
     }
 
-    /// Replaces the outputs.
+    /// Replaces the outputs. None is kept.
     pub fn set_outputs(&mut self, outputs: impl IntoIterator<Item = (String, Value)>) {
-        self.outputs = outputs.into_iter().map(|(name, value)| Output { name, value }).collect();
+        let output = |(name, value)| Output { name, value, kept: None };
+        self.outputs = outputs.into_iter().map(output).collect();
+    }
+
+    /// Adds an output.
+    pub fn add_output(&mut self, name: impl Into<String>, value: Value) {
+        self.outputs.push(Output { name: name.into(), value, kept: None });
+    }
+
+    /// Makes `value` an output that is kept: it is the input at position `input` in the next run.
+    pub fn keep(&mut self, name: impl Into<String>, value: Value, input: usize) {
+        self.outputs.push(Output { name: name.into(), value, kept: Some(input) });
+    }
+
+    /// For each output, the position of the input that it is in the next run, if it is kept: a state.
+    pub fn kept(&self) -> Vec<Option<usize>> {
+        self.outputs.iter().map(|output| output.kept).collect()
     }
 
     /// Is it a node of this graph?

@@ -146,6 +146,15 @@ pub struct Port {
     pub ty: TensorType,
 }
 
+/// An output that is an input in the next run: a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The position of the output.
+    pub output: usize,
+    /// The position of the input.
+    pub input: usize,
+}
+
 /// Where a buffer lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
@@ -195,6 +204,9 @@ pub struct Entry {
     pub inputs: Vec<Port>,
     /// Its outputs.
     pub outputs: Vec<Port>,
+    /// The outputs that are kept, each with the input that it is in the next run. Once states have their memory, they
+    /// are neither.
+    pub keeps: Vec<Keep>,
     /// The memory between its steps.
     pub buffers: Vec<Buffer>,
     /// What runs before the arena is laid out: it decides sizes from the values of small inputs.

@@ -703,6 +703,7 @@ fn program() -> (Program, Vec<Weight>) {
             name: "main".into(),
             inputs: vec![port("image", 784), port("twice", 1)],
             outputs: vec![port("probabilities", 128), port("twice", 128)],
+            keeps: vec![],
             buffers: vec![
                 buffer("b0", Space::Arena, Some(n.clone() * c(64))),
                 buffer("s", Space::State, None),

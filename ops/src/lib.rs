@@ -140,6 +140,7 @@ pub static ALL: &[Entry] = &[
     Entry { op: &shape::gather_nd::GATHER_ND, onnx: shape::gather_nd::ONNX },
     Entry { op: &shape::iota::IOTA, onnx: shape::iota::ONNX },
     Entry { op: &shape::pad::PAD, onnx: shape::pad::ONNX },
+    Entry { op: &shape::put::PUT, onnx: shape::put::ONNX },
     Entry { op: &shape::reshape::RESHAPE, onnx: shape::reshape::ONNX },
     Entry { op: &shape::restate::RESTATE, onnx: shape::restate::ONNX },
     Entry { op: &shape::scatter_elements::SCATTER_ELEMENTS, onnx: shape::scatter_elements::ONNX },

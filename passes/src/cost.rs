@@ -18,7 +18,8 @@ pub struct Cost {
     pub flops: Dim,
     /// Bytes of what is read, each parameter once; of matrices that rows choose, as many as there are rows at most.
     pub bytes_read: Dim,
-    /// Bytes of what is written, each parameter once.
+    /// Bytes of what is written, each parameter once; of one that is written in part only (rows of a cache), of as many
+    /// elements as are stored at most.
     pub bytes_written: Dim,
 }
 
@@ -36,6 +37,12 @@ pub fn of_call(program: &Program, call: &Call) -> Cost {
                 Some(Gemm { group: Some(group), row, .. }) => {
                     all.floor_div(&group.extent) * Dim::smaller(&group.extent, &elements(row))
                 }
+                _ if access == Access::Write => match stored(kernel, &param.name) {
+                    Some(elements) => {
+                        Dim::smaller(&all, &(elements * Dim::constant(param.ty.dtype.bytes() as i64)))
+                    }
+                    None => all,
+                },
                 _ => all,
             }
         });
@@ -45,6 +52,31 @@ pub fn of_call(program: &Program, call: &Call) -> Cost {
         flops: flops(kernel).substitute(&with),
         bytes_read: bytes(Access::Read),
         bytes_written: bytes(Access::Write),
+    }
+}
+
+/// How many elements a kernel that only moves data stores in an array, if each loop says how often it runs.
+fn stored(kernel: &Kernel, name: &Symbol) -> Option<Dim> {
+    fn of_block(block: &[Stmt], name: &Symbol) -> Option<Dim> {
+        block.iter().map(|stmt| of_stmt(stmt, name)).sum()
+    }
+    fn of_stmt(stmt: &Stmt, name: &Symbol) -> Option<Dim> {
+        match stmt {
+            Stmt::For { axis, extent, body, .. } => {
+                let each = of_block(body, name)?;
+                (!each.mentions(axis)).then(|| extent.clone() * each)
+            }
+            Stmt::If { then, .. } => of_block(then, name),
+            Stmt::Store { target, .. } => Some(Dim::constant(i64::from(target == name))),
+            Stmt::Let { .. } | Stmt::Var { .. } | Stmt::Set { .. } | Stmt::Alloc { .. } => {
+                Some(Dim::constant(0))
+            }
+            Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_) => None,
+        }
+    }
+    match &kernel.body {
+        Body::Loops(body) if kernel.kind == KernelKind::Data => of_block(body, name),
+        _ => None,
     }
 }
 

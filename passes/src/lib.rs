@@ -16,6 +16,7 @@ pub mod lint;
 pub mod lower;
 pub mod pass;
 pub mod pipeline;
+pub mod state;
 
 pub use error::PassError;
 pub use pass::{About, Changed, Cx, FpMode, GraphPass, LowerPass, ProgramPass};

@@ -8,7 +8,7 @@ use crate::error::PassError;
 use crate::graph::fold_constants::MAX_FOLDED;
 use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants, ReadStored, Reroll};
 use crate::kernel::{ExpandMath, Schedule};
-use crate::lower::{Fuse, PlanMemory, ShareKernels, ToLoops, ToStages};
+use crate::lower::{Fuse, PlaceStates, PlanMemory, ShareKernels, ToLoops, ToStages};
 use crate::pass::{About, Changed, Cx, GraphPass, LowerPass, ProgramPass};
 
 /// One step of a pipeline.
@@ -51,6 +51,7 @@ pub const UNFUSED: &[Step] = &[
     Step::Repeat(3, CLEAN),
     Step::Lower(&ToStages),
     Step::Program(&ToLoops),
+    Step::Program(&PlaceStates),
     Step::Program(&Schedule),
     Step::Program(&ExpandMath),
     Step::Program(&ShareKernels),
@@ -73,6 +74,7 @@ pub const DEFAULT: &[Step] = &[
     Step::Program(&Fuse),
     // … then how.
     Step::Program(&ToLoops),
+    Step::Program(&PlaceStates),
     Step::Program(&Schedule),
     Step::Program(&ExpandMath),
     // Layers repeat; their kernels need to be compiled once.
@@ -98,6 +100,7 @@ pub const ALL: &[Step] = &[
     Step::Lower(&ToStages),
     Step::Program(&Fuse),
     Step::Program(&ToLoops),
+    Step::Program(&PlaceStates),
     Step::Program(&Schedule),
     Step::Program(&ExpandMath),
     Step::Program(&ShareKernels),

@@ -48,6 +48,16 @@ class Lists:
     sets: Sequence[Mapping[str, object]]
 
 
+@dataclass
+class State:
+    """A model whose outputs are its inputs in the next run."""
+
+    name: str
+    about: str
+    model: onnx.ModelProto
+
+
+STATES: list[State] = []
 VALID: list[Valid] = []
 LISTS: list[Lists] = []
 INVALID: list[Invalid] = []

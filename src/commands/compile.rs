@@ -15,18 +15,22 @@ use crate::watch::Watch;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  egraft compile digits.onnx -o digits && ./digits 0.npy\n  \
+                        egraft compile prefill.onnx decode.onnx -o m --keep 'past.*=present.*' --capacity 2048\n  \
                         egraft compile mlp.onnx -o libmlp.so --emit lib\n  \
                         egraft compile mlp.onnx -o mlp --dump stages --timing")]
 pub(super) struct Compile {
-    /// The model: .onnx, .ir, .kir or .prog; also a dump, from which the compilation goes on
-    model: PathBuf,
+    /// The model: .onnx, .ir, .kir or .prog; also a dump, from which the compilation goes on. Several models become
+    /// entries of one artifact, called like their files; they share weights of equal contents, and what they keep
+    #[arg(value_name = "MODEL", required = true)]
+    models: Vec<PathBuf>,
     /// The file to write; a file that is there is replaced. `-` prints a text
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// What to write
     #[arg(long, value_enum, default_value_t = Emit::Exe)]
     emit: Emit,
-    /// Write the form after each pass that changed it to a folder, as numbered files
+    /// Write the form after each pass that changed it to a folder, as numbered files; of several models, those from where
+    /// they are one program
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
     /// Print how long each pass took
@@ -79,10 +83,9 @@ impl Compile {
         }
         if !to_stdout {
             output::check(&self.output)?;
-            output::check_other(&self.output, &self.model)?;
+            self.models.iter().try_for_each(|model| output::check_other(&self.output, model))?;
         }
-        let (options, source) = self.common.load(&self.model)?;
-        let mut watch = Watch::with_dump(self.dump.as_deref(), &source, &options)?;
+        let (options, source, mut watch) = self.source()?;
         if self.emit.is_text() {
             return self.text(source, &options, &mut watch, out);
         }
@@ -104,6 +107,48 @@ impl Compile {
             false => self.tell(&compiled, &written, &watch, out)?,
         }
         Ok(0)
+    }
+
+    /// The model, or the models as one program.
+    fn source(&self) -> Result<(Options, Source, Watch), Failure> {
+        let dump = self.dump.as_deref();
+        if let [model] = self.models.as_slice() {
+            let (options, source) = self.common.load(model)?;
+            let watch = Watch::with_dump(dump, &source, &options)?;
+            return Ok((options, source, watch));
+        }
+        let names = self.entry_names()?;
+        if matches!(self.emit, Emit::Ir | Emit::Dot) {
+            return Err(Failure::bad_input(
+                "egraft::cli::several_models",
+                "several models have no common graph",
+                "write the graph of each by itself",
+            ));
+        }
+        let (options, sources) = self.common.load_all(&self.models)?;
+        let mut watch = Watch::new();
+        let done = egraft::link(names.into_iter().zip(sources).collect(), &options, &mut watch);
+        let source = watch.finish(done)?;
+        watch.dump(dump, &source, &options)?;
+        Ok((options, source, watch))
+    }
+
+    /// What entries are called: like their files.
+    fn entry_names(&self) -> Result<Vec<String>, Failure> {
+        let name = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            let built_in = name.strip_prefix("zoo:").map(str::to_owned);
+            built_in.unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+        };
+        let names: Vec<String> = self.models.iter().map(name).collect();
+        match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+            None => Ok(names),
+            Some((_, name)) => Err(Failure::bad_input(
+                "egraft::cli::several_models",
+                format!("two models are called `{name}`, and so would be two entries"),
+                "rename a file",
+            )),
+        }
     }
 
     /// Writes the text of a stage.

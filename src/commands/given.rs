@@ -32,6 +32,9 @@ pub(super) struct Given {
     /// Run this entry [default: the first]
     #[arg(long, value_name = "NAME")]
     entry: Option<String>,
+    /// Begin with the states in a .npz or .safetensors file, by name [default: zeros]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 }
 
 impl Given {
@@ -62,6 +65,7 @@ impl Given {
             seed: self.seed,
             dims,
             entry: self.entry.clone(),
+            state: self.state.clone(),
             threads: common.threads.map(usize::from),
             json: common.json,
             ..cli::Options::default()

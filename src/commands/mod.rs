@@ -18,9 +18,10 @@ mod verify;
 mod zoo;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::ops::onnx::ExpertLayout;
+use ::passes::state::Keep;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egraft::options::{fp_mode, fp_name, weights_type};
 use egraft::{Options, Source};
@@ -138,6 +139,14 @@ pub(crate) struct Common {
     /// after the other, or sm80, packed as GPUs of compute capability 8.0 and later take them
     #[arg(long, value_name = "LAYOUT", value_parser = qmoe_layout)]
     qmoe_layout: Option<ExpertLayout>,
+    /// Keep an output as an input of the next run: both leave the model's interface, and no run copies them. A `*` in both
+    /// names stands for any text, as in past_key_values.*=present.*; @AXIS behind says along which axis an output grows
+    /// for which there is no input; repeatable
+    #[arg(long = "keep", value_name = "PAST=PRESENT", value_parser = str::parse::<Keep>)]
+    keeps: Vec<Keep>,
+    /// For how many rows there is room in what is kept and grows
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(i64).range(1..))]
+    capacity: Option<i64>,
     /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
@@ -187,6 +196,8 @@ impl Common {
             absent: self.absent.clone(),
             values: self.values.clone(),
             qmoe_layout: self.qmoe_layout,
+            keeps: self.keeps.clone(),
+            capacity: self.capacity,
             settings: self.settings.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
@@ -206,6 +217,14 @@ impl Common {
         let options = self.checked_options(model)?;
         let source = egraft::load(model, &options)?;
         Ok((options, source))
+    }
+
+    /// Options and models that are compiled together.
+    fn load_all(&self, models: &[PathBuf]) -> Result<(Options, Vec<Source>), Failure> {
+        models.iter().try_for_each(|model| self.check_settings(model))?;
+        let options = self.options()?;
+        let sources = egraft::load_all(models, &options)?;
+        Ok((options, sources))
     }
 
     /// Settings only mean something for built-in models.
@@ -231,6 +250,8 @@ impl Common {
             (!self.absent.is_empty(), "--absent"),
             (!self.values.is_empty(), "--value"),
             (self.qmoe_layout.is_some(), "--qmoe-layout"),
+            (!self.keeps.is_empty(), "--keep"),
+            (self.capacity.is_some(), "--capacity"),
             (self.fp.is_some(), "--fp"),
             (self.weights.is_some(), "--weights"),
             (!self.disabled_rules.is_empty(), "--disable-rule"),
@@ -249,6 +270,11 @@ impl Common {
         Some(Tensor::from_fn(ty.dtype, &shape, |_| {
             Scalar::from_i64(ty.dtype, *numbers.next().expect("one for each element"))
         }))
+    }
+
+    /// Is anything kept from run to run?
+    fn keeps_states(&self) -> bool {
+        !self.keeps.is_empty()
     }
 
     fn threads(&self) -> usize {

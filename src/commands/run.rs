@@ -20,6 +20,12 @@ pub(super) struct Run {
     /// Write the outputs to a .npz or .safetensors file instead of printing them
     #[arg(long, value_name = "FILE")]
     outputs: Option<PathBuf>,
+    /// Let each of several runs go on from the state that the one before has left
+    #[arg(long)]
+    keep_state: bool,
+    /// Write the states to a .npz or .safetensors file after the last run
+    #[arg(long, value_name = "FILE")]
+    save_state: Option<PathBuf>,
     /// Time N runs, print median, p90 and p99 in milliseconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     bench: Option<u64>,
@@ -38,7 +44,7 @@ impl Run {
         let (model, options) = self.given.load(&self.common)?;
         let command = match self.inspect {
             true => Command::Inspect { json: self.common.json },
-            false => Command::Run(self.options(options)),
+            false => Command::Run(Box::new(self.options(options))),
         };
         cli::execute(&model, &command, "egraft run", out, &mut io::stderr())?;
         Ok(0)
@@ -48,6 +54,8 @@ impl Run {
         let count = |count: u64| usize::try_from(count).expect("the number was checked to be small");
         cli::Options {
             outputs: self.outputs.clone(),
+            keep_state: self.keep_state,
+            save_state: self.save_state.clone(),
             bench: self.bench.map(count),
             warmup: self.warmup.map_or(given.warmup, count),
             ..given

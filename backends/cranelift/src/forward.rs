@@ -23,7 +23,7 @@ const INT: Type = types::I32;
 const OPEN: [Type; 6] = [WORD; 6];
 
 /// Functions that are passed on: name after the prefix, parameters, result.
-const FORWARDED: [(&str, &[Type], Option<Type>); 24] = [
+const FORWARDED: [(&str, &[Type], Option<Type>); 32] = [
     ("abi_version", &[], Some(INT)),
     ("last_error", &[], Some(WORD)),
     ("model_close", &[WORD], None),
@@ -47,6 +47,14 @@ const FORWARDED: [(&str, &[Type], Option<Type>); 24] = [
     ("session_output_data", &[WORD, WORD, WORD, WORD], Some(INT)),
     ("session_run", &[WORD], Some(INT)),
     ("session_reset_state", &[WORD], Some(INT)),
+    ("session_beside", &[WORD, WORD, WORD], Some(INT)),
+    ("session_state_bytes", &[WORD, WORD, WORD], Some(INT)),
+    ("session_read_state", &[WORD, WORD, WORD, WORD], Some(INT)),
+    ("session_write_state", &[WORD, WORD, WORD, WORD], Some(INT)),
+    ("state_count", &[WORD, WORD], Some(WORD)),
+    ("state_name", &[WORD, WORD, WORD], Some(WORD)),
+    ("state_dtype", &[WORD, WORD, WORD], Some(INT)),
+    ("state_rank", &[WORD, WORD, WORD], Some(WORD)),
     ("model_open", &[WORD, WORD], Some(INT)),
 ];
 

@@ -26,6 +26,22 @@ pub fn run_graph(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, At<OpE
 /// # Errors
 /// Inputs that do not fit, or a kernel that cannot be walked.
 pub fn run_program(program: &Program, entry: usize, inputs: &[Tensor]) -> Result<Vec<Tensor>, WalkError> {
+    run_program_on(program, entry, inputs, &mut States::new())
+}
+
+/// What is kept from run to run, by name. Zeros, where there is nothing.
+pub type States = BTreeMap<Symbol, Tensor>;
+
+/// As [`run_program`], from these states on, which it changes.
+///
+/// # Errors
+/// As [`run_program`].
+pub fn run_program_on(
+    program: &Program,
+    entry: usize,
+    inputs: &[Tensor],
+    states: &mut States,
+) -> Result<Vec<Tensor>, WalkError> {
     let entry = &program.entries[entry];
     let sizes = bind(entry, inputs)?;
     let weights = program.weights.iter().map(|weight| weight.pack()).collect();
@@ -38,10 +54,21 @@ pub fn run_program(program: &Program, entry: usize, inputs: &[Tensor]) -> Result
         memory: Memory::new(entry),
         sizes,
     };
+    let kept: Vec<usize> =
+        (0..entry.buffers.len()).filter(|&i| entry.buffers[i].space == Space::State).collect();
+    for &i in &kept {
+        let Buffer { name, ty, .. } = &entry.buffers[i];
+        let shape = run.shape(&ty.shape)?;
+        let zeros = || Tensor::splat(Scalar::from_i64(ty.dtype, 0), &shape);
+        run.write(Arg::Buffer(i), states.get(name).cloned().unwrap_or_else(zeros))?;
+    }
     run.memory.lay_out(Space::Host, entry, &run.sizes)?;
     run.steps(&entry.host)?;
     run.memory.lay_out(Space::Arena, entry, &run.sizes)?;
     run.steps(&entry.steps)?;
+    for &i in &kept {
+        states.insert(entry.buffers[i].name.clone(), run.read(Arg::Buffer(i))?);
+    }
     (0..entry.outputs.len()).map(|i| run.read(Arg::Output(i))).collect()
 }
 

@@ -16,18 +16,28 @@ pub struct Bound<'a> {
     inputs: Vec<*const u8>,
     /// Their elements.
     _given: &'a [Tensor],
+    /// The states that each run begins with, but for zeros.
+    states: &'a [(usize, Tensor)],
     outputs: Vec<TensorBuf>,
     results: Vec<*mut u8>,
 }
 
 impl<'a> Bound<'a> {
-    /// Binds the session to the inputs and runs it once.
+    /// Binds the session to the inputs and runs it once. Each run begins with these states, by position, and zeros
+    /// else.
     ///
     /// # Errors
-    /// The inputs don't fit the model.
-    pub fn new(session: &'a mut Session, inputs: &'a [Tensor]) -> Result<Bound<'a>, RunError> {
-        session.reset_state();
+    /// The inputs, or the states, don't fit the model.
+    pub fn new(
+        session: &'a mut Session,
+        inputs: &'a [Tensor],
+        states: &'a [(usize, Tensor)],
+    ) -> Result<Bound<'a>, RunError> {
         let views: Vec<TensorRef<'_>> = inputs.iter().map(Tensor::view).collect();
+        let dims: Vec<&[i64]> = inputs.iter().map(Tensor::signed_dims).collect();
+        session.reset_state();
+        session.bind(&dims)?;
+        begin(session, states)?;
         // Checks dtypes and sizes, and gives outputs of the right size.
         let mut outputs = session.run_tensors(&views)?;
         // What is as large as the run decides is in the session's memory.
@@ -38,7 +48,7 @@ impl<'a> Bound<'a> {
         };
         let results = outputs.iter_mut().zip(dynamic).map(result).collect();
         let pointers = inputs.iter().map(|input| input.bytes().as_ptr()).collect();
-        Ok(Bound { session, inputs: pointers, _given: inputs, outputs, results })
+        Ok(Bound { session, inputs: pointers, _given: inputs, states, outputs, results })
     }
 
     /// The session.
@@ -52,7 +62,7 @@ impl<'a> Bound<'a> {
     /// # Errors
     /// The values of the inputs decide sizes that the model refuses.
     pub fn time(&mut self) -> Result<f64, RunError> {
-        self.session.reset_state();
+        begin(self.session, self.states)?;
         let start = Instant::now();
         // SAFETY: the session is bound to exactly these inputs by the run in `new`, which also gave each output its
         // size; all are owned or borrowed here, aligned to 64 bytes, and overlap nothing.
@@ -80,7 +90,7 @@ impl<'a> Bound<'a> {
     /// # Errors
     /// As [`Bound::time`].
     pub fn profile(&mut self, profile: &mut Profile) -> Result<(), RunError> {
-        self.session.reset_state();
+        begin(self.session, self.states)?;
         // SAFETY: as in `time`.
         unsafe { self.session.run_profiled(&self.inputs, &self.results, profile) }
     }
@@ -94,6 +104,12 @@ impl<'a> Bound<'a> {
     pub fn into_outputs(self) -> Vec<TensorBuf> {
         self.outputs
     }
+}
+
+/// Gives a bound session the states that a run begins with.
+fn begin(session: &mut Session, states: &[(usize, Tensor)]) -> Result<(), RunError> {
+    session.reset_state();
+    states.iter().try_for_each(|(index, state)| session.write_state(*index, state.bytes()))
 }
 
 /// Times of several runs; at least one.

@@ -26,7 +26,10 @@ pub(crate) fn symbols(entry: &Entry, dims: &[&[i64]]) -> Result<Vec<i64>, RunErr
     let mut symbols = vec![0; entry.symbols.len()];
     for bind in &entry.binds {
         let found = dims[bind.input as usize][bind.axis as usize];
-        symbols[bind.symbol as usize] = solve(bind, found).ok_or_else(|| unbindable(entry, bind, found))?;
+        let what = || format!("input `{}`, axis {}", entry.inputs[bind.input as usize].name, bind.axis);
+        let offset = eval(entry, &bind.offset, &symbols, what)?;
+        let value = solve(bind.scale, offset, found);
+        symbols[bind.symbol as usize] = value.ok_or_else(|| unbindable(entry, bind, offset, found))?;
     }
     for (port, dims) in entry.inputs.iter().zip(dims) {
         for (axis, (size, found)) in port.dims.iter().zip(*dims).enumerate() {
@@ -40,18 +43,31 @@ pub(crate) fn symbols(entry: &Entry, dims: &[&[i64]]) -> Result<Vec<i64>, RunErr
     Ok(symbols)
 }
 
+impl Bind {
+    /// The value of its symbol where its axis is `found`, and symbols have these values: if it has one, and all that
+    /// the offset mentions are known.
+    pub fn value(&self, symbols: &[Option<i64>], found: i64) -> Option<i64> {
+        let mut known = true;
+        self.offset.symbols(&mut |symbol| known &= matches!(symbols.get(symbol as usize), Some(Some(_))));
+        let values: Vec<i64> = symbols.iter().map(|value| value.unwrap_or(0)).collect();
+        let names = vec![String::new(); values.len()];
+        let offset = known.then(|| self.offset.eval(&values, &names))?.ok()?;
+        solve(self.scale, offset, found)
+    }
+}
+
 /// `(found - offset) / scale`, where that is a size.
-fn solve(bind: &Bind, found: i64) -> Option<i64> {
-    let rest = i128::from(found) - i128::from(bind.offset);
-    let scale = i128::from(bind.scale);
+fn solve(scale: i64, offset: i64, found: i64) -> Option<i64> {
+    let rest = i128::from(found) - i128::from(offset);
+    let scale = i128::from(scale);
     let value = if rest % scale == 0 { rest / scale } else { return None };
     i64::try_from(value).ok().filter(|value| *value >= 0)
 }
 
-fn unbindable(entry: &Entry, bind: &Bind, found: i64) -> RunError {
+fn unbindable(entry: &Entry, bind: &Bind, offset: i64, found: i64) -> RunError {
     let symbol = entry.symbols[bind.symbol as usize].clone();
     let scaled = if bind.scale == 1 { symbol.clone() } else { format!("{}*{symbol}", bind.scale) };
-    let form = match bind.offset {
+    let form = match offset {
         0 => scaled,
         offset if offset > 0 => format!("{scaled} + {offset}"),
         offset => format!("{scaled} - {}", offset.unsigned_abs()),

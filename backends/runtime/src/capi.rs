@@ -58,6 +58,7 @@ struct CEntry {
     name: CString,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
+    states: Vec<CString>,
 }
 
 struct Failure(Status, String);
@@ -157,6 +158,7 @@ impl CModel {
             name: text(&entry.name),
             inputs: ports(&entry.inputs),
             outputs: ports(&entry.outputs),
+            states: ports(&entry.states),
         };
         CModel { entries: model.plan().entries.iter().map(entry).collect(), model }
     }
@@ -308,6 +310,14 @@ port_functions!(
     egraft_output_name,
     egraft_output_dtype,
     egraft_output_rank
+);
+port_functions!(
+    "state",
+    states,
+    egraft_state_count,
+    egraft_state_name,
+    egraft_state_dtype,
+    egraft_state_rank
 );
 
 /// Whether the sizes of an output are decided while the model runs; 0 where there is none.

@@ -32,7 +32,7 @@ use crate::{
 /// First bytes of a container, and of its footer.
 pub(crate) const MAGIC: &[u8; 8] = b"egraft\0\x01";
 /// Version of the layout.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Code and weights start at multiples of this: the largest page size in use.
 pub const SECTION_ALIGN: u64 = 1 << 16;
 /// Bytes of the footer.

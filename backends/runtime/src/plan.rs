@@ -205,7 +205,7 @@ pub struct Entry {
     pub binds: Vec<Bind>,
     /// What runs before the arena is laid out: it decides sizes from the values of small inputs. Only
     /// [`Step::Call`], [`Step::Measure`], [`Step::Set`] and [`Step::Require`], on inputs, weights and
-    /// buffers of [`Space::Host`].
+    /// buffers of [`Space::Host`]; and they read those of [`Space::State`].
     pub host: Vec<Step>,
     /// Bytes of the memory of [`Space::Host`]: a function of the symbols that inputs decide.
     pub host_bytes: Size,
@@ -214,6 +214,9 @@ pub struct Entry {
     pub arena_bytes: Size,
     /// Intermediate values and state.
     pub buffers: Vec<Buffer>,
+    /// What is kept from run to run and has a name: the first buffers of [`Space::State`], in their order. Sizes are
+    /// decided by inputs.
+    pub states: Vec<Port>,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }
@@ -293,7 +296,7 @@ pub struct Port {
 }
 
 /// `symbol = (dims(input)[axis] - offset) / scale`, which must divide evenly and not be negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
     /// The symbol that gets the value.
     pub symbol: u32,
@@ -303,8 +306,8 @@ pub struct Bind {
     pub axis: u32,
     /// Not 0.
     pub scale: i64,
-    /// What is subtracted first.
-    pub offset: i64,
+    /// What is subtracted first, in symbols that binds before this one decide.
+    pub offset: Size,
 }
 
 /// A piece of memory between steps.
@@ -323,7 +326,7 @@ pub struct Buffer {
 pub enum Space {
     /// Valid during one run; undefined at its start.
     Arena,
-    /// Kept between the runs of a session; zero at first.
+    /// Kept between the runs of a session; zero at first. Its size is decided by inputs.
     State,
     /// Valid from [`Entry::host`] to the end of the run.
     Host,

@@ -60,12 +60,13 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             out.extend_from_slice(&index.to_le_bytes());
         }
         out.extend_from_slice(&bind.scale.to_le_bytes());
-        out.extend_from_slice(&bind.offset.to_le_bytes());
+        put_size(out, &bind.offset);
     });
     put_list(out, &entry.host, put_step);
     put_size(out, &entry.host_bytes);
     put_size(out, &entry.arena_bytes);
     put_list(out, &entry.buffers, put_buffer);
+    put_list(out, &entry.states, put_port);
     put_list(out, &entry.steps, put_step);
 }
 
@@ -81,13 +82,14 @@ fn entry(r: &mut Reader<'_>) -> Result<Entry, PlanError> {
                 input: r.u32("a bind")?,
                 axis: r.u32("a bind")?,
                 scale: r.i64("a bind")?,
-                offset: r.i64("a bind")?,
+                offset: size(r)?,
             })
         })?,
         host: r.list("steps", step)?,
         host_bytes: size(r)?,
         arena_bytes: size(r)?,
         buffers: r.list("buffers", buffer)?,
+        states: r.list("states", port)?,
         steps: r.list("steps", step)?,
     })
 }

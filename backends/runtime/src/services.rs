@@ -89,6 +89,7 @@ services! {
 
 /// What a kernel is given first: the table of services, then what only this crate looks at.
 #[repr(C)]
+#[derive(Clone)]
 pub struct Services {
     table: [Function; COUNT],
     /// Lanes of 32 bits that the processor's vectors have.

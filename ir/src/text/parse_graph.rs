@@ -11,7 +11,7 @@
 //! attrs   = "{" key "=" attr { "," key "=" attr } "}" ;
 //! attr    = size | float | string | dtype | "true" | "false" | "[" [ attr { "," attr } ] "]" | graph ;
 //! types   = type { "," type } | "()" ;            type = dtype "[" [ size { "," size } ] "]" | "?" ;
-//! return  = "return" [ operand [ "as" string ] { "," operand [ "as" string ] } ] ;
+//! return  = "return" [ output { "," output } ] ;   output = operand [ "as" string ] [ "for" "%" name ] ;
 //! from    = "from" place { "," place } ;          place = string [ "(" string { "," string } ")" ] ;
 //! ```
 //!
@@ -166,7 +166,7 @@ fn body(cursor: &mut Cursor<'_>, cx: &Context<'_>, graph: &mut Graph, values: &m
             })
         } else if cursor.eat_word("return") {
             returned = true;
-            outputs(cursor, values).map(|outputs| graph.set_outputs(outputs))
+            outputs(cursor, graph, values)
         } else {
             node(cursor, cx, graph, values)
         };
@@ -183,7 +183,7 @@ fn body(cursor: &mut Cursor<'_>, cx: &Context<'_>, graph: &mut Graph, values: &m
     Ok(())
 }
 
-fn outputs(cursor: &mut Cursor<'_>, values: &Values) -> Parse<Vec<(String, Value)>> {
+fn outputs(cursor: &mut Cursor<'_>, graph: &mut Graph, values: &Values) -> Parse<()> {
     let mut outputs = Vec::new();
     while !cursor.is("}") {
         if !outputs.is_empty() {
@@ -194,9 +194,29 @@ fn outputs(cursor: &mut Cursor<'_>, values: &Values) -> Parse<Vec<(String, Value
             true => cursor.string()?,
             false => format!("y{}", outputs.len()),
         };
-        outputs.push((name, value));
+        let kept = match cursor.eat_word("for") {
+            true => Some(input_position(cursor, graph)?),
+            false => None,
+        };
+        outputs.push((name, value, kept));
     }
-    Ok(outputs)
+    graph.set_outputs([]);
+    for (name, value, kept) in outputs {
+        match kept {
+            Some(input) => graph.keep(name, value, input),
+            None => graph.add_output(name, value),
+        }
+    }
+    Ok(())
+}
+
+/// The position of the input that is called so.
+fn input_position(cursor: &mut Cursor<'_>, graph: &Graph) -> Parse<usize> {
+    let start = cursor.span();
+    let name = cursor.sigil("%")?;
+    let position = graph.inputs().iter().position(|&input| graph.input_name(input) == name);
+    let problem = Problem::Undefined { name: Sigil('%', &name).to_string() };
+    position.ok_or_else(|| ParseError { span: cursor.since(start), problem })
 }
 
 fn name(cursor: &mut Cursor<'_>) -> Parse<Name> {

@@ -4,7 +4,7 @@
 //! program = "program" "@" name "{" { weights | kernel | entry } "}" ;
 //! weights = "weights" "@" name ":" type "=" contents [ layout ] [ "named" string ] ;
 //! layout  = "permuted" "[" ints "]" | "panels" "depth=" int "cols=" int "row=" int "col=" int "offset=" int ;
-//! entry   = "entry" "@" name "(" ports ")" "->" "(" ports ")"
+//! entry   = "entry" "@" name "(" ports ")" "->" "(" port [ "for" "%" name ], … ")"
 //!           "{" { buffer } [ "arena" size "bytes" ] [ "host" block ] { step } "}" ;
 //! buffer  = ( "buffer" | "state" | "host" ) "%" name ":" type [ "at" size ] | "growing" "%" name ":" type "in" int ;
 //! block   = "{" { step } "}" ;
@@ -23,8 +23,8 @@
 
 use crate::dim::Symbol;
 use crate::program::{
-    Arg, Branch, Buffer, Call, Copy, Entry, Layout, Loop, Measure, PackedWeight, Port, Program, Require,
-    Space, Step,
+    Arg, Branch, Buffer, Call, Copy, Entry, Keep, Layout, Loop, Measure, PackedWeight, Port, Program,
+    Require, Space, Step,
 };
 use crate::text::cursor::{Cursor, Parse};
 use crate::text::dim;
@@ -142,22 +142,30 @@ fn panels(cursor: &mut Cursor<'_>) -> Option<bool> {
         .find_map(|(word, halves)| cursor.eat_word(word).then_some(halves))
 }
 
-fn ports(cursor: &mut Cursor<'_>) -> Parse<Vec<Port>> {
-    cursor.expect("(")?;
-    cursor.list(")", |cursor| {
-        let name = cursor.sigil("%")?;
-        cursor.expect(":")?;
-        Ok(Port { name, ty: cursor.ty()? })
-    })
+fn port(cursor: &mut Cursor<'_>) -> Parse<Port> {
+    let name = cursor.sigil("%")?;
+    cursor.expect(":")?;
+    Ok(Port { name, ty: cursor.ty()? })
 }
 
 fn entry(cursor: &mut Cursor<'_>, program: &Program) -> Parse<Entry> {
     let name = cursor.sigil("@")?;
-    let inputs = ports(cursor)?;
+    cursor.expect("(")?;
+    let inputs: Vec<Port> = cursor.list(")", port)?;
     cursor.expect("->")?;
-    let outputs = ports(cursor)?;
+    cursor.expect("(")?;
+    let mut keeps = Vec::new();
+    let mut outputs = Vec::new();
+    cursor.list(")", |cursor| {
+        outputs.push(port(cursor)?);
+        if cursor.eat_word("for") {
+            let find = |name: &str| inputs.iter().position(|input| input.name == name);
+            keeps.push(Keep { output: outputs.len() - 1, input: named(cursor, '%', find)? });
+        }
+        Ok(())
+    })?;
     let mut entry =
-        Entry { name, inputs, outputs, buffers: vec![], host: vec![], steps: vec![], arena: None };
+        Entry { name, inputs, outputs, keeps, buffers: vec![], host: vec![], steps: vec![], arena: None };
     lines(cursor, |cursor| {
         if let Some(space) = space(cursor) {
             cursor.advance();

@@ -167,11 +167,17 @@ fn graph(f: &mut fmt::Formatter<'_>, graph: &Graph, level: usize, nested: bool) 
     }
     indent(f, level + 1)?;
     f.write_str("return")?;
-    for (i, (value, name)) in outputs.iter().zip(graph.output_names()).enumerate() {
+    for (i, ((value, name), kept)) in outputs.iter().zip(graph.output_names()).zip(graph.kept()).enumerate() {
         f.write_str(if i == 0 { " " } else { ", " })?;
         names.write(f, graph, *value)?;
         if name != format!("y{i}") {
             write!(f, " as {}", Quoted(name))?;
+        }
+        if let Some(input) = kept {
+            match graph.inputs().get(input) {
+                Some(&input) => write!(f, " for {}", Sigil('%', graph.input_name(input)))?,
+                None => f.write_str(" for %?")?,
+            }
         }
     }
     f.write_char('\n')?;

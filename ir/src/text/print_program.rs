@@ -69,13 +69,20 @@ impl fmt::Display for Program {
 
 impl Program {
     fn entry(&self, f: &mut fmt::Formatter<'_>, entry: &Entry) -> fmt::Result {
-        let ports = |f: &mut fmt::Formatter<'_>, ports: &[Port]| {
-            commas(f, ports, |f, port| write!(f, "{}: {}", Sigil('%', &port.name), port.ty))
-        };
+        let port =
+            |f: &mut fmt::Formatter<'_>, port: &Port| write!(f, "{}: {}", Sigil('%', &port.name), port.ty);
         write!(f, "  entry {}(", Sigil('@', &entry.name))?;
-        ports(f, &entry.inputs)?;
+        commas(f, &entry.inputs, port)?;
         f.write_str(") -> (")?;
-        ports(f, &entry.outputs)?;
+        commas(f, entry.outputs.iter().enumerate(), |f, (at, output)| {
+            port(f, output)?;
+            let kept = entry.keeps.iter().find(|keep| keep.output == at);
+            match kept.map(|keep| entry.inputs.get(keep.input)) {
+                Some(Some(input)) => write!(f, " for {}", Sigil('%', &input.name)),
+                Some(None) => f.write_str(" for %?"),
+                None => Ok(()),
+            }
+        })?;
         f.write_str(") {\n")?;
         for Buffer { name, ty, space, offset } in &entry.buffers {
             let word = match space {

@@ -6,6 +6,7 @@
 //! - no node depends on itself, also not through a size that it decides;
 //! - a size is one of the inputs, or one node decides it;
 //! - inputs have names of their own, and so have outputs;
+//! - an output that is kept has the type of the input that it is in the next run, and no other is;
 //! - the sizes of inputs are symbols or not negative;
 //! - nested graphs are valid.
 //!
@@ -69,6 +70,14 @@ pub enum Violation {
         /// The name.
         name: String,
     },
+    /// An output that is kept as an input that there is not, that has another type, or that another output is.
+    #[error("the output \"{name}\" is kept for an input, and {why}")]
+    Kept {
+        /// The output.
+        name: String,
+        /// What is wrong with that.
+        why: String,
+    },
     /// Two nodes, or a node and the inputs, give one size its value.
     #[error("the size `{size}` has a value already, and gets another one here")]
     DecidedTwice {
@@ -103,6 +112,7 @@ impl Violation {
             Violation::NoValue { .. } => "egraft::verify::no_value",
             Violation::Cycle => "egraft::verify::cycle",
             Violation::Twice { .. } => "egraft::verify::twice",
+            Violation::Kept { .. } => "egraft::verify::kept",
             Violation::DecidedTwice { .. } => "egraft::verify::decided_twice",
             Violation::NegativeSize { .. } => "egraft::verify::negative_size",
             Violation::Nested { violation, .. } => violation.error.code(),
@@ -129,6 +139,7 @@ pub fn verify(graph: &Graph) -> Vec<At<Violation>> {
         }
         nested_graphs(graph, id, &mut report);
     }
+    kept_outputs_fit(graph, &mut report);
     sizes_are_not_negative(graph, &mut report);
     sizes_are_decided_once(graph, &order, &mut report);
     report
@@ -174,6 +185,24 @@ fn outputs_exist(graph: &Graph, report: &mut Vec<At<Violation>>) {
             let error = Violation::NoValue { what: "output", index };
             report.push(At { node: None, origin: Origin::none(), error });
         }
+    }
+}
+
+/// Each output that is kept fits its input, which is that of no other.
+fn kept_outputs_fit(graph: &Graph, report: &mut Vec<At<Violation>>) {
+    let mut taken = BTreeSet::new();
+    let outputs = graph.outputs().into_iter().zip(graph.output_names()).zip(graph.kept());
+    for ((value, name), kept) in outputs {
+        let Some(position) = kept else { continue };
+        let why = match graph.inputs().get(position) {
+            None => "there is no such input".to_owned(),
+            Some(&input) if graph.ty(input.into()) != graph.ty(value) => {
+                format!("has the type {}, not {}", graph.ty(value), graph.ty(input.into()))
+            }
+            Some(_) if !taken.insert(position) => "another is, too".to_owned(),
+            Some(_) => continue,
+        };
+        report.push(graph.at(value.node, Violation::Kept { name: name.to_owned(), why }));
     }
 }
 

@@ -6,9 +6,10 @@
 //! - each step passes an argument for every parameter, of its element type and as many bytes, and a size for every
 //!   size; nothing that is only read (an input, a weight) is written;
 //! - a buffer is written before it is read, and every output is written;
+//! - an output that is kept has the type of the input that it is in the next run, and no other is;
 //! - sizes are those of the inputs, or decided by a step before; what a kernel takes for given is proved or required
 //!   by a step before; truth values and sizes are read from buffers of their type;
-//! - the steps that run before the arena is laid out are calls and what decides sizes, on buffers of their own;
+//! - the steps that run before the arena is laid out are calls and what decides sizes, on buffers of their own and states;
 //! - in a planned entry, each buffer has a place inside the arena;
 //! - in a planned entry, buffers that live at the same time don't overlap, as far as that can be told.
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dim::{Dim, Symbol};
 use crate::dtype::DType;
 use crate::kernel::Access;
-use crate::program::{Arg, Call, Entry, Layout, Program, Space, Step};
+use crate::program::{Arg, Call, Entry, Keep, Layout, Program, Space, Step};
 use crate::verify::kernel::{KernelViolation, verify_kernel};
 
 /// What is wrong with a program.
@@ -58,6 +59,14 @@ pub enum ProgramViolation {
     NoOutput {
         /// The output.
         output: String,
+    },
+    /// An output that is kept for an input that there is not, that has another type, or for which another is kept.
+    #[error("the output at position {output} cannot be kept for the input at position {input}")]
+    Kept {
+        /// The output.
+        output: usize,
+        /// The input.
+        input: usize,
     },
     /// A buffer of a planned entry without a place, or with one that ends beyond the arena.
     #[error("`%{buffer}` has no place in the arena")]
@@ -193,6 +202,7 @@ pub fn verify_program(program: &Program) -> Vec<ProgramViolation> {
         }
         written_before_read(program, entry, &steps, &mut report);
         outputs_are_written(program, entry, &steps, &mut report);
+        kept_outputs_fit(entry, &mut report);
         super::places::buffers_have_places(entry, &mut report);
         super::sizes::sizes_are_decided(program, entry, &mut report);
     }
@@ -311,6 +321,19 @@ fn outputs_are_written(
         let reserved = || steps.iter().any(|(_, step)| **step == Step::Reserve(Arg::Output(index)));
         if !written.contains(&Arg::Output(index)) && !reserved() {
             report.push(ProgramViolation::NoOutput { output: port.name.clone() });
+        }
+    }
+}
+
+fn kept_outputs_fit(entry: &Entry, report: &mut Vec<ProgramViolation>) {
+    let mut taken = BTreeSet::new();
+    for &Keep { output, input } in &entry.keeps {
+        let fits = match (entry.outputs.get(output), entry.inputs.get(input)) {
+            (Some(output), Some(input)) => output.ty == input.ty,
+            _ => false,
+        };
+        if !fits || !taken.insert(input) {
+            report.push(ProgramViolation::Kept { output, input });
         }
     }
 }

@@ -44,7 +44,9 @@ impl Walk<'_> {
                 self.report.push(ProgramViolation::Host { step, why });
             }
             let elsewhere = |arg: &Arg| match arg {
-                Arg::Buffer(buffer) => self.entry.buffers[*buffer].space != Space::Host,
+                Arg::Buffer(buffer) => {
+                    !matches!(self.entry.buffers[*buffer].space, Space::Host | Space::State)
+                }
                 Arg::Output(_) => true,
                 Arg::Input(_) | Arg::Weight(_) => false,
             };

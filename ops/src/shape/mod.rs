@@ -17,6 +17,7 @@ pub mod iota;
 pub mod mel_weights;
 pub mod one_hot;
 pub mod pad;
+pub mod put;
 pub mod random;
 pub mod reshape;
 pub mod resize;

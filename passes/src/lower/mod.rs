@@ -3,7 +3,9 @@
 pub(crate) mod attention;
 pub(crate) mod boundaries;
 pub mod fuse;
+pub mod link;
 mod names;
+pub mod place_states;
 pub mod plan_memory;
 pub mod share_kernels;
 mod simplify;
@@ -11,6 +13,8 @@ pub mod to_loops;
 pub mod to_stages;
 
 pub use fuse::Fuse;
+pub use link::{LinkError, link};
+pub use place_states::PlaceStates;
 pub use plan_memory::{PlanMemory, host_bytes, live_peak, room};
 pub use share_kernels::ShareKernels;
 pub use to_loops::ToLoops;

@@ -18,7 +18,7 @@ use ir::kernel::lower::{Compute, Loops, Lower};
 use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, KernelKind, Param, Stage, Stmt};
 use ir::op::{Flow, Infer, Requirement};
 use ir::program::{
-    Arg, Buffer, Call, Copy, Entry, Layout, PackedWeight, Port, Program, Require, Space, Step,
+    Arg, Buffer, Call, Copy, Entry, Keep, Layout, PackedWeight, Port, Program, Require, Space, Step,
 };
 use ir::{At, Dim, Graph, NodeId, Origin, Scalar, TensorType, Weight};
 
@@ -104,10 +104,13 @@ impl Shared {
             .zip(graph.output_names())
             .map(|(value, name)| port(name, graph.ty(value)))
             .collect();
+        let kept = graph.kept().into_iter().enumerate();
+        let keeps = kept.filter_map(|(output, input)| Some(Keep { output, input: input? }));
         let entry = Entry {
             name: "main".to_owned(),
             inputs,
             outputs,
+            keeps: keeps.collect(),
             buffers: Vec::new(),
             host: Vec::new(),
             steps: Vec::new(),

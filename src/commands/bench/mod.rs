@@ -69,8 +69,9 @@ impl Bench {
         };
         let (warmup, iters) = (self.warmup as usize, self.iters as usize);
         let (model, options) = self.given.load(&self.common)?;
-        let (mut session, inputs) = cli::prepare(&model, &options, "egraft bench", &mut io::stderr())?;
-        let mut bound = Bound::new(&mut session, &inputs)?;
+        let cli::Prepared { mut session, inputs, states } =
+            cli::prepare(&model, &options, "egraft bench", &mut io::stderr())?;
+        let mut bound = Bound::new(&mut session, &inputs, &states)?;
         if let Some(other) = &mut other {
             let entry = bound.session().entry();
             let names = entry.inputs.iter().map(|port| port.name.as_str());

@@ -139,6 +139,13 @@ impl Verdict {
 
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
+        if self.common.keeps_states() {
+            return Err(Failure::bad_input(
+                "egraft::cli::keep",
+                "`--keep` is about several runs, and these know nothing of each other",
+                "leave it out: the model computes the same",
+            ));
+        }
         let mut other = self.other()?;
         let options = self.common.checked_options(&self.model)?;
         let loaded = folder::load(&self.model, self.data.as_deref(), options)?;

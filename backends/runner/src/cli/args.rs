@@ -23,6 +23,11 @@ Inputs and outputs:
       --dim NAME=N             Size for a symbolic dim that no given input decides; repeatable  [default: 1]
       --entry NAME             Run this entry  [default: the first]
 
+State, which a model keeps from run to run:
+      --keep-state             Let each of several runs go on from the one before
+      --state FILE             Begin with the states in a .npz or .safetensors file, by name  [default: zeros]
+      --save-state FILE        Write the states to a .npz or .safetensors file after the last run
+
 Running:
       --threads N              Threads to use  [default: all]
       --bench N                Time N runs, print median, p90 and p99 in milliseconds
@@ -44,7 +49,7 @@ const MAX_RUNS: u64 = 100_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run the model.
-    Run(Options),
+    Run(Box<Options>),
     /// Print what the model says about itself.
     Inspect {
         /// As JSON.
@@ -73,6 +78,12 @@ pub struct Options {
     pub dims: Vec<(String, i64)>,
     /// Name of the entry.
     pub entry: Option<String>,
+    /// Does a run go on from the one before?
+    pub keep_state: bool,
+    /// File of the states to begin with.
+    pub state: Option<PathBuf>,
+    /// File for the states after the last run.
+    pub save_state: Option<PathBuf>,
     /// Number of threads; `None` is all.
     pub threads: Option<usize>,
     /// Number of timed runs.
@@ -93,6 +104,9 @@ impl Default for Options {
             seed: 0,
             dims: Vec::new(),
             entry: None,
+            keep_state: false,
+            state: None,
+            save_state: None,
             threads: None,
             bench: None,
             warmup: 5,
@@ -172,6 +186,9 @@ const OPTIONS: &[&str] = &[
     "--seed",
     "--dim",
     "--entry",
+    "--keep-state",
+    "--state",
+    "--save-state",
     "--threads",
     "--bench",
     "--warmup",
@@ -223,7 +240,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Some((name, value)) if name.starts_with("--") => (name, Some(OsString::from(value))),
             _ => (text.as_str(), None),
         };
-        let is_flag = matches!(name, "--" | "--json" | "--inspect" | "-h" | "--help" | "-V" | "--version");
+        let is_flag = matches!(
+            name,
+            "--" | "--json" | "--keep-state" | "--inspect" | "-h" | "--help" | "-V" | "--version"
+        );
         if let (true, Some(_), Some(option)) =
             (is_flag, &inline, OPTIONS.iter().find(|option| **option == name))
         {
@@ -236,6 +256,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         match name {
             "--" => only_files = true,
             "--json" => options.json = true,
+            "--keep-state" => options.keep_state = true,
             "--inspect" => inspect = true,
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
@@ -251,6 +272,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "--outputs" => {
                 let path = value("--outputs", "a .npz or .safetensors file")?.value.into();
                 once("--outputs", &mut options.outputs, path)?;
+            }
+            "--state" => {
+                let path = value("--state", "a .npz or .safetensors file")?.value.into();
+                once("--state", &mut options.state, path)?;
+            }
+            "--save-state" => {
+                let path = value("--save-state", "a .npz or .safetensors file")?.value.into();
+                once("--save-state", &mut options.save_state, path)?;
             }
             "--seed" => once(
                 "--seed",
@@ -295,7 +324,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     }
     options.seed = seed.unwrap_or(options.seed);
     options.warmup = warmup.unwrap_or(options.warmup);
-    Ok(Command::Run(options))
+    Ok(Command::Run(Box::new(options)))
 }
 
 /// A value with what its option expects.
@@ -350,7 +379,7 @@ mod tests {
 
     fn options(line: &str) -> Options {
         match of(line) {
-            Ok(Command::Run(options)) => options,
+            Ok(Command::Run(options)) => *options,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -363,7 +392,7 @@ mod tests {
     fn everything_at_once() {
         let found = options(
             "a.npy --input x=b.npy --inputs=c.npz --outputs d.safetensors --seed 7 --dim n=3 --dim=m=0 \
-             --threads 2 --bench=10 --warmup 1 --entry step --json - -- --e.npy",
+             --threads 2 --bench=10 --warmup 1 --entry step --keep-state --state s.npz --save-state t.npz --json - -- --e.npy",
         );
         let expected = Options {
             files: vec!["a.npy".into(), "-".into(), "--e.npy".into()],
@@ -373,6 +402,9 @@ mod tests {
             seed: 7,
             dims: vec![("n".into(), 3), ("m".into(), 0)],
             entry: Some("step".into()),
+            keep_state: true,
+            state: Some("s.npz".into()),
+            save_state: Some("t.npz".into()),
             threads: Some(2),
             bench: Some(10),
             warmup: 1,

@@ -44,6 +44,24 @@ pub enum CliError {
         /// The names there are.
         known: String,
     },
+    /// The model has no state of this name.
+    #[error("there is no state `{name}`; the states are {known}")]
+    State {
+        /// The name in the file.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A state of another type or other sizes than it has with these inputs.
+    #[error("state `{name}` is {found}, expected {expected}")]
+    StateShape {
+        /// The state.
+        name: String,
+        /// Type and sizes that it has.
+        expected: String,
+        /// Those that are given.
+        found: String,
+    },
     /// An input is given more than once.
     #[error("input `{name}` is given twice")]
     InputTwice {
@@ -145,6 +163,7 @@ impl CliError {
             CliError::NoEntries => "egraft::runner::no_entries",
             CliError::Entry { .. } => "egraft::runner::unknown_entry",
             CliError::Input { .. } => "egraft::runner::unknown_input",
+            CliError::State { .. } | CliError::StateShape { .. } => "egraft::runner::state",
             CliError::InputTwice { .. } => "egraft::runner::duplicate_input",
             CliError::Files { .. } => "egraft::runner::files",
             CliError::Element { .. } => "egraft::runner::element",
@@ -182,6 +201,10 @@ impl CliError {
             CliError::NoEntries => "compile the model again".to_owned(),
             CliError::Entry { .. } => "`--inspect` shows all entries".to_owned(),
             CliError::Input { .. } => "`--inspect` shows the inputs of all entries".to_owned(),
+            CliError::State { .. } | CliError::StateShape { .. } => {
+                "give a file that `--save-state` wrote for this model; `--inspect` shows the states"
+                    .to_owned()
+            }
             CliError::InputTwice { .. } => "leave out one of the two".to_owned(),
             CliError::Files { inputs: 0, .. } => "leave them out".to_owned(),
             CliError::Files { .. } => {

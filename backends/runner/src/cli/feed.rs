@@ -137,6 +137,15 @@ fn symbols(entry: &Entry, options: &Options, given: &[Option<Tensor>]) -> Result
             }
         }
     }
+    for bind in &entry.binds {
+        // What follows from several sizes together.
+        let tensor = given[bind.input as usize].as_ref();
+        let found = tensor.and_then(|tensor| tensor.signed_dims().get(bind.axis as usize));
+        let value = found.and_then(|&found| bind.value(&values, found));
+        if let (value @ Some(_), known @ None) = (value, &mut values[bind.symbol as usize]) {
+            *known = value;
+        }
+    }
     for (name, value) in &options.dims {
         let Some(symbol) = entry.input_symbols().iter().position(|known| known == name) else {
             let known = list(entry.input_symbols().iter().map(String::as_str));

@@ -46,7 +46,9 @@ pub(super) fn print(model: &Model, json: bool, out: &mut dyn Write) -> io::Resul
     writeln!(out, "{} kernels, {weight_bytes} bytes of weights{place}", plan.kernels.len())?;
     for entry in &plan.entries {
         writeln!(out, "entry {}", entry.name)?;
-        for (kind, ports) in [("input ", &entry.inputs), ("output", &entry.outputs)] {
+        for (kind, ports) in
+            [("input ", &entry.inputs), ("output", &entry.outputs), ("state ", &entry.states)]
+        {
             for port in ports {
                 writeln!(out, "  {kind} {}: {}[{}]", port.name, port.dtype, shape(entry, port).join(", "))?;
             }
@@ -75,5 +77,6 @@ fn entry_json(entry: &Entry) -> Value {
     json!({
         "name": entry.name, "symbols": entry.input_symbols(), "decided_symbols": entry.decided_symbols(),
         "inputs": ports(&entry.inputs), "outputs": ports(&entry.outputs),
+        "states": ports(&entry.states),
     })
 }

@@ -9,6 +9,7 @@ mod error;
 mod feed;
 mod inspect;
 mod show;
+mod state;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -107,7 +108,7 @@ fn run_model(
     err: &mut dyn Write,
 ) -> Result<(), CliError> {
     // What can be known to fail is refused before any work.
-    if let Some(path) = &options.outputs {
+    for path in options.outputs.iter().chain(&options.save_state) {
         files::check_writable(path)?;
     }
     let index = entry_index(model, options.entry.as_deref())?;
@@ -120,14 +121,17 @@ fn run_model(
     let threads = threads(options);
     let mut session = Session::new(Arc::clone(model), index, Pool::new(threads))?;
     let mut printer = show::Printer::new(&entry.name, runs.len(), options.json);
-    for run in &mut runs {
+    let begin = state::read(entry, options)?;
+    for (number, run) in runs.iter_mut().enumerate() {
         let inputs = feed::complete(entry, options, run, err)?;
-        // Each group of files is a call of its own: it sees no state of the one before.
-        session.reset_state();
+        if number == 0 || !options.keep_state {
+            // Each group of files is a call of its own: it sees no state of the one before.
+            state::begin(&mut session, &begin, &inputs)?;
+        }
         let outputs = match options.bench {
             None => session.run_tensors(&views(&inputs))?,
             Some(count) => {
-                let mut bound = Bound::new(&mut session, &inputs)?;
+                let mut bound = Bound::new(&mut session, &inputs, &begin)?;
                 let times = bound.times(options.warmup, count)?;
                 bench::print(&times, &entry.name, threads, options.json, out)?;
                 bound.into_outputs()
@@ -146,10 +150,20 @@ fn run_model(
     if options.bench.is_none() && options.outputs.is_none() {
         printer.finish(out)?;
     }
-    Ok(())
+    options.save_state.as_deref().map_or(Ok(()), |path| state::save(&session, path))
 }
 
-/// A session of the entry that `options` name, and the inputs of its only run. `what` needs it to be the only one.
+/// What runs again and again.
+pub struct Prepared {
+    /// A session of the entry.
+    pub session: Session,
+    /// Its inputs.
+    pub inputs: Vec<Tensor>,
+    /// The states that runs begin with, by position; all others begin as zeros.
+    pub states: Vec<(usize, Tensor)>,
+}
+
+/// A session of the entry that `options` name, with the inputs of its only run. `what` needs it to be the only one.
 ///
 /// # Errors
 /// The options don't fit the model, or make several runs.
@@ -158,7 +172,7 @@ pub fn prepare(
     options: &Options,
     what: &'static str,
     err: &mut dyn Write,
-) -> Result<(Session, Vec<Tensor>), CliError> {
+) -> Result<Prepared, CliError> {
     let index = entry_index(model, options.entry.as_deref())?;
     let entry = &model.plan().entries[index];
     let mut runs = feed::runs(entry, options)?;
@@ -166,7 +180,10 @@ pub fn prepare(
         return Err(CliError::SeveralRuns { what, runs: runs.len() });
     };
     let inputs = feed::complete(entry, options, run, err)?;
-    Ok((Session::new(Arc::clone(model), index, Pool::new(threads(options)))?, inputs))
+    let mut session = Session::new(Arc::clone(model), index, Pool::new(threads(options)))?;
+    let states = state::read(entry, options)?;
+    state::begin(&mut session, &states, &inputs)?;
+    Ok(Prepared { session, inputs, states })
 }
 
 fn threads(options: &Options) -> usize {

@@ -26,13 +26,13 @@ fn port(name: &str, dtype: DType, dims: Vec<Size>) -> Port {
 /// `count(x: f32[1]) -> (total: f32[1])`: `total += x` over all calls of a session;
 /// `positive(x: f32[n]) -> (y: f32[k], any: bool[1])`: the positive elements of `x`, which are 2 at most.
 pub(crate) fn model() -> Arc<Model> {
-    let bind = Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0 };
+    let bind = Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0.into() };
     let entry = |name: &str| Entry { name: name.into(), arena_bytes: Size::Const(0), ..Entry::default() };
     let classify = Entry {
         symbols: vec!["n".into()],
         inputs: vec![port("x", DType::F32, vec![symbol(), Size::Const(3)])],
         outputs: vec![port("p", DType::F32, vec![symbol(), Size::Const(3)])],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         steps: vec![Step::Call(Call {
             kernel: 0,
             args: vec![Arg::Input(0), Arg::Output(0)],
@@ -47,7 +47,7 @@ pub(crate) fn model() -> Arc<Model> {
             port("sum", DType::F32, vec![symbol()]),
             port("any", DType::Bool, vec![Size::Const(1)]),
         ],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         steps: vec![Step::Call(Call {
             kernel: 1,
             args: vec![Arg::Input(0), Arg::Input(1), Arg::Output(0), Arg::Output(1)],
@@ -72,7 +72,7 @@ pub(crate) fn model() -> Arc<Model> {
         symbols: vec!["n".into(), "k".into()],
         inputs: vec![port("x", DType::F32, vec![symbol()])],
         outputs: vec![port("y", DType::F32, vec![k()]), port("any", DType::Bool, vec![Size::Const(1)])],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         arena_bytes: plus(Size::Mul(Box::new(symbol()), Box::new(Size::Const(4))), 64),
         buffers: vec![
             Buffer { offset: Size::Const(0), bytes: Size::Const(8), space: Space::Arena },

@@ -59,9 +59,20 @@ const FUNCTIONS: &[Function] = functions! {
     "1 if the sizes of an output are decided while the model runs, else 0. The session has the memory of such\n   \
      an output: it is not set, and its shape and data can be asked for after a run."
     "int" output_is_dynamic ["const $_model* model", "size_t entry", "size_t index"];
+    "Number of states of an entry: what it keeps from run to run."
+    "size_t" state_count ["const $_model* model", "size_t entry"];
+    "Name of a state, or NULL."
+    "const char*" state_name ["const $_model* model", "size_t entry", "size_t index"];
+    "Element type of a state, or 0."
+    "int" state_dtype ["const $_model* model", "size_t entry", "size_t index"];
+    "Number of axes of a state."
+    "size_t" state_rank ["const $_model* model", "size_t entry", "size_t index"];
     "Makes a session: one entry with its memory and its own threads; 0 threads takes one per processor.\n   \
      One thread at a time may use a session; sessions of one model may run at the same time."
     "int" session_new ["$_model* model", "size_t entry", "int threads", "$_session** out"];
+    "Makes a session of another entry that goes on from this one: both have the same state and threads, and\n   \
+     while one runs, the other waits. Either may end first."
+    "int" session_beside ["$_session* session", "size_t entry", "$_session** out"];
     "Ends a session. NULL is ignored."
     "void" session_free ["$_session* session"];
     "Sets an input, row-major. The buffer stays the caller's and is read by each run until it is replaced."
@@ -85,6 +96,12 @@ const FUNCTIONS: &[Function] = functions! {
     "int" session_run ["$_session* session"];
     "Makes the state that is kept between runs zero, as in a new session."
     "int" session_reset_state ["$_session* session"];
+    "Bytes of a state of a bound session."
+    "int" session_state_bytes ["$_session* session", "size_t index", "size_t* bytes"];
+    "Copies a state of a bound session, row-major, to go on from it another time; bytes are all that it has."
+    "int" session_read_state ["$_session* session", "size_t index", "void* data", "size_t bytes"];
+    "Gives a state of a bound session these elements, row-major."
+    "int" session_write_state ["$_session* session", "size_t index", "const void* data", "size_t bytes"];
 };
 
 impl Function {

@@ -54,17 +54,28 @@ pub unsafe extern "C" fn egraft_session_new(
         *out = ptr::null_mut();
         // SAFETY: null or valid.
         let model = unsafe { given(model.cast_const(), "`model`") }?;
-        let ports = model.entry(entry)?;
+        model.entry(entry)?;
         let threads = usize::try_from(threads).ok().filter(|threads| *threads <= MAX_THREADS);
         let threads = threads.ok_or_else(|| argument(format!("`threads` is not in 0..={MAX_THREADS}")))?;
-        let session = CSession {
-            session: Session::new(Arc::clone(&model.model), entry, Pool::new(threads))?,
-            inputs: ports.inputs.iter().map(|_| None).collect(),
-            outputs: vec![None; ports.outputs.len()],
-            pointers: (Vec::with_capacity(ports.inputs.len()), Vec::with_capacity(ports.outputs.len())),
-            stale: true,
-        };
-        *out = Box::into_raw(Box::new(session));
+        let session = Session::new(Arc::clone(&model.model), entry, Pool::new(threads))?;
+        *out = Box::into_raw(Box::new(CSession::new(session)));
+        Ok(())
+    })
+}
+
+/// Makes a session of another entry that has the state and the threads of `session`, which it may outlive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn egraft_session_beside(
+    session: *mut CSession,
+    entry: usize,
+    out: *mut *mut CSession,
+) -> c_int {
+    guarded(|| {
+        // SAFETY (both): null or valid.
+        let out = unsafe { given_mut(out, "`out`") }?;
+        *out = ptr::null_mut();
+        let session = unsafe { given(session.cast_const(), "`session`") }?;
+        *out = Box::into_raw(Box::new(CSession::new(session.session.beside(entry)?)));
         Ok(())
     })
 }
@@ -225,7 +236,73 @@ pub unsafe extern "C" fn egraft_session_reset_state(session: *mut CSession) -> c
     })
 }
 
+/// Bytes of a state; the session must be bound.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn egraft_session_state_bytes(
+    session: *mut CSession,
+    index: usize,
+    bytes: *mut usize,
+) -> c_int {
+    guarded(|| {
+        // SAFETY (both): null or valid.
+        let session = unsafe { given(session.cast_const(), "`session`") }?;
+        *unsafe { given_mut(bytes, "`bytes`") }? = session.session.state_bytes(index)?;
+        Ok(())
+    })
+}
+
+/// Copies the elements of a state to `data`, which has room for `bytes`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn egraft_session_read_state(
+    session: *mut CSession,
+    index: usize,
+    data: *mut c_void,
+    bytes: usize,
+) -> c_int {
+    guarded(|| {
+        // SAFETY: null or valid, and used by one thread at a time.
+        let session = unsafe { given(session.cast_const(), "`session`") }?;
+        if data.is_null() && bytes > 0 {
+            return Err(argument("`data` is null"));
+        }
+        let mut state = vec![0; bytes];
+        session.session.read_state(index, &mut state)?;
+        // SAFETY: the caller vouches for room for `bytes`.
+        unsafe { ptr::copy_nonoverlapping(state.as_ptr(), data.cast(), bytes) };
+        Ok(())
+    })
+}
+
+/// Gives a state the elements at `data`, `bytes` long.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn egraft_session_write_state(
+    session: *mut CSession,
+    index: usize,
+    data: *const c_void,
+    bytes: usize,
+) -> c_int {
+    guarded(|| {
+        // SAFETY: null or valid, and used by one thread at a time.
+        let session = unsafe { given_mut(session, "`session`") }?;
+        // SAFETY: null or `bytes` bytes.
+        let data = unsafe { given_slice(data.cast::<u8>(), bytes, "`data`") }?;
+        session.session.write_state(index, data)?;
+        Ok(())
+    })
+}
+
 impl CSession {
+    fn new(session: Session) -> CSession {
+        let (inputs, outputs) = (session.entry().inputs.len(), session.entry().outputs.len());
+        CSession {
+            session,
+            inputs: (0..inputs).map(|_| None).collect(),
+            outputs: vec![None; outputs],
+            pointers: (Vec::with_capacity(inputs), Vec::with_capacity(outputs)),
+            stale: true,
+        }
+    }
+
     /// The session is bound to the inputs that are set.
     fn require_fresh(&self) -> Result<(), Failure> {
         if self.stale { Err(RunError::Unbound.into()) } else { Ok(()) }

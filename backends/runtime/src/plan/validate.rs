@@ -53,8 +53,11 @@ impl<'a> Check<'a> {
         names(entry.symbols.iter(), || self.at("symbols"))?;
         names(entry.inputs.iter().map(|port| &port.name), || self.at("inputs"))?;
         names(entry.outputs.iter().map(|port| &port.name), || self.at("outputs"))?;
+        names(entry.states.iter().map(|port| &port.name), || self.at("states"))?;
         self.binds()?;
-        for (ports, phase) in [(&entry.inputs, Phase::Bind), (&entry.outputs, Phase::Steps)] {
+        let ports =
+            [(&entry.inputs, Phase::Bind), (&entry.outputs, Phase::Steps), (&entry.states, Phase::Bind)];
+        for (ports, phase) in ports {
             for port in ports {
                 let place = || self.at(&format!("port `{}`", port.name));
                 port.dims.iter().try_for_each(|dim| self.size(dim, phase, place))?;
@@ -65,8 +68,7 @@ impl<'a> Check<'a> {
         for (i, buffer) in entry.buffers.iter().enumerate() {
             let place = || self.at(&format!("buffer {i}"));
             let phase = match buffer.space {
-                Space::Host => Phase::Bind,
-                Space::State => Phase::Host,
+                Space::Host | Space::State => Phase::Bind,
                 Space::Arena | Space::Grow(_) => Phase::Steps,
             };
             self.size(&buffer.offset, phase, place)?;
@@ -76,6 +78,12 @@ impl<'a> Check<'a> {
                 require(known, place, || format!("growing memory {number} of {}", entry.buffers.len()))?;
             }
         }
+        let states = entry.buffers.iter().filter(|buffer| buffer.space == Space::State).count();
+        require(
+            entry.states.len() <= states,
+            || self.at("states"),
+            || format!("{} names for {states} buffers", entry.states.len()),
+        )?;
         self.host = true;
         self.block(&entry.host, MAX_NESTING)?;
         (self.host, self.number) = (false, 0);
@@ -102,6 +110,10 @@ impl<'a> Check<'a> {
             require(rank.is_some(), place, || format!("input {} does not exist", bind.input))?;
             require(rank > Some(bind.axis as usize), place, || format!("axis {} does not exist", bind.axis))?;
             require(bind.scale != 0, place, || "the scale is 0".into())?;
+            self.size(&bind.offset, Phase::Bind, place)?;
+            let mut open = false;
+            bind.offset.symbols(&mut |symbol| open |= bound.get(symbol as usize) != Some(&true));
+            require(!open, place, || "the offset has a symbol that no bind before decides".into())?;
             let symbol = bind.symbol;
             let known = (symbol as usize) < entry.symbols.len();
             require(known, place, || format!("symbol {symbol} does not exist"))?;
@@ -245,7 +257,7 @@ impl<'a> Check<'a> {
         let early = match arg {
             Arg::Input(_) | Arg::Weight(_) => true,
             Arg::Output(_) => false,
-            Arg::Buffer(index) => entry.buffers[index as usize].space == Space::Host,
+            Arg::Buffer(index) => matches!(entry.buffers[index as usize].space, Space::Host | Space::State),
         };
         self.require(early || !self.host, || format!("{arg:?} is not there yet"))
     }

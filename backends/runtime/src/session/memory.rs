@@ -3,6 +3,7 @@
 //! A buffer whose place depends on nothing that steps decide gets it once, checked against its memory.
 //! All others, and what grows, are looked up at each use: nothing is used beyond the memory there is.
 
+use super::state::State;
 use crate::{
     bind,
     error::RunError,
@@ -28,16 +29,6 @@ pub(super) struct Output {
     pub(super) given: Span,
     /// The bytes of a dynamic one.
     pub(super) grown: AlignedBytes,
-}
-
-/// State buffers and whether they hold anything.
-#[derive(Default)]
-pub(super) struct State {
-    bytes: AlignedBytes,
-    /// First byte and length of each buffer.
-    places: Vec<(i64, i64)>,
-    /// Whether a run has seen it since it was zero.
-    used: bool,
 }
 
 /// The values of symbols and all memory.
@@ -68,7 +59,7 @@ impl Span {
 }
 
 impl Memory {
-    pub(super) fn new(model: &Model, entry: &Entry) -> Memory {
+    pub(super) fn new(model: &Model, entry: &Entry, state: State) -> Memory {
         let output = |index| Output {
             dynamic: entry.is_dynamic(index),
             dims: Vec::with_capacity(entry.outputs[index].dims.len()),
@@ -95,7 +86,7 @@ impl Memory {
             arena: AlignedBytes::default(),
             arena_bytes: 0,
             host: AlignedBytes::default(),
-            state: State::default(),
+            state,
             grown: (0..numbers.max().unwrap_or(0)).map(|_| AlignedBytes::default()).collect(),
         }
     }
@@ -103,11 +94,11 @@ impl Memory {
     /// Bytes there are, apart from the caller's and the weights.
     pub(super) fn bytes(&self) -> usize {
         let grown = self.grown.iter().chain(self.outputs.iter().map(|output| &output.grown));
-        let lasting = self.arena.len() + self.host.len() + self.state.bytes.len();
+        let lasting = self.arena.len() + self.host.len() + self.state.span().room;
         lasting + grown.map(|bytes| bytes.len()).sum::<usize>()
     }
 
-    /// Fixes what the sizes of the inputs decide, and lays out what `host` uses.
+    /// Fixes what the sizes of the inputs decide, and lays out the state and what `host` uses.
     pub(super) fn bind(&mut self, entry: &Entry, dims: &[&[i64]]) -> Result<(), RunError> {
         self.symbols = bind::symbols(entry, dims)?;
         for ((port, dims), input) in entry.inputs.iter().zip(dims).zip(&mut self.inputs) {
@@ -122,21 +113,22 @@ impl Memory {
         }
         let what = "the memory of sizes";
         let bytes = bind::eval_count(entry, &entry.host_bytes, &self.symbols, || what.to_owned())?;
-        self.place_all(entry, |space| (space == Space::Host).then_some(bytes))?;
+        self.place_all(entry, |space| match space {
+            Space::Host => Some(bytes),
+            Space::State => Some(i64::MAX),
+            Space::Arena | Space::Grow(_) => None,
+        })?;
+        let state = entry.buffers.iter().zip(&self.places).filter(|(buffer, _)| buffer.space == Space::State);
+        self.state.lay_out(state.filter_map(|(_, place)| *place).collect())?;
         Ok(self.host.reserve(memory_size(bytes, what)?, what)?)
     }
 
-    /// Lays out arena and state. All that inputs and `host` decide must be known.
+    /// Lays out the arena. All that inputs and `host` decide must be known.
     pub(super) fn lay_out(&mut self, entry: &Entry) -> Result<(), RunError> {
         self.require(entry, Phase::Host)?;
         let what = "the arena";
         let bytes = bind::eval_count(entry, &entry.arena_bytes, &self.symbols, || what.to_owned())?;
-        self.place_all(entry, |space| match space {
-            Space::Arena => Some(bytes),
-            Space::State => Some(i64::MAX),
-            Space::Host | Space::Grow(_) => None,
-        })?;
-        self.state.lay_out(entry, &self.places)?;
+        self.place_all(entry, |space| (space == Space::Arena).then_some(bytes))?;
         self.arena_bytes = memory_size(bytes, what)?;
         Ok(self.arena.reserve(self.arena_bytes, what)?)
     }
@@ -195,6 +187,14 @@ impl Memory {
         bind::eval_count(entry, &entry.buffers[number].bytes, &self.symbols, || format!("buffer {number}"))
     }
 
+    /// First byte and length of a state of a bound session.
+    pub(super) fn place_of_state(&self, entry: &Entry, index: usize) -> (usize, usize) {
+        let states = entry.buffers.iter().zip(&self.places);
+        let mut states = states.filter(|(buffer, _)| buffer.space == Space::State);
+        let place = states.nth(index).and_then(|(_, place)| *place);
+        place.map_or((0, 0), |(offset, bytes)| (offset as usize, bytes as usize))
+    }
+
     /// Whether the argument leads to the same bytes, or to the same port, all the time.
     pub(super) fn is_fixed(&self, arg: Arg) -> bool {
         match arg {
@@ -218,7 +218,7 @@ impl Memory {
             Arg::Buffer(index) => {
                 let memory = match entry.buffers[index as usize].space {
                     Space::Arena => Span { start: self.arena.start(), room: self.arena_bytes },
-                    Space::State => all(&self.state.bytes),
+                    Space::State => self.state.span(),
                     Space::Host => all(&self.host),
                     Space::Grow(number) => all(&self.grown[number as usize]),
                 };
@@ -309,39 +309,6 @@ impl Memory {
     }
 }
 
-impl State {
-    /// A run may change it from now on.
-    pub(super) fn begin(&mut self) {
-        self.used = !self.bytes.is_empty();
-    }
-
-    /// Makes it zero.
-    pub(super) fn reset(&mut self) {
-        self.bytes.fill(0);
-        self.used = false;
-    }
-
-    /// Makes room for the state buffers of `entry`; what is there stays as it is.
-    fn lay_out(&mut self, entry: &Entry, places: &[Option<(i64, i64)>]) -> Result<(), RunError> {
-        let state = entry.buffers.iter().zip(places).filter(|(buffer, _)| buffer.space == Space::State);
-        let state = state.filter_map(|(_, place)| *place);
-        if state.clone().eq(self.places.iter().copied()) {
-            return Ok(());
-        }
-        if self.used {
-            return Err(RunError::State);
-        }
-        let places: Vec<(i64, i64)> = state.collect();
-        let end = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
-        *self = State {
-            bytes: AlignedBytes::zeroed(memory_size(end, "the state")?, "the state")?,
-            places,
-            used: false,
-        };
-        Ok(())
-    }
-}
-
 /// `bytes`, if an argument that leads to `span` may use that many.
 pub(super) fn fits(entry: &Entry, arg: Arg, bytes: i64, span: Span) -> Result<usize, RunError> {
     match usize::try_from(bytes) {
@@ -360,6 +327,6 @@ pub(super) fn describe(entry: &Entry, arg: Arg) -> String {
     }
 }
 
-fn memory_size(bytes: i64, what: &str) -> Result<usize, RunError> {
+pub(super) fn memory_size(bytes: i64, what: &str) -> Result<usize, RunError> {
     usize::try_from(bytes).map_err(|_| RunError::TooLarge { what: what.to_owned() })
 }

@@ -23,6 +23,7 @@ use crate::{
 mod exec;
 mod memory;
 mod profile;
+mod state;
 mod table;
 mod tensors;
 
@@ -31,6 +32,7 @@ pub use profile::{Profile, Record};
 use exec::Run;
 use memory::{Memory, Output, Span};
 use profile::Look;
+use state::{State, lock};
 use table::Table;
 
 /// One entry of a model, ready to be bound and run.
@@ -40,7 +42,7 @@ pub struct Session {
     services: Services,
     /// Whether all below is right for `input_dims`.
     bound: bool,
-    /// Whether arena, state and `steps` are right for the symbols in `layout`.
+    /// Whether arena and `steps` are right for the symbols in `layout`.
     laid_out: bool,
     /// Whether dynamic outputs hold what the last run gave.
     ran: bool,
@@ -62,6 +64,19 @@ impl Session {
     /// # Errors
     /// There is no such entry.
     pub fn new(model: Arc<Model>, entry: usize, pool: Arc<Pool>) -> Result<Session, RunError> {
+        Session::with(model, entry, Services::new(pool), State::default())
+    }
+
+    /// A session of another entry of the same model that goes on from this one: both have one state, and the same
+    /// threads. While one of them runs, the other waits.
+    ///
+    /// # Errors
+    /// There is no such entry.
+    pub fn beside(&self, entry: usize) -> Result<Session, RunError> {
+        Session::with(Arc::clone(&self.model), entry, self.services.clone(), self.memory.state.shared())
+    }
+
+    fn with(model: Arc<Model>, entry: usize, services: Services, state: State) -> Result<Session, RunError> {
         let entries = &model.plan().entries;
         let count = entries.len();
         let plan = entries.get(entry).ok_or(RunError::Entry { index: entry, count })?;
@@ -74,11 +89,11 @@ impl Session {
             });
         }
         Ok(Session {
-            memory: Memory::new(&model, plan),
+            memory: Memory::new(&model, plan, state),
             layout: Vec::with_capacity(plan.symbols.len()),
             model,
             entry,
-            services: Services::new(pool),
+            services,
             bound: false,
             laid_out: false,
             ran: false,
@@ -126,7 +141,7 @@ impl Session {
         Ok(())
     }
 
-    /// Lays out arena, state and the arguments of `steps` for the symbols as they are.
+    /// Lays out the arena and the arguments of `steps` for the symbols as they are.
     fn lay_out(&mut self) -> Result<(), RunError> {
         self.laid_out = false;
         let entry = &self.model.plan().entries[self.entry];
@@ -259,8 +274,16 @@ impl Session {
     ) -> Result<(), RunError> {
         look.begin();
         self.require_bound()?;
+        self.see_state()?;
         self.set_pointers(inputs, outputs)?;
         self.ran = false;
+        let state = self.memory.state.handle();
+        let mut state = lock(&state);
+        if !self.memory.state.is_current(&state) {
+            // Another thread was faster: both have inputs of other sizes.
+            return Err(RunError::State);
+        }
+        state.begin();
         let known = self.entry().input_symbols().len();
         self.memory.symbols[known..].fill(0);
         if !self.entry().host.is_empty() {
@@ -270,13 +293,23 @@ impl Session {
                 self.lay_out()?;
             }
         }
-        self.memory.state.begin();
         // SAFETY: as the caller vouches.
         unsafe { self.run_steps(Phase::Steps, look) }?;
         self.memory.finish_outputs(&self.model.plan().entries[self.entry])?;
         self.ran = true;
         look.end();
         Ok(())
+    }
+
+    /// Binds again if another session has made the state anew since.
+    fn see_state(&mut self) -> Result<(), RunError> {
+        let state = self.memory.state.handle();
+        if self.memory.state.is_current(&lock(&state)) {
+            return Ok(());
+        }
+        self.bound = false;
+        let dims = std::mem::take(&mut self.input_dims);
+        self.bind(&dims)
     }
 
     /// Runs `host` or `steps`.
@@ -316,6 +349,65 @@ impl Session {
                 return Err(RunError::DynamicOutput { name: port.name.clone() });
             }
         }
+        Ok(())
+    }
+
+    /// Bytes of a state of a bound session, by its position in [`Entry::states`].
+    ///
+    /// # Errors
+    /// The session is not bound, or there is no such state.
+    pub fn state_bytes(&self, index: usize) -> Result<usize, RunError> {
+        self.state_place(index).map(|(_, bytes)| bytes)
+    }
+
+    /// The sizes of a state of a bound session.
+    ///
+    /// # Errors
+    /// As [`Session::state_bytes`].
+    pub fn state_shape(&self, index: usize) -> Result<Vec<i64>, RunError> {
+        self.state_place(index)?;
+        let (entry, mut shape) = (self.entry(), Vec::new());
+        crate::bind::dims(entry, &entry.states[index], &self.memory.symbols, &mut shape)?;
+        Ok(shape)
+    }
+
+    /// The elements of a state, row-major: to go on from them another time.
+    ///
+    /// # Errors
+    /// As [`Session::state_bytes`]; `to` has another length.
+    pub fn read_state(&self, index: usize, to: &mut [u8]) -> Result<(), RunError> {
+        self.with_state(index, to.len(), |state| to.copy_from_slice(state))
+    }
+
+    /// Gives a state these elements, row-major.
+    ///
+    /// # Errors
+    /// As [`Session::read_state`].
+    pub fn write_state(&mut self, index: usize, from: &[u8]) -> Result<(), RunError> {
+        self.with_state(index, from.len(), |state| state.copy_from_slice(from))
+    }
+
+    fn state_place(&self, index: usize) -> Result<(usize, usize), RunError> {
+        self.require_bound()?;
+        let states = &self.entry().states;
+        let (expected, found) = (states.len(), index.saturating_add(1));
+        states.get(index).ok_or(RunError::Count { what: "states", expected, found })?;
+        Ok(self.memory.place_of_state(self.entry(), index))
+    }
+
+    fn with_state(&self, index: usize, found: usize, with: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
+        let (offset, expected) = self.state_place(index)?;
+        let wrong = || {
+            let name = self.entry().states[index].name.clone();
+            RunError::Bytes { what: "state", name, expected, found }
+        };
+        let state = self.memory.state.handle();
+        let mut state = lock(&state);
+        if !self.memory.state.is_current(&state) {
+            return Err(RunError::Unbound);
+        }
+        state.begin();
+        with(state.bytes(offset, expected).filter(|_| expected == found).ok_or_else(wrong)?);
         Ok(())
     }
 

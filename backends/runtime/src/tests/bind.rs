@@ -17,8 +17,8 @@ fn entry() -> Entry {
             port("y", vec![add(m(), n()), 3.into()]),
         ],
         binds: vec![
-            Bind { symbol: 0, input: 0, axis: 0, scale: 2, offset: 1 },
-            Bind { symbol: 1, input: 0, axis: 1, scale: 1, offset: 0 },
+            Bind { symbol: 0, input: 0, axis: 0, scale: 2, offset: 1.into() },
+            Bind { symbol: 1, input: 0, axis: 1, scale: 1, offset: 0.into() },
         ],
         ..Entry::default()
     }

@@ -204,6 +204,48 @@ fn mistakes_are_statuses_with_messages() {
 }
 
 #[test]
+fn states_are_shared_read_and_written() {
+    let argument = Status::Argument as c_int;
+    let (x, mut y) = ([1.0_f32, 2.0], [0.0_f32; 2]);
+    // SAFETY: pointers are null or valid, and the buffers have the sizes that are set.
+    unsafe {
+        let model = c_model();
+        let sum =
+            (0..egraft_entry_count(model)).find(|entry| egraft_state_count(model, *entry) == 1).unwrap();
+        assert_eq!(CStr::from_ptr(egraft_state_name(model, sum, 0)), c"kept");
+        assert_eq!((egraft_state_dtype(model, sum, 0), egraft_state_rank(model, sum, 0)), (F32, 1));
+        assert!(egraft_state_name(model, sum, 1).is_null());
+        let (mut first, mut second) = (null_mut(), null_mut());
+        assert_eq!(egraft_session_new(model, sum, 1, &mut first), 0);
+        assert_eq!(egraft_session_beside(null_mut(), sum, &mut second), argument);
+        assert_eq!(egraft_session_beside(first, 99, &mut second), Status::Run as c_int);
+        assert!(second.is_null());
+        assert_eq!(egraft_session_beside(first, sum, &mut second), 0);
+        egraft_model_close(model);
+        let mut bytes = 1;
+        assert_eq!(egraft_session_state_bytes(first, 0, &mut bytes), Status::Run as c_int, "it is not bound");
+        for session in [first, second] {
+            egraft_session_set_input(session, 0, F32, 1, [2_i64].as_ptr(), x.as_ptr().cast());
+            egraft_session_set_output(session, 0, y.as_mut_ptr().cast(), size_of_val(&y));
+            assert_eq!(egraft_session_run(session), 0, "{}", last_error());
+        }
+        assert_eq!(y, [2.0, 4.0], "the second goes on from the first");
+        egraft_session_free(second);
+        assert_eq!((egraft_session_state_bytes(first, 0, &mut bytes), bytes), (0, 8));
+        let mut kept = [0.0_f32; 2];
+        let data = kept.as_mut_ptr().cast();
+        assert_eq!(egraft_session_read_state(first, 0, data, 7), Status::Run as c_int);
+        assert_eq!(egraft_session_read_state(first, 0, null_mut(), 8), argument);
+        assert_eq!((egraft_session_read_state(first, 0, data, 8), kept), (0, [2.0, 4.0]));
+        let other = [10.0_f32, 20.0];
+        assert_eq!(egraft_session_write_state(first, 0, null(), 8), argument);
+        assert_eq!(egraft_session_write_state(first, 0, other.as_ptr().cast(), 8), 0);
+        assert_eq!((egraft_session_run(first), y), (0, [11.0, 22.0]));
+        egraft_session_free(first);
+    }
+}
+
+#[test]
 fn bad_containers_are_refused() {
     let plan = plan();
     let weights = bytes_of(&SCALE);
@@ -288,7 +330,7 @@ fn the_header_names_every_function() {
         .collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 24);
+    assert_eq!(names.len(), 32);
     for name in &names {
         assert!(header.contains(&format!(" mlp_{name}(")), "{name}");
     }

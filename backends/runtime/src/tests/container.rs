@@ -120,7 +120,7 @@ fn forged(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 fn other_versions_and_machines_are_told_apart() {
     assert_eq!(
         message(&forged(|bytes| bytes[8] = 9)),
-        "the model has format version 9, this runtime reads version 2; compile it again with this version of egraft"
+        "the model has format version 9, this runtime reads version 3; compile it again with this version of egraft"
     );
     let load = |bytes: &[u8]| Model::from_container(bytes, None).err().unwrap();
     let abi = load(&forged(|bytes| bytes[12] = 7));

@@ -69,13 +69,13 @@ pub(crate) const SCALE: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
 /// `sum`: `s[i] += x[i]`, `y = s`, where the state `s: [n]` has the size of the input.
 pub(crate) fn plan() -> Plan {
     let n = || symbol(0);
-    let bind = Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0 };
+    let bind = Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0.into() };
     let run = Entry {
         name: "run".into(),
         symbols: vec!["n".into()],
         inputs: vec![port("x", vec![n(), 4.into()])],
         outputs: vec![port("y", vec![n(), 4.into()])],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         arena_bytes: aligned(mul(n(), 16.into())),
         buffers: vec![
             Buffer { offset: 0.into(), bytes: mul(n(), 16.into()), space: Space::Arena },
@@ -92,7 +92,7 @@ pub(crate) fn plan() -> Plan {
         symbols: vec!["n".into()],
         inputs: vec![port("a", vec![n()]), port("b", vec![n(), 1.into()])],
         outputs: vec![port("y", vec![n()])],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         steps: vec![call(2, vec![Arg::Input(0), Arg::Input(1), Arg::Output(0)], vec![n()])],
         ..Entry::default()
     };
@@ -101,8 +101,9 @@ pub(crate) fn plan() -> Plan {
         symbols: vec!["n".into()],
         inputs: vec![port("x", vec![n()])],
         outputs: vec![port("y", vec![n()])],
-        binds: vec![bind],
+        binds: vec![bind.clone()],
         buffers: vec![Buffer { offset: 0.into(), bytes: mul(n(), 4.into()), space: Space::State }],
+        states: vec![port("kept", vec![n()])],
         steps: vec![
             call(2, vec![Arg::Input(0), Arg::Buffer(0), Arg::Buffer(0)], vec![n()]),
             call(3, vec![Arg::Buffer(0), Arg::Output(0)], vec![n()]),

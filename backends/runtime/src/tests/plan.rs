@@ -3,7 +3,7 @@
 use super::{Numbers, add, dynamic, plan, symbol};
 use crate::{
     Plan, PlanError, Size,
-    plan::{Arg, Bind, Call, DType, Entry, MAX_DEPTH, MAX_NESTING, Relation, Space, Step},
+    plan::{Arg, Call, DType, Entry, MAX_DEPTH, MAX_NESTING, Relation, Space, Step},
 };
 
 /// A plan with every kind of step and of memory.
@@ -136,8 +136,19 @@ fn contradictions_are_named() {
         (&|plan| plan.entries[0].binds[0].input = 1, "entry `run`, bind 0: input 1 does not exist"),
         (&|plan| plan.entries[0].binds[0].scale = 0, "entry `run`, bind 0: the scale is 0"),
         (
+            &|plan| plan.entries[0].binds[0].offset = crate::Size::Symbol(0),
+            "entry `run`, bind 0: the offset has a symbol that no bind before decides",
+        ),
+        (
             &|plan| {
-                let bind = Bind { ..plan.entries[0].binds[0] };
+                let more = plan.entries[0].outputs[0].clone();
+                plan.entries[2].states.push(more);
+            },
+            "entry `sum`, states: 2 names for 1 buffers",
+        ),
+        (
+            &|plan| {
+                let bind = plan.entries[0].binds[0].clone();
                 plan.entries[0].binds.push(bind);
             },
             "entry `run`, bind 1: symbol 0 is bound already",

@@ -116,6 +116,28 @@ fn state_is_kept_reset_and_never_lost_silently() {
 }
 
 #[test]
+fn sessions_beside_each_other_have_one_state() {
+    let mut first = session("sum", 1);
+    let mut second = first.beside(first.model().plan().entry("sum").unwrap()).unwrap();
+    let run = |session: &mut Session, x: &[f32]| {
+        let data = bytes_of(x);
+        session.run_tensors(&[tensor(&[x.len() as i64], &data)]).map(|outputs| floats(&outputs[0].data))
+    };
+    assert_eq!(run(&mut first, &[1.0]), Ok(vec![1.0]));
+    assert_eq!(run(&mut second, &[2.0]), Ok(vec![3.0]));
+    assert_eq!(run(&mut first, &[3.0]), Ok(vec![6.0]));
+    assert_eq!(run(&mut second, &[1.0, 1.0]), Err(RunError::State));
+    second.reset_state();
+    // The state is made anew for other inputs, and the first session finds it where it is now.
+    assert_eq!(run(&mut second, &[1.0, 1.0]), Ok(vec![1.0, 1.0]));
+    assert_eq!(run(&mut first, &[3.0]), Err(RunError::State));
+    assert_eq!(run(&mut first, &[3.0, 4.0]), Ok(vec![4.0, 5.0]));
+    drop(first);
+    assert_eq!(run(&mut second, &[1.0, 1.0]), Ok(vec![5.0, 6.0]));
+    assert_eq!(second.beside(99).err().map(|error| error.code()), Some("egraft::runtime::no_entry"));
+}
+
+#[test]
 fn inputs_by_name() {
     let mut session = session("pair", 1);
     let (a, b) = (bytes_of(&[1.0, 2.0]), bytes_of(&[10.0, 20.0]));

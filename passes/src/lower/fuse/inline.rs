@@ -13,7 +13,7 @@ use ir::{DType, Dim};
 use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{sum_of_products, tiled_width};
-use crate::lower::boundaries::boundaries;
+use crate::lower::boundaries::{boundaries, inside};
 use crate::lower::simplify;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.
@@ -130,10 +130,11 @@ fn chooses_between_keys(flat: &Flat, at: usize, user: usize) -> bool {
     let products = members.rfind(|&other| is_contraction(&flat.stages[other].stage));
     let tiled = is_scores || products == Some(user) && tiled_width(stage).is_some();
     let Some((fold, [_, operand])) = sum_of_products(stage).filter(|_| tiled) else { return false };
-    let axis = if is_scores { stage.axes.last().map(|(axis, _)| axis) } else { Some(&fold.axis) };
+    let keys =
+        if is_scores { stage.axes.last().cloned() } else { Some((fold.axis.clone(), fold.extent.clone())) };
     let Stage { name, axes, body } = &flat.stages[at].stage;
     let inlined = put(operand, name, axes, body, &all_ranges(stage));
-    let of_keys = axis.and_then(|axis| boundaries(&inlined, axis));
+    let of_keys = keys.and_then(|(axis, extent)| inside(boundaries(&inlined, &axis)?, &extent));
     of_keys.is_some_and(|places| (1..MOST_PARTS).contains(&places.len()))
 }
 

@@ -5,7 +5,7 @@ use ir::dim::Ranges;
 use ir::kernel::{Expr, ExprKind, Kernel, Stage, Stmt};
 
 use super::nest;
-use crate::lower::boundaries::boundaries;
+use crate::lower::boundaries::{boundaries, inside};
 use crate::lower::simplify;
 
 /// So many pieces have loops of their own.
@@ -24,10 +24,10 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> Option<Vec<Stmt>> {
     }
     let found = stage.axes.iter().enumerate().find_map(|(at, (axis, extent))| {
         let places = boundaries(&stage.body, axis).filter(|places| !places.is_empty())?;
-        Some((at, extent.as_const()?, places))
+        Some((at, extent.as_const()?, inside(places, extent)?))
     });
     let (along, extent, places) = found?;
-    let mut cuts: Vec<i64> = places.into_iter().filter(|place| (1..extent).contains(place)).collect();
+    let mut cuts: Vec<i64> = places.iter().map(Dim::as_const).collect::<Option<_>>()?;
     cuts.insert(0, 0);
     cuts.push(extent);
     let piece = |ends: &[i64]| {

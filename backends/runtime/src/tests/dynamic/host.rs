@@ -31,6 +31,7 @@ pub(crate) fn entry() -> Entry {
             call(TILE, vec![Arg::Input(0), Arg::Buffer(1)], vec![n(), m()]),
             Step::Copy { from: Arg::Buffer(1), to: Arg::Output(0), bytes: bytes(), at: None },
         ],
+        ..Entry::default()
     }
 }
 
@@ -101,14 +102,39 @@ fn an_arena_that_cannot_be_had_is_laid_out_again_next_time() {
     assert_eq!(run(&mut session, &[1.0], 3), Ok(vec![1.0; 3]));
 }
 
+/// State would be lost with the next value.
 #[test]
-fn state_of_such_a_size_is_not_lost_silently() {
+fn state_cannot_be_of_such_a_size() {
     let mut entry = entry();
     entry.buffers[1].space = Space::State;
+    let plan = Plan { entries: vec![entry], ..Plan::default() };
+    let message = plan.validate().unwrap_err().to_string();
+    assert!(message.ends_with("buffer 1: `m` is decided later than this must be known"), "{message}");
+}
+
+/// What is kept decides sizes: `y = x, as often as it has run before`.
+#[test]
+fn state_decides_sizes() {
+    let mut entry = entry();
+    entry.inputs.pop();
+    entry.buffers.push(buffer(0, 8.into(), Space::State));
+    entry.states.push(integers("runs", vec![]));
+    entry.host[0] = call(TILE, vec![Arg::Buffer(2), Arg::Buffer(0)], vec![2.into(), 2.into()]);
     let mut session = session(entry);
-    assert_eq!(run(&mut session, &[1.0], 2), Ok(vec![1.0; 2]));
-    assert_eq!(run(&mut session, &[1.0], 3), Err(RunError::State));
-    assert_eq!(run(&mut session, &[1.0], 2), Ok(vec![1.0; 2]));
-    session.reset_state();
-    assert_eq!(run(&mut session, &[1.0], 3), Ok(vec![1.0; 3]));
+    let x = super::super::bytes_of(&[1.0, 2.0]);
+    let run = |session: &mut Session| {
+        let x = TensorRef { dtype: DType::F32, dims: &[2], data: &x };
+        session.run_tensors(&[x]).map(|outputs| floats(&outputs[0].data))
+    };
+    assert_eq!(run(&mut session), Ok(vec![]));
+    session.write_state(0, &bytes_of(&[2_i64])).unwrap();
+    assert_eq!(run(&mut session), Ok(vec![1.0, 2.0, 1.0, 2.0]));
+    let mut runs = [0; 8];
+    session.read_state(0, &mut runs).unwrap();
+    assert_eq!(i64::from_ne_bytes(runs), 2);
+    session.write_state(0, &bytes_of(&[-1_i64])).unwrap();
+    assert_eq!(run(&mut session).unwrap_err().code(), "egraft::runtime::measured");
+    let short = session.write_state(0, &[0; 4]).unwrap_err().to_string();
+    assert_eq!(short, "state `runs`: 4 bytes given, 8 expected");
+    assert_eq!(session.state_bytes(1).unwrap_err().to_string(), "1 states expected, 2 given");
 }

@@ -63,7 +63,7 @@ fn measure(symbol: u32, source: Arg, bound: Option<Size>) -> Step {
 
 /// The first symbol is the size of the first axis of the first input.
 fn bind() -> Vec<Bind> {
-    vec![Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0 }]
+    vec![Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: 0.into() }]
 }
 
 fn bytes_of(values: &[i64]) -> Vec<u8> {

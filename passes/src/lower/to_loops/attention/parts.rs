@@ -6,7 +6,7 @@ use ir::dim::{Ranges, Symbol};
 use ir::kernel::{Expr, Stage};
 
 use crate::lower::attention::{Attention, sum_of_products};
-use crate::lower::boundaries::boundaries;
+use crate::lower::boundaries::{boundaries, inside};
 use crate::lower::simplify;
 
 /// Keys of one origin. The axis of keys counts from the first of them.
@@ -30,9 +30,10 @@ pub(super) fn parts(stages: &[Stage], roles: &Attention, becomes: &Expr) -> Vec<
     let (key, keys) = last(scores);
     let mut cuts = vec![Dim::constant(0)];
     let at = [boundaries(factors[1], &key), boundaries(value, &fold.axis)];
-    if let (Some(count), [Some(of_keys), Some(of_values)]) = (keys.as_const(), at) {
-        let inside = of_keys.union(&of_values).filter(|at| (1..count).contains(*at));
-        cuts.extend(inside.map(|at| Dim::constant(*at)));
+    if let [Some(of_keys), Some(of_values)] = at
+        && let Some(places) = inside(of_keys.into_iter().chain(of_values), &keys)
+    {
+        cuts.extend(places);
     }
     let ends = cuts.iter().skip(1).chain([&keys]);
     let mut groups: Vec<Vec<Part>> = Vec::new();
