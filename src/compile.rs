@@ -87,7 +87,7 @@ pub(crate) fn cx(provenance: &Provenance, options: &Options) -> Cx {
 /// A text that egraft wrote says which of the passes that run once are behind it, and a dump names the pass after
 /// which it was made. Inside a repetition, the round is not known, so the repetition starts again: its passes change
 /// nothing where they already ran. A program without such a name goes on with fusion
-/// if a kernel is in stage form, with schedules if all are loops, and is complete if its buffers have places.
+/// if a kernel is in stage form, with states and schedules if all are loops, and is complete if its buffers have places.
 pub fn remaining<'a>(steps: &'a [Step], source: &Source) -> &'a [Step] {
     let (state, after) = (&source.state, source.after.as_deref());
     let once = pipeline::once(steps, &source.provenance.past);
@@ -380,7 +380,7 @@ mod tests {
                 Program { name: "p".into(), weights: vec![], kernels: vec![], entries: vec![entry] };
             Source::of_program(program, &Options::default())
         };
-        assert_eq!(names(remaining(pipeline::DEFAULT, &program(None))).first(), Some(&"schedule"));
+        assert_eq!(names(remaining(pipeline::DEFAULT, &program(None))).first(), Some(&"place_states"));
         let planned = program(Some(ir::Dim::constant(0)));
         assert!(remaining(pipeline::DEFAULT, &planned).is_empty());
     }
