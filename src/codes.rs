@@ -134,6 +134,11 @@ pub(crate) const CODES: &[Code] = &[
         "The Python that was to run another engine cannot be started.",
         "Name one that has onnxruntime with `--python PATH` or $EGRAFT_PYTHON, or leave out `--against`.",
     ),
+    code(
+        "egraft::cli::random_input",
+        "No random tensor can be made for an input: it has values that mean something.",
+        "Give data with `--data`.",
+    ),
     code("egraft::cli::read", "The system refuses to read a file.", "Check the path and its permissions."),
     code(
         "egraft::cli::same_file",
@@ -300,6 +305,31 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cranelift::unsupported",
         "A kernel uses a form that machine code is not made for yet.",
         "The message names the form and what is instead.",
+    ),
+    code(
+        "egraft::edit::no_experts",
+        "Rewriting found no experts in the model: no grouped products that one choice names.",
+        "`egraft explain MODEL` says which obligation kept the rules from them.",
+    ),
+    code(
+        "egraft::edit::node",
+        "An edit meets a node that it cannot follow: weights that are computed, or a router of another form.",
+        "Export the model with a router that is a product and a softmax, and weights that are constants.",
+    ),
+    code(
+        "egraft::edit::nothing",
+        "An edit that changes nothing.",
+        "Say what to change: `--prune-experts`, `--merge-experts` or `--momentum`.",
+    ),
+    code(
+        "egraft::edit::pass",
+        "A pass cannot go on with the graph that is edited.",
+        "`egraft check MODEL` names every node that cannot be compiled.",
+    ),
+    code(
+        "egraft::edit::unfit",
+        "What is asked for makes no sense for a layer of experts.",
+        "`egraft inspect MODEL --kernels` shows how many experts a layer has, and how many a token chooses.",
     ),
     code(
         "egraft::lint::constant_routing",

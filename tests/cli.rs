@@ -7,6 +7,8 @@ mod bench;
 mod bisect;
 #[path = "cli/damaged.rs"]
 mod damaged;
+#[path = "cli/edit.rs"]
+mod edit;
 #[path = "cli/experts.rs"]
 mod experts;
 #[path = "cli/explain.rs"]

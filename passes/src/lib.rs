@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod cost;
+pub mod edit;
 pub mod egraph;
 pub mod error;
 pub mod explain;

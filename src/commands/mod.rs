@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod compile;
 mod completions;
+mod edit;
 mod engines;
 mod explain;
 mod given;
@@ -59,6 +60,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Say what rewrite rules did to a model, and why not more; or explain an error code
     Explain(explain::Explain),
+    /// Leave out or merge experts of a model, or give them momentum
+    Edit(edit::Edit),
     /// Run passes on a model or a dump and print the result
     Opt(opt::Opt),
     /// List the ops, or explain one
@@ -87,6 +90,7 @@ impl Cli {
             Command::Check(verb) => verb.run(out),
             Command::Inspect(verb) => verb.run(out),
             Command::Explain(verb) => verb.run(out),
+            Command::Edit(verb) => verb.run(out),
             Command::Opt(verb) => verb.run(out),
             Command::Ops(verb) => verb.run(out),
             Command::Passes(verb) => verb.run(out),

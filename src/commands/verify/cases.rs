@@ -14,7 +14,7 @@ use crate::report::Failure;
 
 /// Inputs, and what must come out where that is known.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Case {
+pub(in crate::commands) struct Case {
     /// What it is called in reports.
     pub name: String,
     /// In the order of the model's inputs.
@@ -25,7 +25,7 @@ pub(super) struct Case {
 
 /// What inputs and outputs of the model are called.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Names {
+pub(in crate::commands) struct Names {
     /// Of its inputs, in order.
     pub inputs: Vec<String>,
     /// Of its outputs, in order.
@@ -36,7 +36,7 @@ pub(super) struct Names {
 ///
 /// # Errors
 /// What can't be read, or holds nothing that fits the model.
-pub(super) fn read(path: &Path, names: &Names) -> Result<Vec<Case>, Failure> {
+pub(in crate::commands) fn read(path: &Path, names: &Names) -> Result<Vec<Case>, Failure> {
     let cases = of_file(path, names)?;
     if cases.is_empty() {
         return Err(nothing(path, names));

@@ -4,7 +4,7 @@
 //! absent optionals, and values of inputs that decide lengths are the exception; which they are is told.
 
 mod bisect;
-mod cases;
+pub(super) mod cases;
 #[cfg_attr(not(feature = "onnx"), path = "folder_without_onnx.rs")]
 mod folder;
 mod routing;
@@ -339,7 +339,7 @@ impl Verify {
     }
 }
 
-fn names(state: &State) -> Names {
+pub(super) fn names(state: &State) -> Names {
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     match state {
         State::Graph(graph) => Names {

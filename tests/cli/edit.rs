@@ -1,0 +1,49 @@
+//! Surgery on experts, on the command line.
+
+use harness::root;
+
+use crate::{folder, names, say};
+
+#[test]
+fn an_edited_model_is_written_and_told_of() {
+    let folder = folder();
+    let smoe = root().join("tests/golden/moe/smoe_dense/model.onnx").display().to_string();
+    let edit = |line: &str| say(folder.path(), &format!("edit {smoe} {line}"));
+    let report = edit("-o {D}/small.ir --prune-experts 6 --merge-experts 3 --merge-by frequency --json")
+        .succeeds()
+        .json();
+    let layers = report["layers"].as_array().expect("a list");
+    assert_eq!(layers.len(), 2, "{report}");
+    assert_eq!((&layers[0]["experts"], &layers[1]["experts"]), (&8.into(), &6.into()), "{report}");
+    let chosen = layers[0]["chosen"].as_array().expect("how often each is chosen");
+    assert_eq!(
+        chosen.iter().filter_map(serde_json::Value::as_f64).sum::<f64>(),
+        48.0,
+        "two for each of 24 tokens"
+    );
+    let error = report["errors"][0]["max_distance"].as_f64().expect("a number");
+    assert!(error > 0.0, "{report}");
+    let kernels = say(folder.path(), "inspect {D}/small.ir --kernels --json").succeeds().json();
+    let experts: Vec<_> = kernels["kernels"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|k| k["experts"]["count"].as_i64())
+        .collect();
+    assert_eq!(experts, [3, 3], "{kernels}");
+    say(folder.path(), "verify {D}/small.ir").succeeds();
+
+    std::fs::create_dir(folder.path().join("same")).expect("the folder is writable");
+    let same = edit("-o {D}/same/m.ir --merge-experts 8").succeeds();
+    assert!(same.out.contains("y: 0.000e0 away at most"), "{same}");
+    edit("-o {D}/m.ir").refused("egraft::edit::nothing", &["--prune-experts"]);
+    edit("-o {D}/m.onnxx --merge-experts 2").refused("egraft::cli::emit", &["m.onnxx"]);
+    edit("-o {D}/m.ir --prune-experts 1").refused("egraft::edit::unfit", &["8", "2"]);
+    edit("-o {D}/m.ir --merge-experts 9").refused("egraft::edit::unfit", &["8", "9"]);
+    edit("-o {D}/m.ir --momentum 0.7").refused("egraft::edit::node", &["residual"]);
+    edit("-o {D}/m.ir --merge-experts 2 --merge-by magic").exits(2);
+    edit("-o {D}/m.ir --momentum fast").exits(2);
+    say(folder.path(), "edit {M} -o {D}/m.ir --merge-experts 2")
+        .refused("egraft::edit::no_experts", &["experts"]);
+    assert_eq!(names(folder.path()), ["same", "small.ir", "weights.bin"]);
+}
