@@ -5,7 +5,7 @@ use harness::{Tolerance, model, root};
 use ir::graph::Kind;
 use ir::{Graph, Scalar, Tensor, Weight};
 use passes::Cx;
-use passes::edit::{self, EditError, Layer, Method, Momentum};
+use passes::edit::{self, EditError, Layer, Method, Momentum, Upcycling};
 
 fn golden(case: &str) -> Graph {
     model(&root().join("tests/golden/moe").join(case).join("model.onnx"))
@@ -189,6 +189,25 @@ fn a_plain_checkpoint_becomes_one_with_momentum_and_back() {
     assert_equal("mu = 0", &plain, &graph, &tokens);
     let off = edit::set_momentum(&mut exposed(&plain).0, &layers, Momentum::Off);
     assert!(off.expect_err("it has none").to_string().contains("no layer has momentum"));
+}
+
+/// A transformer's dense layers become experts, and give what they gave.
+#[test]
+fn upcycling_changes_nothing_at_first() {
+    let plain = model(&root().join("tests/golden/attention/elliptical_vit_4layer/model.onnx"));
+    let mut graph = edit::expose(plain.clone(), &Cx::default()).expect("the rules run");
+    let layers =
+        edit::upcycle(&mut graph, Upcycling { experts: 4, chosen: 2, seed: 5 }).expect("it has dense layers");
+    assert_eq!(layers.len(), 4);
+    let graph = edit::clean(graph, &Cx::default()).expect("it cleans up");
+    assert!(ir::verify::verify(&graph).is_empty());
+    let found = edit::layers(&graph).expect("experts");
+    assert_eq!(found.iter().map(|layer| (layer.experts, layer.chosen)).collect::<Vec<_>>(), [(4, 2); 4]);
+    assert_equal("upcycled", &plain, &graph, &inputs(&plain, 1));
+    let wrong = edit::upcycle(&mut graph.clone(), Upcycling { experts: 2, chosen: 3, seed: 5 });
+    assert!(wrong.expect_err("three of two").to_string().contains("3 of 2"));
+    let none = edit::upcycle(&mut graph.clone(), Upcycling { experts: 2, chosen: 1, seed: 5 });
+    assert!(none.expect_err("no dense layer is left").to_string().contains("no dense layer"));
 }
 
 #[test]

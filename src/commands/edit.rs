@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use egraft::{Options, Source, output, tensors};
 use ir::{Graph, Symbol, Tensor};
-use passes::edit::{self, Layer, Method, Momentum};
+use passes::edit::{self, Layer, Method, Momentum, Upcycling};
 use passes::pipeline::State;
 use serde_json::{Value, json};
 
@@ -41,10 +41,14 @@ pub(super) struct Edit {
     /// Let experts join the residual stream with momentum, by its constants MU,GAMMA, or without: off
     #[arg(long, value_name = "MU,GAMMA|off", value_parser = momentum)]
     momentum: Option<Momentum>,
+    /// Make so many experts of each dense layer, all with its weights, K of which a token chooses: nothing changes until
+    /// they are trained apart
+    #[arg(long, value_name = "N,K", value_parser = pair)]
+    upcycle: Option<(usize, usize)>,
     /// Inputs to calibrate on: a .safetensors or .npz file, by the names of the inputs
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Seed of random inputs
+    /// Seed of random inputs, and of new routers
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
@@ -63,11 +67,12 @@ struct Change {
 
 impl Edit {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
-        if self.prune_experts.is_none() && self.merge_experts.is_none() && self.momentum.is_none() {
+        let changes_experts = self.prune_experts.is_some() || self.merge_experts.is_some();
+        if !changes_experts && self.momentum.is_none() && self.upcycle.is_none() {
             return Err(Failure::bad_input(
                 "egraft::edit::nothing",
                 "no change is asked for",
-                "say what to change: --prune-experts, --merge-experts or --momentum",
+                "say what to change: --prune-experts, --merge-experts, --momentum or --upcycle",
             ));
         }
         if self.output.extension().is_none_or(|extension| extension != "ir") {
@@ -119,7 +124,20 @@ impl Edit {
             *graph = edit::clean(std::mem::replace(graph, Graph::new("")), cx).map_err(failure)?;
             Ok(())
         };
-        let count = edit::layers(graph).map_err(failure)?.len();
+        if let Some((experts, chosen)) = self.upcycle {
+            let layers =
+                edit::upcycle(graph, Upcycling { experts, chosen, seed: self.seed }).map_err(failure)?;
+            clean(graph)?;
+            let done = format!("{experts} experts, of which a token chooses {chosen}");
+            changes.extend(layers.into_iter().map(|layer| Change {
+                layer,
+                done: done.clone(),
+                chosen: Vec::new(),
+                experts: 1,
+            }));
+        }
+        let prunes = self.prune_experts.is_some() || self.merge_experts.is_some();
+        let count = if prunes { edit::layers(graph).map_err(failure)?.len() } else { 0 };
         for number in 0..count {
             if let Some(kept) = self.prune_experts {
                 let (layer, chosen) = frequencies(graph, number, options, cases)?;
@@ -292,6 +310,12 @@ fn method(text: &str) -> Result<Method, String> {
     let found = Method::ALL.into_iter().find(|(name, _)| *name == text);
     let names = Method::ALL.map(|(name, _)| name).join(", ");
     found.map(|(_, method)| method).ok_or_else(|| format!("the methods are {names}"))
+}
+
+fn pair(text: &str) -> Result<(usize, usize), String> {
+    let (first, second) = text.split_once(',').ok_or("it must be N,K")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+    Ok((number(first)?, number(second)?))
 }
 
 fn momentum(text: &str) -> Result<Momentum, String> {

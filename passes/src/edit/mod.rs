@@ -1,5 +1,5 @@
 //! Surgery on mixtures of experts: in a graph whose rules have found them ([`expose`]), other experts, or another way in
-//! which their results join a layer.
+//! which their results join a layer; and dense layers that become mixtures.
 //!
 //! A layer of experts ([`Layer`]) is what chooses by one value: products and tables that the same ids name, and the
 //! router that gives these ids. It does not matter how a model was exported. A graph in which no ids name matrices is
@@ -10,6 +10,7 @@ mod merge;
 mod momentum;
 mod prune;
 mod rebuild;
+mod upcycle;
 
 use ir::Graph;
 use ir::op::OpError;
@@ -21,6 +22,7 @@ pub use layer::{Layer, layers};
 pub use merge::{Method, merge};
 pub use momentum::{Momentum, set_momentum};
 pub use prune::prune;
+pub use upcycle::{Upcycling, upcycle};
 
 /// Why an edit is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
