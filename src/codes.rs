@@ -319,7 +319,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::edit::nothing",
         "An edit that changes nothing.",
-        "Say what to change: `--prune-experts`, `--merge-experts`, `--momentum` or `--upcycle`.",
+        "Say what to change: `--prune-experts`, `--merge-experts`, `--momentum`, `--router` or `--upcycle`.",
     ),
     code(
         "egraft::edit::pass",

@@ -5,7 +5,7 @@ use harness::{Tolerance, model, root};
 use ir::graph::Kind;
 use ir::{Graph, Scalar, Tensor, Weight};
 use passes::Cx;
-use passes::edit::{self, EditError, Layer, Method, Momentum, Upcycling};
+use passes::edit::{self, EditError, Layer, Method, Momentum, Router, Upcycling};
 
 fn golden(case: &str) -> Graph {
     model(&root().join("tests/golden/moe").join(case).join("model.onnx"))
@@ -189,6 +189,39 @@ fn a_plain_checkpoint_becomes_one_with_momentum_and_back() {
     assert_equal("mu = 0", &plain, &graph, &tokens);
     let off = edit::set_momentum(&mut exposed(&plain).0, &layers, Momentum::Off);
     assert!(off.expect_err("it has none").to_string().contains("no layer has momentum"));
+}
+
+#[test]
+fn routers_are_swapped() {
+    let swapped = |graph: &Graph, router: Router| {
+        let (mut graph, layers) = exposed(graph);
+        edit::set_router(&mut graph, &layers[0], router).expect("a plain router");
+        edit::clean(graph, &Cx::default()).expect("it cleans up")
+    };
+    // There and back again.
+    let plain = golden("smoe_softmax_topk");
+    let renormalised = swapped(&plain, Router::SoftmaxTopkRenorm);
+    let x = inputs(&plain, 1);
+    assert_equal("back", &plain, &swapped(&renormalised, Router::SoftmaxTopk), &x);
+    // Without the sum's quotient, each token is less by one factor.
+    let run = |graph: &Graph| reference::run_graph(graph, &x).expect("it runs").remove(0).to_f64();
+    for (less, more) in run(&plain).chunks(16).zip(run(&renormalised).chunks(16)) {
+        let factor = less[0] / more[0];
+        assert!((0.1..1.0).contains(&factor), "{factor}");
+        assert!(less.iter().zip(more).all(|(less, more)| (less - factor * more).abs() < 1e-5));
+    }
+    // The softmax of what is chosen is what is chosen of the softmax, divided by its sum.
+    let plain = golden("smoe_softmax_topk_renorm");
+    let (mut graph, layers) = exposed(&plain);
+    edit::set_router(&mut graph, &layers[0], Router::TopkSoftmax).expect("a plain router");
+    assert_equal("equal", &plain, &graph, &inputs(&plain, 1));
+    // Gates of sigmoids add up to 1, too.
+    let mut graph = swapped(&plain, Router::Sigmoid);
+    let combine = edit::layers(&graph).expect("experts")[0].combine.expect("a sum");
+    let gates = graph.operands(combine)[1];
+    graph.set_outputs([("gates".to_owned(), gates)]);
+    let found = reference::run_graph(&graph, &inputs(&plain, 1)).expect("it runs").remove(0).to_f64();
+    assert!(found.chunks(2).all(|pair| (pair[0] + pair[1] - 1.0).abs() < 1e-6 && pair[0] < 0.9), "{found:?}");
 }
 
 /// A transformer's dense layers become experts, and give what they gave.

@@ -167,6 +167,39 @@ fn states_that_do_not_grow() {
     assert_eq!(written(ring.program(), 0), 12 + 12, "one row, and the sums");
 }
 
+/// The cache of onnxruntime's attention for decoders is a buffer with room, of which an input tells how much is used.
+#[test]
+fn a_cache_with_room_is_written_where_it_is() {
+    let options = Options { dims: vec![(Symbol::new("room"), 6)], ..options("past_*=present_*") };
+    let load = |options: &Options| match load(&path("grouped"), options).expect("it imports").state {
+        State::Graph(graph) => graph,
+        State::Program(_) => unreachable!("an ONNX file is a graph"),
+    };
+    let mut everywhere = Everywhere::new("grouped", &load(&options));
+    let plain = load(&Options { keeps: Vec::new(), ..options });
+    let mut random = Random::new(9);
+    let mut caches = vec![Tensor::splat(Scalar::f32(0.0), &[2, 2, 6, 8]); 2];
+    let mut total = 0;
+    let counts = |total: usize| {
+        let count = |_: &[usize]| Scalar::from_i64(DType::I32, total as i64 - 1);
+        let all = Tensor::splat(Scalar::from_i64(DType::I32, total as i64), &[1]);
+        [Tensor::from_fn(DType::I32, &[2], count), all]
+    };
+    for new in [3, 1, 1, 1] {
+        total += new;
+        let rows = [32, 16, 16].map(|width| random.tensor(DType::F32, &[2, new, width]));
+        let all: Vec<Tensor> = rows.iter().cloned().chain(caches).chain(counts(total)).collect();
+        let mut outputs = reference::run_graph(&plain, &all).expect("it runs");
+        caches = outputs.split_off(1);
+        let inputs: Vec<Tensor> = rows.into_iter().chain(counts(total)).collect();
+        assert_close("grouped", &outputs, &everywhere.run(&inputs));
+    }
+    let entry = &everywhere.program().entries[0];
+    assert!(!entry.steps.iter().any(|step| matches!(step, Step::Copy(_))));
+    let rows = [32, 16, 16].map(|width| random.tensor(DType::F32, &[2, 1, width]));
+    everywhere.refuse(&rows.into_iter().chain(counts(7)).collect::<Vec<_>>(), &["not be negative"]);
+}
+
 /// Models compiled together.
 fn compiled(names: &[&str], keep: &str) -> std::sync::Arc<runtime::Model> {
     let options = options(keep);

@@ -13,8 +13,9 @@ use ir::build::Build;
 use ir::graph::{Kind, Value};
 use ir::op::OpError;
 use ir::{DType, Dim, Graph, NodeId, Symbol, TensorType};
-use ops::flow::as_size::{AS_SIZE, BOUND, check_size};
+use ops::flow::as_size::{AS_SIZE, BOUND, as_size, check_size};
 use ops::flow::{NAMES, SIZES};
+use ops::math::sub::SUB;
 use ops::shape::concat::{self, CONCAT};
 use ops::shape::put::put;
 use ops::shape::restate::RESTATE;
@@ -177,6 +178,11 @@ fn keep_all(b: &mut Build, pairs: Vec<Pair>, capacity: Option<i64>) -> Result<()
         names.into_iter().map(str::to_owned).zip(values).map(|(name, value)| (name, value, None)).collect()
     };
     let mut lengths: Vec<Length> = Vec::new();
+    for pair in &pairs {
+        if let Some(input) = pair.input {
+            fit(b, input, outputs[pair.output].1)?;
+        }
+    }
     for pair in pairs {
         let (name, value, _) = outputs[pair.output].clone();
         let ty = b.ty(value).clone();
@@ -228,6 +234,37 @@ fn keep_all(b: &mut Build, pairs: Vec<Pair>, capacity: Option<i64>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// An output that has as many rows as its input has room for, or more if a size that the run decides is larger, gets that many:
+/// a larger size is an error then.
+fn fit(b: &mut Build, input: NodeId, output: Value) -> Result<(), OpError> {
+    let rooms = b.ty(input.into()).shape.clone();
+    let found = b.ty(output).shape.clone();
+    for (room, found) in rooms.into_iter().zip(found) {
+        let Some((symbol, decider)) = larger_of(b, &room, &found) else { continue };
+        // Never more than there is room for: what is left of it is a size.
+        let wanted = b.graph().operands(decider)[0];
+        let all = size(b, DType::I64, &room)?;
+        let left = b.op(&SUB, &[all, wanted])?;
+        let left = as_size(b, left, "room", None)?;
+        let with = |other: &Symbol| (*other == symbol).then(|| room.clone() - left.clone());
+        b.graph_mut().substitute(&with).map_err(|at| at.error)?;
+    }
+    Ok(())
+}
+
+/// The symbol, and the node that decides it, if `found` is the larger of it and `room`.
+fn larger_of(b: &Build, room: &Dim, found: &Dim) -> Option<(Symbol, NodeId)> {
+    let deciders = b.graph().deciders();
+    let mut symbols = Vec::new();
+    found.for_each_symbol(&mut |symbol| symbols.push(symbol.clone()));
+    symbols.into_iter().find_map(|symbol| {
+        let decider = *deciders.get(&symbol)?;
+        let is_size = *b.graph().node(decider).op()?.0 == AS_SIZE;
+        let larger = room != found && *found == Dim::larger(room, &Dim::from(&symbol));
+        (is_size && larger).then_some((symbol, decider))
+    })
 }
 
 /// The position of an input.

@@ -113,3 +113,23 @@ state(
     ),
     "A cache of a fixed number of rows, one of which is written over.",
 )
+
+
+def grouped_query() -> onnx.ModelProto:
+    """onnxruntime's attention for decoders: the cache is as long as there is room for, and an input tells how much of it is used."""
+    names = ["q", "k", "v", "past_key", "past_value", "used", "total"]
+    node = helper.make_node(
+        "GroupQueryAttention", names, ["y", "present_key", "present_value"], name="attention", domain="com.microsoft",
+        num_heads=4, kv_num_heads=2,
+    )
+    cache = [tensor(f"past_{kind}", "batch", 2, "room", 8) for kind in ("key", "value")]
+    rows = [tensor("q", "batch", "seq", 32), tensor("k", "batch", "seq", 16), tensor("v", "batch", "seq", 16)]
+    counts = [tensor("used", "batch", dtype=TensorProto.INT32), tensor("total", 1, dtype=TensorProto.INT32)]
+    outputs = [tensor("y", "batch", "seq", 32)]
+    outputs += [tensor(f"present_{kind}", "batch", 2, "rows", 8) for kind in ("key", "value")]
+    graph = helper.make_graph([node], "grouped", rows + cache + counts, outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+state(grouped_query(), "A cache with room for more than it holds, of which onnxruntime's attention is told how much.")

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use egraft::{Options, Source, output, tensors};
 use ir::{Graph, Symbol, Tensor};
-use passes::edit::{self, Layer, Method, Momentum, Upcycling};
+use passes::edit::{self, Layer, Method, Momentum, Router, Upcycling};
 use passes::pipeline::State;
 use serde_json::{Value, json};
 
@@ -45,6 +45,9 @@ pub(super) struct Edit {
     /// they are trained apart
     #[arg(long, value_name = "N,K", value_parser = pair)]
     upcycle: Option<(usize, usize)>,
+    /// Weigh the experts that are chosen another way: topk-softmax, softmax-topk, softmax-topk-renorm or sigmoid
+    #[arg(long, value_name = "ROUTER", value_parser = router)]
+    router: Option<Router>,
     /// Inputs to calibrate on: a .safetensors or .npz file, by the names of the inputs
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -68,11 +71,12 @@ struct Change {
 impl Edit {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let changes_experts = self.prune_experts.is_some() || self.merge_experts.is_some();
-        if !changes_experts && self.momentum.is_none() && self.upcycle.is_none() {
+        let changes_gates = self.router.is_some() || self.momentum.is_some();
+        if !changes_experts && !changes_gates && self.upcycle.is_none() {
             return Err(Failure::bad_input(
                 "egraft::edit::nothing",
                 "no change is asked for",
-                "say what to change: --prune-experts, --merge-experts, --momentum or --upcycle",
+                "say what to change: --prune-experts, --merge-experts, --momentum, --router or --upcycle",
             ));
         }
         if self.output.extension().is_none_or(|extension| extension != "ir") {
@@ -159,6 +163,16 @@ impl Edit {
                     format!("{} experts are {members:?}", layer.experts),
                     chosen,
                 ));
+            }
+        }
+        if let Some(router) = self.router {
+            for number in 0..edit::layers(graph).map_err(failure)?.len() {
+                let layer = edit::layers(graph).map_err(failure)?.swap_remove(number);
+                edit::set_router(graph, &layer, router).map_err(failure)?;
+                clean(graph)?;
+                let name =
+                    Router::ALL.into_iter().find(|(_, one)| *one == router).map_or("", |(name, _)| name);
+                changes.push(Change::new(&layer, format!("gates are {name}"), Vec::new()));
             }
         }
         if let Some(momentum) = self.momentum {
@@ -310,6 +324,12 @@ fn method(text: &str) -> Result<Method, String> {
     let found = Method::ALL.into_iter().find(|(name, _)| *name == text);
     let names = Method::ALL.map(|(name, _)| name).join(", ");
     found.map(|(_, method)| method).ok_or_else(|| format!("the methods are {names}"))
+}
+
+fn router(text: &str) -> Result<Router, String> {
+    let found = Router::ALL.into_iter().find(|(name, _)| *name == text);
+    let names = Router::ALL.map(|(name, _)| name).join(", ");
+    found.map(|(_, router)| router).ok_or_else(|| format!("the routers are {names}"))
 }
 
 fn pair(text: &str) -> Result<(usize, usize), String> {

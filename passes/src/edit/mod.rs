@@ -10,6 +10,7 @@ mod merge;
 mod momentum;
 mod prune;
 mod rebuild;
+mod router;
 mod upcycle;
 
 use ir::Graph;
@@ -22,6 +23,7 @@ pub use layer::{Layer, layers};
 pub use merge::{Method, merge};
 pub use momentum::{Momentum, set_momentum};
 pub use prune::prune;
+pub use router::{Router, set_router};
 pub use upcycle::{Upcycling, upcycle};
 
 /// Why an edit is refused.

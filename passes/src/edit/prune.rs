@@ -73,7 +73,7 @@ pub fn prune(graph: &mut Graph, layer: &Layer, kept: &[usize]) -> Result<(), Edi
 }
 
 /// The product that makes the scores of a router: the nearest with a column for each expert.
-fn scores(graph: &Graph, layer: &Layer) -> Option<NodeId> {
+pub(super) fn scores(graph: &Graph, layer: &Layer) -> Option<NodeId> {
     let mut open = vec![graph.operands(layer.router)[0].node];
     let mut seen = BTreeSet::new();
     while let Some(id) = open.pop() {
