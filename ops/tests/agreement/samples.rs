@@ -279,6 +279,13 @@ pub(crate) fn samples(op: &'static OpDef) -> Vec<Sample> {
             s.add(op, &[is("shape", vec![Dim::symbol("m"), halves.clone()])], &[(F32, "m n")]);
             s.add(op, &[is("shape", vec![halves, Dim::constant(1)])], &[(I64, "n 1")]);
         }
+        "put" => {
+            let of = |axis: i64, at: Dim| [is("axis", axis), is("at", at)];
+            s.add(op, &of(0, Dim::constant(2)), &[(F32, "40 m"), (F32, "n m")]);
+            s.add(op, &of(-1, Dim::constant(0)), &[(I64, "2 n"), (I64, "2 n")]);
+            s.add(op, &of(1, Dim::symbol("n")), &[(U8, "3 40 n"), (U8, "3 m n")]);
+            s.add(op, &of(1, Dim::constant(1)), &[(F32, "n 4"), (F32, "n 0")]);
+        }
         "transpose" => {
             s.add(op, &[is("perm", vec![1, 0])], &[(F32, "n m")]);
             s.add(op, &[is("perm", vec![2, 0, 1])], &[(U8, "n 2 m")]);
