@@ -125,6 +125,11 @@ pub(crate) const CODES: &[Code] = &[
         "Give the name of a file.",
     ),
     code(
+        "egraft::cli::params",
+        "The weights in the file do not suit the built-in model: some are missing, unknown, or of another shape or type.",
+        "`egraft zoo show NAME`, with the same `--set`, lists the weights that the model wants.",
+    ),
+    code(
         "egraft::cli::passes",
         "The options that choose passes contradict each other or the model.",
         "Give either `--passes` or `--start-from`, and only passes that come later than what the model has been through.",
@@ -147,8 +152,8 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::cli::settings",
-        "`--set` configures built-in models, and the model is a file.",
-        "Leave it out.",
+        "`--set` and `--params` configure built-in models: the model is a file, or has no such setting, or the setting no such value.",
+        "Leave it out for a file; `egraft zoo show NAME` shows what a built-in model can be built with.",
     ),
     code(
         "egraft::cli::several_models",

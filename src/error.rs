@@ -81,6 +81,9 @@ pub enum Error {
     /// A built-in model that is not built with these settings.
     #[error(transparent)]
     Zoo(#[from] zoo::ZooError),
+    /// A file of tensors that cannot be used.
+    #[error(transparent)]
+    File(#[from] runner::files::FileError),
     /// What an ONNX model says wrong, or uses beyond what we have.
     #[cfg(feature = "onnx")]
     #[error("{}: {failure}", path.display())]
@@ -294,7 +297,9 @@ impl Error {
             Error::WithoutOnnx { .. } => "egraft::cli::without_onnx",
             Error::OnnxOnly { .. } => "egraft::cli::onnx_only",
             Error::ZooModel { .. } => "egraft::cli::zoo_model",
+            Error::Zoo(zoo::ZooError::Params { .. }) => "egraft::cli::params",
             Error::Zoo(_) => "egraft::cli::settings",
+            Error::File(error) => error.code(),
             #[cfg(feature = "onnx")]
             Error::Import { failure, .. } => {
                 failure.problems().first().map_or("egraft::cli::bug", |at| at.error.code())
@@ -340,7 +345,13 @@ impl Error {
             Error::OnnxOnly { .. } => "leave it out, or give the .onnx that the model was made of",
             Error::WithoutOnnx { .. } => "build egraft with its default features",
             Error::ZooModel { .. } => "`egraft zoo list` shows those that there are",
-            Error::Zoo(_) => "`egraft zoo list` shows what each model can be built with",
+            Error::Zoo(zoo::ZooError::Params { .. }) => {
+                "`egraft zoo show NAME`, with the same `--set`, lists the weights that the model wants"
+            }
+            Error::Zoo(_) => "`egraft zoo show NAME` shows what the model can be built with",
+            Error::File(_) => {
+                "give a .safetensors file, such as safetensors.torch.save_file writes of a model's weights"
+            }
             Error::WeightsFile { .. } => {
                 "texts and their weights.bin belong together in a folder; `egraft compile MODEL -o OUT --dump DIR` writes them"
             }

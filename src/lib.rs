@@ -32,6 +32,7 @@ mod map;
 pub mod options;
 pub mod output;
 mod packed;
+mod params_file;
 mod plan;
 mod provenance;
 pub mod source;

@@ -1,6 +1,7 @@
 //! What can be chosen about a compilation. Equal options and equal models give equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use ir::{DType, Dim, Symbol};
 use ops::onnx::ExpertLayout;
@@ -41,6 +42,8 @@ pub struct Options {
     pub capacity: Option<i64>,
     /// What a built-in model is built with: `channels` and `32`, say.
     pub settings: Vec<(String, String)>,
+    /// The `.safetensors` file with the weights of a built-in model. By default they are drawn.
+    pub params: Option<PathBuf>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
     pub mcpu: String,
     /// Verify the intermediate form after every pass. A violation is a bug of the compiler.
@@ -68,6 +71,7 @@ impl Default for Options {
             keeps: Vec::new(),
             capacity: None,
             settings: Vec::new(),
+            params: None,
             mcpu: "portable".to_owned(),
             verify: cfg!(debug_assertions),
             extra_rules: &[],

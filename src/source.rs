@@ -11,6 +11,7 @@ use crate::error::{Error, TextProblem};
 #[cfg(feature = "onnx")]
 use crate::map::map;
 use crate::options::Options;
+use crate::params_file::ParamsFile;
 use crate::provenance::Provenance;
 use crate::weights_file::Beside;
 
@@ -99,13 +100,15 @@ fn load_file(path: &Path, options: &Options) -> Result<Source, Error> {
     }
 }
 
-/// Builds a built-in model with the settings in `options`.
+/// Builds a built-in model with the settings in `options`, and the weights in the file that they name, if they do.
 ///
 /// # Errors
-/// A name or a setting that there is not.
+/// A name or a setting that there is not, or weights that do not suit the model.
 pub fn build(name: &str, options: &Options) -> Result<Source, Error> {
     let entry = zoo::find(name).ok_or_else(|| Error::ZooModel { name: name.to_owned() })?;
-    let mut source = Source::of_graph(entry.build(&options.settings)?, options);
+    let params = options.params.as_deref().map(ParamsFile::open).transpose()?;
+    let params = params.as_ref().map(|file| file as &dyn zoo::Params);
+    let mut source = Source::of_graph(entry.build(&options.settings, params)?, options);
     apply(&mut source.state, options)?;
     Ok(source)
 }

@@ -27,6 +27,8 @@ mod states;
 mod tract;
 #[path = "cli/verify.rs"]
 mod verify;
+#[path = "cli/zoo.rs"]
+mod zoo;
 
 use std::ffi::OsStr;
 use std::fs;

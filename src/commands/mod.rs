@@ -167,6 +167,9 @@ pub(crate) struct Common {
     /// Configure a built-in model; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// Take the weights of a built-in model from this file instead of drawing them
+    #[arg(long, value_name = "FILE.safetensors")]
+    params: Option<PathBuf>,
     /// Verify the intermediate form after every pass (always on in debug builds)
     #[arg(long = "verify")]
     verify: bool,
@@ -203,6 +206,7 @@ impl Common {
             keeps: self.keeps.clone(),
             capacity: self.capacity,
             settings: self.settings.clone(),
+            params: self.params.clone(),
             mcpu: self.mcpu.clone(),
             verify: self.verify || cfg!(debug_assertions),
             ..Options::default()
@@ -231,16 +235,19 @@ impl Common {
         Ok((options, sources))
     }
 
-    /// Settings only mean something for built-in models.
+    /// Settings and weights only mean something for built-in models.
     fn check_settings(&self, model: &Path) -> Result<(), Failure> {
         let is_zoo = model.to_str().is_some_and(|text| text.starts_with("zoo:"));
-        if self.settings.is_empty() || is_zoo {
-            return Ok(());
-        }
+        let (option, does) = match (self.settings.is_empty(), self.params.is_none()) {
+            _ if is_zoo => return Ok(()),
+            (true, true) => return Ok(()),
+            (false, _) => ("--set", "configures"),
+            (true, false) => ("--params", "gives weights to"),
+        };
         Err(Failure::bad_input(
             "egraft::cli::settings",
-            "`--set` configures built-in models, and this is a file",
-            "leave out `--set`",
+            format!("`{option}` {does} built-in models, and this is a file"),
+            format!("leave out `{option}`"),
         ))
     }
 
@@ -260,6 +267,7 @@ impl Common {
             (self.weights.is_some(), "--weights"),
             (!self.disabled_rules.is_empty(), "--disable-rule"),
             (!self.settings.is_empty(), "--set"),
+            (self.params.is_some(), "--params"),
             (self.verify, "--verify"),
         ]
         .into_iter()

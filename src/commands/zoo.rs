@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use egraft::{Options, output, source};
+use egraft::{Error, Options, output, source};
+use ir::TensorType;
 use serde_json::json;
 
 use super::{print_json, setting};
@@ -21,8 +22,16 @@ pub(super) struct Zoo {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the built-in models, with what they can be built with
+    /// List the built-in models
     List,
+    /// Show what a built-in model can be built with, and its inputs, outputs and weights
+    Show {
+        /// Its name
+        name: String,
+        /// Show it with another value of a setting; repeatable
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<(String, String)>,
+    },
     /// Write a built-in model to a file
     Build {
         /// Its name
@@ -33,14 +42,21 @@ enum Action {
         /// Build it with another value of a setting, or another `seed` for its weights; repeatable
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<(String, String)>,
+        /// Take its weights from this file instead of drawing them
+        #[arg(long, value_name = "FILE.safetensors")]
+        params: Option<PathBuf>,
     },
 }
 
 impl Zoo {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         match self.action {
-            Some(Action::Build { name, output: path, settings }) => {
-                let options = Options { settings, ..Options::default() };
+            Some(Action::Show { name, settings }) => {
+                show(&name, &settings, self.json, out)?;
+                Ok(0)
+            }
+            Some(Action::Build { name, output: path, settings, params }) => {
+                let options = Options { settings, params, ..Options::default() };
                 let source = source::build(&name, &options)?;
                 if path.extension().is_none_or(|extension| extension != "ir") {
                     return Err(Failure::bad_input(
@@ -69,19 +85,101 @@ impl Zoo {
 
 fn list(as_json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     if as_json {
-        let settings = |entry: &zoo::Entry| {
-            let setting = |s: &zoo::Setting| json!({"name": s.name, "default": s.default, "about": s.about});
-            entry.settings.iter().map(setting).collect::<Vec<_>>()
+        let model = |entry: &zoo::Entry| {
+            json!({
+                "name": entry.name,
+                "about": entry.about,
+                "paper": entry.paper,
+                "status": entry.status,
+                "forms": entry.forms.iter().map(form_json).collect::<Vec<_>>(),
+                "settings": entry.settings.iter().map(setting_json).collect::<Vec<_>>(),
+            })
         };
-        let model = |entry: &zoo::Entry| json!({"name": entry.name, "about": entry.about, "settings": settings(entry)});
         return print_json(out, &json!({"models": zoo::ALL.iter().map(model).collect::<Vec<_>>()}));
     }
     for entry in zoo::ALL {
-        writeln!(out, "{}: {}", entry.name, entry.about)?;
-        for setting in entry.settings {
-            writeln!(out, "  --set {}={}: {}", setting.name, setting.default, setting.about)?;
+        head(entry, out)?;
+    }
+    writeln!(out, "`egraft zoo show NAME` shows what a model can be built with.")?;
+    Ok(())
+}
+
+fn head(entry: &zoo::Entry, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{}: {}", entry.name, entry.about)?;
+    if !entry.paper.is_empty() {
+        writeln!(out, "  paper: {}", entry.paper)?;
+    }
+    writeln!(out, "  status: {}", entry.status)?;
+    Ok(())
+}
+
+fn form_json(form: &zoo::Form) -> serde_json::Value {
+    let defaults: serde_json::Map<_, _> =
+        form.defaults.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    json!({"name": form.name, "about": form.about, "defaults": defaults})
+}
+
+fn setting_json(setting: &zoo::Setting) -> serde_json::Value {
+    json!({
+        "name": setting.name,
+        "default": setting.kind.default(),
+        "possible": setting.kind.possible(),
+        "about": setting.about,
+    })
+}
+
+/// A model with these settings: all that it has a use for, its inputs, outputs and weights.
+fn show(
+    name: &str,
+    settings: &[(String, String)],
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let entry = zoo::find(name).ok_or_else(|| Error::ZooModel { name: name.to_owned() })?;
+    let described = entry.describe(settings).map_err(Error::from)?;
+    if as_json {
+        let settings = described.settings.iter().map(|(setting, value)| {
+            let mut shown = setting_json(setting);
+            shown["value"] = json!(value);
+            shown
+        });
+        let ports = |ports: &[(String, TensorType)]| {
+            let port = |(name, ty): &(String, TensorType)| {
+                let shape = ty.shape.iter().map(ToString::to_string).collect::<Vec<_>>();
+                json!({"name": name, "dtype": ty.dtype.name(), "shape": shape})
+            };
+            ports.iter().map(port).collect::<Vec<_>>()
+        };
+        return print_json(
+            out,
+            &json!({
+                "name": entry.name,
+                "about": entry.about,
+                "paper": entry.paper,
+                "status": entry.status,
+                "forms": entry.forms.iter().map(form_json).collect::<Vec<_>>(),
+                "settings": settings.collect::<Vec<_>>(),
+                "inputs": ports(&described.inputs),
+                "outputs": ports(&described.outputs),
+                "weights": ports(&described.params),
+            }),
+        );
+    }
+    head(entry, out)?;
+    for form in entry.forms {
+        writeln!(out, "  --set form={}: {}", form.name, form.about)?;
+    }
+    for (setting, value) in &described.settings {
+        let possible = setting.kind.possible();
+        writeln!(out, "  --set {}={value}: {} ({possible})", setting.name, setting.about)?;
+    }
+    writeln!(out, "  --set seed=0: what weights are drawn from")?;
+    for (what, ports) in
+        [("input", &described.inputs), ("output", &described.outputs), ("weight", &described.params)]
+    {
+        for (name, ty) in ports {
+            writeln!(out, "  {what} {name}: {ty}")?;
         }
-        writeln!(out, "  --set seed=0: what the weights are drawn from")?;
     }
     Ok(())
 }

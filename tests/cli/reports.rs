@@ -119,6 +119,7 @@ fn every_reporting_verb_speaks_json() {
             &["model", "options", "kernels", "missed", "not_allowed", "rewrites", "launches"],
         ),
         ("zoo list --json", &["models"]),
+        ("zoo show digits --json", &["name", "status", "settings", "inputs", "outputs", "weights"]),
         ("compile {M} -o {D}/m.kir --emit kir --json", &["model", "output", "passes"]),
     ] {
         has_keys(&say(folder.path(), line).succeeds().json(), keys);
@@ -170,12 +171,12 @@ const OPTIONS: [(&str, &str); 13] = [
     ("ops", "--markdown --json"),
     ("passes", "--json"),
     ("rules", "--json"),
-    ("zoo", "--json list build"),
+    ("zoo", "--json list show build"),
     ("completions", "bash zsh fish"),
 ];
 
 const COMMON: &str =
-    "--target --mcpu --threads --dim --input-shape --fp --disable-rule --no-fallback --set --json";
+    "--target --mcpu --threads --dim --input-shape --fp --disable-rule --no-fallback --set --params --json";
 
 #[test]
 fn help_names_every_option() {

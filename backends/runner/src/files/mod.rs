@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use runtime::DType;
 
+pub use safetensors::Place;
+
 use crate::narrow::out_of_range;
 use crate::tensor::Tensor;
 
@@ -179,6 +181,18 @@ pub fn parse_all(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(FileError::Duplicate { path: path.to_owned(), name: pair[0].to_owned() }),
         None => Ok(tensors),
+    }
+}
+
+/// Where the tensors of a `.safetensors` file lie in it, sorted by name: for who maps the file, which holds `bytes`, rather
+/// than read it.
+///
+/// # Errors
+/// The file has another extension, or is not what its extension says.
+pub fn places(path: &Path, bytes: &[u8]) -> Result<Vec<Place>, FileError> {
+    match container(path) {
+        Ok(Container::Safetensors) => safetensors::places(path, bytes),
+        _ => Err(FileError::Format { path: path.to_owned(), expected: ".safetensors" }),
     }
 }
 

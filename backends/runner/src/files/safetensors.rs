@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use runtime::DType;
@@ -13,36 +14,55 @@ use safetensors::{Dtype, SafeTensors, View};
 use super::{FileError, Named, Tensor, atomic, check_bools};
 use crate::narrow;
 
+/// A tensor where it lies in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// Which bytes of the file it is: row-major, little-endian; floats of 4 bits lie two in one, the first in the low
+    /// half.
+    pub bytes: Range<usize>,
+}
+
+/// Where the tensors of the file content `bytes` lie, by name; `path` is named in errors.
+pub(super) fn places(path: &Path, bytes: &[u8]) -> Result<Vec<Place>, FileError> {
+    let bad = |why: String| FileError::Safetensors { path: path.to_owned(), why };
+    let (length, header) = SafeTensors::read_metadata(bytes).map_err(|error| bad(error.to_string()))?;
+    // The length of the header is the first number of the file, of 8 bytes.
+    let data = size_of::<u64>() + length;
+    let mut names = header.offset_keys();
+    names.sort_unstable();
+    let place = |name: String| {
+        let info = header.info(&name).expect("the header names it");
+        let dtype = from_file(info.dtype).ok_or_else(|| {
+            bad(format!("tensor `{name}` has dtype {:?}, which is not supported", info.dtype))
+        })?;
+        let (start, end) = info.data_offsets;
+        Ok(Place { name, dtype, dims: info.shape.clone(), bytes: data + start..data + end })
+    };
+    names.into_iter().map(place).collect()
+}
+
 /// Reads all tensors of the file content `bytes`; `path` is named in errors.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Named, FileError> {
     let bad = |why: String| FileError::Safetensors { path: path.to_owned(), why };
-    let file = SafeTensors::deserialize(bytes).map_err(|error| bad(error.to_string()))?;
-    // The crate lists tensors in the order of a hash table.
-    let mut names = file.names();
-    names.sort_unstable();
-    let mut tensors = Vec::with_capacity(names.len());
-    for name in names {
-        let view = file.tensor(name).map_err(|error| bad(error.to_string()))?;
-        let dtype = from_file(view.dtype()).ok_or_else(|| {
-            bad(format!("tensor `{name}` has dtype {:?}, which is not supported", view.dtype()))
-        })?;
+    let tensor = |Place { name, dtype, dims, bytes: range }: Place| {
+        let data = &bytes[range];
         if dtype == DType::Bool {
-            check_bools(view.data()).map_err(|(index, byte)| {
+            check_bools(data).map_err(|(index, byte)| {
                 bad(format!("element {index} of bool tensor `{name}` is the byte {byte}; a bool is 0 or 1"))
             })?;
         }
-        let unpacked;
-        let data = if dtype == DType::F4E2M1 {
-            unpacked = halves(view.data());
-            &unpacked
-        } else {
-            view.data()
-        };
-        let tensor = Tensor::from_bytes(dtype, view.shape(), data)
+        let data = if dtype == DType::F4E2M1 { Cow::from(halves(data)) } else { Cow::from(data) };
+        let tensor = Tensor::from_bytes(dtype, &dims, &data)
             .ok_or_else(|| bad(format!("tensor `{name}` is too large for this machine")))?;
-        tensors.push((name.to_owned(), tensor));
-    }
-    Ok(tensors)
+        Ok((name, tensor))
+    };
+    places(path, bytes)?.into_iter().map(tensor).collect()
 }
 
 /// Writes `tensors`, ordered as the format recommends (by dtype, then by name).
