@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use egraft::{Compiled, Options};
 use harness::golden::{Case, cases, check_each};
 use harness::root;
+use ir::Symbol;
 use passes::pipeline::State;
 
 /// The families whose cases are models of papers.
@@ -25,6 +26,8 @@ enum Line {
         settings: Vec<(String, String)>,
         /// The file of its weights, if it has some.
         params: Option<PathBuf>,
+        /// Symbols that get a value.
+        dims: Vec<(Symbol, i64)>,
     },
     /// None yet, and why.
     Missing,
@@ -37,7 +40,7 @@ fn table() -> BTreeMap<String, Line> {
     let lines = lines.map(|line| {
         let mut fields = line.split('\t');
         let mut next = || fields.next().unwrap_or_default();
-        let (case, name, settings, weights) = (next(), next(), next(), next());
+        let (case, name, settings, weights, sizes) = (next(), next(), next(), next(), next());
         if name == "-" {
             assert!(!settings.is_empty(), "{case}: no reason is given");
             return (case.to_owned(), Line::Missing);
@@ -52,7 +55,12 @@ fn table() -> BTreeMap<String, Line> {
             "" => own.exists().then_some(own),
             other => Some(of(other)),
         };
-        (case.to_owned(), Line::Model { name: name.to_owned(), settings: settings.collect(), params })
+        let dims = sizes.split_whitespace().map(|size| {
+            let (name, value) = size.split_once('=').unwrap_or_else(|| panic!("{case}: {size}"));
+            (Symbol::new(name), value.parse().unwrap_or_else(|_| panic!("{case}: {size}")))
+        });
+        let dims = dims.collect();
+        (case.to_owned(), Line::Model { name: name.to_owned(), settings: settings.collect(), params, dims })
     });
     let mut all = BTreeMap::new();
     for (case, line) in lines {
@@ -63,9 +71,14 @@ fn table() -> BTreeMap<String, Line> {
 
 /// Compiles the model that a line names, and runs it on the tensors of the case.
 fn run(case: &Case, line: &Line) -> Result<(), String> {
-    let Line::Model { name, settings, params } = line else { return Ok(()) };
+    let Line::Model { name, settings, params, dims } = line else { return Ok(()) };
     let say = |error: egraft::Error| error.to_string().replace('\n', " ");
-    let options = Options { settings: settings.clone(), params: params.clone(), ..Options::default() };
+    let options = Options {
+        settings: settings.clone(),
+        params: params.clone(),
+        dims: dims.clone(),
+        ..Options::default()
+    };
     let source = egraft::source::build(name, &options).map_err(say)?;
     let State::Graph(graph) = &source.state else { return Err("it is no graph".to_owned()) };
     let inputs: Vec<&str> = graph.inputs().iter().map(|&id| graph.input_name(id)).collect();

@@ -1,7 +1,5 @@
 //! Weights drawn from a seed: the same on every machine.
 
-#![allow(dead_code, reason = "models that are still to come have settings and weights of all kinds")]
-
 use ir::{DType, Scalar, Tensor};
 
 /// How a weight begins.

@@ -56,7 +56,25 @@ pub struct Form {
 }
 
 /// Every built-in model.
-pub static ALL: &[Entry] = &[digits::DIGITS, attention::elliptical::ELLIPTICAL];
+pub static ALL: &[Entry] = &[
+    digits::DIGITS,
+    attention::transformer::TRANSFORMER,
+    attention::elliptical::ELLIPTICAL,
+    attention::rpc::RPC,
+    attention::scaled::SCALED,
+    attention::primal_dual::ATTENTION_BN,
+    attention::primal_dual::ATTENTION_SH,
+    attention::primal_dual::ATTENTION_BN_SH,
+    attention::fare::FARE,
+    attention::fare::SPARSE_FARE,
+    attention::mgk::MGK,
+    attention::kerple::KERPLE,
+    attention::kernelized::KERNELIZED,
+    attention::kernelized::FEED_FORWARD_KERNEL,
+    attention::mosa::MOSA,
+    attention::dynamic_conv::DYNAMIC_CONV,
+    attention::mlp_kan::MLP_KAN,
+];
 
 /// The model called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

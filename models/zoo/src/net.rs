@@ -2,7 +2,7 @@
 //!
 //! - Weights are called as in the authors' code: `attn.0.qkv.weight`, where `attn.0` is a *scope*. The matrix of a linear
 //!   layer is `[out, in]`, as PyTorch has it.
-//! - A node says in its origin in which scope it was made.
+//! - A node says in its origin in which model and scope it was made.
 //! - Names of inputs and outputs are the caller's. Sizes may be symbols.
 //!
 //! Deliberately absent: anything that belongs to one paper.
@@ -204,7 +204,8 @@ impl<'a> Net<'a> {
         what: &'static str,
         add: impl FnOnce(&mut Build) -> Result<T, OpError>,
     ) -> Built<T> {
-        let name = self.scope.join(".");
+        let scope = self.scope.iter().map(String::as_str);
+        let name = [self.model].into_iter().chain(scope).collect::<Vec<_>>().join(".");
         let place = Place { name, op: what.to_owned(), ..Place::default() };
         self.b.set_origin(Origin::place(place));
         let made = add(&mut self.b);

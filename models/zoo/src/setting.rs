@@ -1,7 +1,5 @@
 //! Settings: what a model can be built with, and the values of one build.
 
-#![allow(dead_code, reason = "models that are still to come have settings and weights of all kinds")]
-
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 

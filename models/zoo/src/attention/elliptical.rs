@@ -13,7 +13,7 @@
 use ir::graph::Value;
 use ir::{DType, Dim};
 
-use super::scale;
+use super::{layer_input, scale};
 use crate::init::Start;
 use crate::net::{Activation, Built, Net, symbol};
 use crate::setting::{Config, choice, flag, integer};
@@ -82,8 +82,8 @@ fn build(config: &Config, net: &mut Net) -> Built<()> {
     match config.form() {
         "core" => core(config, net, &layer),
         "layer" => {
-            let (dim, width) = (config.integer("dim"), config.part("dim", "heads")?);
-            let x = net.input("x", DType::F32, [symbol("B"), symbol("N"), dim.into()]);
+            let width = config.part("dim", "heads")?;
+            let x = layer_input(config, net, symbol("N"))?;
             let before = values_below(net, &layer, width);
             let causal = config.flag("causal");
             let (y, v) = layer.vision(net, x, Some(before), causal)?;
@@ -148,16 +148,12 @@ impl Elliptical {
 
     /// `x: [B, N, C]` → `y: [B, N, C]` and the values: plain attention without values from below.
     fn vision(&self, net: &mut Net, x: Value, before: Option<Value>, causal: bool) -> Built<(Value, Value)> {
-        let dim = net.width(x, -1);
-        let x = net.linear(x, "qkv", 3 * dim)?;
-        let [q, k, v] = net.chunk(x)?;
-        let [mut q, k, v] = [net.heads(q, self.heads)?, net.heads(k, self.heads)?, net.heads(v, self.heads)?];
+        let [mut q, k, v] = net.qkv(x, self.heads)?;
         if let Some(before) = before {
             q = self.scaled(net, q, v, before)?;
         }
-        let y = net.attend([q, k, v], scale(dim / self.heads), causal)?;
-        let y = net.merged(y)?;
-        Ok((net.linear(y, "proj", dim)?, v))
+        let y = net.attend([q, k, v], scale(net.width(q, -1)), causal)?;
+        Ok((net.proj(y)?, v))
     }
 
     /// `h: [B, N, C]` → `LN(h + Wo y)` and the values: plain attention without values from below.

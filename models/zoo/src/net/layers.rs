@@ -1,7 +1,5 @@
 //! The layers that papers take for granted.
 
-#![allow(dead_code, reason = "models that are still to come have these layers, too")]
-
 use ir::graph::Value;
 use ir::{DType, Dim};
 use ops::norm::layer_norm::LAYER_NORM;

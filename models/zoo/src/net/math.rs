@@ -1,7 +1,5 @@
 //! Single ops, by the names that formulas have for them.
 
-#![allow(dead_code, reason = "formulas of models that are still to come have these names, too")]
-
 use ir::graph::Value;
 use ir::{DType, Dim, OpDef};
 use ops::linalg::matmul::MATMUL;
@@ -17,6 +15,7 @@ use ops::shape::concat::{self, CONCAT};
 use ops::shape::gather::{self, GATHER};
 use ops::shape::iota::{self, IOTA};
 use ops::shape::reshape::reshape;
+use ops::shape::size as sizes;
 use ops::shape::slice::slice_axis;
 use ops::shape::transpose::{swap_last_two, transpose};
 
@@ -45,6 +44,8 @@ elementwise! {
     div(a, b) = math::div::DIV;
     /// The larger of both.
     max(a, b) = math::max::MAX;
+    /// The smaller of both.
+    min(a, b) = math::min::MIN;
     /// `aᵇ`.
     pow(a, b) = math::pow::POW;
     /// `a = b`?
@@ -120,6 +121,21 @@ impl Net<'_> {
     /// The maximum along an axis, which stays with size 1.
     pub(crate) fn most(&mut self, x: Value, axis: i64) -> Built<Value> {
         self.reduced(&REDUCE_MAX, x, &[axis], true)
+    }
+
+    /// The sum along axes, which stay with size 1.
+    pub(crate) fn sum_over(&mut self, x: Value, axes: &[i64]) -> Built<Value> {
+        self.reduced(&REDUCE_SUM, x, axes, true)
+    }
+
+    /// A size as a number, `i64` without axes.
+    pub(crate) fn count(&mut self, size: &Dim) -> Built<Value> {
+        self.make("size", |b| sizes::size(b, DType::I64, size))
+    }
+
+    /// `x` as elements of another type.
+    pub(crate) fn cast(&mut self, x: Value, to: DType) -> Built<Value> {
+        self.make("cast", |b| math::cast::convert(b, x, to))
     }
 
     /// A reduction along axes.
