@@ -2,17 +2,20 @@
 //! compared with its outputs.
 //!
 //! `golden/zoo.tsv` says for each case which model it is, and with which settings; a case that the table does not know
-//! fails the test. Weights lie beside the case, in `weights.safetensors`, or beside the case that the table names. A model
-//! has at most as many kernels of each kind as what is imported for the case.
+//! fails the test. Weights lie beside the case, in `weights.safetensors`, or beside the case that the table names. With
+//! the sizes of the case, a model has at most as many kernels as what is imported for it.
+
+#[path = "zoo/metrics.rs"]
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use egraft::{Compiled, Options};
+use egraft::{Compiled, Options, Source};
 use harness::golden::{Case, cases, check_each};
-use harness::root;
-use ir::Symbol;
+use harness::{input_types, root};
+use ir::Graph;
 use passes::pipeline::State;
 
 /// The families whose cases are models of papers.
@@ -26,8 +29,6 @@ enum Line {
         settings: Vec<(String, String)>,
         /// The file of its weights, if it has some.
         params: Option<PathBuf>,
-        /// Symbols that get a value.
-        dims: Vec<(Symbol, i64)>,
     },
     /// None yet, and why.
     Missing,
@@ -40,7 +41,7 @@ fn table() -> BTreeMap<String, Line> {
     let lines = lines.map(|line| {
         let mut fields = line.split('\t');
         let mut next = || fields.next().unwrap_or_default();
-        let (case, name, settings, weights, sizes) = (next(), next(), next(), next(), next());
+        let (case, name, settings, weights) = (next(), next(), next(), next());
         if name == "-" {
             assert!(!settings.is_empty(), "{case}: no reason is given");
             return (case.to_owned(), Line::Missing);
@@ -55,12 +56,7 @@ fn table() -> BTreeMap<String, Line> {
             "" => own.exists().then_some(own),
             other => Some(of(other)),
         };
-        let dims = sizes.split_whitespace().map(|size| {
-            let (name, value) = size.split_once('=').unwrap_or_else(|| panic!("{case}: {size}"));
-            (Symbol::new(name), value.parse().unwrap_or_else(|_| panic!("{case}: {size}")))
-        });
-        let dims = dims.collect();
-        (case.to_owned(), Line::Model { name: name.to_owned(), settings: settings.collect(), params, dims })
+        (case.to_owned(), Line::Model { name: name.to_owned(), settings: settings.collect(), params })
     });
     let mut all = BTreeMap::new();
     for (case, line) in lines {
@@ -69,43 +65,78 @@ fn table() -> BTreeMap<String, Line> {
     all
 }
 
-/// Compiles the model that a line names, and runs it on the tensors of the case.
+/// Compiles the model that a line names, for all sizes and for those of the import, and runs it on the tensors of the case.
 fn run(case: &Case, line: &Line) -> Result<(), String> {
-    let Line::Model { name, settings, params, dims } = line else { return Ok(()) };
-    let say = |error: egraft::Error| error.to_string().replace('\n', " ");
-    let options = Options {
-        settings: settings.clone(),
-        params: params.clone(),
-        dims: dims.clone(),
-        ..Options::default()
-    };
-    let source = egraft::source::build(name, &options).map_err(say)?;
-    let State::Graph(graph) = &source.state else { return Err("it is no graph".to_owned()) };
-    let inputs: Vec<&str> = graph.inputs().iter().map(|&id| graph.input_name(id)).collect();
-    if (&inputs, &graph.output_names()) != (&names(&case.inputs), &names(&case.outputs)) {
-        return Err(format!("{inputs:?} → {:?}", graph.output_names()));
-    }
-    let compiled = egraft::compile(source, &options, &mut ()).map_err(say)?;
-    // Fewer are better.
-    let more = case.miscounted(&compiled).into_iter().find(|(_, expected, found)| found > expected);
-    if let Some((kind, expected, found)) = more {
-        return Err(format!("{found} kernels of {kind}, at most {expected} (golden/kernels.tsv)"));
-    }
-    for set in case.sets()? {
-        for threads in [1, 2] {
-            let found = run_once(&compiled, &set.inputs, threads)?;
-            case.check(&set, &found, &format!("{threads} threads"))?;
+    let Line::Model { name, settings, params } = line else { return Ok(()) };
+    let imported = egraft::load(&case.folder.join("model.onnx"), &Options::default()).map_err(said)?;
+    let shapes: Vec<_> = input_types(graph(&imported)).into_iter().map(|ty| ty.shape.clone()).collect();
+    let imported = egraft::compile(imported, &Options::default(), &mut ()).map_err(said)?;
+    for shapes in [None, Some(shapes)] {
+        let shapes = shapes.as_ref();
+        let named = shapes.map(|shapes| case.inputs.iter().cloned().zip(shapes.clone()).collect());
+        let options = Options {
+            settings: settings.clone(),
+            params: params.clone(),
+            input_shapes: named.unwrap_or_default(),
+            ..Options::default()
+        };
+        let ours = egraft::source::build(name, &options).map_err(said)?;
+        check_ports(case, graph(&ours))?;
+        let ours = egraft::compile(ours, &options, &mut ()).map_err(said)?;
+        if shapes.is_some() {
+            check_kernels(case, &ours, &imported)?;
+        }
+        for set in case.sets()? {
+            for threads in [1, 2] {
+                let found = ours.run(&set.inputs, threads).map_err(said)?;
+                case.check(&set, &found, &format!("{threads} threads"))?;
+            }
         }
     }
     Ok(())
 }
 
-fn names(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
+/// An error in one line.
+fn said(error: egraft::Error) -> String {
+    error.to_string().replace('\n', " ")
 }
 
-fn run_once(compiled: &Compiled, inputs: &[ir::Tensor], threads: usize) -> Result<Vec<ir::Tensor>, String> {
-    compiled.run(inputs, threads).map_err(|error| error.to_string())
+fn graph(source: &Source) -> &Graph {
+    match &source.state {
+        State::Graph(graph) => graph,
+        State::Program(_) => unreachable!("a model is a graph"),
+    }
+}
+
+/// Inputs and outputs have the names of the case, in its order.
+fn check_ports(case: &Case, graph: &Graph) -> Result<(), String> {
+    let inputs: Vec<&str> = graph.inputs().iter().map(|&id| graph.input_name(id)).collect();
+    match (&case.inputs, &case.outputs) == (&owned(&inputs), &owned(&graph.output_names())) {
+        true => Ok(()),
+        false => Err(format!("{inputs:?} → {:?}", graph.output_names())),
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// There are at most as many kernels of each kind as `golden/kernels.tsv` says, and at most as many launches as the imported
+/// model has.
+fn check_kernels(case: &Case, ours: &Compiled, imported: &Compiled) -> Result<(), String> {
+    // Fewer are better.
+    let more = case.miscounted(ours).into_iter().find(|(_, expected, found)| found > expected);
+    if let Some((kind, expected, found)) = more {
+        return Err(format!("{found} kernels of {kind}, at most {expected} (golden/kernels.tsv)"));
+    }
+    let [ours, imported] = [ours, imported].map(|compiled| {
+        let entries = &compiled.program.entries;
+        entries.iter().map(|entry| entry.calls().len()).sum::<usize>()
+    });
+    match ours <= imported {
+        true => Ok(()),
+        false => Err(format!("{ours} kernels, and {imported} of the imported model")),
+    }
 }
 
 #[test]

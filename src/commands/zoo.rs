@@ -119,10 +119,20 @@ fn form_json(form: &zoo::Form) -> serde_json::Value {
     json!({"name": form.name, "about": form.about, "defaults": defaults})
 }
 
+/// A value of a setting, as what it is.
+fn value_json(setting: &zoo::Setting, text: &str) -> serde_json::Value {
+    let number = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+    match setting.kind {
+        zoo::Kind::Choice { .. } => json!(text),
+        zoo::Kind::Integers { .. } => text.split(',').map(number).collect(),
+        _ => number(text),
+    }
+}
+
 fn setting_json(setting: &zoo::Setting) -> serde_json::Value {
     json!({
         "name": setting.name,
-        "default": setting.kind.default(),
+        "default": value_json(setting, &setting.kind.default()),
         "possible": setting.kind.possible(),
         "about": setting.about,
     })
@@ -140,7 +150,7 @@ fn show(
     if as_json {
         let settings = described.settings.iter().map(|(setting, value)| {
             let mut shown = setting_json(setting);
-            shown["value"] = json!(value);
+            shown["value"] = value_json(setting, value);
             shown
         });
         let ports = |ports: &[(String, TensorType)]| {

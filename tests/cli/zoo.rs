@@ -25,12 +25,19 @@ fn models_are_listed_with_their_papers_and_shown_with_their_weights() {
             assert!(!model[key].is_null(), "{key}: {model}");
         }
     }
+    let settings =
+        say(folder.path(), "zoo show attention-sh --set heads=4 --set ratios=1,1,2,4 --json").succeeds();
+    let settings = settings.json()["settings"].clone();
+    let ratios = settings.as_array().and_then(|all| all.iter().find(|setting| setting["name"] == "ratios"));
+    let ratios = ratios.expect("it is shown");
+    assert_eq!(ratios["value"], serde_json::json!([1, 1, 2, 4]), "{ratios}");
+    assert_eq!(ratios["default"], serde_json::json!([1, 2, 4]), "{ratios}");
     let shown = say(folder.path(), &format!("zoo show elliptical {SET}")).succeeds().out;
     for part in [
         "--set form=vit: ",
         "--set dim=32: ",
         "--set scaling=max: ",
-        "(max or mean)",
+        "(max or mean or none)",
         "--set seed=0: ",
         "input v_prev: f32[B, 4, N, 8]",
         "output y: f32[B, N, 32]",

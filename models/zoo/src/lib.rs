@@ -24,7 +24,7 @@ pub use setting::{Kind, MOST, Setting};
 
 use init::Init;
 use net::{Built, Net, Weights};
-use setting::{Config, FORM};
+use setting::{Config, FORM, SEED};
 
 /// A built-in model.
 #[derive(Debug)]
@@ -119,6 +119,8 @@ impl Entry {
     /// Those of [`Entry::build`].
     pub fn describe(&'static self, settings: &[(String, String)]) -> Result<Described, ZooError> {
         let config = Config::new(self, settings)?;
+        // Nothing is drawn here, and the seed may still be given.
+        config.seed();
         let (graph, params) = self.construct(&config, settings, Weights::Listed)?;
         let is_weight = |name: &str| params.iter().any(|(known, _)| known == name);
         let inputs = graph.inputs().iter();
@@ -144,7 +146,7 @@ impl Entry {
     /// The names of what can be set.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &'static str> {
         let form = (!self.forms.is_empty()).then_some(FORM);
-        form.into_iter().chain(self.settings.iter().map(|setting| setting.name)).chain(["seed"])
+        form.into_iter().chain(self.settings.iter().map(|setting| setting.name)).chain([SEED])
     }
 }
 
@@ -197,6 +199,9 @@ mod tests {
             let graph = entry.build(&[], Some(&params));
             let graph = graph.unwrap_or_else(|error| panic!("{}: {error}", entry.name));
             assert_eq!(ir::verify::verify(&graph), [], "{}", entry.name);
+            let error = entry.build(&set(&[("seed", "1")]), Some(&params));
+            let error = error.expect_err("nothing is drawn");
+            assert!(matches!(&error, ZooError::Unused { key, .. } if key == "seed"), "{error:?}");
             params.insert("extra".to_owned(), Weight::of("extra", Tensor::from_i64(&[1], &[1])));
             let error = entry.build(&[], Some(&params)).expect_err("it has no such weight");
             let unused = vec![ParamProblem::Unused { name: "extra".to_owned() }];

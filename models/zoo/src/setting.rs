@@ -157,6 +157,9 @@ pub(crate) struct Config {
 /// The setting that chooses among a model's forms.
 pub(crate) const FORM: &str = "form";
 
+/// The setting that weights are drawn from.
+pub(crate) const SEED: &str = "seed";
+
 impl Config {
     /// What `given` says, else what the form says, else the defaults. Of several values for a setting the last counts.
     ///
@@ -178,7 +181,7 @@ impl Config {
         let mut seed = 0;
         for (key, text) in given {
             match key.as_str() {
-                "seed" => {
+                SEED => {
                     let possible = || format!("an integer from 0 to {}", u64::MAX);
                     let parsed = text.parse();
                     seed = parsed.map_err(|_| ZooError::value(entry.name, key, text, possible()))?;
@@ -204,6 +207,7 @@ impl Config {
 
     /// What weights are drawn from.
     pub(crate) fn seed(&self) -> u64 {
+        self.read.borrow_mut().insert(SEED);
         self.seed
     }
 
@@ -282,7 +286,7 @@ impl Config {
     /// [`ZooError::Unused`].
     pub(crate) fn check_read(&self, given: &[(String, String)]) -> Result<(), ZooError> {
         let read = self.read.borrow();
-        let is_read = |key: &str| key == "seed" || key == FORM || read.contains(key);
+        let is_read = |key: &str| key == FORM || read.contains(key);
         match given.iter().find(|(key, _)| !is_read(key)) {
             None => Ok(()),
             Some((key, value)) => Err(ZooError::Unused {

@@ -12,6 +12,7 @@
 
 use ir::Dim;
 use ir::graph::Value;
+use ops::reduce::reduce_sum::REDUCE_SUM;
 
 use super::{layer_input, scale};
 use crate::init::Start;
@@ -137,15 +138,7 @@ fn attend(
             let prior = net.log(prior)?;
             *logit = net.add(*logit, prior)?;
         }
-        let most = net.max(logits[0], logits[1])?;
-        let mut terms = logits;
-        for term in &mut terms {
-            let rest = net.sub(*term, most)?;
-            *term = net.exp(rest)?;
-        }
-        let sum = net.add(terms[0], terms[1])?;
-        let log = net.log(sum)?;
-        let scores = net.add(log, most)?;
+        let scores = log_sum_exp(net, logits)?;
         return net.attend_scored(scores, v, causal);
     }
     let mut terms = energies;
@@ -164,6 +157,22 @@ fn attend(
     }
     let weights = net.div(weights, sum)?;
     net.matmul(weights, v)
+}
+
+/// `log Σ_r exp x_r`, of numbers less the largest of them.
+fn log_sum_exp(net: &mut Net, terms: [Value; 2]) -> Built<Value> {
+    let mut stack = terms;
+    for term in &mut stack {
+        *term = net.unsqueeze(*term, 0)?;
+    }
+    let all = net.concat(&stack, 0)?;
+    let most = net.most(all, 0)?;
+    let rest = net.sub(all, most)?;
+    let rest = net.exp(rest)?;
+    let sum = net.reduced(&REDUCE_SUM, rest, &[0], false)?;
+    let log = net.log(sum)?;
+    let most = net.squeeze(most, 0)?;
+    net.add(log, most)
 }
 
 impl Net<'_> {

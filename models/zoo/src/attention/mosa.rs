@@ -82,18 +82,15 @@ fn choose(net: &mut Net, scores: Value, count: &Dim, include_first: bool) -> Bui
     if !include_first {
         return net.topk(scores, count.clone());
     }
-    let one = Dim::constant(1);
-    let others = net.size(scores, -1) - one.clone();
-    let first = net.slice(scores, -1, 0i64, 1i64)?;
-    let others = net.slice(scores, -1, 1i64, others)?;
-    let [best, places] = net.topk(others, count.clone() - one.clone())?;
-    let gates = net.concat(&[first, best], -1)?;
-    let one = net.make("constant", |b| Ok(b.constant(&Tensor::from_i64(&[], &[1]))))?;
-    let places = net.add(places, one)?;
+    // Token 0 comes before all others, whose scores are at most 1.
+    let place = net.iota([net.size(scores, -1)], 0, DType::I64)?;
     let zero = net.make("constant", |b| Ok(b.constant(&Tensor::from_i64(&[], &[0]))))?;
-    let shape = net.ty(first).shape.clone();
-    let zero = net.broadcast(zero, shape)?;
-    Ok([gates, net.concat(&[zero, places], -1)?])
+    let (is_first, above) = (net.eq(place, zero)?, net.scalar(2.0));
+    let raised = net.select(is_first, above, scores)?;
+    let [best, places] = net.topk(raised, count.clone())?;
+    let first = net.slice(scores, -1, 0i64, 1i64)?;
+    let is_first = net.eq(places, zero)?;
+    Ok([net.select(is_first, first, best)?, places])
 }
 
 /// `X[I_e]`: `x: [B, T, C]`, `places: [B, E, k]` → `[B, E, k, C]`.

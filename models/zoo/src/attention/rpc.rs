@@ -149,10 +149,9 @@ impl Rpc {
 
     /// (R2): `k: [B, H, N, d]` → `[B, H, 1, 1]`.
     fn mu(&self, net: &mut Net, k: Value) -> Built<Value> {
-        let tokens = net.size(k, -2);
-        let tokens = net.count(&tokens)?;
-        let tokens = net.cast(tokens, DType::F32)?;
-        let above = net.scale(tokens, self.width as f64)?;
+        let numbers = net.size(k, -2) * Dim::from(self.width);
+        let numbers = net.count(&numbers)?;
+        let above = net.cast(numbers, DType::F32)?;
         let sizes = net.abs(k)?;
         let sum = net.sum_over(sizes, &[-2, -1])?;
         let below = net.scale(sum, 4.0)?;

@@ -102,6 +102,14 @@ impl Net<'_> {
         self.reshape(x, [batch, tokens, (heads * width).into()])
     }
 
+    /// Where row and column are the same: `[size, size]` truth values.
+    pub(crate) fn diagonal(&mut self, size: &Dim) -> Built<Value> {
+        let one = Dim::constant(1);
+        let row = self.iota([size.clone(), one.clone()], 0, DType::I64)?;
+        let column = self.iota([one, size.clone()], 1, DType::I64)?;
+        self.eq(row, column)
+    }
+
     /// Which key a query may see that sees none after itself: `[N, N]` truth values, `j ≤ i`.
     pub(crate) fn causal(&mut self, tokens: &Dim) -> Built<Value> {
         let one = Dim::constant(1);
