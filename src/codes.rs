@@ -80,6 +80,11 @@ pub(crate) const CODES: &[Code] = &[
         "Create it first: egraft makes files, not paths.",
     ),
     code(
+        "egraft::cli::no_graph",
+        "A model that is lowered already, a program of kernels, is to be written as an ONNX model, which is a graph.",
+        "Stop before it is lowered, with `--stop-after`, or start from the model itself.",
+    ),
+    code(
         "egraft::cli::no_room",
         "The disk has less room than an artifact and its weights need; nothing was written.",
         "Make room, or name a file on another disk with `-o`.",
@@ -380,6 +385,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::onnx::duplicate",
         "Two things give the same value a name.",
         "The file is broken: export it again.",
+    ),
+    code(
+        "egraft::onnx::export",
+        "A graph has a part that cannot be written as ONNX: an op that has no form there for its operands, or a size that no input tells.",
+        "Write a .ir instead; fix the size with `--dim`; or report the op with the types of its operands.",
     ),
     code(
         "egraft::onnx::external_file",

@@ -93,6 +93,21 @@ pub enum Error {
         /// All problems.
         failure: Box<onnx::ImportFailure>,
     },
+    /// A graph that has a part which ONNX cannot say.
+    #[cfg(feature = "onnx")]
+    #[error("{} cannot be written: {at}", path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// The node, and why not.
+        at: Box<At<onnx::ExportProblem>>,
+    },
+    /// A program, which is to be written as an ONNX model.
+    #[error("{} is to be an ONNX model, which is a graph, and this is a program already", path.display())]
+    NoGraph {
+        /// The file.
+        path: PathBuf,
+    },
     /// A text form that does not parse, or says something that is not valid.
     #[error("{}: {}", path.display(), problems.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("\n"))]
     Text {
@@ -304,6 +319,9 @@ impl Error {
             Error::Import { failure, .. } => {
                 failure.problems().first().map_or("egraft::cli::bug", |at| at.error.code())
             }
+            #[cfg(feature = "onnx")]
+            Error::Export { at, .. } => at.error.code(),
+            Error::NoGraph { .. } => "egraft::cli::no_graph",
             Error::Text { problems, .. } => {
                 problems.first().map_or("egraft::cli::bug", |problem| problem.code)
             }
@@ -344,6 +362,13 @@ impl Error {
             }
             Error::OnnxOnly { .. } => "leave it out, or give the .onnx that the model was made of",
             Error::WithoutOnnx { .. } => "build egraft with its default features",
+            #[cfg(feature = "onnx")]
+            Error::Export { .. } => {
+                "write a .ir instead, or report the op, which has a form in ONNX for other types"
+            }
+            Error::NoGraph { .. } => {
+                "stop before the model is lowered, at `--stop-after saturate` say, or write a .kir"
+            }
             Error::ZooModel { .. } => "`egraft zoo list` shows those that there are",
             Error::Zoo(zoo::ZooError::Params { .. }) => {
                 "`egraft zoo show NAME`, with the same `--set`, lists the weights that the model wants"
@@ -410,6 +435,8 @@ impl Error {
                 _ => ErrorKind::Input,
             },
             Error::Unsolvable { .. } => ErrorKind::Unsupported,
+            #[cfg(feature = "onnx")]
+            Error::Export { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::Input,
         }
     }

@@ -39,6 +39,7 @@ pub mod source;
 pub mod summary;
 pub mod tensors;
 mod weights_file;
+pub mod write;
 
 pub use artifact::Written;
 pub use compile::{
@@ -52,3 +53,4 @@ pub use options::{Options, Recorded};
 pub use provenance::Provenance;
 pub use source::{Source, load, load_all};
 pub use weights_file::write_text;
+pub use write::write_model;

@@ -8,6 +8,9 @@ use ir::op::OpError;
 use ir::scalar::Binary;
 use ir::{DType, Dim, Scalar, TensorType};
 
+use crate::math::elementwise::is_nonnegative;
+use crate::onnx::NodeAttr;
+use crate::onnx::export::Emit;
 use crate::window::all;
 
 /// Fails unless the elements of `operand` can be indices.
@@ -53,4 +56,41 @@ pub(crate) fn or_zero<'a>(sizes: impl IntoIterator<Item = &'a Dim>, element: Exp
 /// The row-major position of `at` in `shape`.
 pub(crate) fn position(at: &[usize], shape: &[usize]) -> usize {
     at.iter().zip(shape).fold(0, |position, (&i, &size)| position * size + i)
+}
+
+/// In ONNX: the indices that operand 1 holds, counted from the start, for axes of these sizes: one for all, or one for
+/// each element of a row of indices.
+pub(crate) fn from_start(e: &mut Emit, sizes: &[Dim], single: bool) -> (String, String) {
+    let indices = e.cast(e.x(1), e.ty(1).dtype, DType::I64);
+    let extent = if single { e.size(&sizes[0]) } else { e.sizes(sizes) };
+    let zero = e.number(DType::I64, 0.0);
+    let negative = e.node("Less", &[&indices, &zero]);
+    let from_end = e.node("Add", &[&indices, &extent]);
+    (e.node("Where", &[&negative, &from_end, &indices]), extent)
+}
+
+/// In ONNX: the places that these indices stand for, as [`nearest`] has it.
+pub(crate) fn nearest_indices(e: &mut Emit, sizes: &[Dim], single: bool) -> String {
+    let (indices, extent) = from_start(e, sizes, single);
+    let [zero, one] = [0.0, 1.0].map(|value| e.number(DType::I64, value));
+    let last = e.node("Sub", &[extent, one]);
+    let below = e.node("Min", &[indices, last]);
+    e.node("Max", &[below, zero])
+}
+
+/// In ONNX: operand 0, with zeros behind those of these axes that may be empty.
+pub(crate) fn not_empty(e: &mut Emit, axes: &[usize]) -> String {
+    let (rank, mut amounts) = (e.ty(0).rank(), vec![0; 2 * e.ty(0).rank()]);
+    for &axis in axes {
+        if !is_nonnegative(&(e.ty(0).shape[axis].clone() - Dim::constant(1))) {
+            amounts[rank + axis] = 1;
+        }
+    }
+    if amounts.iter().all(|&amount| amount == 0) { e.x(0) } else { padded(e, &amounts) }
+}
+
+/// In ONNX: operand 0 with so many zeros before and after its axes.
+pub(crate) fn padded(e: &mut Emit, amounts: &[i64]) -> String {
+    let (amounts, zero) = (e.ints(amounts), e.number(e.ty(0).dtype, 0.0));
+    e.node_with("Pad", &[e.x(0), amounts, zero], vec![("mode", NodeAttr::Str("constant".to_owned()))])
 }

@@ -12,7 +12,9 @@
 //! Deliberately absent: control flow (`If`, `Loop`, `Scan`), sequences, and what the graphs of other nodes
 //! (`FlexAttention`) say, which are the importer's.
 
+pub mod export;
 mod import;
+mod indices;
 mod known;
 
 use std::cell::RefCell;

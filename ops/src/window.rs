@@ -5,13 +5,17 @@
 
 use ir::Dim;
 use ir::attr::{Attr, AttrSpec, AttrValue, Attrs, Key, key};
+use ir::build::Build;
 use ir::dim::{Condition, Ranges};
+use ir::graph::Value;
 use ir::kernel::lower::Lower;
 use ir::kernel::{Expr, Reduce};
 use ir::op::{OpError, Requirement};
 
 use crate::math::elementwise::is_nonnegative;
-use crate::onnx::{ImportError, NodeView};
+use crate::onnx::export::Attributes;
+use crate::onnx::{ImportError, NodeAttr, NodeView};
+use crate::shape::pad::{self, PAD};
 
 /// From one window to the next, for each axis.
 pub const STRIDES: Key<Vec<i64>> = key("strides");
@@ -265,4 +269,37 @@ pub(crate) fn import_sliding(
         (LOW.name, low.into_attr()),
         (HIGH.name, high.into_attr()),
     ])
+}
+
+/// The attributes of ONNX that say how a window slides, if it can say so: its padding is numbers that are not negative.
+pub(crate) fn sliding(attrs: &Attrs) -> Option<Attributes> {
+    let amounts = [attrs.get(LOW), attrs.get(HIGH)].concat();
+    let pads: Vec<i64> = amounts.iter().map(Dim::as_const).collect::<Option<_>>()?;
+    let mut how = vec![
+        ("strides", NodeAttr::Ints(attrs.get(STRIDES))),
+        ("dilations", NodeAttr::Ints(attrs.get(DILATIONS))),
+    ];
+    if pads.iter().any(|&amount| amount != 0) {
+        how.push(("pads", NodeAttr::Ints(pads.clone())));
+    }
+    pads.iter().all(|&amount| amount >= 0).then_some(how)
+}
+
+/// An image `[N, C, …]` with `value` around it.
+///
+/// # Errors
+/// What `pad` says of the amounts.
+pub(crate) fn around(
+    b: &mut Build,
+    x: Value,
+    low: &[Dim],
+    high: &[Dim],
+    value: f64,
+) -> Result<Value, OpError> {
+    if low.iter().chain(high).all(|amount| amount.is(0)) {
+        return Ok(x);
+    }
+    let value = b.scalar(b.ty(x).dtype, value);
+    let all = |amounts: &[Dim]| [&[Dim::constant(0), Dim::constant(0)], amounts].concat();
+    b.op_with(&PAD, &[x, value], [pad::LOW.is(all(low)), pad::HIGH.is(all(high))])
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use egraft::summary::{self, Launch};
-use egraft::{Compiled, Options, Source, Written, disk, output};
+use egraft::{Compiled, Options, Source, Written, disk, output, write};
 use passes::pipeline::{self, State, Step};
 use serde_json::json;
 
@@ -53,6 +53,8 @@ enum Emit {
     Staticlib,
     /// The graph, after all passes on graphs
     Ir,
+    /// The same graph as an ONNX model; what ONNX has no operator for is a function in it
+    Onnx,
     /// The same graph as a picture, in Graphviz' language
     Dot,
     /// The kernels, before memory is planned
@@ -67,13 +69,30 @@ enum Emit {
 
 impl Emit {
     fn is_text(self) -> bool {
-        matches!(self, Emit::Ir | Emit::Dot | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
+        matches!(self, Emit::Ir | Emit::Onnx | Emit::Dot | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
     }
 }
 
 impl Compile {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let to_stdout = self.output == Path::new("-");
+        if to_stdout && self.emit == Emit::Onnx {
+            return Err(Failure::bad_input(
+                "egraft::cli::output_folder",
+                "an ONNX model cannot be printed: it is no text, and may need a file for its weights beside it",
+                "name a file with `-o`, or print the graph with `--emit ir`",
+            ));
+        }
+        if self.emit == Emit::Onnx {
+            if !write::is_onnx(&self.output) {
+                return Err(Failure::bad_input(
+                    "egraft::cli::emit",
+                    format!("{} does not end in .onnx", self.output.display()),
+                    "nothing reads an ONNX model under another name",
+                ));
+            }
+            write::check_form(&self.output)?;
+        }
         if to_stdout && !self.emit.is_text() {
             return Err(Failure::bad_input(
                 "egraft::cli::output_folder",
@@ -163,7 +182,7 @@ impl Compile {
         let steps = pipeline::of_level(source.provenance.options.level);
         let rest = egraft::remaining(steps, &source);
         let ends = |step: &Step| match self.emit {
-            Emit::Ir | Emit::Dot => !is_graph_step(step),
+            Emit::Ir | Emit::Onnx | Emit::Dot => !is_graph_step(step),
             Emit::Kir => step.contains("plan_memory"),
             _ => false,
         };
@@ -174,7 +193,7 @@ impl Compile {
             return Err(too_late("its memory is planned already, a .kir has no plan"));
         }
         let text = match (self.emit, &source.state) {
-            (Emit::Ir | Emit::Dot, State::Program(_)) => {
+            (Emit::Ir | Emit::Onnx | Emit::Dot, State::Program(_)) => {
                 return Err(too_late("it is a program already, no graph any more"));
             }
             (Emit::Dot, State::Graph(graph)) => ir::dot::dot(graph),
@@ -191,8 +210,8 @@ impl Compile {
             out.write_all(text.as_bytes())?;
             return Ok(0);
         }
-        if matches!(self.emit, Emit::Ir | Emit::Kir | Emit::Prog) {
-            egraft::write_text(&self.output, &text, &source.state)?;
+        if matches!(self.emit, Emit::Ir | Emit::Onnx | Emit::Kir | Emit::Prog) {
+            egraft::write_model(&self.output, &text, &source.state)?;
         } else {
             output::write(&self.output, text.as_bytes())?;
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use egraft::{Source, output};
+use egraft::{Source, output, write};
 use passes::pipeline::{self, Observer, State, Step};
 use passes::{About, Changed};
 
@@ -19,7 +19,8 @@ use crate::watch::Watch;
                         came, and goes on from there. Other files start at the beginning, or where \
                         their form belongs: kernels in stage form at fusion, loops at scheduling.\n\n\
                         Examples:\n  egraft opt stages/03-cse.ir --stop-after fuse\n  \
-                        egraft opt m.ir --passes fold_constants,dce"
+                        egraft opt m.ir --passes fold_constants,dce\n  \
+                        egraft opt m.ir --passes dce -o m.onnx"
 )]
 pub(super) struct Opt {
     /// The model: .ir, .kir, .prog or .onnx
@@ -36,7 +37,8 @@ pub(super) struct Opt {
     /// Also print the form after this pass, or after `all` that change something
     #[arg(long, value_name = "PASS")]
     print_after: Vec<String>,
-    /// Write the result to a file instead of printing it; weights go to weights.bin beside it
+    /// Write the result to a file instead of printing it: as text, with weights in weights.bin beside it, or a graph as
+    /// an ONNX model, if the name ends in .onnx
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print how long each pass took, after the result
@@ -50,6 +52,7 @@ impl Opt {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         if let Some(path) = &self.output {
             output::check(path)?;
+            write::check_form(path)?;
             output::check_other(path, &self.model)?;
         }
         let named = self.passes.iter().chain(&self.start_from).chain(&self.stop_after);
@@ -81,7 +84,7 @@ impl Opt {
         let from = if chosen.is_empty() { provenance.to_line() } else { from };
         let text = from + &print(&state);
         match &self.output {
-            Some(path) => egraft::write_text(path, &text, &state)?,
+            Some(path) => egraft::write_model(path, &text, &state)?,
             None => out.write_all(text.as_bytes())?,
         }
         if self.timing {

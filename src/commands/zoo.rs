@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use egraft::{Error, Options, output, source};
+use egraft::{Error, Options, output, source, write};
 use ir::TensorType;
 use serde_json::json;
 
@@ -36,7 +36,7 @@ enum Action {
     Build {
         /// Its name
         name: String,
-        /// The file, a .ir
+        /// The file, a .ir or .onnx
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
         /// Build it with another value of a setting, or another `seed` for its weights; repeatable
@@ -58,21 +58,22 @@ impl Zoo {
             Some(Action::Build { name, output: path, settings, params }) => {
                 let options = Options { settings, params, ..Options::default() };
                 let source = source::build(&name, &options)?;
-                if path.extension().is_none_or(|extension| extension != "ir") {
+                let is_text = path.extension().is_some_and(|extension| extension == "ir");
+                if !is_text && !write::is_onnx(&path) {
                     return Err(Failure::bad_input(
                         "egraft::cli::emit",
                         format!(
-                            "{} is no .ir, and a built-in model is written as nothing else",
+                            "{} is no .ir or .onnx, and a built-in model is written as nothing else",
                             path.display()
                         ),
-                        "name a file that ends in .ir",
+                        "name a file that ends in .ir or .onnx",
                     ));
                 }
                 output::check(&path)?;
                 let passes::pipeline::State::Graph(graph) = &source.state else {
                     unreachable!("bug: the zoo builds graphs")
                 };
-                egraft::write_text(&path, &graph.to_string(), &source.state)?;
+                egraft::write_model(&path, &graph.to_string(), &source.state)?;
                 Ok(0)
             }
             None | Some(Action::List) => {

@@ -25,6 +25,11 @@ pub const CODES: &[(&str, &str)] = &[
          (An initializer may repeat the name of an input: it is then a constant.)",
     ),
     (
+        "egraft::onnx::export",
+        "A graph has a part that cannot be written as ONNX: an op without nodes, body or expansion for its operands, or a \
+         size that no input tells. Other forms of the model, such as .ir, hold it.",
+    ),
+    (
         "egraft::onnx::external_file",
         "A tensor's values lie in a file beside the model, and that file can't be read, or is no file. Weights must \
          be copied along with the model.",
@@ -153,7 +158,8 @@ pub const CODES: &[(&str, &str)] = &[
 mod tests {
     use super::CODES;
 
-    const SOURCES: [&str; 4] = [
+    const SOURCES: [&str; 5] = [
+        include_str!("export/mod.rs"),
         include_str!("error.rs"),
         include_str!("tensor.rs"),
         include_str!("types.rs"),

@@ -10,8 +10,10 @@ use ir::origin::{Origin, Place};
 use onnx_protobuf::{FunctionProto, NodeProto, OperatorSetIdProto};
 
 use crate::error::ImportProblem;
+use crate::export;
 use crate::metadata;
 use crate::structure::{self, Body};
+use crate::whole::{self, Whole};
 
 /// Opened, a model may have so many nodes: some ten times the largest that exporters write.
 const MAX_NODES: u64 = 1 << 20;
@@ -28,6 +30,8 @@ pub(crate) struct Function<'a> {
     /// The nodes, those that give a value before those that use it.
     pub(crate) order: Vec<usize>,
     pub(crate) opsets: BTreeMap<&'a str, i64>,
+    /// The op of ours that it stands for.
+    pub(crate) whole: Option<Whole>,
 }
 
 /// The functions of a model.
@@ -62,7 +66,8 @@ impl<'a> Functions<'a> {
                     .into_iter()
                     .map(|at| if at.origin.is_empty() { here(proto, at.error) } else { at }),
             );
-            table.list.push(Function { proto, order: structure.order, opsets });
+            let whole = whole::read(proto, &|name| of_ours(protos, name));
+            table.list.push(Function { proto, order: structure.order, opsets, whole });
             if table.by_key.insert(key, table.list.len() - 1).is_some() {
                 problems.push(here(proto, ImportProblem::FunctionTwice { function: name(proto) }));
             }
@@ -162,6 +167,11 @@ impl<'a> Functions<'a> {
         }
         Ok(opened)
     }
+}
+
+/// The function of our domain that is called so.
+fn of_ours<'a>(protos: &'a [FunctionProto], name: &str) -> Option<&'a FunctionProto> {
+    protos.iter().find(|proto| proto.domain == export::DOMAIN && proto.name == name)
 }
 
 /// The version of each domain, and domains with two.

@@ -1,4 +1,4 @@
-//! ONNX models in: protobuf to [`ir::Graph`].
+//! ONNX models in and out: protobuf to [`ir::Graph`], and back.
 //!
 //! [`import`] reads a model's bytes, and its external data through [`Files`]. What it accepts: `ir_version` 3 to
 //! 14, opsets 1 to 28 of the default domain, and of other domains what the crate `ops` knows; tensors as values, and sequences and optionals of them that are known
@@ -21,6 +21,7 @@ mod control;
 mod data;
 mod error;
 mod excerpt;
+mod export;
 pub mod external;
 mod flex_attention;
 mod frame;
@@ -36,6 +37,7 @@ mod tensor;
 mod types;
 mod unify;
 mod unroll;
+mod whole;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +54,7 @@ pub use codes::CODES;
 pub use data::{Data, read_data, read_tensor};
 pub use error::{FailureKind, ImportFailure, ImportProblem};
 pub use excerpt::Excerpt;
+pub use export::{ExportOptions, ExportProblem, Exported, MOST_INLINE, export};
 pub use external::FileError;
 pub use ports::{Kind as PortKind, MAX_LENGTH, Port, ports};
 pub use tensor::{MAX_BYTES, TensorError};

@@ -7,6 +7,8 @@
 use ir::origin::Place;
 use onnx_protobuf::NodeProto;
 
+use crate::export;
+
 /// The origin of a node that is called `name`, or `position`th of its graph.
 pub(crate) fn place(node: &NodeProto, position: usize) -> Place {
     let property = |key: &str| {
@@ -15,11 +17,13 @@ pub(crate) fn place(node: &NodeProto, position: usize) -> Place {
     };
     let module = property("pkg.torch.onnx.name_scopes")
         .and_then(scopes_of_list)
+        .or_else(|| property(export::MODULE).map(str::to_owned))
         .or_else(|| property("namespace").and_then(module_of_namespace))
         .or_else(|| module_of_name(&node.name))
         .unwrap_or_default();
     let source = property("pkg.torch.onnx.stack_trace")
         .and_then(source_of_traceback)
+        .or_else(|| property(export::SOURCE).map(str::to_owned))
         .or_else(|| source_of_scopes(&node.doc_string))
         .unwrap_or_default();
     Place { name: name(node, position), op: op(node), module, source }

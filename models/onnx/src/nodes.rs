@@ -299,6 +299,11 @@ impl<'a> Importer<'a> {
     fn add_node(&mut self, node: &'a NodeProto, place: &Place) -> Added {
         let functions = self.functions;
         if let Some(function) = functions.called_by(node) {
+            if let Some(whole) = &function.whole
+                && self.add_whole(node, whole, place).is_some()
+            {
+                return Added::Done;
+            }
             return self.open_call(node, function, place).into();
         }
         if metadata::domain(&node.domain).is_empty() {

@@ -18,11 +18,27 @@ use ir::region::operand_number;
 use ir::scalar::Unary;
 use ir::{DType, Dim, OpDef, Region, Scalar, Tensor, TensorType};
 
+use crate::linalg::matmul::MATMUL;
+use crate::linalg::region;
+use crate::math::div::DIV;
+use crate::math::elementwise::is_nonnegative;
+use crate::norm;
+use crate::norm::softmax::SOFTMAX;
+use crate::onnx::export::{Body, ToOnnx, function};
 use crate::reference;
+use crate::shape::broadcast::broadcast;
+use crate::shape::size::size;
+use crate::shape::transpose::swap_last_two;
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
 
 /// Attention over keys and values; further operands are what the region loads.
 pub static ATTENTION: OpDef =
     OpDef::variadic("attention", "x", 3, &Attention).attrs(&[SCORE.or(|| Attr::Region(Region::identity()))]);
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(as_ops));
 
 /// What becomes of a raw product before the softmax.
 pub const SCORE: Key<Region> = key("score");
@@ -251,4 +267,25 @@ impl Names for Place<'_> {
     }
 
     fn enter(&mut self, _: &Symbol, _: i64) {}
+}
+
+/// All scores, the region as ops on them, and a softmax.
+fn as_ops(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    let turned = swap_last_two(b, x[1])?;
+    let raw = b.op(&MATMUL, &[x[0], turned])?;
+    let clash = |(left, right)| OpError::Size { what: "batch axes do not broadcast", left, right };
+    let (scores, values) = (b.ty(raw).shape.clone(), b.ty(x[2]).shape.clone());
+    let (batch, last) = scores.split_at(scores.len() - 2);
+    let batch = ir::types::broadcast(batch, &values[..values.len() - 2]).map_err(clash)?;
+    let raw = broadcast(b, raw, [&batch, last].concat())?;
+    let score = region::as_ops(b, &attrs.get(SCORE), raw, x)?;
+    let weights = b.op_with(&SOFTMAX, &[score], [norm::AXIS.is(-1)])?;
+    let sum = b.op(&MATMUL, &[weights, x[2]])?;
+    let (keys, one) = (last[1].clone(), Dim::constant(1));
+    if is_nonnegative(&(keys.clone() - one.clone())) {
+        return Ok(vec![sum]);
+    }
+    // Of no keys, nothing by nothing.
+    let some = size(b, DType::F32, &keys.smaller(&one))?;
+    Ok(vec![b.op(&DIV, &[sum, some])?])
 }

@@ -11,10 +11,17 @@ use ir::kernel::{Expr, KernelKind};
 use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::linalg::matmul::MATMUL;
+use crate::onnx::export::{Body, ToOnnx, function};
 use crate::reference;
+use crate::shape::reshape::reshape;
+use ir::attr::Attrs;
 
 /// A weighted sum over the last axis but one.
 pub static COMBINE: OpDef = OpDef::new("combine", &["y", "gates"], &Combine);
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(as_ops));
 
 /// Most terms: they are written out.
 pub const MOST_TERMS: i64 = 64;
@@ -84,4 +91,15 @@ impl Semantics for Combine {
 /// What the op says of its operands.
 pub fn combine(b: &mut Build, y: Value, gates: Value) -> Result<Value, OpError> {
     b.op(&COMBINE, &[y, gates])
+}
+
+/// For each token, a row of gates times the matrix of what the experts say.
+fn as_ops(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Vec<Value>, OpError> {
+    let mut row = b.ty(x[1]).shape.clone();
+    row.insert(row.len() - 1, Dim::constant(1));
+    let gates = reshape(b, x[1], row)?;
+    let sum = b.op(&MATMUL, &[gates, x[0]])?;
+    let mut shape = b.ty(x[0]).shape.clone();
+    shape.remove(shape.len() - 2);
+    Ok(vec![reshape(b, sum, shape)?])
 }

@@ -18,12 +18,16 @@ use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::composite::in_arithmetic;
 use crate::linalg::fused_activation;
+use crate::linalg::matmul::MATMUL;
 use crate::math::add::ADD;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference::{self, Products};
+use crate::shape::concat::{self, CONCAT};
 use crate::shape::reshape::reshape;
+use crate::shape::slice::{self, SLICE};
 use crate::shape::transpose::{channels_first, channels_last};
-use crate::window::{DILATIONS, HIGH, LOW, STRIDES, Window, fold_over, import_sliding};
+use crate::window::{DILATIONS, HIGH, LOW, STRIDES, Window, around, fold_over, import_sliding, sliding};
 
 /// The convolution (in truth a correlation: the kernel is not flipped).
 pub static CONV: OpDef = OpDef::new("conv", &["x", "w"], &Conv).attrs(&[
@@ -53,6 +57,9 @@ pub static ONNX: &[Import] = &[
     })
     .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Ops(as_ops));
 
 /// Into how many groups the channels are divided.
 pub const GROUPS: Key<i64> = key("groups");
@@ -249,4 +256,72 @@ pub(crate) fn along_channels(b: &mut Build, x: Value, rank: usize) -> Result<Val
     }
     shape.resize(rank - 1, Dim::constant(1));
     reshape(b, x, shape)
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let mut how = sliding(e.attrs)?;
+    how.push(("group", NodeAttr::Int(e.attrs.get(GROUPS))));
+    e.ty(0).dtype.is_float().then(|| e.same_with("Conv", how))
+}
+
+/// With zeros around the image; of integers as a matrix product, which is exact.
+fn as_ops(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    let (low, high) = (attrs.get(LOW), attrs.get(HIGH));
+    let (wide, nothing) = (around(b, x[0], &low, &high, 0.0)?, vec![Dim::constant(0); low.len()]);
+    if b.ty(x[0]).dtype.is_float() {
+        let how = [STRIDES.is(attrs.get(STRIDES)), DILATIONS.is(attrs.get(DILATIONS))];
+        let how = how.into_iter().chain([LOW.is(nothing.clone()), HIGH.is(nothing)]);
+        let y = b.op_with(&CONV, &[wide, x[1]], how.chain([GROUPS.is(attrs.get(GROUPS))]))?;
+        return Ok(vec![y]);
+    }
+    Ok(vec![unfolded(b, wide, x[1], attrs)?])
+}
+
+/// The convolution of an image without padding: for each place of the kernel the part of the image that it meets, beside
+/// each other, times the weights.
+fn unfolded(b: &mut Build, x: Value, w: Value, attrs: &Attrs) -> Result<Value, OpError> {
+    let (image, weights) = (b.ty(x).shape.clone(), b.ty(w).shape.clone());
+    let (strides, dilations, groups) = (attrs.get(STRIDES), attrs.get(DILATIONS), attrs.get(GROUPS));
+    let kernel = ir::TensorType::new(DType::I64, weights[2..].iter().cloned()).fixed_shape();
+    let why = "of integers, and with a kernel whose size is no number";
+    let kernel = kernel.ok_or(OpError::Attribute { key: GROUPS.name, why })?;
+    let count = |axis: usize| {
+        let span = Dim::constant((kernel[axis] as i64 - 1) * dilations[axis] + 1);
+        (image[2 + axis].clone() - span).floor_div(&strides[axis].into()) + Dim::constant(1)
+    };
+    let windows: Vec<Dim> = (0..kernel.len()).map(count).collect();
+    let (groups_of, places) = (Dim::constant(groups), windows.iter().cloned().product::<Dim>());
+    let own = weights[1].clone();
+    let mut parts = Vec::new();
+    let mut refused = Ok(());
+    for_each_index(&kernel, |k| {
+        let mut part = || {
+            let zeros = [Dim::constant(0), Dim::constant(0)];
+            let starts = k.iter().zip(&dilations).map(|(&k, &by)| Dim::constant(k as i64 * by));
+            let attrs = [
+                slice::STARTS.is(zeros.into_iter().chain(starts).collect()),
+                slice::SIZES.is([&image[..2], &windows].concat()),
+                slice::STEPS.is([&[1, 1], strides.as_slice()].concat()),
+            ];
+            let part = b.op_with(&SLICE, &[x], attrs)?;
+            let one = Dim::constant(1);
+            let shape = vec![image[0].clone(), groups_of.clone(), own.clone(), one, places.clone()];
+            reshape(b, part, shape)
+        };
+        match part() {
+            Ok(part) => parts.push(part),
+            Err(error) => refused = Err(error),
+        }
+    });
+    refused?;
+    let parts = b.op_with(&CONCAT, &parts, [concat::AXIS.is(3)])?;
+    let depth = own * Dim::from(kernel.iter().product::<usize>());
+    let columns = vec![image[0].clone(), groups_of.clone(), depth.clone(), places];
+    let columns = reshape(b, parts, columns)?;
+    let each = weights[0]
+        .exact_div(&groups_of)
+        .ok_or(OpError::Attribute { key: GROUPS.name, why: "it does not divide the output channels" })?;
+    let rows = reshape(b, w, vec![groups_of, each, depth])?;
+    let y = b.op(&MATMUL, &[rows, columns])?;
+    reshape(b, y, [&[image[0].clone(), weights[0].clone()], windows.as_slice()].concat())
 }

@@ -20,7 +20,8 @@ use crate::composite::Composite;
 use crate::linalg::equation::{Equation, Label};
 use crate::linalg::matmul::MATMUL;
 use crate::math::mul::MUL;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::shape::gather_elements::{self, GATHER_ELEMENTS};
@@ -33,6 +34,10 @@ pub static EINSUM: OpDef = OpDef::variadic("einsum", "x", 1, &Composite(expand))
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Einsum", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| Some(e.same_with("Einsum", vec![("equation", NodeAttr::Str(e.attrs.get(EQUATION)))])));
 
 /// The names of axes: `"ij,jk->ik"`.
 pub const EQUATION: Key<String> = key("equation");

@@ -14,10 +14,18 @@ use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
 use crate::index::{nearest, nearest_expr, or_zero, want_indices};
+use crate::linalg::matmul::MATMUL;
+use crate::onnx::export::{Body, ToOnnx, function};
 use crate::reference::{self, Products, broadcast_at};
+use crate::shape::gather::{self, GATHER};
+use crate::shape::reshape::reshape;
+use ir::attr::Attrs;
 
 /// Products of rows with chosen matrices.
 pub static GROUPED_MATMUL: OpDef = OpDef::new("grouped_matmul", &["x", "w", "ids"], &GroupedMatmul);
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(as_ops));
 
 struct GroupedMatmul;
 
@@ -97,4 +105,16 @@ fn row_of(shape: &[usize], at: &[usize]) -> usize {
 /// What the op says of its operands.
 pub fn grouped_matmul(b: &mut Build, x: Value, w: Value, ids: Value) -> Result<Value, OpError> {
     b.op(&GROUPED_MATMUL, &[x, w, ids])
+}
+
+/// Each row times a copy of its matrix.
+fn as_ops(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Vec<Value>, OpError> {
+    let matrices = b.op_with(&GATHER, &[x[1], x[2]], [gather::AXIS.is(0)])?;
+    let mut row = b.ty(x[0]).shape.clone();
+    row.insert(row.len() - 1, Dim::constant(1));
+    let rows = reshape(b, x[0], row)?;
+    let products = b.op(&MATMUL, &[rows, matrices])?;
+    let mut shape = b.ty(products).shape.clone();
+    shape.remove(shape.len() - 2);
+    Ok(vec![reshape(b, products, shape)?])
 }

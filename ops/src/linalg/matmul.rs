@@ -16,6 +16,7 @@ use crate::linalg::fused_activation::by_names;
 use crate::math::add::ADD;
 use crate::math::elementwise::want_alike;
 use crate::math::mul::MUL;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference::{self, Products};
 use crate::shape::reshape::reshape;
@@ -44,6 +45,9 @@ pub static ONNX: &[Import] = &[
     })
     .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(e.as_one_of("MatMul", &TYPES, vec![])));
 
 struct Matmul;
 
@@ -208,3 +212,7 @@ fn fused(node: &NodeView, b: &mut Build) -> Result<Value, ImportError> {
     let y = product(b, left, right)?;
     Ok(scaled(b, y, node.float_or("alpha", 1.0)?)?)
 }
+
+/// The types that it takes in ONNX.
+const TYPES: [DType; 8] =
+    [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::U32, DType::U64, DType::I64];

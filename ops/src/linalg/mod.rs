@@ -26,5 +26,6 @@ mod padding_mask;
 pub mod projected_attention;
 pub mod quantized;
 pub mod quantized_experts;
+mod region;
 pub mod rotary_embedding;
 pub mod scaled_dot_product;

@@ -9,6 +9,7 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
+use crate::onnx::export::{ToOnnx, logical, nodes};
 use crate::onnx::{Import, same, zip};
 
 /// `and(a, b) = a ∧ b`.
@@ -16,3 +17,6 @@ pub static AND: OpDef = OpDef::new("and", &["a", "b"], &Zip(Binary::And));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[zip("And", &AND), same("BitwiseAnd", &AND)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(logical(e, "And", "BitwiseAnd")));

@@ -10,7 +10,8 @@ use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::{DType, OpDef, Scalar, Tensor, TensorType};
 
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, code_of, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 
 /// The same bits as another type.
@@ -18,6 +19,9 @@ pub static BITCAST: OpDef = OpDef::new("bitcast", &["x"], &Bitcast).attrs(&[TO.s
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("BitCast", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// The type of the result.
 pub const TO: Key<DType> = key("to");
@@ -61,4 +65,14 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let to = node.dtype("to")?;
     let to = node.required("to", to)?;
     Ok(vec![b.op_with(&BITCAST, &[node.input(0)?], [TO.is(to)])?])
+}
+
+/// Between integers of one width, and truth values and bytes, a conversion does the same.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (from, to) = (e.ty(0).dtype, e.attrs.get(TO));
+    if !from.is_float() && !to.is_float() {
+        return Some(vec![e.cast_always(e.x(0), to)]);
+    }
+    e.need(26);
+    Some(e.same_with("BitCast", vec![("to", NodeAttr::Int(code_of(to)))]))
 }

@@ -20,6 +20,7 @@ use crate::math::and::AND;
 use crate::math::bitcast::{self, BITCAST};
 use crate::math::clip::CLIP;
 use crate::math::elementwise::wrapped;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
 
@@ -28,6 +29,9 @@ pub static CAST: OpDef = OpDef::new("cast", &["x"], &Cast).attrs(&[TO.spec()]);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Cast", import), by("CastLike", import_like)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(vec![e.cast_always(e.x(0), e.attrs.get(TO))]));
 
 /// The type of the result.
 pub const TO: Key<DType> = key("to");

@@ -17,7 +17,9 @@ use crate::math::max::MAX;
 use crate::math::min::MIN;
 use crate::math::mul::MUL;
 use crate::math::sub::SUB;
+use crate::onnx::export::{Emit, ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
+use ir::DType;
 
 /// `celu(x) = max(x, 0) + min(alpha · (exp(x/alpha) − 1), 0)`.
 pub static CELU: OpDef =
@@ -25,6 +27,9 @@ pub static CELU: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Celu", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// The limit at −∞ is `−alpha`.
 pub const ALPHA: Key<f64> = key("alpha");
@@ -48,4 +53,10 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let alpha = node.float_or("alpha", 1.0)?;
     Ok(vec![b.op_with(&CELU, &[node.input(0)?], [ALPHA.is(alpha)])?])
+}
+
+/// In ONNX, it is there for `f32` alone.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let alpha = [("alpha", e.attrs.get(ALPHA))];
+    if e.ty(0).dtype == DType::F32 { activation(e, "Celu", &alpha) } else { None }
 }

@@ -12,13 +12,18 @@ use ir::op::OpError;
 use crate::composite::Pointwise;
 use crate::math::max::MAX;
 use crate::math::min::MIN;
+use crate::onnx::export::{Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
+use ir::DType;
 
 /// `clip(x, low, high) = min(max(x, low), high)`.
 pub static CLIP: OpDef = OpDef::new("clip", &["x", "low", "high"], &Pointwise(expand));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Clip", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 fn expand(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Value, OpError> {
     let above = b.op(&MAX, &[x[0], x[1]])?;
@@ -41,4 +46,10 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         (None, Some(high)) => b.op(&MIN, &[x, high])?,
         (None, None) => x,
     }])
+}
+
+/// In ONNX, bounds are single numbers.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let single = e.ty(1).rank() == 0 && e.ty(2).rank() == 0 && e.ty(0).dtype != DType::Bool;
+    single.then(|| e.same("Clip"))
 }

@@ -15,6 +15,7 @@ use crate::math::lt::LT;
 use crate::math::mul::MUL;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `elu(x) = x` where `x ≥ 0`, else `alpha · (eˣ − 1)`.
@@ -22,6 +23,9 @@ pub static ELU: OpDef = OpDef::new("elu", &["x"], &Pointwise(expand)).attrs(&[AL
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Elu", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| activation(e, "Elu", &[("alpha", e.attrs.get(ALPHA))]));
 
 /// The limit at −∞ is `−alpha`.
 pub const ALPHA: Key<f64> = key("alpha");

@@ -17,7 +17,8 @@ use crate::math::add::ADD;
 use crate::math::erf::ERF;
 use crate::math::mul::MUL;
 use crate::math::tanh::TANH;
-use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by, since};
 use crate::shape::slice::slice_axis;
 
 /// `gelu(x) = x · Φ(x)`, `Φ` the normal distribution.
@@ -41,6 +42,9 @@ pub static ONNX: &[Import] = &[
     })
     .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// `none` or `tanh`.
 pub const APPROXIMATE: Key<String> = key("approximate");
@@ -103,4 +107,9 @@ fn fast(b: &mut Build, mut x: Value, bias: Option<Value>) -> Result<Vec<Value>, 
         x = b.op(&ADD, &[x, bias])?;
     }
     Ok(vec![b.op_with(&GELU, &[x], [APPROXIMATE.is("tanh".to_owned())])?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let approximate = NodeAttr::Str(e.attrs.get(APPROXIMATE));
+    e.ty(0).dtype.is_float().then(|| e.same_with("Gelu", vec![("approximate", approximate)]))
 }

@@ -8,6 +8,7 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
+use crate::onnx::export::{ToOnnx, comparison, nodes};
 use crate::onnx::{Import, zip};
 
 /// `gt(a, b)`: is `a > b`?.
@@ -15,3 +16,6 @@ pub static GT: OpDef = OpDef::new("gt", &["a", "b"], &Zip(Binary::Gt));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[zip("Greater", &GT)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(comparison(e, "Greater")));

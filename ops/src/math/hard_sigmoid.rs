@@ -14,6 +14,7 @@ use crate::math::add::ADD;
 use crate::math::max::MAX;
 use crate::math::min::MIN;
 use crate::math::mul::MUL;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `hard_sigmoid(x) = max(0, min(1, alpha · x + beta))`.
@@ -22,6 +23,10 @@ pub static HARD_SIGMOID: OpDef = OpDef::new("hard_sigmoid", &["x"], &Pointwise(e
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("HardSigmoid", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| activation(e, "HardSigmoid", &[("alpha", e.attrs.get(ALPHA)), ("beta", e.attrs.get(BETA))]));
 
 /// The slope.
 pub const ALPHA: Key<f64> = key("alpha");

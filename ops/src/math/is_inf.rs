@@ -12,6 +12,7 @@ use crate::math::and::AND;
 use crate::math::elementwise::Map;
 use crate::math::gt::GT;
 use crate::math::lt::LT;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `is_inf(x)`: is it an infinity?
@@ -19,6 +20,9 @@ pub static IS_INF: OpDef = OpDef::new("is_inf", &["x"], &Map(Unary::IsInf));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("IsInf", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(e.same("IsInf")));
 
 /// Infinities of one sign are those that lie on its side of 0.
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {

@@ -13,6 +13,7 @@ use crate::composite::{Pointwise, in_arithmetic};
 use crate::math::lt::LT;
 use crate::math::mul::MUL;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `leaky_relu(x) = x` where `x ≥ 0`, else `alpha · x`.
@@ -21,6 +22,9 @@ pub static LEAKY_RELU: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("LeakyRelu", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| activation(e, "LeakyRelu", &[("alpha", e.attrs.get(ALPHA))]));
 
 /// The slope below 0.
 pub const ALPHA: Key<f64> = key("alpha");

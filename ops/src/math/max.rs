@@ -10,6 +10,7 @@ use ir::graph::Value;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::{Zip, chain};
+use crate::onnx::export::{ToOnnx, logical, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `max(a, b)`: the larger one.
@@ -17,6 +18,9 @@ pub static MAX: OpDef = OpDef::new("max", &["a", "b"], &Zip(Binary::Max));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Max", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(logical(e, "Or", "Max")));
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     Ok(vec![chain(node, b, &MAX)?])

@@ -55,6 +55,7 @@ pub mod relu;
 pub mod rem;
 pub mod round;
 pub mod selu;
+mod shift;
 pub mod shl;
 pub mod shr;
 pub mod shrink;

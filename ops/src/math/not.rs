@@ -7,6 +7,7 @@ use ir::OpDef;
 use ir::scalar::Unary;
 
 use crate::math::elementwise::Map;
+use crate::onnx::export::{ToOnnx, logical, nodes};
 use crate::onnx::{Import, same};
 
 /// `¬x`.
@@ -14,3 +15,6 @@ pub static NOT: OpDef = OpDef::new("not", &["x"], &Map(Unary::Not));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[same("Not", &NOT), same("BitwiseNot", &NOT)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(logical(e, "Not", "BitwiseNot")));

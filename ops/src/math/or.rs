@@ -9,6 +9,7 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
+use crate::onnx::export::{ToOnnx, logical, nodes};
 use crate::onnx::{Import, same, zip};
 
 /// `or(a, b) = a ∨ b`.
@@ -16,3 +17,6 @@ pub static OR: OpDef = OpDef::new("or", &["a", "b"], &Zip(Binary::Or));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[zip("Or", &OR), same("BitwiseOr", &OR)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(logical(e, "Or", "BitwiseOr")));

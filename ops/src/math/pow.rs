@@ -12,13 +12,18 @@ use ir::scalar::Binary;
 
 use crate::math::cast::convert;
 use crate::math::elementwise::{Zip, aligned};
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
+use ir::DType;
 
 /// `pow(a, b) = aᵇ`.
 pub static POW: OpDef = OpDef::new("pow", &["a", "b"], &Zip(Binary::Pow));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Pow", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(e.as_one_of("Pow", &TYPES, vec![])));
 
 /// ONNX lets the types differ; the result has that of the base. An integer to the power of a float is
 /// computed in the float's type.
@@ -30,3 +35,6 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let power = b.op(&POW, &operands)?;
     Ok(vec![convert(b, power, result)?])
 }
+
+/// The types of bases in ONNX.
+const TYPES: [DType; 6] = [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::I64];

@@ -14,6 +14,7 @@ use crate::linalg::conv::along_channels;
 use crate::math::lt::LT;
 use crate::math::mul::MUL;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::shape::reshape::reshape;
 
@@ -22,6 +23,9 @@ pub static PRELU: OpDef = OpDef::new("prelu", &["x", "slope"], &Pointwise(expand
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("PRelu", import_by_channel), since("PRelu", 7, import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 fn expand(b: &mut Build, x: &[Value], _: &Attrs) -> Result<Value, OpError> {
     let dtype = b.ty(x[0]).dtype;
@@ -44,4 +48,9 @@ fn import_by_channel(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, Impor
         false => along_channels(b, slope, rank)?,
     };
     Ok(vec![b.op(&PRELU, &[x, slope])?])
+}
+
+/// In ONNX, the result has the shape of `x`.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    (e.result(0) == e.ty(0) && e.ty(0).dtype.is_float()).then(|| e.same("PRelu"))
 }

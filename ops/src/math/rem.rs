@@ -9,10 +9,14 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
-use crate::onnx::Import;
+use crate::onnx::export::{ToOnnx, nodes};
+use crate::onnx::{Import, NodeAttr};
 
 /// `rem(a, b)`: remainder with the sign of `a`, C's `%` and `fmod`.
 pub static REM: OpDef = OpDef::new("rem", &["a", "b"], &Zip(Binary::Rem));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(e.same_with("Mod", vec![("fmod", NodeAttr::Int(1))])));

@@ -12,6 +12,7 @@ use ir::op::OpError;
 use crate::composite::{Pointwise, in_arithmetic};
 use crate::math::elu::{self, ELU};
 use crate::math::mul::MUL;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `selu(x) = gamma · x` where `x > 0`, else `gamma · alpha · (eˣ − 1)`.
@@ -20,6 +21,10 @@ pub static SELU: OpDef = OpDef::new("selu", &["x"], &Pointwise(expand))
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Selu", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| activation(e, "Selu", &[("alpha", e.attrs.get(ALPHA)), ("gamma", e.attrs.get(GAMMA))]));
 
 /// The limit at −∞ is `−gamma · alpha`.
 pub const ALPHA: Key<f64> = key("alpha");

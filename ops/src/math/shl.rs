@@ -11,7 +11,9 @@ use ir::graph::Value;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
+use crate::math::shift::{as_bit_shift, shifted};
 use crate::math::shr::SHR;
+use crate::onnx::export::{Body, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `shl(a, b) = a ≪ b`.
@@ -19,6 +21,10 @@ pub static SHL: OpDef = OpDef::new("shl", &["a", "b"], &Zip(Binary::Shl));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("BitShift", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| as_bit_shift(e, "LEFT")).or(Body::Nodes(|e| Some(vec![shifted(e, "LEFT")])));
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let direction = node.str("direction")?;

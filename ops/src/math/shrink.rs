@@ -15,6 +15,7 @@ use crate::math::gt::GT;
 use crate::math::lt::LT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `shrink(x) = x − bias` above `lambd`, `x + bias` below `−lambd`, else 0.
@@ -23,6 +24,10 @@ pub static SHRINK: OpDef = OpDef::new("shrink", &["x"], &Pointwise(expand))
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Shrink", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| activation(e, "Shrink", &[("lambd", e.attrs.get(LAMBD)), ("bias", e.attrs.get(BIAS))]));
 
 /// The threshold.
 pub const LAMBD: Key<f64> = key("lambd");

@@ -12,6 +12,7 @@ use ir::op::OpError;
 use crate::composite::Pointwise;
 use crate::math::gt::GT;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{ToOnnx, activation, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 
 /// `thresholded_relu(x) = x` where `x > alpha`, else 0.
@@ -20,6 +21,9 @@ pub static THRESHOLDED_RELU: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("ThresholdedRelu", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| activation(e, "ThresholdedRelu", &[("alpha", e.attrs.get(ALPHA))]));
 
 /// The threshold.
 pub const ALPHA: Key<f64> = key("alpha");

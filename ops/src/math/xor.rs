@@ -9,6 +9,7 @@ use ir::OpDef;
 use ir::scalar::Binary;
 
 use crate::math::elementwise::Zip;
+use crate::onnx::export::{ToOnnx, logical, nodes};
 use crate::onnx::{Import, same, zip};
 
 /// `xor(a, b) = a ⊕ b`.
@@ -16,3 +17,6 @@ pub static XOR: OpDef = OpDef::new("xor", &["a", "b"], &Zip(Binary::Xor));
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[zip("Xor", &XOR), same("BitwiseXor", &XOR)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(logical(e, "Xor", "BitwiseXor")));

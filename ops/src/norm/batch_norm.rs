@@ -20,7 +20,8 @@ use crate::math::mul::MUL;
 use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::norm::{EPSILON, EPSILON_SPEC};
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, fit, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_mean::REDUCE_MEAN;
 use crate::shape::reshape::reshape;
@@ -32,6 +33,9 @@ pub static BATCH_NORM: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("BatchNormalization", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// As `x · f + (bias − mean · f)` with `f = scale/√(variance + epsilon)`: two steps for each element, and the
 /// rest is constant where the parameters are.
@@ -127,4 +131,10 @@ fn is_training(node: &NodeView) -> Result<bool, ImportError> {
         7..14 => (1..node.output_count()).any(|index| node.output_used(index)),
         _ => node.flag("training_mode", false)?,
     })
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let epsilon = e.attrs.get(EPSILON);
+    let floats = (0..5).all(|index| e.ty(index).dtype.is_float()) && fit(e.ty(0).dtype, &[epsilon]);
+    floats.then(|| e.same_with("BatchNormalization", vec![("epsilon", NodeAttr::Float(epsilon))]))
 }

@@ -15,7 +15,8 @@ use crate::linalg::conv::{add_bias, along_channels};
 use crate::math::mul::MUL;
 use crate::norm::layer_norm::LAYER_NORM;
 use crate::norm::{AXES, EPSILON, EPSILON_SPEC};
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Body, Emit, ToOnnx, fit, function};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 
 /// Mean 0 and variance 1 in each channel.
 pub static INSTANCE_NORM: OpDef =
@@ -23,6 +24,9 @@ pub static INSTANCE_NORM: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("InstanceNormalization", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Nodes(to_onnx));
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let rank = b.ty(x[0]).rank();
@@ -45,4 +49,18 @@ pub(crate) fn scale_channels(b: &mut Build, x: Value, scale: Value, bias: Value)
     let scale = along_channels(b, scale, rank)?;
     let y = b.op(&MUL, &[x, scale])?;
     add_bias(b, y, bias)
+}
+
+/// In ONNX with a scale and a bias.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (dtype, epsilon) = (e.ty(0).dtype, e.attrs.get(EPSILON));
+    if !dtype.is_float() || !fit(dtype, &[epsilon]) {
+        return None;
+    }
+    let channels = e.sizes(&e.ty(0).shape[1..2]);
+    let [bias, scale] = [0.0, 1.0].map(|value| e.number(dtype, value));
+    let scale = e.node("Expand", &[&scale, &channels]);
+    let bias = e.node("Expand", &[&bias, &channels]);
+    let how = vec![("epsilon", NodeAttr::Float(epsilon))];
+    Some(vec![e.node_with("InstanceNormalization", &[e.x(0), scale, bias], how)])
 }

@@ -18,9 +18,11 @@ use crate::math::reciprocal::RECIPROCAL;
 use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::norm::{AXES, EPSILON, EPSILON_SPEC};
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Attributes, Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_mean::REDUCE_MEAN;
+use ir::{DType, Dim, TensorType};
 
 /// Mean 0 and variance 1 along axes.
 pub static LAYER_NORM: OpDef =
@@ -29,6 +31,9 @@ pub static LAYER_NORM: OpDef =
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] =
     &[by("LayerNormalization", import), by("SkipLayerNormalization", import_skip).in_domain("com.microsoft")];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(alone));
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let (axes, epsilon) = (attrs.get(AXES), attrs.get(EPSILON));
@@ -117,4 +122,47 @@ pub(crate) fn skip_sum(node: &NodeView, b: &mut Build, bias: usize) -> Result<Va
         sum = b.op(&ADD, &[sum, bias])?;
     }
     Ok(sum)
+}
+
+/// In ONNX with a scale, and maybe a bias, if these come next.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (how, parts) = normalised(e)?;
+    let dtype = e.ty(0).dtype;
+    let is_part = |found: &(Value, TensorType)| found.1.shape == parts && found.1.dtype == dtype;
+    let scale = e.absorb(&MUL).filter(is_part);
+    let Some((scale, _)) = scale else {
+        e.give_back();
+        return None;
+    };
+    let mut inputs = vec![e.x(0), e.other(scale)];
+    if let Some((bias, ty)) = e.absorb(&ADD) {
+        match ty.shape == parts {
+            true => inputs.push(e.other(bias)),
+            false => e.give_back_last(),
+        }
+    }
+    Some(vec![e.node_with("LayerNormalization", &inputs, how)])
+}
+
+/// Alone, with ones for the scale.
+fn alone(e: &mut Emit) -> Option<Vec<String>> {
+    let (how, parts) = normalised(e)?;
+    let (one, shape) = (e.number(e.ty(0).dtype, 1.0), e.sizes(&parts));
+    let scale = e.node("Expand", &[one, shape]);
+    Some(vec![e.node_with("LayerNormalization", &[e.x(0), scale], how)])
+}
+
+/// The attributes in ONNX and the sizes of what is normalised, where that is the last axes, in a type that is summed as we
+/// do.
+fn normalised(e: &Emit) -> Option<(Attributes, Vec<Dim>)> {
+    let (x, epsilon) = (e.ty(0), e.attrs.get(EPSILON));
+    let rank = x.rank();
+    let mut axes: Vec<usize> =
+        e.attrs.get(AXES).iter().map(|&axis| normalize_axis(axis, rank).ok()).collect::<Option<_>>()?;
+    axes.sort_unstable();
+    let first = rank - axes.len();
+    let fits =
+        !axes.is_empty() && axes.into_iter().eq(first..rank) && x.dtype.is_float() && x.dtype != DType::F64;
+    let how = vec![("axis", NodeAttr::Int(first as i64)), ("epsilon", NodeAttr::Float(epsilon))];
+    fits.then(|| (how, x.shape[first..].to_vec()))
 }

@@ -15,7 +15,8 @@ use crate::math::add::ADD;
 use crate::math::div::DIV;
 use crate::math::mul::MUL;
 use crate::math::pow::POW;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, fit, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::pool::sum_pool::SUM_POOL;
 use crate::shape::reshape::reshape;
 use crate::window::{DILATIONS, HIGH, KERNEL, LOW, STRIDES};
@@ -31,6 +32,9 @@ pub static LOCAL_RESPONSE_NORM: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("LRN", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// How many channels are summed.
 pub const SIZE: Key<i64> = key("size");
@@ -89,4 +93,13 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         BIAS.is(node.float_or("bias", 1.0)?),
     ];
     Ok(vec![b.op_with(&LOCAL_RESPONSE_NORM, &[node.input(0)?], attrs)?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let numbers = [e.attrs.get(ALPHA), e.attrs.get(BETA), e.attrs.get(BIAS)];
+    let [alpha, beta, bias] = numbers.map(NodeAttr::Float);
+    let how =
+        vec![("size", NodeAttr::Int(e.attrs.get(SIZE))), ("alpha", alpha), ("beta", beta), ("bias", bias)];
+    let dtype = e.ty(0).dtype;
+    (dtype.is_float() && fit(dtype, &numbers)).then(|| e.same_with("LRN", how))
 }

@@ -13,8 +13,9 @@ use crate::composite::{Composite, in_arithmetic};
 use crate::math::exp::EXP;
 use crate::math::log::LOG;
 use crate::math::sub::SUB;
-use crate::norm::AXIS;
 use crate::norm::softmax::import_flattened;
+use crate::norm::{AXIS, along_axis};
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_max::REDUCE_MAX;
@@ -25,6 +26,9 @@ pub static LOG_SOFTMAX: OpDef = OpDef::new("log_softmax", &["x"], &Composite(exp
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("LogSoftmax", import_old), since("LogSoftmax", 13, import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| along_axis(e, "LogSoftmax"));
 
 /// The maximum is subtracted first, as for softmax.
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {

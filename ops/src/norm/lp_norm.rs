@@ -17,7 +17,8 @@ use crate::math::mul::MUL;
 use crate::math::sqrt::SQRT;
 use crate::math::r#where::WHERE;
 use crate::norm::AXIS;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_sum::REDUCE_SUM;
 
@@ -27,6 +28,9 @@ pub static LP_NORM: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("LpNormalization", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// Which norm: 1 or 2.
 pub const P: Key<i64> = key("p");
@@ -52,4 +56,9 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let attrs = [AXIS.is(node.int_or("axis", -1)?), P.is(node.int_or("p", 2)?)];
     Ok(vec![b.op_with(&LP_NORM, &[node.input(0)?], attrs)?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let how = vec![("axis", NodeAttr::Int(e.attrs.get(AXIS))), ("p", NodeAttr::Int(e.attrs.get(P)))];
+    e.ty(0).dtype.is_float().then(|| e.same_with("LpNormalization", how))
 }

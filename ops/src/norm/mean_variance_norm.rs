@@ -16,7 +16,8 @@ use crate::math::mul::MUL;
 use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::norm::AXES;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_mean::REDUCE_MEAN;
 
@@ -26,6 +27,9 @@ pub static MEAN_VARIANCE_NORM: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("MeanVarianceNormalization", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let axes = attrs.get(AXES);
@@ -44,4 +48,9 @@ fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let axes = node.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     Ok(vec![b.op_with(&MEAN_VARIANCE_NORM, &[node.input(0)?], [AXES.is(axes)])?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let axes = vec![("axes", NodeAttr::Ints(e.attrs.get(AXES)))];
+    e.ty(0).dtype.is_float().then(|| e.same_with("MeanVarianceNormalization", axes))
 }

@@ -14,6 +14,9 @@ pub mod softmax;
 
 use ir::attr::{Attr, AttrSpec, Key, key};
 
+use crate::onnx::NodeAttr;
+use crate::onnx::export::Emit;
+
 /// The axis along which is normalised; negative counts from the end.
 pub const AXIS: Key<i64> = key("axis");
 
@@ -25,3 +28,9 @@ pub const EPSILON: Key<f64> = key("epsilon");
 
 /// The declaration of [`EPSILON`].
 pub const EPSILON_SPEC: AttrSpec = EPSILON.or(|| Attr::Float(1e-5));
+
+/// The node of ONNX of that name, along [`AXIS`]; of floats.
+fn along_axis(e: &mut Emit, op_type: &str) -> Option<Vec<String>> {
+    let axis = vec![("axis", NodeAttr::Int(e.attrs.get(AXIS)))];
+    e.ty(0).dtype.is_float().then(|| e.same_with(op_type, axis))
+}

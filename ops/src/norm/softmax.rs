@@ -16,7 +16,8 @@ use crate::math::div::DIV;
 use crate::math::eq::EQ;
 use crate::math::exp::EXP;
 use crate::math::sub::SUB;
-use crate::norm::AXIS;
+use crate::norm::{AXIS, along_axis};
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reduce::along::reduce;
 use crate::reduce::arg_max::ARG_MAX;
@@ -38,6 +39,9 @@ pub static ONNX: &[Import] = &[
     by("Hardmax", |node, b| import_flattened(node, b, &hardmax)),
     since("Hardmax", 13, |node, b| Ok(vec![hardmax(b, node.input(0)?, node.int_or("axis", -1)?)?])),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| along_axis(e, "Softmax"));
 
 /// Subtracting the maximum keeps `exp` from overflowing and cancels in the quotient.
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {

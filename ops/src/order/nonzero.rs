@@ -14,7 +14,8 @@ use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::flow::as_size::as_size;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Body, Emit, ToOnnx, function};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 use crate::shape::gather::{AXIS, GATHER};
 use crate::shape::reshape::reshape;
@@ -25,6 +26,9 @@ pub static NONZERO: OpDef = OpDef::new("nonzero", &["x"], &NonZero);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("NonZero", import), by("Compress", import_compress)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Nodes(to_onnx));
 
 struct NonZero;
 
@@ -115,4 +119,17 @@ fn import_compress(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportE
     let (chosen, count) = indices(node, b, node.input(1)?)?;
     let chosen = reshape(b, chosen, vec![count])?;
     Ok(vec![b.op_with(&GATHER, &[x, chosen], [AXIS.is(axis)])?])
+}
+
+/// The indices that say something, with zeros behind them, and their number.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let x = e.cast(e.x(0), e.ty(0).dtype, DType::Bool);
+    let found = e.node("NonZero", &[x]);
+    let shape = e.node_with("Shape", &[&found], vec![("start", NodeAttr::Int(1))]);
+    let (elements, none) = (e.sizes(&[e.ty(0).elements()]), e.ints(&[0]));
+    let rest = e.node("Sub", &[&elements, &shape]);
+    let zeros = e.ints(&[0, 0, 0]);
+    let amounts = e.node_with("Concat", &[zeros, rest], vec![("axis", NodeAttr::Int(0))]);
+    let zero = e.number(DType::I64, 0.0);
+    Some(vec![e.node("Pad", &[found, amounts, zero]), e.node("Squeeze", &[shape, none])])
 }

@@ -16,10 +16,15 @@ use ir::op::{Eval, Infer, OpError, Semantics};
 use ir::scalar::Binary;
 use ir::{DType, Dim, OpDef, Symbol, Tensor, TensorType};
 
-use crate::order::topk::first;
+use crate::onnx::export::{Body, ToOnnx, function};
+use crate::order::topk::{first, topk};
+use ir::attr::Attrs;
 
 /// The largest scores of each row, and where they stand.
 pub static ROUTE: OpDef = OpDef::new("route", &["scores"], &Route).attrs(&[K.spec()]);
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(as_ops));
 
 /// How many scores are taken of a row: 1 to [`MOST_TAKEN`].
 pub const K: Key<i64> = key("k");
@@ -142,4 +147,8 @@ fn one_of(arrays: &[Symbol], at: &[Dim]) -> Expr {
 pub fn route(b: &mut Build, scores: Value, k: i64) -> Result<[Value; 2], OpError> {
     let results = b.ops_with(&ROUTE, &[scores], [K.is(k)])?;
     Ok([results[0], results[1]])
+}
+
+fn as_ops(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    Ok(topk(b, x[0], -1, attrs.get(K).into(), true)?.to_vec())
 }

@@ -15,10 +15,29 @@ use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Symbol, Tensor, TensorType};
 
 use crate::index::want_indices;
+use crate::math::add::ADD;
+use crate::math::cast::convert;
+use crate::math::eq::EQ;
+use crate::math::mul::MUL;
+use crate::math::sub::SUB;
+use crate::onnx::export::{Body, ToOnnx, function};
+use crate::order::cumsum::CUMSUM;
+use crate::order::prefix;
+use crate::reduce::along::reduce;
+use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::reference;
+use crate::shape::iota::iota;
+use crate::shape::reshape::reshape;
+use crate::shape::transpose::transpose;
+use ir::attr::Attrs;
+use ir::build::Build;
+use ir::graph::Value;
 
 /// The place of each among those with its id.
 pub static SEAT: OpDef = OpDef::new("seat", &["ids"], &Seat).attrs(&[COUNT.spec(), BY.spec()]);
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(as_ops));
 
 /// How many ids there are.
 pub const COUNT: Key<Dim> = key("count");
@@ -95,4 +114,26 @@ impl Semantics for Seat {
         }));
         cx.loops(KernelKind::Scan, body)
     }
+}
+
+/// Prefix sums of the ids, one-hot.
+fn as_ops(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    let (by, count) = (attrs.get(BY), attrs.get(COUNT));
+    let ordered = transpose(b, x[0], by.clone())?;
+    let ordered = convert(b, ordered, DType::I64)?;
+    let shape = b.ty(ordered).shape.clone();
+    let column = reshape(b, ordered, vec![shape.iter().cloned().product(), Dim::constant(1)])?;
+    let ids = iota(b, count, DType::I64)?;
+    let is_own = b.op(&EQ, &[column, ids])?;
+    let is_own = convert(b, is_own, DType::I64)?;
+    let before = b.op_with(&CUMSUM, &[is_own], [prefix::AXIS.is(0), prefix::EXCLUSIVE.is(true)])?;
+    let own = b.op(&MUL, &[before, is_own])?;
+    let (seats, known) =
+        (reduce(b, &REDUCE_SUM, own, &[1], false)?, reduce(b, &REDUCE_SUM, is_own, &[1], false)?);
+    let one = b.scalar(DType::I64, 1.0);
+    let behind = b.op(&ADD, &[seats, known])?;
+    let seats = b.op(&SUB, &[behind, one])?;
+    let seats = reshape(b, seats, shape)?;
+    let back = (0..by.len() as i64).map(|axis| by.iter().position(|&by| by == axis).unwrap_or(0) as i64);
+    Ok(vec![transpose(b, seats, back.collect())?])
 }

@@ -18,7 +18,8 @@ use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::math::elementwise::is_nonnegative;
-use crate::onnx::{Import, ImportError, NodeView, since};
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, since};
 use crate::reference;
 
 /// The first elements in order, and where they stood.
@@ -30,6 +31,9 @@ pub static TOPK: OpDef = OpDef::new("topk", &["x"], &TopK).attrs(&[
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[since("TopK", 1, import_attribute), since("TopK", 10, import_operand)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// The axis along which elements are ordered; negative counts from the end.
 pub const AXIS: Key<i64> = key("axis");
@@ -141,4 +145,25 @@ fn import_operand(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportEr
     let k = k.ok_or(ImportError::MissingInput { index: 1 })?;
     node.ignore(&["sorted"]);
     Ok(topk(b, node.input(0)?, node.int_or("axis", -1)?, k, node.flag("largest", true)?)?.to_vec())
+}
+
+/// The types that it takes in ONNX and in most engines.
+const TYPES: [DType; 5] = [DType::F16, DType::F32, DType::F64, DType::I32, DType::I64];
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let own = e.ty(0).dtype;
+    let taken = match own {
+        _ if TYPES.contains(&own) => own,
+        DType::BF16 => DType::F32,
+        _ => DType::I64,
+    };
+    let (x, k) = (e.cast(e.x(0), own, taken), e.sizes(&[e.attrs.get(K)]));
+    let how = vec![
+        ("axis", NodeAttr::Int(e.attrs.get(AXIS))),
+        ("largest", NodeAttr::Int(e.attrs.get(LARGEST).into())),
+        ("sorted", NodeAttr::Int(1)),
+    ];
+    let mut results = e.nodes("TopK", &[x, k], 2, how);
+    results[0] = e.cast(results[0].clone(), taken, own);
+    Some(results)
 }

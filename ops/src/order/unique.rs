@@ -25,7 +25,8 @@ use ir::types::strides;
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::flow::as_size::as_size;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Body, Emit, ToOnnx, function};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 use crate::shape::slice::slice_axis;
 
@@ -42,6 +43,9 @@ pub static ONNX: &[Import] = &[
     })
     .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Nodes(to_onnx));
 
 /// The axis whose slices are compared; none compares the elements of `x`.
 pub const AXIS: Key<Vec<i64>> = key("axis");
@@ -395,4 +399,33 @@ fn found(
     let mut part =
         |result: usize, axis: usize| slice_axis(b, results[result], axis, Dim::constant(0), count.clone());
     Ok([part(0, axis.unwrap_or(0))?, part(1, 0)?, results[2], part(3, 0)?])
+}
+
+/// The results of ONNX with zeros behind them, and their number.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let own = e.ty(0).dtype;
+    let taken = match own {
+        DType::F32 | DType::F64 | DType::I64 | DType::I8 => own,
+        dtype if dtype.is_float() => DType::F32,
+        _ => DType::I64,
+    };
+    let axis = axis_of(&e.attrs.get(AXIS), e.ty(0).rank()).ok()?;
+    let mut how = vec![("sorted", NodeAttr::Int(e.attrs.get(SORTED).into()))];
+    how.extend(axis.map(|axis| ("axis", NodeAttr::Int(axis as i64))));
+    let x = e.cast(e.x(0), own, taken);
+    let found = e.nodes("Unique", &[x], 4, how);
+    let count = e.node("Shape", &[&found[1]]);
+    let (all, first) = (e.sizes(&e.result(1).shape), e.ints(&[0]));
+    let rest = e.node("Sub", &[&all, &count]);
+    let grown = |e: &mut Emit, x: &str, rank: usize, axis: usize, dtype: DType| {
+        let (before, after) = (e.ints(&vec![0; rank + axis]), e.ints(&vec![0; rank - axis - 1]));
+        let amounts = e.node_with("Concat", &[&before, &rest, &after], vec![("axis", NodeAttr::Int(0))]);
+        let zero = e.number(dtype, 0.0);
+        e.node("Pad", &[x, &amounts, &zero])
+    };
+    let values = grown(e, &found[0], e.result(0).rank(), axis.unwrap_or(0), taken);
+    let (firsts, counts) = (grown(e, &found[1], 1, 0, DType::I64), grown(e, &found[3], 1, 0, DType::I64));
+    let values = e.cast(values, taken, own);
+    let count = e.node("Squeeze", &[count, first]);
+    Some(vec![values, firsts, found[2].clone(), counts, count])
 }

@@ -15,6 +15,7 @@ use ir::{DType, Dim, OpDef, Scalar, Tensor};
 
 use crate::math::add::ADD;
 use crate::math::and::AND;
+use crate::math::cast::convert;
 use crate::math::div::DIV;
 use crate::math::eq::EQ;
 use crate::math::le::LE;
@@ -23,8 +24,9 @@ use crate::math::mul::MUL;
 use crate::math::rem::REM;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Body, Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::pool::slide::{Slide, import_global, import_window, window_on};
+use crate::pool::slide::{Slide, import_global, import_window, to_onnx_window, unpadded, window_on};
 use crate::reduce::along::reduce;
 use crate::reduce::reduce_max::REDUCE_MAX;
 use crate::reduce::reduce_min::REDUCE_MIN;
@@ -34,6 +36,7 @@ use crate::shape::reshape::reshape;
 use crate::shape::size::size;
 use crate::shape::transpose::{channels_first, channels_last};
 use crate::window::{CEIL_SPEC, DILATIONS, HIGH, KERNEL, LOW, STRIDES};
+use ir::attr::Attrs;
 
 /// The largest element of each window.
 pub static MAX_POOL: OpDef = OpDef::new("max_pool", &["x"], &Slide::Max).attrs(&[
@@ -57,6 +60,9 @@ pub static ONNX: &[Import] = &[
     })
     .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Ops(as_ops));
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let columns_first = node.flag("storage_order", false)?;
@@ -143,4 +149,20 @@ fn reversed(b: &mut Build, position: Value, image: &[Dim], strides: &[Dim]) -> R
         sum = b.op(&ADD, &[sum, part])?;
     }
     Ok(sum)
+}
+
+/// In ONNX, it is there for floats and bytes.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let dtype = e.ty(0).dtype;
+    let how = to_onnx_window(e)?;
+    (dtype.is_float() || matches!(dtype, DType::I8 | DType::U8)).then(|| e.same_with("MaxPool", how))
+}
+
+/// Of an image with the least number around it; of integers as floats, which hold those of 32 bits.
+fn as_ops(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    let dtype = b.ty(x[0]).dtype;
+    let wide = if dtype.is_float() { dtype } else { DType::F64 };
+    let image = convert(b, x[0], wide)?;
+    let y = unpadded(b, image, &MAX_POOL, attrs, f64::NEG_INFINITY)?;
+    Ok(vec![convert(b, y, dtype)?])
 }

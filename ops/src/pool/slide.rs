@@ -3,7 +3,7 @@
 //! Shapes: `x: [N, C, …]`, of one window axis for each axis after the channels. What lies outside the image
 //! does not count.
 
-use ir::attr::{Attr, Key, key};
+use ir::attr::{Attr, Attrs, Key, key};
 use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
@@ -12,9 +12,12 @@ use ir::op::{Eval, Infer, OpDef, OpError, Requirement, Semantics};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
 
-use crate::onnx::{ImportError, NodeView};
+use crate::onnx::export::{Attributes, Emit};
+use crate::onnx::{ImportError, NodeAttr, NodeView};
 use crate::reference;
-use crate::window::{CEIL, KERNEL, LOW, Window, fold_over, import_sliding};
+use crate::window::{
+    CEIL, DILATIONS, HIGH, KERNEL, LOW, STRIDES, Window, around, fold_over, import_sliding, sliding,
+};
 
 /// Does the mean count padding as zeros?
 pub const INCLUDE_PAD: Key<bool> = key("include_pad");
@@ -186,4 +189,31 @@ pub(crate) fn import_global(
 ) -> Result<Vec<Value>, ImportError> {
     let axes: Vec<i64> = (2..node.ty(b, 0)?.rank() as i64).collect();
     Ok(vec![crate::reduce::along::reduce(b, op, node.input(0)?, &axes, true)?])
+}
+
+/// The attributes of ONNX of a pool, if it can say so.
+pub(crate) fn to_onnx_window(e: &Emit) -> Option<Attributes> {
+    let mut how = sliding(e.attrs)?;
+    how.push(("kernel_shape", NodeAttr::Ints(e.attrs.get(KERNEL))));
+    how.push(("ceil_mode", NodeAttr::Int(e.attrs.get(CEIL).into())));
+    Some(how)
+}
+
+/// The pool of an image with `value` around it, and no other padding.
+///
+/// # Errors
+/// What the pool says.
+pub(crate) fn unpadded(
+    b: &mut Build,
+    x: Value,
+    op: &'static OpDef,
+    attrs: &Attrs,
+    value: f64,
+) -> Result<Value, OpError> {
+    let (low, high) = (attrs.get(LOW), attrs.get(HIGH));
+    let (wide, nothing) = (around(b, x, &low, &high, value)?, vec![Dim::constant(0); low.len()]);
+    let how =
+        [KERNEL.is(attrs.get(KERNEL)), STRIDES.is(attrs.get(STRIDES)), DILATIONS.is(attrs.get(DILATIONS))];
+    let none = [LOW.is(nothing.clone()), HIGH.is(nothing), CEIL.is(attrs.get(CEIL))];
+    b.op_with(op, &[wide], how.into_iter().chain(none))
 }

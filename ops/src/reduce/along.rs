@@ -12,7 +12,8 @@ use ir::tensor::for_each_index;
 use ir::{DType, Dim, Tensor, TensorType};
 
 use crate::math::elementwise::wrapped;
-use crate::onnx::{ImportError, NodeView};
+use crate::onnx::export::Emit;
+use crate::onnx::{ImportError, NodeAttr, NodeView};
 use crate::reference;
 use crate::shape::reshape::reshape_checked;
 use crate::shape::run_time;
@@ -247,4 +248,36 @@ pub(crate) fn import_reduction(
     let operand = import_operand(node, b, operand_since)?;
     let result = reduce(b, op, operand.x, &operand.axes, operand.keep)?;
     Ok(vec![operand.shaped(b, result)?])
+}
+
+/// The types that sums and products of ONNX take.
+pub(crate) const SUMS_OF: [DType; 8] =
+    [DType::F16, DType::BF16, DType::F32, DType::F64, DType::I32, DType::U32, DType::U64, DType::I64];
+
+/// The types that extrema of ONNX take.
+pub(crate) const EXTREMA_OF: [DType; 11] = [
+    DType::F16,
+    DType::BF16,
+    DType::F32,
+    DType::F64,
+    DType::I8,
+    DType::U8,
+    DType::I32,
+    DType::U32,
+    DType::U64,
+    DType::Bool,
+    DType::I64,
+];
+
+/// The reduction as the node of ONNX that takes `types`.
+pub(crate) fn to_onnx(e: &mut Emit, op_type: &str, types: &[DType]) -> Vec<String> {
+    let (axes, keep) = (e.attrs.get(AXES), e.attrs.get(KEEP_DIMS));
+    if axes.is_empty() {
+        return e.same("Identity");
+    }
+    let own = e.ty(0).dtype;
+    let taken = if types.contains(&own) { own } else { DType::I64 };
+    let (x, axes) = (e.cast(e.x(0), own, taken), e.ints(&axes));
+    let y = e.node_with(op_type, &[x, axes], vec![("keepdims", NodeAttr::Int(keep.into()))]);
+    vec![e.cast(y, taken, own)]
 }

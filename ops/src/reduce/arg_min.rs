@@ -7,11 +7,15 @@
 use ir::OpDef;
 use ir::kernel::Reduce;
 
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, by};
-use crate::reduce::position::{ATTRS, Position, import_position};
+use crate::reduce::position::{ATTRS, Position, import_position, to_onnx};
 
 /// The position of the smallest element along an axis.
 pub static ARG_MIN: OpDef = OpDef::new("arg_min", &["x"], &Position(Reduce::Min)).attrs(ATTRS);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("ArgMin", |node, b| import_position(node, b, &ARG_MIN))];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(to_onnx(e, "ArgMin")));

@@ -12,7 +12,9 @@ use ir::op::{Eval, Infer, OpDef, OpError, Semantics, normalize_axis};
 use ir::scalar::Binary;
 use ir::{DType, Dim, Scalar, Tensor, TensorType};
 
-use crate::onnx::{ImportError, NodeView};
+use crate::onnx::export::Emit;
+use crate::onnx::{ImportError, NodeAttr, NodeView};
+use crate::reduce::along::EXTREMA_OF;
 use crate::reference;
 
 /// The axis along which is searched; negative counts from the end.
@@ -138,4 +140,18 @@ pub(crate) fn import_position(
     let axis = node.int_or("axis", 0)?;
     let (keep, last) = (node.flag("keepdims", true)?, node.flag("select_last_index", false)?);
     Ok(vec![position(b, op, node.input(0)?, axis, keep, last)?])
+}
+
+/// The node of ONNX of that name.
+pub(crate) fn to_onnx(e: &mut Emit, op_type: &str) -> Vec<String> {
+    let (axis, keep, last) = (e.attrs.get(AXIS), e.attrs.get(KEEP_DIMS), e.attrs.get(LAST));
+    e.as_one_of(
+        op_type,
+        &EXTREMA_OF,
+        vec![
+            ("axis", NodeAttr::Int(axis)),
+            ("keepdims", NodeAttr::Int(keep.into())),
+            ("select_last_index", NodeAttr::Int(last.into())),
+        ],
+    )
 }

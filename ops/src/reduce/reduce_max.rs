@@ -10,14 +10,18 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::Reduce;
 
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::reduce::along::{ATTRS, Along, import_reduction};
+use crate::reduce::along::{ATTRS, Along, EXTREMA_OF, import_reduction, to_onnx};
 
 /// The largest element along axes.
 pub static REDUCE_MAX: OpDef = OpDef::new("reduce_max", &["x"], &Along(Reduce::Max)).attrs(ATTRS);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("ReduceMax", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(to_onnx(e, "ReduceMax", &EXTREMA_OF)));
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     import_reduction(node, b, &REDUCE_MAX, 18)

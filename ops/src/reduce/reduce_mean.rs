@@ -11,8 +11,9 @@ use ir::{Dim, OpDef};
 
 use crate::composite::{Composite, in_arithmetic};
 use crate::math::div::DIV;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::reduce::along::{ATTRS, AXES, KEEP_DIMS, folded, import_reduction, reduce};
+use crate::reduce::along::{ATTRS, AXES, KEEP_DIMS, SUMS_OF, folded, import_reduction, reduce, to_onnx};
 use crate::reduce::reduce_sum::REDUCE_SUM;
 use crate::shape::size::size;
 
@@ -21,6 +22,9 @@ pub static REDUCE_MEAN: OpDef = OpDef::new("reduce_mean", &["x"], &Composite(exp
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("ReduceMean", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| e.ty(0).dtype.is_float().then(|| to_onnx(e, "ReduceMean", &SUMS_OF)));
 
 fn expand(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let (axes, keep) = (attrs.get(AXES), attrs.get(KEEP_DIMS));

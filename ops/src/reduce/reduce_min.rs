@@ -10,14 +10,18 @@ use ir::build::Build;
 use ir::graph::Value;
 use ir::kernel::Reduce;
 
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::reduce::along::{ATTRS, Along, import_reduction};
+use crate::reduce::along::{ATTRS, Along, EXTREMA_OF, import_reduction, to_onnx};
 
 /// The smallest element along axes.
 pub static REDUCE_MIN: OpDef = OpDef::new("reduce_min", &["x"], &Along(Reduce::Min)).attrs(ATTRS);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("ReduceMin", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(to_onnx(e, "ReduceMin", &EXTREMA_OF)));
 
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     import_reduction(node, b, &REDUCE_MIN, 18)

@@ -21,8 +21,9 @@ use crate::math::mul::MUL;
 use crate::math::sqrt::SQRT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
-use crate::reduce::along::{ATTRS, Along, import_operand, import_reduction, reduce};
+use crate::reduce::along::{ATTRS, Along, SUMS_OF, import_operand, import_reduction, reduce, to_onnx};
 use crate::reduce::reduce_max::REDUCE_MAX;
 use crate::shape::reshape::reshape;
 
@@ -38,6 +39,9 @@ pub static ONNX: &[Import] = &[
     by("ReduceSumSquare", |node, b| import(node, b, &|b, x| b.op(&MUL, &[x, x]), &|_, sum| Ok(sum))),
     by("ReduceLogSumExp", import_log_sum_exp),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(to_onnx(e, "ReduceSum", &SUMS_OF)));
 
 type Step<'a> = &'a dyn Fn(&mut Build, Value) -> Result<Value, OpError>;
 

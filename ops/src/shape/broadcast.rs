@@ -16,6 +16,7 @@ use crate::math::elementwise::broadcast_sizes;
 use crate::math::eq::EQ;
 use crate::math::or::OR;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::gather::{AXIS, GATHER};
@@ -33,6 +34,9 @@ pub static ONNX: &[Import] = &[
     since("Tile", 6, import_tile),
     by("ConstantOfShape", import_constant_of_shape),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");
@@ -182,4 +186,17 @@ fn import_constant_of_shape(node: &NodeView, b: &mut Build) -> Result<Vec<Value>
     };
     let value = b.constant(&Tensor::scalar(value));
     Ok(vec![broadcast(b, value, shape)?])
+}
+
+/// In ONNX, a size of 1 leaves what is there.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (x, mut shape) = (e.ty(0).shape.clone(), e.attrs.get(SHAPE));
+    let skip = shape.len() - x.len();
+    for (size, own) in shape[skip..].iter_mut().zip(&x) {
+        if size == own {
+            *size = Dim::constant(1);
+        }
+    }
+    let shape = e.sizes(&shape);
+    Some(vec![e.node("Expand", &[e.x(0), shape])])
 }

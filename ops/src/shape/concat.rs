@@ -13,7 +13,8 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
 use ir::{Dim, OpDef, Tensor, TensorType, Weight};
 
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 
 /// The operands one after the other.
@@ -21,6 +22,9 @@ pub static CONCAT: OpDef = OpDef::variadic("concat", "x", 1, &Concat).attrs(&[AX
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Concat", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// The axis along which they lie; negative counts from the end.
 pub const AXIS: Key<i64> = key("axis");
@@ -115,4 +119,12 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
         return Ok(vec![*one]);
     }
     Ok(vec![b.op_with(&CONCAT, &parts, [AXIS.is(axis)])?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    if e.all().len() == 1 {
+        return Some(e.same("Identity"));
+    }
+    let axis = NodeAttr::Int(e.attrs.get(AXIS));
+    Some(e.same_with("Concat", vec![("axis", axis)]))
 }

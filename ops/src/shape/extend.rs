@@ -19,7 +19,8 @@ use crate::math::max::MAX;
 use crate::math::min::MIN;
 use crate::math::modulo::MODULO;
 use crate::math::sub::SUB;
-use crate::onnx::Import;
+use crate::onnx::export::{Emit, ToOnnx, nodes};
+use crate::onnx::{Import, NodeAttr};
 use crate::reference;
 use crate::shape::pad::{HIGH, LOW, enough_is_left, grown};
 
@@ -29,6 +30,9 @@ pub static EXTEND: OpDef =
 
 /// ONNX Pad is in the file of `pad`.
 pub static ONNX: &[Import] = &[];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// `edge`, `reflect` or `wrap`.
 pub const MODE: Key<String> = key("mode");
@@ -140,4 +144,10 @@ fn source_index(mode: &str, i: &Dim, size: &Dim) -> Dim {
             Dim::smaller(&i, &(period - i.clone()))
         }
     }
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (amounts, mode) = ([e.attrs.get(LOW), e.attrs.get(HIGH)].concat(), e.attrs.get(MODE));
+    let amounts = e.sizes(&amounts);
+    Some(vec![e.node_with("Pad", &[e.x(0), amounts], vec![("mode", NodeAttr::Str(mode))])])
 }

@@ -16,9 +16,10 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
 use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
 
-use crate::index::{nearest, nearest_expr, or_zero, position, want_indices};
+use crate::index::{nearest, nearest_expr, nearest_indices, not_empty, or_zero, position, want_indices};
 use crate::math::elementwise::is_nonnegative;
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{Attributes, Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 
 /// Elements chosen one by one along an axis.
@@ -27,6 +28,9 @@ pub static GATHER_ELEMENTS: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("GatherElements", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(nearest_to_onnx));
 
 /// The axis of `x` that is indexed; negative counts from the end.
 pub const AXIS: Key<i64> = key("axis");
@@ -95,4 +99,20 @@ fn source(axis: usize, shape: &[usize], at: &[usize], index: i64) -> Option<Vec<
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let axis = AXIS.is(node.int_or("axis", 0)?);
     Ok(vec![b.op_with(&GATHER_ELEMENTS, &[node.input(0)?, node.input(1)?], [axis])?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let axis = normalize_axis(e.attrs.get(AXIS), e.ty(0).rank()).ok()?;
+    e.is_in_range(1, &e.ty(0).shape[axis]).then(|| e.same_with("GatherElements", at(axis)))
+}
+
+/// The same at the nearest indices.
+fn nearest_to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let axis = normalize_axis(e.attrs.get(AXIS), e.ty(0).rank()).ok()?;
+    let (x, indices) = (not_empty(e, &[axis]), nearest_indices(e, &e.ty(0).shape[axis..=axis], true));
+    Some(vec![e.node_with("GatherElements", &[x, indices], at(axis))])
+}
+
+fn at(axis: usize) -> Attributes {
+    vec![("axis", NodeAttr::Int(axis as i64))]
 }

@@ -16,9 +16,11 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::tensor::for_each_index;
 use ir::{Dim, OpDef, Scalar, Tensor, TensorType};
 
-use crate::index::{nearest, nearest_expr, or_zero, position, want_indices};
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::index::{nearest, nearest_expr, nearest_indices, not_empty, or_zero, position, want_indices};
+use crate::onnx::export::{Attributes, Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
+use ir::DType;
 
 /// Parts chosen along several axes at once.
 pub static GATHER_ND: OpDef =
@@ -26,6 +28,9 @@ pub static GATHER_ND: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("GatherND", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(nearest_to_onnx));
 
 /// How many leading axes `x` and `indices` share.
 pub const BATCH_DIMS: Key<i64> = key("batch_dims");
@@ -124,4 +129,33 @@ fn source(
 fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let batch = BATCH_DIMS.is(node.int_or("batch_dims", 0)?);
     Ok(vec![b.op_with(&GATHER_ND, &[node.input(0)?, node.input(1)?], [batch])?])
+}
+
+/// The node wants 64-bit indices.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let sizes = indexed(e)?;
+    if !sizes.iter().all(|&axis| e.is_in_range(1, &e.ty(0).shape[axis])) {
+        return None;
+    }
+    let indices = e.cast(e.x(1), e.ty(1).dtype, DType::I64);
+    Some(vec![e.node_with("GatherND", &[e.x(0), indices], shared(e))])
+}
+
+/// The same at the nearest indices.
+fn nearest_to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let axes = indexed(e)?;
+    let sizes: Vec<Dim> = axes.iter().map(|&axis| e.ty(0).shape[axis].clone()).collect();
+    let (x, indices) = (not_empty(e, &axes), nearest_indices(e, &sizes, false));
+    Some(vec![e.node_with("GatherND", &[x, indices], shared(e))])
+}
+
+fn shared(e: &Emit) -> Attributes {
+    vec![("batch_dims", NodeAttr::Int(e.attrs.get(BATCH_DIMS)))]
+}
+
+/// The axes of `x` that are indexed.
+fn indexed(e: &Emit) -> Option<Vec<usize>> {
+    let batch = batch_dims(e.attrs.get(BATCH_DIMS));
+    let count = usize::try_from(e.ty(1).shape.last()?.as_const()?).ok()?;
+    Some((batch..batch + count).collect())
 }

@@ -25,6 +25,7 @@ use crate::math::mul::MUL;
 use crate::math::ne::NE;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Body, Emit, ToOnnx, function};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
 use crate::shape::reshape::reshape;
@@ -35,6 +36,9 @@ pub static IOTA: OpDef = OpDef::new("iota", &[], &Iota).attrs(&[SHAPE.spec(), AX
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] =
     &[by("Range", import_range), by("EyeLike", import_eye_like), by("Trilu", import_trilu)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Nodes(to_onnx));
 
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");
@@ -203,4 +207,26 @@ fn import_trilu(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportErro
     let kept = b.op(&LE, &if upper { [diagonal, columns] } else { [columns, diagonal] })?;
     let nothing = b.scalar(ty.dtype, 0.0);
     Ok(vec![b.op(&WHERE, &[kept, x, nothing])?])
+}
+
+/// A range along one axis, stretched along the others.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (shape, dtype) = (e.attrs.get(SHAPE), e.attrs.get(DTYPE));
+    let axis = normalize_axis(e.attrs.get(AXIS), shape.len()).ok()?;
+    let (start, limit, delta) = (e.number(DType::I64, 0.0), e.size(&shape[axis]), e.number(DType::I64, 1.0));
+    let mut y = e.node("Range", &[start, limit, delta]);
+    if axis + 1 < shape.len() {
+        let mut column = vec![Dim::constant(1); shape.len() - axis];
+        column[0] = Dim::constant(-1);
+        let column = e.sizes(&column);
+        y = e.node("Reshape", &[y, column]);
+    }
+    y = e.cast(y, DType::I64, dtype);
+    let mut wide = shape.clone();
+    wide[axis] = Dim::constant(1);
+    if wide.iter().any(|size| !size.is(1)) {
+        let wide = e.sizes(&wide);
+        y = e.node("Expand", &[y, wide]);
+    }
+    Some(vec![y])
 }

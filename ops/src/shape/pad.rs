@@ -21,6 +21,7 @@ use crate::math::le::LE;
 use crate::math::lt::LT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::extend::{self, EXTEND};
@@ -40,6 +41,9 @@ pub static ONNX: &[Import] = &[
     by("Pad", import_inputs).in_domain("com.microsoft"),
     by("CenterCropPad", import_centered),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx);
 
 /// How much is added before the first element, for each axis.
 pub const LOW: Key<Vec<Dim>> = key("low");
@@ -258,4 +262,10 @@ fn import(
         }
         other => Err(ImportError::value("mode", other, "constant, edge, reflect and wrap")),
     }
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let amounts = [e.attrs.get(LOW), e.attrs.get(HIGH)].concat();
+    let amounts = e.sizes(&amounts);
+    Some(vec![e.node("Pad", &[e.x(0), amounts, e.x(1)])])
 }

@@ -4,7 +4,7 @@
 //! known, checked when the model runs. The result has the type of `x`. Errors: [`OpError::DTypes`], [`OpError::Rank`],
 //! [`OpError::Size`], [`OpError::Axis`]. Source: caches of keys and values, to which a step of decoding adds rows.
 
-use ir::attr::{Key, key};
+use ir::attr::{Attrs, Key, key};
 use ir::build::Build;
 use ir::dim::Condition;
 use ir::graph::Value;
@@ -14,13 +14,19 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics, normalize_axis};
 use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::Import;
+use crate::onnx::export::{Body, ToOnnx, function};
 use crate::reference;
+use crate::shape::concat::{self, CONCAT};
+use crate::shape::slice::slice_axis;
 
 /// Rows put into an array.
 pub static PUT: OpDef = OpDef::new("put", &["x", "rows"], &Put).attrs(&[AXIS.spec(), AT.spec()]);
 
 /// States need it, and no ONNX op is it.
 pub static ONNX: &[Import] = &[];
+
+/// What it becomes: what is before the rows, the rows, what is behind them.
+pub const TO_ONNX: ToOnnx = function(Body::Ops(parts));
 
 /// The axis along which rows are counted.
 pub const AXIS: Key<i64> = key("axis");
@@ -96,6 +102,16 @@ impl Semantics for Put {
         }));
         cx.loops(KernelKind::Data, body)
     }
+}
+
+fn parts(b: &mut Build, x: &[Value], attrs: &Attrs) -> Result<Vec<Value>, OpError> {
+    let axis = normalize_axis(attrs.get(AXIS), b.ty(x[0]).rank())?;
+    let (first, rows) = (attrs.get(AT), b.ty(x[1]).shape[axis].clone());
+    let end = first.clone() + rows;
+    let left = b.ty(x[0]).shape[axis].clone() - end.clone();
+    let before = slice_axis(b, x[0], axis, Dim::constant(0), first)?;
+    let behind = slice_axis(b, x[0], axis, end, left)?;
+    Ok(vec![b.op_with(&CONCAT, &[before, x[1], behind], [concat::AXIS.is(axis as i64)])?])
 }
 
 /// `rows` in `x`, from `at` on along `axis`.

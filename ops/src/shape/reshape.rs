@@ -19,7 +19,8 @@ use crate::math::eq::EQ;
 use crate::math::max::MAX;
 use crate::math::mul::MUL;
 use crate::math::r#where::WHERE;
-use crate::onnx::{Import, ImportError, NodeView, by, since};
+use crate::onnx::export::{Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by, since};
 use crate::reference;
 use crate::shape::run_time;
 use crate::shape::size::size;
@@ -50,6 +51,9 @@ pub static ONNX: &[Import] = &[
     by("ExpandDims", |node, b| import_unsqueeze(node.const_ints(b, 1, "axis")?, node, b))
         .in_domain("com.microsoft"),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(|e| Some(vec![reshaped(e, &e.attrs.get(SHAPE))])));
 
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");
@@ -304,4 +308,40 @@ fn import_unsqueeze(
         why: "an axis comes twice".to_owned(),
     })?;
     Ok(vec![reshape(b, x, shape)?])
+}
+
+/// In ONNX, 0 stands for the size that is there, and -1 for what is left.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (from, mut shape) = (e.ty(0).shape.clone(), e.attrs.get(SHAPE));
+    if e.attrs.get(CHECKED) {
+        return None;
+    }
+    if shape.iter().any(|size| size.is(0)) || shape.iter().all(|size| size.as_const().is_some()) {
+        return Some(vec![reshaped(e, &shape)]);
+    }
+    for (axis, size) in shape.iter_mut().enumerate() {
+        if size.as_const().is_none() && from.get(axis) == Some(size) {
+            *size = Dim::constant(0);
+        }
+    }
+    let computed = |size: &&mut Dim| size.as_const().is_none();
+    let mut left: Vec<&mut Dim> = shape.iter_mut().filter(computed).collect();
+    match left.as_mut_slice() {
+        [] => {}
+        // Whether the other sizes are 0 together cannot be told: then nothing says what is left.
+        [one] if e.attrs.get(SHAPE).iter().filter(|size| size.as_const().is_none()).count() == 1 => {
+            **one = Dim::constant(-1);
+        }
+        _ => return Some(vec![reshaped(e, &e.attrs.get(SHAPE))]),
+    }
+    let shape = e.sizes(&shape);
+    Some(vec![e.node("Reshape", &[e.x(0), shape])])
+}
+
+/// With all sizes as they are.
+fn reshaped(e: &mut Emit, shape: &[Dim]) -> String {
+    let numbers = shape.iter().all(|size| size.as_const().is_some_and(|size| size > 0));
+    let shape = e.sizes(shape);
+    let attributes = if numbers { vec![] } else { vec![("allowzero", NodeAttr::Int(1))] };
+    e.node_with("Reshape", &[e.x(0), shape], attributes)
 }

@@ -13,6 +13,7 @@ use ir::op::{Eval, Infer, OpError, Requirement, Semantics, Sizes};
 use ir::{Dim, OpDef, Tensor, TensorType};
 
 use crate::onnx::Import;
+use crate::onnx::export::{Body, ToOnnx, function};
 use crate::reference;
 
 /// The same under other sizes that are equal.
@@ -20,6 +21,9 @@ pub static RESTATE: OpDef = OpDef::new("restate", &["x"], &Restate).attrs(&[SHAP
 
 /// Imports need it, and no ONNX op is it.
 pub static ONNX: &[Import] = &[];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = function(Body::Nodes(|e| Some(e.same("Identity"))));
 
 /// The sizes of the result.
 pub const SHAPE: Key<Vec<Dim>> = key("shape");

@@ -6,6 +6,8 @@ use ir::op::{Infer, OpError};
 use ir::scalar::Binary;
 use ir::{DType, Dim, Scalar, Tensor};
 
+use crate::onnx::export::Emit;
+
 /// How an update meets the element that it goes to: `none` replaces it, `add`, `mul`, `max` and `min` combine.
 pub const REDUCTION: Key<String> = key("reduction");
 
@@ -142,4 +144,11 @@ pub(crate) fn scattered_sizes(
 /// The row-major position of an index.
 pub(crate) fn position(at: &[usize], shape: &[usize]) -> usize {
     at.iter().zip(shape).fold(0, |position, (&i, &size)| position * size + i)
+}
+
+/// In ONNX: `0 ≤ index < extent`.
+pub(crate) fn is_inside_node(e: &mut Emit, index: &str, extent: &str) -> String {
+    let zero = e.number(DType::I64, 0.0);
+    let (right, left) = (e.node("GreaterOrEqual", &[index, &zero]), e.node("Less", &[index, extent]));
+    e.node("And", &[right, left])
 }

@@ -17,11 +17,13 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::index::{from_start, padded};
 use crate::math::elementwise::{is_nonnegative, wrapped};
-use crate::onnx::{Import, ImportError, NodeView, since};
+use crate::onnx::export::{Attributes, Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, since};
 use crate::shape::scatter::{
-    REDUCTION, REDUCTION_SPEC, Reduction, check_types, from_end, inside, is_inside, position, scattered,
-    scattered_sizes,
+    REDUCTION, REDUCTION_SPEC, Reduction, check_types, from_end, inside, is_inside, is_inside_node, position,
+    scattered, scattered_sizes,
 };
 
 /// Elements put, or combined, at indices along an axis.
@@ -31,6 +33,9 @@ pub static SCATTER_ELEMENTS: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[since("Scatter", 9, import), since("ScatterElements", 11, import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(guarded));
 
 /// The axis of `x` that is indexed; negative counts from the end.
 pub const AXIS: Key<i64> = key("axis");
@@ -128,4 +133,28 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let reduction = node.str_or("reduction", "none")?.to_owned();
     let attrs = [AXIS.is(node.int_or("axis", 0)?), REDUCTION.is(reduction)];
     Ok(vec![b.op_with(&SCATTER_ELEMENTS, &operands, attrs)?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let axis = normalize_axis(e.attrs.get(AXIS), e.ty(0).rank()).ok()?;
+    e.is_in_range(1, &e.ty(0).shape[axis]).then(|| e.same_with("ScatterElements", how(e, axis)))
+}
+
+/// What is put out of range goes behind the last element, and is cut off.
+fn guarded(e: &mut Emit) -> Option<Vec<String>> {
+    let (rank, axis) = (e.ty(0).rank(), normalize_axis(e.attrs.get(AXIS), e.ty(0).rank()).ok()?);
+    let (indices, extent) = from_start(e, &e.ty(0).shape[axis..=axis], true);
+    let inside = is_inside_node(e, &indices, &extent);
+    let to = e.node("Where", &[&inside, &indices, &extent]);
+    let mut amounts = vec![0; 2 * rank];
+    amounts[rank + axis] = 1;
+    let wide = padded(e, &amounts);
+    let attributes = how(e, axis);
+    let y = e.node_with("ScatterElements", &[wide, to, e.x(2)], attributes);
+    let (start, end, axes) = (e.ints(&[0]), e.sizes(&e.ty(0).shape[axis..=axis]), e.ints(&[axis as i64]));
+    Some(vec![e.node("Slice", &[y, start, end, axes])])
+}
+
+fn how(e: &Emit, axis: usize) -> Attributes {
+    vec![("axis", NodeAttr::Int(axis as i64)), ("reduction", NodeAttr::Str(e.attrs.get(REDUCTION)))]
 }

@@ -16,12 +16,15 @@ use ir::kernel::{Expr, KernelKind, Stmt};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
+use crate::index::from_start;
 use crate::math::elementwise::wrapped;
-use crate::onnx::{Import, ImportError, NodeView, since};
+use crate::onnx::export::{Attributes, Body, Emit, ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, since};
 use crate::shape::scatter::{
-    REDUCTION, REDUCTION_SPEC, Reduction, check_types, from_end, inside, is_inside, position, scattered,
-    scattered_sizes,
+    REDUCTION, REDUCTION_SPEC, Reduction, check_types, from_end, inside, is_inside, is_inside_node, position,
+    scattered, scattered_sizes,
 };
+use ir::types::strides;
 
 /// Elements or slices put, or combined, at indices.
 pub static SCATTER_ND: OpDef =
@@ -29,6 +32,9 @@ pub static SCATTER_ND: OpDef =
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[since("ScatterND", 11, import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(guarded));
 
 struct ScatterNd;
 
@@ -136,4 +142,49 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     let operands = [node.input(0)?, node.input(1)?, node.input(2)?];
     let reduction = node.str_or("reduction", "none")?.to_owned();
     Ok(vec![b.op_with(&SCATTER_ND, &operands, [REDUCTION.is(reduction)])?])
+}
+
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let depth = depth(e.ty(0), e.ty(1)).ok()?;
+    if !e.ty(0).shape[..depth].iter().all(|size| e.is_in_range(1, size)) {
+        return None;
+    }
+    let indices = e.cast(e.x(1), e.ty(1).dtype, DType::I64);
+    Some(vec![e.node_with("ScatterND", &[e.x(0), indices, e.x(2)], how(e))])
+}
+
+/// The indexed axes as one; what is put out of range goes behind its last element, and is cut off.
+fn guarded(e: &mut Emit) -> Option<Vec<String>> {
+    let depth = depth(e.ty(0), e.ty(1)).ok().filter(|&depth| depth > 0)?;
+    let (shape, last) = (e.ty(0).shape.clone(), e.ints(&[-1]));
+    let (indices, extents) = from_start(e, &shape[..depth], false);
+    let each = is_inside_node(e, &indices, &extents);
+    let each = e.cast_always(each, DType::I32);
+    let kept = vec![("keepdims", NodeAttr::Int(1))];
+    let all = e.node_with("ReduceMin", &[&each, &last], kept.clone());
+    let all = e.cast_always(all, DType::Bool);
+    let strides = e.sizes(&strides(&shape[..depth]));
+    let parts = e.node("Mul", &[indices, strides]);
+    let place = e.node_with("ReduceSum", &[&parts, &last], kept);
+    let count: Dim = shape[..depth].iter().cloned().product();
+    let behind = e.size(&count);
+    let to = e.node("Where", &[all, place, behind]);
+    let rest = &shape[depth..];
+    let allow = vec![("allowzero", NodeAttr::Int(1))];
+    let flat = e.sizes(&[std::slice::from_ref(&count), rest].concat());
+    let flat = e.node_with("Reshape", &[e.x(0), flat], allow.clone());
+    let mut amounts = vec![0; 2 * (rest.len() + 1)];
+    amounts[rest.len() + 1] = 1;
+    let (amounts, zero) = (e.ints(&amounts), e.number(e.ty(0).dtype, 0.0));
+    let wide = e.node("Pad", &[flat, amounts, zero]);
+    let attributes = how(e);
+    let y = e.node_with("ScatterND", &[wide, to, e.x(2)], attributes);
+    let (start, end) = (e.ints(&[0]), e.sizes(&[count]));
+    let (first, shape) = (e.ints(&[0]), e.sizes(&shape));
+    let y = e.node("Slice", &[y, start, end, first]);
+    Some(vec![e.node_with("Reshape", &[y, shape], allow)])
+}
+
+fn how(e: &Emit) -> Attributes {
+    vec![("reduction", NodeAttr::Str(e.attrs.get(REDUCTION)))]
 }

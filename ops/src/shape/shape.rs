@@ -9,6 +9,7 @@ use ir::kernel::lower::{Compute, Lower};
 use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::{DType, Dim, OpDef, Tensor, TensorType};
 
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::shape::slice::slice_axis;
 
@@ -17,6 +18,9 @@ pub static SHAPE: OpDef = OpDef::new("shape", &["x"], &ShapeOf);
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Shape", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(e.same("Shape")));
 
 struct ShapeOf;
 

@@ -11,6 +11,7 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::{DType, Dim, OpDef, Scalar, Tensor, TensorType};
 
 use crate::math::cast::convert;
+use crate::onnx::export::{ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by};
 use crate::reference;
 use crate::shape::concat::{AXIS, CONCAT};
@@ -21,6 +22,9 @@ pub static SIZE: OpDef = OpDef::new("size", &[], &SizeOf).attrs(&[VALUE.spec()])
 
 /// The ONNX ops that become it.
 pub static ONNX: &[Import] = &[by("Size", import)];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(|e| Some(vec![e.size(&e.attrs.get(VALUE))]));
 
 /// The size.
 pub const VALUE: Key<Dim> = key("value");

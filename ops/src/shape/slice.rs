@@ -29,6 +29,7 @@ use crate::math::ne::NE;
 use crate::math::not::NOT;
 use crate::math::sub::SUB;
 use crate::math::r#where::WHERE;
+use crate::onnx::export::{Body, Emit, ToOnnx, nodes};
 use crate::onnx::{Import, ImportError, NodeView, by, since};
 use crate::reference;
 use crate::shape::gather::{self, GATHER};
@@ -54,6 +55,9 @@ pub static ONNX: &[Import] = &[
     since("Split", 2, |node, b| import_split(node.ints("split")?.map(sizes_of), node, b)),
     since("Split", 13, |node, b| import_split(node.sizes(b, 1, "split")?, node, b)),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx = nodes(to_onnx).or(Body::Nodes(|e| Some(vec![sliced(e)])));
 
 /// The first index taken, for each axis.
 pub const STARTS: Key<Vec<Dim>> = key("starts");
@@ -493,4 +497,55 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
         start = start + part;
     }
     Ok(results)
+}
+
+/// Where it reads back as it is: bounds in ONNX are clamped, which the sizes must survive.
+fn to_onnx(e: &mut Emit) -> Option<Vec<String>> {
+    let (starts, sizes, steps) = (e.attrs.get(STARTS), e.attrs.get(SIZES), e.attrs.get(STEPS));
+    let shape = &e.ty(0).shape;
+    let reads_back = |axis: usize| {
+        let whole = starts[axis].is(0) && sizes[axis] == shape[axis] && steps[axis] == 1;
+        let end = end(&starts[axis], &sizes[axis], steps[axis])?;
+        let read = bounds(&shape[axis], &starts[axis], &end, steps[axis]);
+        let same =
+            read.is_some_and(|(start, size)| size == sizes[axis] && (start == starts[axis] || size.is(0)));
+        (whole || same).then_some(())
+    };
+    (0..shape.len()).all(|axis| reads_back(axis).is_some()).then(|| vec![sliced(e)])
+}
+
+/// Where a slice ends, as ONNX has it; `None` where the sign of an end that lies before the start is not known.
+fn end(start: &Dim, size: &Dim, step: i64) -> Option<Dim> {
+    let end = start.clone() + size.clone() * step.into();
+    match end.as_const() {
+        _ if step > 0 => Some(end),
+        Some(end) if end < 0 => Some(Dim::constant(i64::MIN + 1)),
+        Some(_) => Some(end),
+        None => is_nonnegative(&end).then_some(end),
+    }
+}
+
+fn sliced(e: &mut Emit) -> String {
+    let (starts, sizes, steps) = (e.attrs.get(STARTS), e.attrs.get(SIZES), e.attrs.get(STEPS));
+    let shape = e.ty(0).shape.clone();
+    let changes = |axis: &usize| !starts[*axis].is(0) || sizes[*axis] != shape[*axis] || steps[*axis] != 1;
+    let axes: Vec<usize> = (0..shape.len()).filter(changes).collect();
+    if axes.is_empty() {
+        return e.same("Identity").remove(0);
+    }
+    // Going down, an end before the first element counts from the end once more.
+    let before = |axis: usize| {
+        let last = starts[axis].clone() + sizes[axis].clone() * steps[axis].into();
+        end(&starts[axis], &sizes[axis], steps[axis])
+            .unwrap_or_else(|| last - shape[axis].clone() - Dim::constant(1))
+    };
+    let ends: Vec<Dim> = axes.iter().map(|&axis| before(axis)).collect();
+    let begins: Vec<Dim> = axes.iter().map(|&axis| starts[axis].clone()).collect();
+    let strides: Vec<i64> = axes.iter().map(|&axis| steps[axis]).collect();
+    let axes: Vec<i64> = axes.iter().map(|&axis| axis as i64).collect();
+    let mut inputs = vec![e.x(0), e.sizes(&begins), e.sizes(&ends), e.ints(&axes)];
+    if strides.iter().any(|&step| step != 1) {
+        inputs.push(e.ints(&strides));
+    }
+    e.node("Slice", &inputs)
 }

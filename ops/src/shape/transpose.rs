@@ -12,7 +12,8 @@ use ir::op::{Eval, Infer, OpError, Semantics, Sizes};
 use ir::tensor::for_each_index;
 use ir::{Dim, OpDef, Tensor, TensorType, Weight};
 
-use crate::onnx::{Import, ImportError, NodeView, by};
+use crate::onnx::export::{ToOnnx, nodes};
+use crate::onnx::{Import, ImportError, NodeAttr, NodeView, by};
 use crate::reference;
 use crate::shape::reshape::reshape;
 
@@ -25,6 +26,10 @@ pub static ONNX: &[Import] = &[
     by("DepthToSpace", import_depth_to_space),
     by("SpaceToDepth", import_space_to_depth),
 ];
+
+/// What it becomes in ONNX.
+pub const TO_ONNX: ToOnnx =
+    nodes(|e| Some(e.same_with("Transpose", vec![("perm", NodeAttr::Ints(e.attrs.get(PERM)))])));
 
 /// `perm[i]` is the axis of `x` that becomes axis `i` of the result.
 pub const PERM: Key<Vec<i64>> = key("perm");
