@@ -207,11 +207,10 @@ impl Writer {
         self.need(opset_of(ty.dtype));
         for (axis, size) in ty.shape.iter().enumerate() {
             match size.as_symbol() {
+                Some(symbol) if self.visible().any(|scope| scope.symbols.contains_key(symbol)) => {}
                 Some(symbol) => {
-                    if !self.visible().any(|scope| scope.symbols.contains_key(symbol)) {
-                        let source = Source::Axis { value: name.clone(), axis, factor: 1, offset: 0 };
-                        self.scope().symbols.insert(symbol.clone(), source);
-                    }
+                    let source = Source::Axis { value: name.clone(), axis, factor: 1, offset: 0 };
+                    self.scope().symbols.insert(symbol.clone(), source);
                 }
                 None if size.as_const().is_none() => {
                     self.scope().axes.entry(size.clone()).or_insert_with(|| (name.clone(), axis));
