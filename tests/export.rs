@@ -132,7 +132,9 @@ fn case_survives(case: &Case) -> Result<(), String> {
         if let Some((kind, expected, found)) =
             case.miscounted(&compiled).into_iter().find(|(_, expected, found)| found > expected)
         {
-            return Err(format!("{form}: {found} kernels of {kind}, expected {expected} (golden/kernels.tsv)"));
+            return Err(format!(
+                "{form}: {found} kernels of {kind}, expected {expected} (golden/kernels.tsv)"
+            ));
         }
         let model = compiled.model().map_err(|error| error.to_string())?;
         for set in &sets {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use egraft::{Options, Source, output, tensors};
+use egraft::{Options, Source, output, tensors, write};
 use ir::{Graph, Symbol, Tensor};
 use passes::edit::{self, Layer, Method, Momentum, Router, Upcycling};
 use passes::pipeline::State;
@@ -21,12 +21,12 @@ use crate::report::Failure;
                         --data, or random ones.\n\n\
                         Examples:\n  egraft edit moe.onnx -o small.ir --prune-experts 6 --data calibration.safetensors\n  \
                         egraft edit moe.onnx -o small.ir --merge-experts 4 --merge-by frequency\n  \
-                        egraft edit moe.onnx -o heavy.ir --momentum 0.7,1.0"
+                        egraft edit moe.onnx -o heavy.onnx --momentum 0.7,1.0"
 )]
 pub(super) struct Edit {
     /// The model: .onnx, .ir or zoo:NAME
     model: PathBuf,
-    /// The file to write, a .ir; weights go to weights.bin beside it
+    /// The file to write: a .onnx, or a .ir with its weights in weights.bin beside it
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Leave so many experts in each layer: those that are chosen most often
@@ -79,14 +79,15 @@ impl Edit {
                 "say what to change: --prune-experts, --merge-experts, --momentum, --router or --upcycle",
             ));
         }
-        if self.output.extension().is_none_or(|extension| extension != "ir") {
+        let is_text = self.output.extension().is_some_and(|extension| extension == "ir");
+        if !is_text && !write::is_onnx(&self.output) {
             return Err(Failure::bad_input(
                 "egraft::cli::emit",
                 format!(
-                    "{} is no .ir, and an edited model is written as nothing else",
+                    "{} is no .ir or .onnx, and an edited model is written as nothing else",
                     self.output.display()
                 ),
-                "name a file that ends in .ir",
+                "name a file that ends in .ir or .onnx",
             ));
         }
         output::check(&self.output)?;
@@ -106,7 +107,7 @@ impl Edit {
         let before = run(&graph, &options, &cases)?;
         let changes = self.change(&mut graph, &cx, &options, &cases)?;
         let after = run(&graph, &options, &cases)?;
-        egraft::write_text(&self.output, &graph.to_string(), &State::Graph(graph.clone()))?;
+        egraft::write_model(&self.output, &graph.to_string(), &State::Graph(graph.clone()))?;
         let errors = errors(&names, &before, &after);
         match self.common.json {
             true => print_json(out, &self.report(&changes, &errors, &cases))?,
