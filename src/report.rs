@@ -223,7 +223,7 @@ fn help(origin: &Origin, way_out: Option<&str>, code: &str, file: Option<&str>) 
 fn describe(place: &ir::origin::Place, of_file: &str) -> String {
     let mut text = match place.op.as_str() {
         "" => format!("this is node \"{}\"{of_file}", place.name),
-        op => format!("this is ONNX node \"{}\" ({op}){of_file}", place.name),
+        op => format!("this is node \"{}\" ({op}){of_file}", place.name),
     };
     if !place.module.is_empty() {
         text.push_str(&format!(", in module {}", place.module));
