@@ -95,13 +95,18 @@ impl Case {
 
     /// The kinds of which there are other numbers of kernels than the table says, with both numbers: first the table's.
     pub fn miscounted(&self, compiled: &Compiled) -> Vec<(&str, usize, usize)> {
-        let kernels = &compiled.program.kernels;
-        let calls = compiled.program.entries.iter().flat_map(|entry| entry.calls());
-        let kinds: Vec<&str> = calls.map(|call| kernels[call.kernel].kind.name()).collect();
-        let count = |kind: &str| kinds.iter().filter(|found| kind == "all" || **found == kind).count();
-        let counted = self.kernels.iter().map(|(kind, expected)| (kind.as_str(), *expected, count(kind)));
-        counted.filter(|(_, expected, found)| expected != found).collect()
+        miscounted(&self.kernels, compiled)
     }
+}
+
+/// The kinds of which there are other numbers of kernels than these, with both numbers: first the one that is expected.
+pub fn miscounted<'a>(expected: &'a Counts, compiled: &Compiled) -> Vec<(&'a str, usize, usize)> {
+    let kernels = &compiled.program.kernels;
+    let calls = compiled.program.entries.iter().flat_map(|entry| entry.calls());
+    let kinds: Vec<&str> = calls.map(|call| kernels[call.kernel].kind.name()).collect();
+    let count = |kind: &str| kinds.iter().filter(|found| kind == "all" || **found == kind).count();
+    let counted = expected.iter().map(|(kind, expected)| (kind.as_str(), *expected, count(kind)));
+    counted.filter(|(_, expected, found)| expected != found).collect()
 }
 
 /// The folders in a folder, in order.
@@ -113,9 +118,12 @@ fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
     all.into_iter().collect()
 }
 
-/// How many kernels of which kinds cases become.
-fn kernel_counts() -> BTreeMap<String, Counts> {
-    let text = fs::read_to_string(root().join("tests/golden/kernels.tsv")).expect("the table is there");
+/// How many kernels of which kinds cases become, by a table beside them.
+///
+/// # Panics
+/// If there is no such table.
+pub fn kernel_counts(table: &str) -> BTreeMap<String, Counts> {
+    let text = fs::read_to_string(root().join("tests/golden").join(table)).expect("the table is there");
     let count = |field: &str| {
         let (kind, count) = field.split_once('=').expect("a kind and a number");
         (kind.to_owned(), count.parse().expect("a number"))
@@ -133,7 +141,7 @@ fn kernel_counts() -> BTreeMap<String, Counts> {
 /// If a folder is no case, or a table speaks of one that is not there.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut counts = kernel_counts();
+    let mut counts = kernel_counts("kernels.tsv");
     for (family, folder) in folders(&root().join("tests/golden")) {
         for (case, folder) in folders(&folder) {
             let name = format!("{family}/{case}");

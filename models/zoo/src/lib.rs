@@ -11,6 +11,7 @@ pub mod attention;
 pub mod digits;
 mod error;
 mod init;
+pub mod moe;
 mod net;
 mod params;
 mod setting;
@@ -74,6 +75,18 @@ pub static ALL: &[Entry] = &[
     attention::mosa::MOSA,
     attention::dynamic_conv::DYNAMIC_CONV,
     attention::mlp_kan::MLP_KAN,
+    moe::smoe::SMOE,
+    moe::momentum::MOMENTUM_SMOE,
+    moe::momentum::ADAM_SMOE,
+    moe::momentum::ROBUST_MOMENTUM_SMOE,
+    moe::glam::GLAM,
+    moe::vmoe::VMOE,
+    moe::acmoe::ACMOE,
+    moe::camex::CAMEX,
+    moe::molex::MOLEX,
+    moe::deepseek::DEEPSEEK_MOE,
+    moe::sigma::SIGMA_MOE,
+    moe::multi_head::MH_MOE,
 ];
 
 /// The model called `name`.
@@ -154,7 +167,7 @@ impl Entry {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ir::{Scalar, Tensor, Weight};
+    use ir::{DType, Tensor, Weight};
 
     use super::*;
 
@@ -167,7 +180,9 @@ mod tests {
         let params = described.params.iter();
         let zeros = params.map(|(name, ty)| {
             let shape = ty.fixed_shape().expect("weights have fixed shapes");
-            (name.clone(), Weight::of(name.clone(), Tensor::splat(Scalar::f32(0.0), &shape)))
+            let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+            let tensor = Tensor::new(DType::F32, shape, bytes).expect("it has as many bytes as it takes");
+            (name.clone(), Weight::of(name.clone(), tensor))
         });
         zeros.collect()
     }

@@ -20,9 +20,11 @@ use crate::error::{ParamProblem, ZooError};
 use crate::init::{Init, Start};
 use crate::params::Params;
 
+mod experts;
 mod layers;
 mod math;
 
+pub(crate) use experts::{CAPACITY, Capacity, Experts, MULTIPLE, ORDER, Order, PRIORITY, Routing};
 pub(crate) use layers::Activation;
 
 /// What a step of a builder gives.

@@ -2,6 +2,8 @@
 
 use ir::graph::Value;
 use ir::{DType, Dim};
+use ops::math::gelu::{APPROXIMATE, GELU};
+use ops::math::silu::SILU;
 use ops::norm::layer_norm::LAYER_NORM;
 use ops::norm::{AXES, EPSILON};
 
@@ -15,6 +17,10 @@ pub(crate) enum Activation {
     Relu,
     /// `x Φ(x)`.
     Gelu,
+    /// `x Φ(x)`, of which the hyperbolic tangent is an approximation.
+    GeluTanh,
+    /// `x / (1 + e⁻ˣ)`.
+    Silu,
 }
 
 impl Net<'_> {
@@ -79,12 +85,19 @@ impl Net<'_> {
         let width = self.width(x, -1);
         self.within(name, |net| {
             let h = net.linear(x, "fc1", hidden)?;
-            let h = match activation {
-                Activation::Relu => net.relu(h)?,
-                Activation::Gelu => net.gelu(h)?,
-            };
+            let h = net.activated(h, activation)?;
             net.linear(h, "fc2", width)
         })
+    }
+
+    /// An activation, elementwise.
+    pub(crate) fn activated(&mut self, x: Value, activation: Activation) -> Built<Value> {
+        match activation {
+            Activation::Relu => self.relu(x),
+            Activation::Gelu => self.gelu(x),
+            Activation::GeluTanh => self.op(&GELU, &[x], [APPROXIMATE.is("tanh".to_owned())]),
+            Activation::Silu => self.op(&SILU, &[x], []),
+        }
     }
 
     /// `[B, N, C]` as `[B, H, N, C/H]`: channel `c` belongs to head `⌊c / (C/H)⌋`.
