@@ -261,26 +261,26 @@ impl Linear {
         net.sub(self.weight, base)
     }
 
-    /// (C4): `[E, O, I]` → `[E, O, I]`, the same without curvature.
+    /// (C4): `[E, O, I]` → `[E, O, I]`, the same without curvature. Terms are made one after the other: all at once would take
+    /// `R` times the memory of the experts.
     fn curved(&self, net: &mut Net, tau: Value) -> Built<Value> {
-        let Some([o1, o2, i1, i2]) = self.curves else { return Ok(tau) };
-        let (to, from) = (net.width(tau, 1), net.width(tau, 2));
-        let [rank, experts] = [0, 1].map(|axis| net.width(o1, axis));
-        let ([a, b], [c, d]) = (near_square(to), near_square(from));
-        // One factor after the other, each the left matrix of a product whose columns are all axes behind its own.
-        let t = net.reshape(tau, [1, experts, a, b * from].map(Dim::from))?;
-        let t = net.matmul(o1, t)?;
-        let t = net.reshape(t, [rank, experts, a, b, from].map(Dim::from))?;
-        let o2 = net.unsqueeze(o2, 2)?;
-        let t = net.matmul(o2, t)?;
-        let t = net.reshape(t, [rank, experts, to, c, d].map(Dim::from))?;
-        let i1 = net.unsqueeze(i1, 2)?;
-        let t = net.matmul(i1, t)?;
-        let t = net.reshape(t, [rank, experts, to * c, d].map(Dim::from))?;
-        let i2 = net.transposed(i2)?;
-        let t = net.matmul(t, i2)?;
-        let t = net.reshape(t, [rank, experts, to, from].map(Dim::from))?;
-        net.reduced(&REDUCE_SUM, t, &[0], false)
+        let (Some(curves), Variant::Camex { rank }) = (self.curves, self.plan.variant) else {
+            return Ok(tau);
+        };
+        let mut sum = None;
+        for term in 0..rank {
+            let [mut o1, mut o2, mut i1, mut i2] = curves;
+            for factor in [&mut o1, &mut o2, &mut i1, &mut i2] {
+                let own = net.slice(*factor, 0, term, 1usize)?;
+                *factor = net.squeeze(own, 0)?;
+            }
+            let turned = turned(net, tau, [o1, o2, i1, i2])?;
+            sum = Some(match sum {
+                None => turned,
+                Some(sum) => net.add(sum, turned)?,
+            });
+        }
+        Ok(sum.unwrap_or(tau))
     }
 
     /// (C1) to (C5): `s: […, E]` → `W: […, O, I]`. No base is needed for (C1).
@@ -327,6 +327,26 @@ impl Linear {
         let to = net.size(y, -1);
         net.reshape(y, [batch, count * Dim::from(segment), to])
     }
+}
+
+/// A term of (C4): `(Co1 ⊗ Co2) τ (Ci1 ⊗ Ci2)ᵀ` for each expert, of `τ: [E, O, I]` and factors `[E, o1, o1]` and so on.
+///
+/// Each of the first three is the left matrix of a product, whose columns are all axes behind its own.
+fn turned(net: &mut Net, tau: Value, [o1, o2, i1, i2]: [Value; 4]) -> Built<Value> {
+    let [experts, to, from] = [0, 1, 2].map(|axis| net.width(tau, axis));
+    let [a, b, c, d] = [o1, o2, i1, i2].map(|factor| net.width(factor, -1));
+    let t = net.reshape(tau, [experts, a, b * from].map(Dim::from))?;
+    let t = net.matmul(o1, t)?;
+    let t = net.reshape(t, [experts, a, b, from].map(Dim::from))?;
+    let o2 = net.unsqueeze(o2, 1)?;
+    let t = net.matmul(o2, t)?;
+    let t = net.reshape(t, [experts, to, c, d].map(Dim::from))?;
+    let i1 = net.unsqueeze(i1, 1)?;
+    let t = net.matmul(i1, t)?;
+    let t = net.reshape(t, [experts, to * c, d].map(Dim::from))?;
+    let i2 = net.transposed(i2)?;
+    let t = net.matmul(t, i2)?;
+    net.reshape(t, [experts, to, from].map(Dim::from))
 }
 
 /// `Σᵢ sᵢ Wᵢ`: `s: […, E]`, `[E, O, I]` → `[…, O, I]`.
