@@ -1,7 +1,7 @@
 //! Mixtures of experts on every backend: rows that meet the matrix that they name, however few or many they are and
 //! whichever they name.
 
-use harness::{Everywhere, Random, run_native};
+use harness::{Everywhere, Random, root, run_native};
 use ir::build::Build;
 use ir::kernel::{Body, KernelKind, Stmt};
 use ir::program::Program;
@@ -138,5 +138,40 @@ fn one_expert_has_all_tokens_and_ids_count_from_the_end_or_lead_nowhere() {
         let inputs = SMALL.inputs(37, which);
         everywhere.run(&inputs);
         same_bits(everywhere.program(), &inputs);
+    }
+}
+
+/// The trained models of `models/zoo/digits_moe`, dense and in loops: the same few kernels, and the same digits.
+#[test]
+fn trained_models_are_sparse_in_both_spellings() {
+    let zoo = root().join("models/zoo");
+    let digits: Vec<Tensor> = (0..10)
+        .map(|digit| {
+            let file = runner::files::read_one(&zoo.join(format!("digits/{digit}.npy")))
+                .expect("a file of the repository");
+            egraft::tensors::from_file(&file)
+        })
+        .collect();
+    let pixels: Vec<f32> = digits.iter().flat_map(|image| image.to_f64()).map(|pixel| pixel as f32).collect();
+    let images = Tensor::from_f32(&[10, 1, 8, 8], &pixels);
+    for kind in ["plain", "momentum", "ac"] {
+        let [dense, looped] = ["", "-loop"].map(|spelling| {
+            let graph = harness::model(&zoo.join(format!("digits_moe/{kind}{spelling}.onnx")));
+            let program = harness::compile(&graph, 2);
+            let count = |kind: &str| {
+                let calls = program.entries[0].calls().into_iter();
+                calls.filter(|call| program.kernels[call.kernel].kind.name() == kind).count()
+            };
+            let kinds = ["attention", "route", "grouped_matmul", "combine"].map(count);
+            assert_eq!(kinds, [3, 3, 6, 3], "{kind}{spelling}");
+            run_native(&program, std::slice::from_ref(&images), 2).expect("it runs").remove(0)
+        });
+        harness::Tolerance { atol: 1e-5, rtol: 1e-4 }
+            .check(&dense, &looped)
+            .unwrap_or_else(|why| panic!("{kind}: {why}"));
+        let rows = dense.to_f64();
+        let right =
+            rows.chunks(10).enumerate().filter(|(digit, row)| row.iter().all(|x| x <= &row[*digit])).count();
+        assert!(right >= 9, "{kind}: {right} of 10 digits are read");
     }
 }
