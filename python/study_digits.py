@@ -255,7 +255,7 @@ that standard deviation. Below, the difference to the plain model of the same se
 
 `python python/study_digits.py` repeats it, and says at its top what the models are. `plain.onnx`, `momentum.onnx` and `ac.onnx` are those of the
 first seed, with experts under one-hot weights as exporters write them; `…-loop.onnx` the same with a loop over experts. The data are
-those of `../digits`.
+those of `models/zoo/digits`.
 """
 
 

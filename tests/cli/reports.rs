@@ -237,6 +237,9 @@ fn the_reference_of_ops_is_up_to_date() {
     let written = fs::read_to_string(root().join("docs/ops.md")).expect("it is there");
     let told = call(["ops", "--markdown"]).succeeds().out;
     assert!(written == told, "docs/ops.md is old: write `egraft ops --markdown` to it");
+    let written = fs::read_to_string(root().join("docs/zoo.md")).expect("it is there");
+    let told = call(["zoo", "list", "--markdown"]).succeeds().out;
+    assert!(written == told, "docs/zoo.md is old: write `egraft zoo list --markdown` to it");
     let lines = call(["ops"]).succeeds().out;
     assert!(lines.lines().count() > 80 && lines.contains("Conv"), "{lines}");
     let conv = call(["ops", "conv"]).succeeds().out;

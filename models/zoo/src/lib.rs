@@ -56,6 +56,9 @@ pub struct Form {
     pub defaults: &'static [(&'static str, &'static str)],
 }
 
+/// What experts do on handwritten digits: a study by `python/study_digits.py`, in Markdown.
+pub const STUDY: &str = include_str!("../digits_moe/README.md");
+
 /// Every built-in model.
 pub static ALL: &[Entry] = &[
     digits::DIGITS,
