@@ -4,7 +4,8 @@
 //! however many threads made it; NaN is the largest key, and zeros of both signs are equal. Nothing is
 //! allocated: pairs of key and index lie in the caller's scratch memory. Where fewer elements are asked for
 //! than a row has, only those are sorted: a few by inserting them as the row is read, more by selecting them
-//! first.
+//! first. Where all are, and keys have at most 32 bits, a key and its index are one number, and long rows are
+//! distributed by the digits of their keys.
 
 use crate::pool::Pool;
 
@@ -13,6 +14,12 @@ const GRAIN: i64 = 1 << 13;
 
 /// So many elements are kept in order while the row is read, rather than selected afterwards.
 const INSERTED: usize = 64;
+
+/// Rows of at least so many short keys are distributed by digits rather than compared.
+const DISTRIBUTED: usize = 256;
+
+/// Bits of a digit: three of them make a key of 32 bits.
+const DIGIT: u32 = 11;
 
 /// A sort of every row along the middle axis of `keys[outer, n, inner]`. Part of the kernel interface:
 /// compiled code fills it in.
@@ -101,35 +108,90 @@ impl SortRows {
     /// # Safety
     /// As [`sort`] asks; nobody else writes the row's results, or `pairs`.
     unsafe fn row(&self, row: i64, pairs: &mut [Pair]) {
-        let wanted = self.values_len.max(self.positions_len).min(self.n).max(0) as usize;
         // SAFETY: the keys of the row are readable, and as wide as stated.
         unsafe {
             match self.bytes {
-                1 => self.order_pairs::<u8>(row, pairs, wanted),
-                2 => self.order_pairs::<u16>(row, pairs, wanted),
-                4 => self.order_pairs::<u32>(row, pairs, wanted),
-                _ => self.order_pairs::<u64>(row, pairs, wanted),
+                1 => self.row_of::<u8>(row, pairs),
+                2 => self.row_of::<u16>(row, pairs),
+                4 => self.row_of::<u32>(row, pairs),
+                _ => self.row_of::<u64>(row, pairs),
             }
         }
-        let bytes = self.bytes as usize;
-        for at in 0..self.values_len {
+    }
+
+    /// Sorts one row, whose keys are as wide as the unsigned type `Bits`.
+    ///
+    /// # Safety
+    /// As [`SortRows::row`] asks; the keys of the row are as wide as `Bits`.
+    unsafe fn row_of<Bits: Copy + Default + Into<u64>>(&self, row: i64, pairs: &mut [Pair]) {
+        let wanted = self.values_len.max(self.positions_len).min(self.n).max(0) as usize;
+        let is_whole = wanted == pairs.len() && u32::try_from(wanted).is_ok();
+        // SAFETY: the keys of the row are readable, and as wide as `Bits`.
+        unsafe {
+            if is_whole && size_of::<Bits>() <= size_of::<u32>() {
+                let order = self.order_short::<Bits>(row, pairs);
+                self.write::<Bits>(row, |at| order.get(at).map(|&key| (key as u32).into()));
+            } else {
+                self.order_pairs::<Bits>(row, pairs, wanted);
+                self.write::<Bits>(row, |at| pairs.get(at).map(|pair| pair[1]));
+            }
+        }
+    }
+
+    /// Writes the results of a row, whose element `at` in order stood at `from(at)`.
+    ///
+    /// # Safety
+    /// As [`SortRows::row_of`] asks; `from` gives indices of the row.
+    unsafe fn write<Bits: Copy + Default>(&self, row: i64, from: impl Fn(usize) -> Option<i64>) {
+        let step = self.inner as isize;
+        let (keys, read) = (self.keys.cast::<Bits>(), self.place(row, self.n, 0));
+        let (values, to) = (self.values.cast::<Bits>(), self.place(row, self.values_len, 0));
+        for at in 0..self.values_len as usize {
             // SAFETY: both places lie within the row.
             unsafe {
-                let to = self.values.offset(self.place(row, self.values_len, at) * bytes as isize);
-                match pairs.get(at as usize) {
-                    Some(&[_, from]) => {
-                        let from = self.keys.offset(self.place(row, self.n, from) * bytes as isize);
-                        from.copy_to_nonoverlapping(to, bytes);
-                    }
-                    None => to.write_bytes(0, bytes),
-                }
+                let value = match from(at) {
+                    Some(from) => keys.offset(read + from as isize * step).read_unaligned(),
+                    None => Bits::default(),
+                };
+                values.offset(to + at as isize * step).write_unaligned(value);
             }
         }
-        for at in 0..self.positions_len {
-            let position = pairs.get(at as usize).map_or(0, |pair| pair[1]);
+        let to = self.place(row, self.positions_len, 0);
+        for at in 0..self.positions_len as usize {
             // SAFETY: the place lies within the row.
-            unsafe { self.positions.offset(self.place(row, self.positions_len, at)).write(position) };
+            unsafe { self.positions.offset(to + at as isize * step).write(from(at).unwrap_or(0)) };
         }
+    }
+
+    /// A row of keys of at most 32 bits in order: each with its index below it.
+    ///
+    /// # Safety
+    /// The keys of the row are readable, and as wide as `Bits`.
+    unsafe fn order_short<'a, Bits: Copy + Into<u64>>(
+        &self,
+        row: i64,
+        pairs: &'a mut [Pair],
+    ) -> &'a mut [u64] {
+        let n = pairs.len();
+        // SAFETY: two numbers are a pair.
+        let room = unsafe { std::slice::from_raw_parts_mut(pairs.as_mut_ptr().cast::<u64>(), 2 * n) };
+        let (keys, other) = room.split_at_mut(n);
+        let flip = if self.descending == 0 { 0 } else { u32::MAX };
+        let (start, step) = (self.place(row, self.n, 0), self.inner as isize);
+        for (at, to) in keys.iter_mut().enumerate() {
+            let place = start + at as isize * step;
+            // SAFETY: the element is one of the row's.
+            let bits = unsafe { self.keys.cast::<Bits>().offset(place).read_unaligned() };
+            // From 0 on; NaN stays above infinity.
+            let least = if self.class == 0 { 0 } else { i64::from(i32::MIN) };
+            let key = (self.order(bits.into()).min(least + i64::from(u32::MAX)) - least) as u32;
+            *to = u64::from(key ^ flip) << 32 | at as u64;
+        }
+        if n >= DISTRIBUTED {
+            return distribute(keys, other);
+        }
+        keys.sort_unstable();
+        keys
     }
 
     /// Puts the first `wanted` pairs of key and index of a row, whose keys are as wide as the unsigned type
@@ -187,6 +249,35 @@ impl SortRows {
             }
         }
     }
+}
+
+/// Puts numbers in the order of their upper halves, those with equal ones in the order in which they come: digit by
+/// digit, the lowest first, from one array to the other and back. Gives the one in which they end.
+fn distribute<'a>(mut keys: &'a mut [u64], mut other: &'a mut [u64]) -> &'a mut [u64] {
+    const DIGITS: usize = u32::BITS.div_ceil(DIGIT) as usize;
+    const VALUES: usize = 1 << DIGIT;
+    let digit = |key: u64, number: usize| (key >> 32 >> (number as u32 * DIGIT)) as usize % VALUES;
+    let mut counts = [[0_u32; VALUES]; DIGITS];
+    for &key in keys.iter() {
+        counts.iter_mut().enumerate().for_each(|(number, counts)| counts[digit(key, number)] += 1);
+    }
+    for (number, counts) in counts.iter_mut().enumerate() {
+        // All keys may have the same digit.
+        if keys.first().is_some_and(|&key| counts[digit(key, number)] as usize == keys.len()) {
+            continue;
+        }
+        let mut before = 0;
+        for count in counts.iter_mut() {
+            before += std::mem::replace(count, before);
+        }
+        for &key in keys.iter() {
+            let to = &mut counts[digit(key, number)];
+            other[*to as usize] = key;
+            *to += 1;
+        }
+        std::mem::swap(&mut keys, &mut other);
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -269,6 +360,41 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn long_rows_of_short_keys_keep_the_order_of_equal_ones() {
+        let n = 3 * DISTRIBUTED;
+        let mut floats: Vec<f32> = (0..n).map(|i| ((i * 7919) % 509) as f32 * 0.37 - 90.0).collect();
+        floats.splice(
+            100..108,
+            [f32::NAN, -0.0, 0.0, f32::INFINITY, -f32::NAN, f32::NEG_INFINITY, 1e-40, -1e-40],
+        );
+        let bytes: Vec<u8> = floats.iter().map(|x| *x as u8).collect();
+        let words: Vec<u32> = floats.iter().map(|x| x.to_bits()).collect();
+        for descending in [false, true] {
+            let order = |rank: &dyn Fn(usize) -> i64| {
+                let mut order: Vec<i64> = (0..n as i64).collect();
+                order.sort_by_key(|&i| if descending { -rank(i as usize) } else { rank(i as usize) });
+                order
+            };
+            let float = |i: usize| match floats[i] {
+                x if x.is_nan() => i64::MAX >> 1,
+                x if x < 0.0 => -i64::from((-x).to_bits()),
+                x => i64::from(x.abs().to_bits()),
+            };
+            let found = sorted((1, n, 1), &floats, F32, descending, n, 1);
+            assert_eq!(found.1, order(&float));
+            let same =
+                found.0.iter().zip(&found.1).all(|(x, &i)| x.to_bits() == floats[i as usize].to_bits());
+            assert!(same);
+            let found = sorted((1, n, 1), &bytes, (0, 0), descending, n, 1);
+            assert_eq!(found.1, order(&|i| bytes[i].into()));
+            let found = sorted((1, n, 1), &words, (0, 0), descending, n, 1);
+            assert_eq!(found.1, order(&|i| words[i].into()));
+            let found = sorted((1, n, 1), &words, (1, 0), descending, n, 1);
+            assert_eq!(found.1, order(&|i| (words[i] as i32).into()));
         }
     }
 
