@@ -8,6 +8,8 @@ use ir::program::{Call, Program};
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim};
 
+use crate::lower::running::Running;
+
 /// Iterations that are counted one by one, if there are no more.
 const COUNTED: i64 = 64;
 
@@ -164,7 +166,14 @@ fn flops(kernel: &Kernel) -> Dim {
             .iter()
             .map(|stage| {
                 let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
-                elements * expr_flops(&stage.body)
+                // A running total takes one element a step.
+                let running = Running::of(stage);
+                let one = running.map(|running| (running.axis, running.place_of_one(stage)));
+                let place = |symbol: &Symbol| {
+                    let (axis, place) = one.as_ref()?;
+                    (*symbol == stage.axes[*axis].0).then(|| place.clone())
+                };
+                elements * expr_flops(&stage.body).substitute(&place)
             })
             .sum(),
     }

@@ -5,10 +5,9 @@
 
 use ir::attr::{Attr, AttrSpec, Key, key};
 use ir::build::Build;
-use ir::dim::Symbol;
 use ir::graph::Value;
 use ir::kernel::lower::{Compute, Lower};
-use ir::kernel::{Expr, KernelKind, LoopKind, Reduce, Stmt};
+use ir::kernel::{Expr, KernelKind, Reduce};
 use ir::op::{Eval, Infer, OpDef, OpError, Semantics, Sizes, normalize_axis};
 use ir::tensor::for_each_index;
 use ir::{DType, Dim, Tensor, TensorType};
@@ -94,30 +93,26 @@ impl Semantics for Prefix {
         Ok(vec![y])
     }
 
+    /// A fold whose extent grows with the index: loops keep a running total of it.
     fn lower(&self, cx: &mut Lower) -> Option<Compute> {
         let x = cx.operands[0].clone();
         let (exclusive, reverse) = (cx.attrs.get(EXCLUSIVE), cx.attrs.get(REVERSE));
         let axis = normalize_axis(cx.attrs.get(AXIS), x.rank()).ok()?;
-        let (wide, name) = (x.dtype.arithmetic(), Symbol::new("prefix.sum"));
-        let sum = Expr::var(name.clone(), wide);
-        let rows: Vec<Dim> = x.shape[..axis].iter().chain(&x.shape[axis + 1..]).cloned().collect();
-        let body = cx.each_index(&rows, |cx, row| {
-            let step = cx.axis();
-            let k = place(reverse, &x.shape[axis], &Dim::from(&step));
-            let at: Vec<Expr> = row[..axis].iter().chain([&k]).chain(&row[axis..]).map(Expr::from).collect();
-            let element = cx.load(0, at.clone()).cast(wide);
-            let value = sum.clone().cast(x.dtype);
-            let store = Stmt::Store { target: Lower::result_name(0), at, value };
-            let value = Expr::binary(self.0.function(), sum.clone(), element);
-            let add = Stmt::Set { name: name.clone(), value };
-            let body = if exclusive { vec![store, add] } else { vec![add, store] };
-            let extent = x.shape[axis].clone();
-            vec![
-                Stmt::Var { name: name.clone(), init: Expr::constant(self.0.neutral(wide)) },
-                Stmt::For { axis: step, extent, kind: LoopKind::Serial, body },
-            ]
-        });
-        cx.loops(KernelKind::Scan, body)
+        let size = x.shape[axis].clone();
+        cx.each(|cx, at| {
+            let before = place(reverse, &size, &at[axis]);
+            let extent = if exclusive { before } else { before + Dim::constant(1) };
+            let fold = cx.fold(self.0, &extent, |cx, k| {
+                let mut from = at.to_vec();
+                from[axis] = place(reverse, &size, k);
+                cx.load(0, from.into_iter().map(Expr::from)).cast(x.dtype.arithmetic())
+            });
+            fold.cast(x.dtype)
+        })
+    }
+
+    fn kind(&self) -> Option<KernelKind> {
+        Some(KernelKind::Scan)
     }
 
     fn sizes(&self, cx: &Sizes) -> Option<Vec<Dim>> {

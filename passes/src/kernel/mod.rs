@@ -29,10 +29,14 @@ pub(crate) fn is_contraction(stage: &Stage) -> bool {
 fn contraction_axes(stage: &Stage) -> Option<Vec<BTreeSet<Symbol>>> {
     let mut e = &stage.body;
     let mut axes: BTreeSet<Symbol> = stage.axes.iter().map(|(axis, _)| axis.clone()).collect();
-    // What follows the sum in the same stage does not matter here.
+    // What follows the sum in the same stage does not matter here. A running total is a sum of its own kind.
+    let runs = |fold: &Fold| stage.axes.iter().any(|(axis, _)| fold.extent.mentions(axis));
     let mut sum = None;
     e.walk(&mut |inner| {
-        if let ExprKind::Fold(Fold { op: Reduce::Sum, .. }) = inner.kind() {
+        if let ExprKind::Fold(fold) = inner.kind()
+            && fold.op == Reduce::Sum
+            && !runs(fold)
+        {
             sum.get_or_insert_with(|| inner.clone());
         }
     });

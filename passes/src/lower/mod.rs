@@ -7,6 +7,7 @@ pub mod link;
 mod names;
 pub mod place_states;
 pub mod plan_memory;
+pub(crate) mod running;
 pub mod share_kernels;
 mod simplify;
 pub mod to_loops;

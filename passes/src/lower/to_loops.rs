@@ -4,12 +4,13 @@
 //! for the axes that it has left. An array that stays inside the kernel is a scalar where those are none, shares
 //! the memory of a result where it dies as that comes to be, and is a small local array or scratch memory else. An
 //! attention runs in tiles (`attention`), a router with its products in blocks of rows (`rows`), after what it needs of
-//! all of them, as a norm runs after its product (`steps`), and what is put together from several arrays is copied by pieces
-//! (`pieces`).
+//! all of them, as a norm runs after its product (`steps`), what is put together from several arrays is copied by pieces
+//! (`pieces`), and a fold of every prefix keeps a running total (`running`).
 
 mod attention;
 mod pieces;
 mod rows;
+mod running;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use ir::{At, DType, Dim};
 
 use crate::error::PassError;
 use crate::lower::Names;
+use crate::lower::running::{Running, free_axes};
 use crate::pass::{About, Changed, Cx, ProgramPass};
 
 /// An array inside a kernel may be local up to so many bytes.
@@ -54,10 +56,7 @@ impl ProgramPass for ToLoops {
                 kernel.body = Body::Loops(body);
                 continue;
             }
-            let (body, scratch) = match kernel.kind {
-                KernelKind::Route | KernelKind::Matmul => steps::loops(kernel, &stages),
-                _ => Loops::of(kernel, &stages, &mut 0),
-            };
+            let (body, scratch) = steps::loops(kernel, &stages);
             kernel.body = Body::Loops(body);
             add_scratch(program, at, &scratch);
         }
@@ -189,25 +188,33 @@ impl<'a> Loops<'a> {
     }
 
     fn stage(&mut self, stage: &Stage) -> Vec<Stmt> {
-        let element = self.element(stage);
+        if let Some(running) = Running::of(stage) {
+            return self.running(stage, &running);
+        }
+        let element = self.own_element(stage);
         nest(&stage.axes[self.prefix..], element)
     }
 
-    /// One element of a stage.
-    fn element(&mut self, stage: &Stage) -> Vec<Stmt> {
+    /// One element of a stage, at its axes.
+    fn own_element(&mut self, stage: &Stage) -> Vec<Stmt> {
+        let own = stage.axes.iter().map(|(axis, _)| Dim::from(axis).into()).collect();
+        self.element(&stage.name, &stage.body, own)
+    }
+
+    /// One element of the stage `name`, at the index `own`.
+    fn element(&mut self, name: &Symbol, element: &Expr, own: Vec<Expr>) -> Vec<Stmt> {
         let mut body = Vec::new();
-        let value = self.value(&stage.body, &mut body);
-        let own: Vec<Expr> = stage.axes.iter().map(|(axis, _)| Dim::from(axis).into()).collect();
-        match &self.homes[&stage.name] {
-            Home::Scalar => body.push(Stmt::Let { name: stage.name.clone(), value }),
-            Home::Param(name) => body.push(Stmt::Store { target: name.clone(), at: own, value }),
+        let value = self.value(element, &mut body);
+        match &self.homes[name] {
+            Home::Scalar => body.push(Stmt::Let { name: name.clone(), value }),
+            Home::Param(target) => body.push(Stmt::Store { target: target.clone(), at: own, value }),
             Home::Local => {
                 let at = own[self.prefix..].to_vec();
-                body.push(Stmt::Store { target: stage.name.clone(), at, value });
+                body.push(Stmt::Store { target: name.clone(), at, value });
             }
             Home::Block(place) => {
                 let at = self.in_block(place, &own);
-                body.push(Stmt::Store { target: stage.name.clone(), at, value });
+                body.push(Stmt::Store { target: name.clone(), at, value });
             }
             Home::Beside { array, place } => {
                 let at = self.beside(place, &own);
@@ -224,6 +231,12 @@ impl<'a> Loops<'a> {
 
     fn beside(&self, place: &Symbol, at: &[Expr]) -> Vec<Expr> {
         at[self.prefix..].iter().cloned().chain([Dim::from(place).into()]).collect()
+    }
+
+    /// The name of the next accumulator.
+    fn accumulator(&mut self) -> Symbol {
+        *self.accumulators += 1;
+        Symbol::new(format!("acc{}", *self.accumulators - 1))
     }
 
     /// `e` without folds: each becomes a loop in `before`, and an accumulator in its place.
@@ -243,9 +256,7 @@ impl<'a> Loops<'a> {
                 }
             }
             ExprKind::Fold(Fold { op, axis, extent, body }) => {
-                let dtype = body.dtype();
-                let name = Symbol::new(format!("acc{}", self.accumulators));
-                *self.accumulators += 1;
+                let (dtype, name) = (body.dtype(), self.accumulator());
                 // A fold of a fold of the same kind needs one accumulator.
                 let mut axes = vec![(axis.clone(), extent.clone())];
                 let mut element = body;
@@ -314,6 +325,7 @@ fn prefix(stages: &[Stage]) -> usize {
     let Some(last) = stages.last() else { return 0 };
     let mut prefix = last.axes.len();
     for stage in stages {
+        prefix = prefix.min(free_axes(stage));
         let same = stage.axes.iter().zip(&last.axes).take_while(|(a, b)| a == b).count();
         prefix = prefix.min(same);
         stage.body.walk(&mut |e| {

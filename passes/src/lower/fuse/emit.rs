@@ -277,9 +277,10 @@ fn rename(
         ExprKind::Fold(Fold { op, axis, extent, body }) => {
             let new = Symbol::new(format!("k{folds}"));
             *folds += 1;
+            let extent = extent.substitute(&|s| bound.get(s).cloned());
             let mut inner = bound.clone();
             inner.insert(axis.clone(), Dim::from(&new));
-            Expr::fold(*op, new, extent.clone(), rename(body, &inner, names, folds))
+            Expr::fold(*op, new, extent, rename(body, &inner, names, folds))
         }
         _ => e.map_children(&mut |child| rename(child, bound, names, folds)),
     }

@@ -9,13 +9,21 @@ use ir::Dim;
 use ir::dim::Symbol;
 use ir::kernel::{ExprKind, KernelKind, Stage};
 
-use super::flat::Flat;
+use super::flat::{Flat, FlatStage};
+use super::inline::TYPICAL;
 use super::rows;
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{along, own};
+use crate::lower::running::{Running, free_axes};
 
 /// A group without a common axis runs in one thread; it may have at most so many elements.
 const SERIAL_ELEMENTS: i64 = 4096;
+
+/// What rows of running totals come to has at most so many elements.
+const FEW_ELEMENTS: i64 = 16;
+
+/// What is computed in a step before others has at most this part of their elements.
+const SLIGHT: i64 = 16;
 
 /// Stages that become one kernel.
 #[derive(Debug, Clone)]
@@ -62,12 +70,50 @@ pub(super) fn group(flat: &mut Flat) -> Vec<Group> {
             }
             None => {
                 of.push(groups.len());
-                groups.push(Group { stages: vec![at], prefix: flat.stages[at].stage.axes.len() });
+                groups.push(Group { stages: vec![at], prefix: free_axes(&flat.stages[at].stage) });
             }
         }
     }
+    slight_ones_first(flat, &mut groups, &mut of);
     let (groups, of) = rows::with_products(flat, groups, of, &producers);
     order(groups, &producers, &of)
+}
+
+/// What little is computed element by element, and loaded again and again by one group alone, is computed by that one, in
+/// a step before its own.
+fn slight_ones_first(flat: &Flat, groups: &mut [Group], of: &mut [usize]) {
+    let open = |&member: &usize| {
+        let FlatStage { stage, kind, bundle, whole, .. } = &flat.stages[member];
+        let plain = !kind.lasts() || *kind == KernelKind::Scan;
+        bundle.is_none() && whole.is_none() && plain && !is_contraction(stage)
+    };
+    let size = |&member: &usize| {
+        let stage = &flat.stages[member].stage;
+        let elements: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
+        elements.eval(&|_| Some(TYPICAL)).unwrap_or(i64::MAX)
+    };
+    for group in 0..groups.len() {
+        let members = &groups[group].stages;
+        let inside = |&member: &usize| {
+            let FlatStage { stage, .. } = &flat.stages[member];
+            open(&member) && !has_fold(&stage.body) && !flat.kept.contains_key(&stage.name)
+        };
+        let users = members.iter().flat_map(|&member| flat.users(&flat.stages[member].stage.name));
+        let users: BTreeSet<usize> = users.map(|user| of[user]).filter(|&user| user != group).collect();
+        let mut users = users.into_iter();
+        let (Some(user), None) = (users.next(), users.next()) else { continue };
+        let slight = members
+            .iter()
+            .map(size)
+            .max()
+            .is_some_and(|most| groups[user].stages.iter().any(|member| size(member) / SLIGHT >= most));
+        if slight && members.iter().all(inside) && groups[user].stages.iter().all(open) {
+            let members = std::mem::take(&mut groups[group].stages);
+            members.iter().for_each(|&member| of[member] = user);
+            groups[user].stages.splice(0..0, members);
+            groups[user].prefix = 0;
+        }
+    }
 }
 
 fn has_contraction(flat: &Flat, group: &Group) -> bool {
@@ -86,7 +132,7 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
         let joins = flat.stages[at].bundle.is_none() && follows_attention(flat, group, bundle, at);
         return joins.then_some(group.prefix);
     }
-    let mut prefix = group.prefix.min(stage.axes.len());
+    let mut prefix = group.prefix.min(free_axes(stage));
     for &member in &group.stages {
         let other = &flat.stages[member].stage;
         prefix = prefix.min(shared_axes(stage, other));
@@ -97,24 +143,32 @@ fn joint_prefix(flat: &Flat, group: &Group, at: usize) -> Option<usize> {
         let combines = flat.stages[at].kind == KernelKind::Combine;
         return (whole && !combines).then_some(prefix);
     }
-    // A router keeps its rows.
+    // A router keeps its rows, and counts of its choices are not its business.
     let routes = group.stages.iter().any(|&member| flat.stages[member].kind == KernelKind::Route);
-    if routes && prefix < group.prefix {
+    if routes && (prefix < group.prefix || runs(stage)) {
         return None;
     }
     if prefix == 0 {
+        // Rows of running totals come to a few numbers in the end: a last step of their kernel.
+        let totals = group.stages.iter().any(|&member| runs(&flat.stages[member].stage));
+        if totals && elements(stage).is_some_and(|n| n <= FEW_ELEMENTS) && !runs(stage) {
+            return Some(0);
+        }
         let members = group.stages.iter().map(|&s| &flat.stages[s].stage).chain([stage]);
-        let small = |s: &Stage| {
-            s.axes
-                .iter()
-                .map(|(_, e)| e.clone())
-                .product::<Dim>()
-                .as_const()
-                .is_some_and(|n| n <= SERIAL_ELEMENTS)
-        };
+        let small = |s: &Stage| elements(s).is_some_and(|n| n <= SERIAL_ELEMENTS);
         return members.into_iter().all(small).then_some(0);
     }
     Some(prefix)
+}
+
+/// Is the stage a running total?
+fn runs(stage: &Stage) -> bool {
+    Running::of(stage).is_some()
+}
+
+/// How many elements a stage has, if that is known.
+fn elements(stage: &Stage) -> Option<i64> {
+    stage.axes.iter().map(|(_, extent)| extent.clone()).product::<Dim>().as_const()
 }
 
 /// Does stage `at` take elements of an attention's result one by one, perhaps in another order of axes, or of what

@@ -14,6 +14,7 @@ use super::flat::{Flat, FlatStage, all_ranges, indices, ranges_of};
 use crate::kernel::{has_fold, is_contraction};
 use crate::lower::attention::{sum_of_products, tiled_width};
 use crate::lower::boundaries::{boundaries, inside};
+use crate::lower::running::Running;
 use crate::lower::simplify;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.
@@ -26,7 +27,7 @@ const CHEAP_PLACES: usize = 4;
 const MOST_PARTS: usize = 8;
 
 /// Symbolic sizes count as this many where two of them are compared.
-const TYPICAL: i64 = 64;
+pub(super) const TYPICAL: i64 = 64;
 
 /// Inlines until nothing more can be, producers first.
 pub(super) fn inline(flat: &mut Flat) {
@@ -258,23 +259,32 @@ fn sites(flat: &Flat, name: &Symbol) -> Vec<Site> {
         }
         let stage = &flat.stages[user].stage;
         let times: Dim = stage.axes.iter().map(|(_, extent)| extent.clone()).product();
-        find_sites(&stage.body, name, user, &times, &mut sites);
+        find_sites(&stage.body, name, user, &times, Running::of(stage).as_ref(), &mut sites);
     }
     sites
 }
 
-fn find_sites(e: &Expr, name: &Symbol, user: usize, times: &Dim, sites: &mut Vec<Site>) {
+fn find_sites(
+    e: &Expr,
+    name: &Symbol,
+    user: usize,
+    times: &Dim,
+    running: Option<&Running>,
+    sites: &mut Vec<Site>,
+) {
     if let ExprKind::Load { source, at, .. } = e.kind()
         && source == name
     {
         sites.push(Site { user, at: indices(at), times: times.clone() });
     }
     let times = match e.kind() {
+        // A running total takes one element a step.
+        ExprKind::Fold(_) if running.is_some_and(|running| running.fold == *e) => times.clone(),
         ExprKind::Fold(Fold { extent, .. }) => times.clone() * extent.clone(),
         _ => times.clone(),
     };
     for child in e.children() {
-        find_sites(child, name, user, &times, sites);
+        find_sites(child, name, user, &times, running, sites);
     }
 }
 

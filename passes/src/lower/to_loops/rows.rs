@@ -112,7 +112,7 @@ impl Blocks<'_, '_> {
         let rows = self.block.axis();
         match part.how {
             How::Product => {
-                let element = stages.iter().flat_map(|stage| self.loops.element(stage)).collect();
+                let element = stages.iter().flat_map(|stage| self.loops.own_element(stage)).collect();
                 body.extend(nest(&[rows], nest(&stages[0].axes[prefix..], element)));
             }
             How::Rows => {
@@ -120,7 +120,7 @@ impl Blocks<'_, '_> {
                 body.extend(nest(&[rows], row));
             }
             How::Beside => body.extend(stages.iter().flat_map(|stage| {
-                let element = nest(std::slice::from_ref(&rows), self.loops.element(stage));
+                let element = nest(std::slice::from_ref(&rows), self.loops.own_element(stage));
                 nest(&stage.axes[prefix..], element)
             })),
         }

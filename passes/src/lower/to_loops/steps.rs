@@ -1,5 +1,5 @@
-//! A kernel in steps: what a router needs of all rows is there before the first one is routed, and a product is spread
-//! over threads as it is anywhere before its rows are normalised.
+//! A kernel in steps: what a router needs of all rows is there before the first one is routed, a product is spread
+//! over threads as it is anywhere before its rows are normalised, and large stages that share no axis follow each other.
 //!
 //! A step is a run of stages that share their outer axes; each ends before the next begins, and what it hands over lies in
 //! memory. Any cut into runs gives the same numbers.
@@ -9,13 +9,17 @@ use std::ops::Range;
 
 use ir::kernel::{Access, Kernel, KernelKind, Param, Stage, Stmt};
 
-use super::{Loops, loads_of, prefix, rows};
+use super::{LOCAL_BYTES, Loops, loads_of, prefix, rows};
 use crate::kernel::{has_fold, is_contraction};
 
 /// The loops of the kernel, and the scratch parameters that it needs for them.
 pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>) {
     let routes = kernel.kind == KernelKind::Route;
-    let steps = if routes { before_rows(stages) } else { after_products(stages) };
+    let steps = match kernel.kind {
+        KernelKind::Route => before_rows(stages),
+        KernelKind::Matmul => after_products(stages),
+        _ => with_common_axes(stages),
+    };
     let mut kernel = kernel.clone();
     let handed_over = steps.iter().flat_map(|step| handed_over(&kernel, stages, step));
     let mut scratch: Vec<Param> = handed_over.collect();
@@ -54,6 +58,29 @@ fn after_products(stages: &[Stage]) -> Vec<Range<usize>> {
     });
     let cut = folds.unwrap_or(stages.len());
     [0..cut, cut..stages.len()].into_iter().filter(|step| !step.is_empty()).collect()
+}
+
+/// What shares axes, each time as much as there is, where whole stages are too much for local arrays.
+fn with_common_axes(stages: &[Stage]) -> Vec<Range<usize>> {
+    let is_large = |stage: &Stage| {
+        let bytes = stage.ty().bytes().as_const();
+        bytes.is_none_or(|bytes| bytes > LOCAL_BYTES)
+    };
+    if prefix(stages) > 0 || !stages.iter().any(is_large) {
+        return std::iter::once(0..stages.len()).collect();
+    }
+    let mut steps = Vec::new();
+    let mut first = 0;
+    while first < stages.len() {
+        let shares = |end: &usize| {
+            let step = &stages[first..=*end];
+            prefix(step) > 0 || step.iter().all(|stage| stage.axes.is_empty())
+        };
+        let end = first + 1 + (first + 1..stages.len()).take_while(shares).count();
+        steps.push(first..end);
+        first = end;
+    }
+    steps
 }
 
 /// What later steps load of what this one computes, where it is no result.
