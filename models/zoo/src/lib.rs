@@ -15,6 +15,7 @@ pub mod moe;
 mod net;
 mod params;
 mod setting;
+pub mod sliced_ot;
 mod vision;
 
 use ir::{Graph, TensorType};
@@ -90,6 +91,15 @@ pub static ALL: &[Entry] = &[
     moe::deepseek::DEEPSEEK_MOE,
     moe::sigma::SIGMA_MOE,
     moe::multi_head::MH_MOE,
+    sliced_ot::tree::TSW_SL,
+    sliced_ot::tree::DB_TSW,
+    sliced_ot::tree::DB_TSW_PERP,
+    sliced_ot::sphere::STSW,
+    sliced_ot::sw::SW,
+    sliced_ot::sw::SWGG,
+    sliced_ot::sw::LCVSW,
+    sliced_ot::spherical::S3W,
+    sliced_ot::spherical::SSW,
 ];
 
 /// The model called `name`.
