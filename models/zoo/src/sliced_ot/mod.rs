@@ -3,7 +3,7 @@
 //! A distance takes `X: [n, d]` and `Y: [m, d]`, the points of two measures, and gives `value: [1]`. Masses are `1/n` and
 //! `1/m`, or, where the model is `weighted`, the inputs `a: [n]` and `b: [m]`, which should have the same sum. Two forms:
 //!
-//! - `sampled` (the default): lines are weights, drawn from the seed as [`sample`] states, or read from a file of weights;
+//! - `sampled` (the default): lines are weights, drawn from the seed as `sample.rs` states, or read from a file of weights;
 //! - `given`: lines are inputs.
 //!
 //! Notation of the sheet: `L` trees of `k` lines, `N = n + m`. Both point sets are one after the other in all arrays, with

@@ -176,25 +176,22 @@ impl Net<'_> {
         self.total_of(cost)
     }
 
-    /// `W_2²` to the uniform law on every circle, `[L]`, of angles `[L, n]`.
+    /// `W_2²` to the uniform law on every circle, `[L]`, of angles `[L, n]`. With `m` the mean and places `i` from 0,
+    /// `Σ_i (n − 1 − 2i) x_(i) = −2 Σ_i i (x_(i) − m)`.
     fn uniform_cost(&mut self, angles: Value) -> Built<Value> {
         let [c, _] = self.sorted(angles)?;
         let count = self.size(c, -1);
+        let mean = self.mean(c, -1)?;
+        let off = self.sub(c, mean)?;
+        let square = self.square(off)?;
+        let square = self.mean(square, -1)?;
+        let place = self.iota([count.clone()], 0, DType::F32)?;
+        let order = self.mul(place, off)?;
+        let order = self.mean(order, -1)?;
+        let order = self.scale(order, -2.0)?;
         let n = self.make("size", |b| size(b, DType::F32, &count))?;
-        let square = self.square(c)?;
-        let (square, mean) = (self.mean(square, -1)?, self.mean(c, -1)?);
-        let mean = self.square(mean)?;
-        let place = self.iota([count], 0, DType::F32)?;
-        // n + 1 − 2 (i + 1) for a place i that counts from 0.
-        let place = self.scale(place, -2.0)?;
-        let place = self.shift(place, -1.0)?;
-        let factor = self.add(place, n)?;
-        let order = self.mul(factor, c)?;
-        let order = self.sum(order, -1)?;
-        let all = self.square(n)?;
-        let order = self.div(order, all)?;
-        let value = self.sub(square, mean)?;
-        let value = self.add(value, order)?;
+        let order = self.div(order, n)?;
+        let value = self.add(square, order)?;
         let value = self.shift(value, 1.0 / 12.0)?;
         self.squeeze(value, -1)
     }

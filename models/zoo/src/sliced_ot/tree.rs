@@ -1,13 +1,13 @@
 //! Distances on trees of lines: TSW-SL (Tran et al. 2025, arXiv 2406.13725) and Db-TSW (arXiv 2503.11050).
 //!
 //! A tree is `k` lines `s_l + t θ_l` in `R^d`. A point of mass `u` goes to all of them, to the coordinate
-//! `t_l = ⟨x − s_l, θ_l⟩` with the part `α_l(x) u` ([A] eq. 9, 12), and the distance is
+//! `t_l = ⟨x − s_l, θ_l⟩` with the part `α_l(x) u` (TSW-SL eq. 9, 12), and the distance is
 //!
-//! `( (1/L) Σ_trees Σ_edges w_e |μ(Γ_e) − ν(Γ_e)|ᵖ )^(1/p)` ([A] eq. 5, 11, 13; `p = 1` is the papers' metric).
+//! `( (1/L) Σ_trees Σ_edges w_e |μ(Γ_e) − ν(Γ_e)|ᵖ )^(1/p)` (TSW-SL eq. 5, 11, 13; `p = 1` is the papers' metric).
 //!
 //! - `split=distance` (Db-TSW): `α(x) = softmax_l(−δ ‖(x − s_l) − t_l θ_l‖)`;
 //! - `split=uniform`: `α = 1/k`; `split=logits`: the softmax of `logits: [k]`, the same for all points (TSW-SL).
-//! - `tree=star`: all lines go through `root: [L, 1, d]`; `tree=chain` ([A] Algorithm 1): line `l + 1` starts on line `l` at
+//! - `tree=star`: all lines go through `root: [L, 1, d]`; `tree=chain` (TSW-SL Algorithm 1): line `l + 1` starts on line `l` at
 //!   the coordinate `junction_l`, the first one in `x1: [L, 1, d]`. What hangs below a line is seen from it as one more
 //!   point at its junction, with the mass of all lines after it.
 //!
@@ -254,8 +254,15 @@ impl Clouds {
     /// The coordinates of all points on all lines, `[L, k, N]`, and where those start.
     fn on_lines(&self, net: &mut Net, lines: &Lines) -> Built<(Value, Value)> {
         let Some(from) = lines.from else { unreachable!("bug: it matters where these lines start") };
-        let start = net.mul(lines.theta, from)?;
-        let start = net.sum(start, -1)?;
+        let start = if self.dim > WRITTEN_OUT {
+            let start = net.mul(lines.theta, from)?;
+            net.sum(start, -1)?
+        } else {
+            sum_of(net, self.dim, &mut |net, c| {
+                let [theta, from] = [lines.theta, from].map(|v| net.slice(v, -1, c, 1usize));
+                net.mul(theta?, from?)
+            })?
+        };
         let t = self.against(net, lines.theta)?;
         Ok((net.sub(t, start)?, from))
     }
@@ -320,7 +327,7 @@ impl Clouds {
 }
 
 impl Net<'_> {
-    /// `x_{l+1} = x_l + t_l θ_l` ([A] Algorithm 1): where all lines of chains start, `[L, k, d]`.
+    /// `x_{l+1} = x_l + t_l θ_l` (TSW-SL Algorithm 1): where all lines of chains start, `[L, k, d]`.
     fn chained(&mut self, first: Value, theta: Value, junction: Value, lines: usize) -> Built<Value> {
         let theta = self.slice(theta, 1, 0usize, lines - 1)?;
         let junction = self.unsqueeze(junction, -1)?;

@@ -23,7 +23,7 @@ const SERIAL_ELEMENTS: i64 = 4096;
 const FEW_ELEMENTS: i64 = 16;
 
 /// What is computed in a step before others has at most this part of their elements.
-const SLIGHT: i64 = 16;
+const SLIGHT: i64 = 8;
 
 /// Stages that become one kernel.
 #[derive(Debug, Clone)]
