@@ -123,7 +123,7 @@ fn artifacts_of_other_versions_and_machines_are_refused() {
         anatomy.with_header(|header| header[at..at + 4].copy_from_slice(&value.to_le_bytes()))
     };
     write_program(&bad, &number(8, 7));
-    is_refused(&bad, "format_version", &["version 7", "version 2"]);
+    is_refused(&bad, "format_version", &["version 7", "version 3"]);
     write_program(&bad, &number(12, 9));
     let own = format!("version {}", runtime::ABI_VERSION);
     is_refused(&bad, "abi_version", &["ABI version 9", &own]);
