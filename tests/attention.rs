@@ -321,3 +321,19 @@ fn no_scores_are_stored_without_fusion() {
     let graph = attention("2, n, 4", "2, m, 4", "2, m, 4", &[], SCALED);
     is_one_kernel(&compile(&graph, 0));
 }
+
+/// A region that speaks of a size that there is not was found by fuzzing.
+#[test]
+fn a_size_that_nobody_decides_is_named() {
+    let text = "graph @g(%q: f32[n, 4], %k: f32[m, 4], %v: f32[m, 3]) -> f32[n, 3] {
+      %0 = attention %q, %k, %v {score=(%s: f32) -> select(h1 < m, %s, 0.0)} : f32[n, 3]
+      return %0
+    }";
+    let source = egraft::Source::of_graph(harness::graph(text), &egraft::Options::default());
+    let error = egraft::compile(source, &egraft::Options::default(), &mut ()).expect_err("what is h1?");
+    assert_eq!(
+        (error.code(), error.to_string().contains("`h1`")),
+        ("egraft::passes::unbound_size", true),
+        "{error}"
+    );
+}

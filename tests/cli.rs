@@ -13,6 +13,8 @@ mod edit;
 mod experts;
 #[path = "cli/explain.rs"]
 mod explain;
+#[path = "cli/export.rs"]
+mod export;
 #[path = "cli/external.rs"]
 mod external;
 #[path = "cli/lint.rs"]

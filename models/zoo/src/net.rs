@@ -16,6 +16,7 @@ use ir::op::OpError;
 use ir::origin::Place;
 use ir::{DType, Dim, Graph, OpDef, Origin, TensorType, Weight};
 
+use crate::Config;
 use crate::error::{ParamProblem, ZooError};
 use crate::init::{Init, Start};
 use crate::params::Params;
@@ -115,6 +116,14 @@ impl<'a> Net<'a> {
     /// The next output.
     pub(crate) fn output(&mut self, name: &str, value: Value) {
         self.outputs.push((name.to_owned(), value));
+    }
+
+    /// What weights are drawn from that a model draws itself; where they are given, it has no use for the seed.
+    pub(crate) fn seed(&self, config: &Config) -> u64 {
+        match self.weights {
+            Weights::Given(_) => 0,
+            Weights::Drawn(_) | Weights::Listed => config.seed(),
+        }
     }
 
     /// The weight `name` of the present scope: the one that is given, or one that begins as `start` says.

@@ -224,7 +224,12 @@ impl<'a, 's> Lowering<'a, 's> {
                     return self.flow(id, flow, &operands);
                 }
                 let types: Vec<&TensorType> = operands.iter().map(|&v| self.graph.ty(v)).collect();
+                let mut unbound = None;
                 self.check_sizes(&node.types)?;
+                attrs.for_each_symbol(&mut |symbol| self.note_unbound(symbol, &mut unbound));
+                if let Some(size) = unbound {
+                    return Err(PassError::UnboundSize { size });
+                }
                 let given = self.require(id, &types, attrs)?;
                 let mut cx = Lower::new(&types, attrs, &node.types);
                 let Some(compute) = def.semantics.lower(&mut cx) else {
@@ -253,15 +258,18 @@ impl<'a, 's> Lowering<'a, 's> {
         self.places.insert(value, Arg::Weight(at));
     }
 
+    /// Notes a symbol that has no value by now.
+    fn note_unbound(&self, symbol: &Symbol, unbound: &mut Option<String>) {
+        if !self.shared.symbols.contains(symbol) {
+            *unbound = Some(symbol.to_string());
+        }
+    }
+
     /// Every symbol of the results must have a value by now.
     fn check_sizes(&self, types: &[TensorType]) -> Result<(), PassError> {
         for dim in types.iter().flat_map(|ty| &ty.shape) {
             let mut unbound = None;
-            dim.for_each_symbol(&mut |symbol| {
-                if !self.shared.symbols.contains(symbol) {
-                    unbound = Some(symbol.to_string());
-                }
-            });
+            dim.for_each_symbol(&mut |symbol| self.note_unbound(symbol, &mut unbound));
             if let Some(size) = unbound {
                 return Err(PassError::UnboundSize { size });
             }

@@ -65,7 +65,7 @@ fn holds_code_container_and_functions() {
     }
     assert!(targets.iter().any(|name| name == "egraft.code"));
     assert!(targets.iter().any(|name| name == "egraft.container"));
-    assert_eq!(targets.len(), 26);
+    assert_eq!(targets.len(), 34);
 }
 
 #[test]

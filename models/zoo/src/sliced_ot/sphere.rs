@@ -58,7 +58,7 @@ fn build(config: &Config, net: &mut Net) -> Built<()> {
     let [root, dirs] = match config.form() {
         "given" => [("root", 1), ("dirs", lines)]
             .map(|(name, rows)| net.input(name, DType::F32, [trees, rows, dim].map(Dim::from))),
-        _ => sampled(config.seed(), net, [trees, lines, dim])?,
+        _ => sampled(net.seed(config), net, [trees, lines, dim])?,
     };
     let clouds = sets.clouds(net, weighted)?;
     let (c, masses) = clouds.on_sphere(net, [root, dirs], config.real("delta"))?;

@@ -98,7 +98,7 @@ fn planes(config: &Config, net: &mut Net, [lines, dim]: [usize; 2]) -> Built<Val
     if config.form() == "given" {
         return Ok(net.input("U", DType::F32, [lines, dim, 2].map(Dim::from)));
     }
-    let seed = config.seed();
+    let seed = net.seed(config);
     let frame = |plane: u64| Stream::new(seed, 2 * plane + 1).directions(2, dim, true);
     let frames = OfTree::new(&frame);
     net.weight("U", &[lines, dim, 2], Start::At(&|at| frames.at(at[0], at[2], at[1])))

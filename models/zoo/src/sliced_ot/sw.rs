@@ -104,7 +104,7 @@ pub(super) fn directions(config: &Config, net: &mut Net, [lines, dim]: [usize; 2
     if config.form() == "given" {
         return Ok(net.input("theta", DType::F32, [lines, dim].map(Dim::from)));
     }
-    let seed = config.seed();
+    let seed = net.seed(config);
     let direction = |line: u64| vec![Stream::new(seed, 2 * line + 1).direction(dim, &[])];
     let directions = OfTree::new(&direction);
     net.weight("theta", &[lines, dim], Start::At(&|at| directions.at(at[0], 0, at[1])))

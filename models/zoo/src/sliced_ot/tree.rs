@@ -210,7 +210,7 @@ impl Trees {
                 config.unfit(format!("`lines` = {lines} at right angles need `dim` = {dim} as large"))
             );
         }
-        let seed = config.seed();
+        let seed = net.seed(config);
         let directions = |tree: u64| Stream::new(seed, 2 * tree + 1).directions(lines, dim, self.frame);
         let directions = OfTree::new(&directions);
         let at = |at: &[usize]| directions.at(at[0], at[1], at[2]);
