@@ -203,7 +203,7 @@ pub fn compile_all(
     compile(link(models, options, observer)?, options, observer)
 }
 
-/// Models on their way to one artifact, as one program: what comes after [`passes::lower::link`] is still to run.
+/// Models on their way to one artifact, as one program: what comes after [`passes::lower::link()`] is still to run.
 ///
 /// # Errors
 /// As [`compile_all`].

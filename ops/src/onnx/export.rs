@@ -6,7 +6,7 @@
 //!
 //! Promises
 //! - nodes mean what the op means, wherever ONNX defines the value. An index that lies out of range, which an op takes as the
-//!   nearest one or leaves out, is put right before a node sees it, unless it is plain data (see [`indices`]);
+//!   nearest one or leaves out, is put right before a node sees it, unless it is plain data (see `indices.rs`);
 //! - sizes stay symbolic: [`Emit::size`] and [`Emit::sizes`] compute them where they are no numbers.
 //!
 //! Deliberately absent: protobuf, names and their uniqueness, functions and how calls are told apart, which are the

@@ -1,7 +1,7 @@
 //! `cumprod(x)[…, i, …] = Π x[…, j, …]` over `j ≤ i` along `axis`; `j < i` if `exclusive`, `j ≥ i` (`j > i`) if `reverse`.
 //!
 //! Shapes: any number type, at least one axis; the result has the type of `x`. 16-bit floats are multiplied in `f32`,
-//! integers wrap. Errors: [`OpError::Axis`](ir::op::OpError::Axis), [`OpError::DType`](ir::op::OpError::DType) for bool.
+//! integers wrap. Errors: [`OpError::Axis`], [`OpError::DType`] for bool.
 //! Source: ONNX CumProd, opset 26.
 
 use ir::OpDef;
