@@ -222,3 +222,21 @@ fn the_program_and_its_artifacts_say_what_is_wrong() {
     let inputs = [("x", ones(&[4, 6])), ("s", integers(&[3], &[2, -1, 3]))];
     say(None, &model("run_time_reshape"), &inputs).exits(0);
 }
+
+/// A size that is compared with one that there is not was found by fuzzing.
+#[test]
+fn a_size_to_compare_with_that_nobody_decides_is_named() {
+    let text = "graph @g(%z: f32[2*n]) -> f32[2*n] {
+      %0 = size {value=2*n} : i64[]
+      %1 = as_size %0 {names=[\"l\"], sizes=[2*size]} : i64[]
+      %2 = exp %z : f32[2*n]
+      return %2
+    }";
+    let source = egraft::Source::of_graph(harness::graph(text), &egraft::Options::default());
+    let error = egraft::compile(source, &egraft::Options::default(), &mut ()).expect_err("what is size?");
+    assert_eq!(
+        (error.code(), error.to_string().contains("`size`")),
+        ("egraft::passes::unbound_size", true),
+        "{error}"
+    );
+}

@@ -225,7 +225,7 @@ impl<'a, 's> Lowering<'a, 's> {
                 }
                 let types: Vec<&TensorType> = operands.iter().map(|&v| self.graph.ty(v)).collect();
                 let mut unbound = None;
-                self.check_sizes(&node.types)?;
+                self.check_sizes(node.types.iter().flat_map(|ty| &ty.shape))?;
                 attrs.for_each_symbol(&mut |symbol| self.note_unbound(symbol, &mut unbound));
                 if let Some(size) = unbound {
                     return Err(PassError::UnboundSize { size });
@@ -265,9 +265,9 @@ impl<'a, 's> Lowering<'a, 's> {
         }
     }
 
-    /// Every symbol of the results must have a value by now.
-    fn check_sizes(&self, types: &[TensorType]) -> Result<(), PassError> {
-        for dim in types.iter().flat_map(|ty| &ty.shape) {
+    /// Every symbol of these sizes must have a value by now.
+    fn check_sizes<'d>(&self, sizes: impl IntoIterator<Item = &'d Dim>) -> Result<(), PassError> {
+        for dim in sizes {
             let mut unbound = None;
             dim.for_each_symbol(&mut |symbol| self.note_unbound(symbol, &mut unbound));
             if let Some(size) = unbound {

@@ -11,14 +11,19 @@ use ir::{Dim, Graph, NodeId, Origin, TensorType};
 use super::Lowering;
 use crate::error::PassError;
 
-/// The types of a node's results, and no size that it decides itself.
-pub(super) fn flow_sizes(flow: &Flow, types: &[TensorType]) -> Vec<TensorType> {
+/// The sizes that a node speaks of, and not those that it decides itself.
+pub(super) fn flow_sizes(flow: &Flow, types: &[TensorType]) -> Vec<Dim> {
     let own: BTreeSet<Symbol> = flow.decides().into_iter().collect();
-    let known = |ty: &TensorType| {
-        let own = |dim: &&Dim| dim.as_symbol().is_none_or(|symbol| !own.contains(symbol));
-        ty.with_shape(ty.shape.iter().filter(own).cloned())
-    };
-    types.iter().map(known).collect()
+    let mut sizes: Vec<Dim> = types.iter().flat_map(|ty| ty.shape.clone()).collect();
+    match flow {
+        Flow::Size { size, bound, .. } => sizes.extend([size].into_iter().chain(bound).cloned()),
+        Flow::If { sizes: decided, .. } => sizes.extend(decided.iter().map(|decided| decided.size.clone())),
+        Flow::Loop { sizes: decided, count, .. } => {
+            sizes.extend(decided.iter().map(|decided| &decided.size).chain(count).cloned());
+        }
+    }
+    sizes.retain(|size| size.as_symbol().is_none_or(|symbol| !own.contains(symbol)));
+    sizes
 }
 
 impl Lowering<'_, '_> {
