@@ -4,14 +4,11 @@
 //! the bodies of functions opened, which is what other engines run. So is every golden model, before and after the
 //! passes on graphs. `scripts/export_check` asks onnxruntime the same.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use egraft::{Options, Source};
 use harness::Tolerance;
-use harness::golden::{Case, cases};
+use harness::golden::{Case, cases, check_each};
 use ir::build::Build;
 use ir::{At, Graph, Tensor};
 use onnx::{ExportOptions, ExportProblem, ImportOptions, NoFiles};
@@ -148,27 +145,7 @@ fn case_survives(case: &Case) -> Result<(), String> {
 #[test]
 fn golden_models_become_the_same_kernels_again() {
     let cases = cases();
-    let next = AtomicUsize::new(0);
-    let failures: Mutex<BTreeMap<&str, String>> = Mutex::default();
-    std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        for _ in 0..workers.min(cases.len()) {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = catch_unwind(AssertUnwindSafe(|| case_survives(case)));
-                    if let Err(why) = done.unwrap_or_else(|_| Err("a panic".to_owned())) {
-                        failures
-                            .lock()
-                            .expect("no thread panics while it holds this")
-                            .insert(&case.name, why);
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().expect("all threads have ended");
-    let all: Vec<String> = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    assert!(all.is_empty(), "{} of {} cases fail:\n{}", all.len(), cases.len(), all.join("\n"));
+    check_each(&cases.iter().collect::<Vec<_>>(), case_survives);
 }
 
 fn written(text: &str) -> Vec<u8> {
