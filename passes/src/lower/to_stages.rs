@@ -191,8 +191,10 @@ impl<'a, 's> Lowering<'a, 's> {
         if self.problems.is_empty() {
             self.copy_outputs();
         }
-        self.shared.entry.steps =
-            with_requirements_first(&self.shared.entry, std::mem::take(&mut self.steps));
+        let entry = &mut self.shared.entry;
+        let mut known: BTreeSet<Symbol> = entry.symbols().into_iter().collect();
+        Step::walk(&entry.host, &mut |step| known.extend(step.decides().into_iter().cloned()));
+        entry.steps = with_requirements_first(std::mem::take(&mut self.steps), &known);
     }
 
     fn node(&mut self, id: NodeId) {
@@ -406,20 +408,27 @@ impl<'a, 's> Lowering<'a, 's> {
     }
 }
 
-/// The steps of an entry, with what is required of sizes that are known from the start before all others: between
-/// calls, it would keep them from being fused.
-fn with_requirements_first(entry: &Entry, steps: Vec<Step>) -> Vec<Step> {
-    let mut known: BTreeSet<Symbol> = entry.symbols().into_iter().collect();
-    Step::walk(&entry.host, &mut |step| known.extend(step.decides().into_iter().cloned()));
+/// Steps, with what is required of sizes that are known before them all in front: between calls, it would keep them from
+/// being fused. The same of those inside them, where the number of an iteration is known, too.
+fn with_requirements_first(steps: Vec<Step>, known: &BTreeSet<Symbol>) -> Vec<Step> {
     let is_early = |step: &Step| {
         let Step::Require(require) = step else { return false };
         let mut early = true;
         require.condition.for_each_symbol(&mut |symbol| early &= known.contains(symbol));
         early
     };
-    let (mut early, rest): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(is_early);
-    early.extend(rest);
-    early
+    let (mut steps, rest): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(is_early);
+    steps.extend(rest);
+    for step in &mut steps {
+        let mut inside = known.clone();
+        if let Step::Loop(each) = step {
+            inside.insert(each.index.clone());
+        }
+        for block in step.blocks_mut() {
+            *block = with_requirements_first(std::mem::take(block), &inside);
+        }
+    }
+    steps
 }
 
 /// Removes the weights that no step uses, and renumbers the rest.
