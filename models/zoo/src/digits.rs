@@ -27,6 +27,7 @@ pub const DIGITS: Entry = Entry {
         integer("hidden", 64, 1, "width of the hidden layer"),
         integer("classes", 10, 1, "number of classes"),
     ],
+    small: &[],
     build,
 };
 

@@ -43,6 +43,8 @@ pub struct Entry {
     pub forms: &'static [Form],
     /// What it can be built with, besides `seed` and `form`.
     pub settings: &'static [Setting],
+    /// Settings of a small one, which says as much of the model as a large one: for tables and pictures.
+    pub small: &'static [(&'static str, &'static str)],
     build: fn(&Config, &mut Net) -> Built<()>,
 }
 
@@ -234,6 +236,17 @@ mod tests {
             let error = entry.build(&[], Some(&params)).expect_err("it has no such weight");
             let unused = vec![ParamProblem::Unused { name: "extra".to_owned() }];
             assert_eq!(error, ZooError::Params { model: entry.name, problems: unused });
+        }
+    }
+
+    #[test]
+    fn every_model_has_a_small_form() {
+        for entry in ALL {
+            let described = entry.describe(&set(entry.small));
+            let described = described.unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+            let elements = |(_, ty): &(String, TensorType)| ty.elements().as_const().unwrap_or(0);
+            let weights: i64 = described.params.iter().map(elements).sum();
+            assert!(weights < 100_000, "{}: {weights} weights are not small", entry.name);
         }
     }
 

@@ -31,6 +31,7 @@ pub const DYNAMIC_CONV: Entry = Entry {
         choice("kind", &["dynamic", "light"], "whether kernels are predicted or learned"),
         flag("causal", false, "whether no token sees one after itself"),
     ],
+    small: &[("dim", "32"), ("heads", "4"), ("window", "7")],
     build,
 };
 

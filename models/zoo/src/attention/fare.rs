@@ -38,6 +38,7 @@ pub const FARE: Entry = Entry {
     status: "reconstructed from the text",
     forms: &[],
     settings: &[EMBEDDED, ATTRIBUTE, KEYS, TAU, RHO],
+    small: &[("dim", "12"), ("attribute", "3"), ("key_width", "8")],
     build: |config, net| build(config, net, None),
 };
 
@@ -49,6 +50,7 @@ pub const SPARSE_FARE: Entry = Entry {
     status: "reconstructed from the text",
     forms: &[],
     settings: &[EMBEDDED, ATTRIBUTE, KEYS, TAU, RHO, integer("buckets", 8, 2, "buckets n_b, an even number")],
+    small: &[("dim", "12"), ("attribute", "3"), ("key_width", "8"), ("buckets", "4")],
     build: |config, net| {
         let buckets = config.integer("buckets");
         if !buckets.is_multiple_of(2) {

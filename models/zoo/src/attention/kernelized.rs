@@ -36,6 +36,7 @@ pub const KERNELIZED: Entry = Entry {
         choice("features", &["prf", "rks"], "the features: (T2) or (T1)"),
         integer("draws", 128, 1, "draws m of the spectral density"),
     ],
+    small: &[("dim", "32"), ("heads", "4"), ("draws", "16")],
     build: |config, net| {
         let x = layer_input(config, net, symbol("N"))?;
         let [q, k, v] = net.qkv(x, config.integer("heads"))?;
@@ -58,6 +59,7 @@ pub const FEED_FORWARD_KERNEL: Entry = Entry {
         integer("hidden", 64, 1, "width between the products of the network"),
         integer("features", 64, 1, "features m"),
     ],
+    small: &[("dim", "32"), ("heads", "4"), ("hidden", "16"), ("features", "12")],
     build: |config, net| {
         let x = layer_input(config, net, symbol("N"))?;
         let [q, k, v] = net.qkv(x, config.integer("heads"))?;

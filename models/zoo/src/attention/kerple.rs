@@ -31,6 +31,7 @@ pub const KERPLE: Entry = Entry {
         integer("heads", 12, 1, "heads H"),
         choice("kind", &["log", "power"], "the kernel: (K1) or (K2)"),
     ],
+    small: &[("dim", "32"), ("heads", "4")],
     build,
 };
 

@@ -55,6 +55,7 @@ pub const MGK: Entry = Entry {
         flag("causal", false, "whether no query sees a key after itself"),
         flag("bias", true, "whether projections have biases"),
     ],
+    small: &[("dim", "32"), ("heads", "4")],
     build,
 };
 

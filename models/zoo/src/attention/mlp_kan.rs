@@ -37,6 +37,7 @@ pub const MLP_KAN: Entry = Entry {
         integer("chosen", 2, 1, "experts K that a token goes to"),
         integer("points", 8, 2, "points of the grid of a KAN"),
     ],
+    small: &[("dim", "24"), ("hidden", "16")],
     build,
 };
 

@@ -36,6 +36,7 @@ pub const MOSA: Entry = Entry {
         flag("include_first", false, "whether every head chooses token 0"),
         real("rotated", 0.5, "the part of a head that is rotated, from 0 to 1"),
     ],
+    small: &[("dim", "32"), ("heads", "4"), ("head_width", "8"), ("sparsity", "3")],
     build,
 };
 

@@ -45,6 +45,7 @@ pub const ATTENTION_BN: Entry = Entry {
         FOLDED,
         flag("causal", false, "whether no query sees a key after itself"),
     ],
+    small: &[("dim", "32"), ("heads", "4")],
     build: |config, net| {
         let causal = config.flag("causal");
         layer(config, net, &|net, qkv, _| normalised(config, net, qkv, causal))
@@ -59,6 +60,7 @@ pub const ATTENTION_SH: Entry = Entry {
     status: "reconstructed; how tokens are pooled is our reading",
     forms: &[],
     settings: &[DIM, HEADS, RATIOS],
+    small: &[("dim", "32"), ("heads", "4"), ("ratios", "1,1,2,4")],
     build: |config, net| {
         let attend =
             |net: &mut Net, [q, k, v]: [Value; 3]| net.attend([q, k, v], scale(net.width(q, -1)), false);
@@ -74,6 +76,7 @@ pub const ATTENTION_BN_SH: Entry = Entry {
     status: "reconstructed; how tokens are pooled, and that they are first, is our reading",
     forms: &[],
     settings: &[DIM, HEADS, BETA, DIVIDED, EPSILON, FOLDED, RATIOS],
+    small: &[("dim", "32"), ("heads", "4"), ("ratios", "1,1,2,4")],
     build: |config, net| {
         let attend = |net: &mut Net, qkv| normalised(config, net, qkv, false);
         layer(config, net, &|net, qkv, config| pooled(config, net, qkv, &attend))

@@ -58,6 +58,7 @@ pub const RPC: Entry = Entry {
         integer("words", 267_735, 1, "words of the vocabulary"),
         integer("tokens", 256, 1, "the longest text"),
     ],
+    small: &[("form", "layer"), ("dim", "32"), ("heads", "4"), ("rounds", "2")],
     build,
 };
 

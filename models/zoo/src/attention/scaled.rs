@@ -26,6 +26,7 @@ pub const SCALED: Entry = Entry {
         choice("kind", &["scalar", "matrix"], "what values are multiplied by: (R7) or (R6)"),
         integer("tokens", 197, 1, "how many tokens there are, where S is a matrix"),
     ],
+    small: &[("dim", "32"), ("heads", "4")],
     build,
 };
 

@@ -29,6 +29,7 @@ pub const TRANSFORMER: Entry = Entry {
         integer("head_width", 64, 1, "width d of a head"),
         flag("causal", false, "whether no query sees a key after itself"),
     ],
+    small: &[("dim", "32"), ("heads", "4")],
     build,
 };
 

@@ -81,6 +81,7 @@ pub const ACMOE: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("form", "swin-mlp"), ("dim", "16"), ("hidden", "32"), ("experts", "8")],
     build,
 };
 

@@ -90,6 +90,7 @@ pub const CAMEX: Entry = Entry {
         real("lambda", 1.0, "step λ from the base, of TIES"),
         real("drop", 0.1, "share p of directions that DARE drops, from 0 to below 1"),
     ],
+    small: &[("dim", "24"), ("hidden", "36"), ("experts", "4"), ("rank", "2")],
     build,
 };
 

@@ -32,6 +32,7 @@ pub const DEEPSEEK_MOE: Entry = Entry {
         flag("scaled", false, "whether gates are divided by their sum"),
         real("factor", 1.0, "what gates are multiplied by"),
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8"), ("k", "2")],
     build,
 };
 

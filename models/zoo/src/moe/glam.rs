@@ -56,6 +56,7 @@ pub const GLAM: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("dim", "32"), ("hidden", "32"), ("experts", "8"), ("heads", "4"), ("span", "8")],
     build,
 };
 

@@ -50,6 +50,7 @@ pub const MOLEX: Entry = Entry {
         integer("k", 1, 1, "layers that a gate chooses"),
         choice("level", &["batch", "sequence", "token"], "what chooses together (X4)"),
     ],
+    small: &[("dim", "32"), ("heads", "4"), ("hidden", "48"), ("depth", "2"), ("rank", "4")],
     build,
 };
 

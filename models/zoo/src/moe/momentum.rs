@@ -54,6 +54,7 @@ pub const MOMENTUM_SMOE: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8")],
     build: momentum,
 };
 
@@ -82,6 +83,7 @@ pub const ADAM_SMOE: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8")],
     build: adam,
 };
 
@@ -105,6 +107,7 @@ pub const ROBUST_MOMENTUM_SMOE: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8")],
     build: robust,
 };
 

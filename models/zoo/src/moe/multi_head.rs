@@ -31,6 +31,7 @@ pub const MH_MOE: Entry = Entry {
         integer("k", 3, 1, "experts K that a piece goes to"),
         ORDER,
     ],
+    small: &[("dim", "16"), ("heads", "2"), ("hidden", "32"), ("experts", "8"), ("k", "2")],
     build,
 };
 

@@ -29,6 +29,7 @@ pub const SIGMA_MOE: Entry = Entry {
         integer("experts", 16, 1, "experts E"),
         integer("k", 4, 1, "experts K that a token goes to"),
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8"), ("k", "2")],
     build,
 };
 

@@ -42,6 +42,7 @@ pub const SMOE: Entry = Entry {
         SPAN,
         WORDS,
     ],
+    small: &[("dim", "16"), ("hidden", "32"), ("experts", "8")],
     build,
 };
 

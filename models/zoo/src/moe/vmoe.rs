@@ -63,6 +63,14 @@ pub const VMOE: Entry = Entry {
         integer("patch", 32, 1, "height and width of patches"),
         integer("classes", 1000, 1, "classes of images"),
     ],
+    small: &[
+        ("dim", "24"),
+        ("hidden", "48"),
+        ("experts", "8"),
+        ("heads", "4"),
+        ("depth", "4"),
+        ("layers", "1,3"),
+    ],
     build,
 };
 

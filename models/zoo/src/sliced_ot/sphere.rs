@@ -48,6 +48,7 @@ pub const STSW: Entry = Entry {
         real("delta", 2.0, "sharpness of the split"),
         flag("weighted", false, "whether masses are inputs"),
     ],
+    small: &[("trees", "6")],
     build,
 };
 

@@ -40,6 +40,7 @@ pub const S3W: Entry = Entry {
     status: BASELINE,
     forms: FORMS,
     settings: &[DIM, LINES, real("p", 2.0, "exponent p, at least 1")],
+    small: &[("lines", "16")],
     build: s3w,
 };
 
@@ -56,6 +57,7 @@ pub const SSW: Entry = Entry {
         choice("target", &["points", "uniform"], "what the points are compared with"),
         flag("weighted", false, "whether masses are inputs"),
     ],
+    small: &[("lines", "16")],
     build: ssw,
 };
 

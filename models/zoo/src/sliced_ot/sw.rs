@@ -41,6 +41,7 @@ pub const SW: Entry = Entry {
     status: BASELINE,
     forms: FORMS,
     settings: &[DIM, LINES, real("p", 2.0, "exponent p, at least 1")],
+    small: &[("lines", "16")],
     build: |config, net| {
         let p = exponent(config)?;
         let projected = Projected::build(config, net)?;
@@ -59,6 +60,7 @@ pub const SWGG: Entry = Entry {
     status: BASELINE,
     forms: FORMS,
     settings: &[DIM, LINES],
+    small: &[("lines", "16")],
     build: swgg,
 };
 
@@ -70,6 +72,7 @@ pub const LCVSW: Entry = Entry {
     status: BASELINE,
     forms: FORMS,
     settings: &[DIM, LINES],
+    small: &[("lines", "16")],
     build: lcvsw,
 };
 

@@ -70,6 +70,7 @@ pub const TSW_SL: Entry = Entry {
         MEAN,
         STD,
     ],
+    small: &[("trees", "6")],
     build: |config, net| {
         let (chain, split) = (config.word("tree") == "chain", config.word("split"));
         build(config, net, Trees { chain, split, frame: false })
@@ -94,6 +95,7 @@ pub const DB_TSW: Entry = Entry {
         MEAN,
         STD,
     ],
+    small: &[("trees", "6")],
     build: |config, net| build(config, net, Trees { chain: false, split: "distance", frame: false }),
 };
 
