@@ -36,6 +36,10 @@ use crate::net::{Activation, Built, Net, Order, symbol};
 use crate::setting::{Config, choice, flag, integer, real};
 use crate::{Entry, Form};
 
+/// Terms of a curvature (C4) are made together as long as they have no more elements than this: 4 MiB, which is what results
+/// may take that are computed from weights when a model is compiled.
+const TOGETHER: usize = 1 << 20;
+
 /// The model.
 pub const CAMEX: Entry = Entry {
     name: "camex",
@@ -262,23 +266,29 @@ impl Linear {
         net.sub(self.weight, base)
     }
 
-    /// (C4): `[E, O, I]` → `[E, O, I]`, the same without curvature. Terms are made one after the other: all at once would take
-    /// `R` times the memory of the experts.
+    /// (C4): `[E, O, I]` → `[E, O, I]`, the same without curvature. As many terms are made at once as [`TOGETHER`] allows:
+    /// all of them take `R` times the memory of the experts.
     fn curved(&self, net: &mut Net, tau: Value) -> Built<Value> {
         let (Some(curves), Variant::Camex { rank }) = (self.curves, self.plan.variant) else {
             return Ok(tau);
         };
+        let elements: usize = (0..3).map(|axis| net.width(tau, axis)).product();
+        let together = (TOGETHER / elements).clamp(1, rank);
         let mut sum = None;
-        for term in 0..rank {
-            let [mut o1, mut o2, mut i1, mut i2] = curves;
-            for factor in [&mut o1, &mut o2, &mut i1, &mut i2] {
-                let own = net.slice(*factor, 0, term, 1usize)?;
-                *factor = net.squeeze(own, 0)?;
+        for first in (0..rank).step_by(together) {
+            let count = together.min(rank - first);
+            let mut factors = curves;
+            for factor in &mut factors {
+                *factor = net.slice(*factor, 0, first, count)?;
             }
-            let turned = turned(net, tau, [o1, o2, i1, i2])?;
+            let terms = turned(net, tau, factors)?;
+            let terms = match count {
+                1 => net.squeeze(terms, 0)?,
+                _ => net.reduced(&REDUCE_SUM, terms, &[0], false)?,
+            };
             sum = Some(match sum {
-                None => turned,
-                Some(sum) => net.add(sum, turned)?,
+                None => terms,
+                Some(sum) => net.add(sum, terms)?,
             });
         }
         Ok(sum.unwrap_or(tau))
@@ -330,24 +340,26 @@ impl Linear {
     }
 }
 
-/// A term of (C4): `(Co1 ⊗ Co2) τ (Ci1 ⊗ Ci2)ᵀ` for each expert, of `τ: [E, O, I]` and factors `[E, o1, o1]` and so on.
+/// Terms of (C4): `(Co1 ⊗ Co2) τ (Ci1 ⊗ Ci2)ᵀ` for each term and expert, of `τ: [E, O, I]` and factors `[r, E, o1, o1]` and so
+/// on: `[r, E, O, I]`.
 ///
 /// Each of the first three is the left matrix of a product, whose columns are all axes behind its own.
 fn turned(net: &mut Net, tau: Value, [o1, o2, i1, i2]: [Value; 4]) -> Built<Value> {
     let [experts, to, from] = [0, 1, 2].map(|axis| net.width(tau, axis));
+    let terms = net.width(o1, 0);
     let [a, b, c, d] = [o1, o2, i1, i2].map(|factor| net.width(factor, -1));
     let t = net.reshape(tau, [experts, a, b * from].map(Dim::from))?;
     let t = net.matmul(o1, t)?;
-    let t = net.reshape(t, [experts, a, b, from].map(Dim::from))?;
-    let o2 = net.unsqueeze(o2, 1)?;
+    let t = net.reshape(t, [terms, experts, a, b, from].map(Dim::from))?;
+    let o2 = net.unsqueeze(o2, 2)?;
     let t = net.matmul(o2, t)?;
-    let t = net.reshape(t, [experts, to, c, d].map(Dim::from))?;
-    let i1 = net.unsqueeze(i1, 1)?;
+    let t = net.reshape(t, [terms, experts, to, c, d].map(Dim::from))?;
+    let i1 = net.unsqueeze(i1, 2)?;
     let t = net.matmul(i1, t)?;
-    let t = net.reshape(t, [experts, to * c, d].map(Dim::from))?;
+    let t = net.reshape(t, [terms, experts, to * c, d].map(Dim::from))?;
     let i2 = net.transposed(i2)?;
     let t = net.matmul(t, i2)?;
-    net.reshape(t, [experts, to, from].map(Dim::from))
+    net.reshape(t, [terms, experts, to, from].map(Dim::from))
 }
 
 /// `Σᵢ sᵢ Wᵢ`: `s: […, E]`, `[E, O, I]` → `[…, O, I]`.
