@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use egraft::{Compiled, Options};
+use egraft::{Compiled, Options, summary};
 use harness::Tolerance;
 use ir::{Dim, Tensor};
 
@@ -424,6 +424,48 @@ fn a_tree_sliced_distance_is_three_kernels() {
         assert_eq!(kinds(&compiled("db-tsw", settings)), expected, "{settings:?}");
     }
     assert_eq!(kinds(&compiled("sw", &[])), BTreeMap::from([("fused", 2), ("sort", 1)]));
+}
+
+/// Bytes of memory for each point and each line of the trees that are in memory at once: 4 for its coordinate and 4 for its
+/// mass, 12 for coordinates in order with their places, 16 for sorting, and some for what lines share.
+const BYTES: i64 = 48;
+
+#[test]
+fn memory_grows_with_points_lines_and_the_trees_of_a_block() {
+    let (lines, points) = (4, 100_000);
+    for model in ["tsw-sl", "db-tsw", "stsw"] {
+        for (trees, block) in [(6, 0), (6, 2), (60, 2), (60, 1)] {
+            let [of, all] = [block, trees].map(|count: i64| count.to_string());
+            let model = compiled(model, &[("trees", &all), ("lines", "4"), ("block", &of)]);
+            let (arena, _) = summary::peaks_at(&model.program, &|_| Some(points)).expect("it is planned");
+            let at_once = if block == 0 { trees } else { block };
+            assert!(arena <= BYTES * 2 * points * lines * at_once, "{trees} trees, {block} at once: {arena}");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_trees_cost_what_all_of_them_cost() {
+    let mut numbers = Numbers(8);
+    let (flat, round) = (numbers.rows(30, 3), numbers.units(30, 3, None));
+    let masses = [masses(&numbers.masses(30)), masses(&numbers.masses(30))];
+    let chain = [("tree", "chain"), ("split", "logits")];
+    for (model, settings, points_of) in [
+        ("tsw-sl", &chain[..], &flat),
+        ("db-tsw", &[], &flat),
+        ("db-tsw-perp", &[], &flat),
+        ("stsw", &[], &round),
+    ] {
+        let (x, y) = points_of.split_at(13);
+        let inputs = [points(&x.to_vec()), points(&y.to_vec())];
+        let of = |block: &str, weighted: &str, inputs: &[Tensor]| {
+            let own = [("trees", "6"), ("block", block), ("weighted", weighted)];
+            value(&compiled(model, &[settings, &own].concat()), inputs)
+        };
+        assert_near(of("2", "false", &inputs), of("0", "false", &inputs));
+        let inputs = [&[points(points_of), points(points_of)], &masses[..]].concat();
+        assert_near(of("3", "true", &inputs), of("0", "true", &inputs));
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `egraft zoo`, and built-in models in other commands: what they are built of, and what is refused.
 
+use std::fs;
+
 use harness::root;
 use ir::Tensor;
 
-use super::{folder, say};
+use super::{folder, save, say};
 
 /// A golden case with weights of its own.
 const CASE: &str = "tests/golden/attention/elliptical_layer_dynamic";
@@ -89,6 +91,21 @@ fn weights_are_taken_from_a_file() {
         let found: Tensor = egraft::tensors::from_file(y);
         harness::Tolerance::F32.check(&expected, &found).unwrap_or_else(|why| panic!("{model}: {why}"));
     }
+}
+
+#[test]
+fn the_distance_of_the_readme_is_one() {
+    const LINE: &str = "run zoo:db-tsw --set block=4 --input X=x.npy --input Y=y.npy";
+    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
+    assert!(readme.contains(&format!("egraft {LINE}\n")), "README.md has another example");
+    let folder = folder();
+    for (name, count) in [("x", 40), ("y", 25)] {
+        let points = harness::Random::new(0).tensor(ir::DType::F32, &[count, 3]);
+        save(&folder.path().join(format!("{name}.npy")), &points);
+    }
+    let line = LINE.replace("=x.npy", "={D}/x.npy").replace("=y.npy", "={D}/y.npy");
+    let printed = say(folder.path(), &line).succeeds().out;
+    assert!(printed.contains("value"), "{printed}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use ir::graph::Value;
 use ir::op::OpError;
 use ir::origin::Place;
 use ir::{DType, Dim, Graph, OpDef, Origin, TensorType, Weight};
+use ops::flow::r#loop::{Repeat, repeat};
 
 use crate::Config;
 use crate::error::{ParamProblem, ZooError};
@@ -47,6 +48,8 @@ pub(crate) enum Weights<'a> {
 /// A graph under construction.
 pub(crate) struct Net<'a> {
     b: Build,
+    /// Around the body of a loop that is under construction: the graph that it is in, and what it takes from there.
+    around: Vec<(Build, Vec<Value>)>,
     model: &'static str,
     weights: Weights<'a>,
     scope: Vec<String>,
@@ -67,6 +70,7 @@ impl<'a> Net<'a> {
     pub(crate) fn new(model: &'static str, weights: Weights<'a>) -> Net<'a> {
         Net {
             b: Build::new(model),
+            around: Vec::new(),
             model,
             weights,
             scope: Vec::new(),
@@ -105,6 +109,34 @@ impl<'a> Net<'a> {
         let made = body(self);
         self.scope.pop();
         made
+    }
+
+    /// What `body` makes for each index below `count`, one behind the other. It has no weights of its own, and what it takes
+    /// from outside goes through [`Net::capture`].
+    pub(crate) fn repeated(
+        &mut self,
+        count: usize,
+        body: impl FnOnce(&mut Self, Dim) -> Built<Value>,
+    ) -> Built<Value> {
+        let index = self.b.fresh_symbol("index");
+        let mut inside = Build::new("body");
+        inside.take_symbols(self.b.taken_symbols().iter().cloned());
+        self.around.push((std::mem::replace(&mut self.b, inside), Vec::new()));
+        let made = body(self, Dim::from(&index));
+        let (b, captures) = self.around.pop().expect("bug: a body ends where it began");
+        let inside = std::mem::replace(&mut self.b, b);
+        let body = inside.finish(vec![made?]);
+        let (count, carried, changing) = (Some(Dim::from(count)), Vec::new(), Vec::new());
+        let parts = Repeat { body, index, count, cond: None, carried, captures, changing };
+        self.make("loop", |b| Ok(repeat(b, parts, "index")?[0]))
+    }
+
+    /// A value from around the body of a loop, in it.
+    pub(crate) fn capture(&mut self, value: Value) -> Value {
+        let (outside, captures) = self.around.last_mut().expect("bug: this is no body");
+        captures.push(value);
+        self.b.set_origin(Origin::none());
+        self.b.input(&format!("in{}", captures.len() - 1), outside.ty(value).clone())
     }
 
     /// An input.

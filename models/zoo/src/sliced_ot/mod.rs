@@ -10,6 +10,7 @@
 //! masses of the second negative. Points of at most [`WRITTEN_OUT`] coordinates are taken coordinate by coordinate, so that
 //! their products are arithmetic and projection, distances and split are one kernel; with more there are matrix products.
 
+mod blocks;
 mod lines;
 mod sample;
 pub mod sphere;
@@ -26,6 +27,7 @@ use ops::order::topk::topk;
 use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
 use ops::shape::size::size;
 
+use self::blocks::Block;
 use crate::net::{Built, Net, symbol};
 use crate::setting::Config;
 
@@ -49,6 +51,8 @@ struct Sets {
     /// How many there are.
     sizes: [Dim; 2],
     dim: usize,
+    /// Their masses, if these are not equal.
+    masses: Option<[Value; 2]>,
 }
 
 impl Sets {
@@ -57,12 +61,35 @@ impl Sets {
         let sizes = [symbol("n"), symbol(if paired { "n" } else { "m" })];
         let [x, y] = [("X", &sizes[0]), ("Y", &sizes[1])]
             .map(|(name, size)| net.input(name, DType::F32, [size.clone(), dim.into()]));
-        Sets { x, y, sizes, dim }
+        Sets { x, y, sizes, dim, masses: None }
     }
 
-    /// Both, with their masses: the inputs `a` and `b`, or equal ones.
-    fn clouds(self, net: &mut Net, weighted: bool) -> Built<Clouds> {
-        let masses = if weighted { self.given(net)? } else { self.equal(net)? };
+    /// With the inputs `a` and `b` as their masses, if they are `weighted`.
+    fn with_masses(self, net: &mut Net, weighted: bool) -> Sets {
+        let input = |(name, size): (&str, &Dim)| net.input(name, DType::F32, [size.clone()]);
+        let names = [("a", &self.sizes[0]), ("b", &self.sizes[1])];
+        Sets { masses: weighted.then(|| names.map(input)), ..self }
+    }
+
+    /// The same for the trees of a block.
+    fn of(&self, net: &mut Net, block: &Block) -> Sets {
+        let mut shared = |value| block.shared(net, value);
+        let (x, y) = (shared(self.x), shared(self.y));
+        Sets {
+            x,
+            y,
+            sizes: self.sizes.clone(),
+            dim: self.dim,
+            masses: self.masses.map(|each| each.map(shared)),
+        }
+    }
+
+    /// Both, with their masses.
+    fn clouds(self, net: &mut Net) -> Built<Clouds> {
+        let masses = match self.masses {
+            Some(masses) => self.given(net, masses)?,
+            None => self.equal(net)?,
+        };
         let [x, y] = [net.transposed(self.x)?, net.transposed(self.y)?];
         Ok(Clouds { points: net.concat(&[x, y], 1)?, masses, dim: self.dim })
     }
@@ -75,10 +102,8 @@ impl Sets {
         net.op(&LT, &[place, count], [])
     }
 
-    fn given(&self, net: &mut Net) -> Built<Value> {
-        let [a, b] = [("a", &self.sizes[0]), ("b", &self.sizes[1])]
-            .map(|(name, size)| net.input(name, DType::F32, [size.clone()]));
-        let masses = net.concat(&[a, b], 0)?;
+    fn given(&self, net: &mut Net, masses: [Value; 2]) -> Built<Value> {
+        let masses = net.concat(&masses, 0)?;
         let negative = net.neg(masses)?;
         let first = self.first(net)?;
         net.select(first, masses, negative)

@@ -20,6 +20,7 @@ use ir::{DType, Dim};
 use ops::math::acos::ACOS;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 
+use super::blocks::{BLOCK, by_blocks};
 use super::sample::{OfTree, Stream};
 use super::{Clouds, Sets, WRITTEN_OUT, exponent, product, sum_of};
 use crate::init::Start;
@@ -43,6 +44,7 @@ pub const STSW: Entry = Entry {
     settings: &[
         integer("dim", 3, 2, "coordinates D of a unit vector"),
         integer("trees", 200, 1, "trees L"),
+        BLOCK,
         integer("lines", 5, 1, "half circles k of a tree"),
         real("p", 2.0, "exponent p, at least 1"),
         real("delta", 2.0, "sharpness of the split"),
@@ -61,9 +63,13 @@ fn build(config: &Config, net: &mut Net) -> Built<()> {
             .map(|(name, rows)| net.input(name, DType::F32, [trees, rows, dim].map(Dim::from))),
         _ => sampled(net.seed(config), net, [trees, lines, dim])?,
     };
-    let clouds = sets.clouds(net, weighted)?;
-    let (c, masses) = clouds.on_sphere(net, [root, dirs], config.real("delta"))?;
-    let costs = net.sphere_cost(c, masses, p)?;
+    let sets = sets.with_masses(net, weighted);
+    let costs = by_blocks(config, net, |net, block| {
+        let clouds = sets.of(net, block).clouds(net)?;
+        let [root, dirs] = [block.own(net, root)?, block.own(net, dirs)?];
+        let (c, masses) = clouds.on_sphere(net, [root, dirs], config.real("delta"))?;
+        net.sphere_cost(c, masses, p)
+    })?;
     let value = net.mean_root(costs, trees, p)?;
     net.output("value", value);
     Ok(())

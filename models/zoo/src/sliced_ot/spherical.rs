@@ -86,7 +86,7 @@ fn ssw(config: &Config, net: &mut Net) -> Built<()> {
     } else {
         let sets = Sets::input(net, dim, false);
         let planes = planes(config, net, [lines, dim])?;
-        let Clouds { points, masses, .. } = sets.clouds(net, config.flag("weighted"))?;
+        let Clouds { points, masses, .. } = sets.with_masses(net, config.flag("weighted")).clouds(net)?;
         let angles = net.angles(points, planes, dim)?;
         net.circular_cost(angles, masses)?
     };

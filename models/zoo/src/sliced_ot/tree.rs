@@ -23,6 +23,7 @@ use ir::graph::Value;
 use ir::{DType, Dim};
 use ops::reduce::reduce_sum::REDUCE_SUM;
 
+use super::blocks::{BLOCK, Block, by_blocks};
 use super::sample::{OfTree, Stream};
 use super::{Clouds, Sets, WRITTEN_OUT, exponent, sum_of};
 use crate::init::Start;
@@ -60,6 +61,7 @@ pub const TSW_SL: Entry = Entry {
     settings: &[
         DIM,
         TREES,
+        BLOCK,
         LINES,
         P,
         choice("tree", &["star", "chain"], "whether lines go through one root, or start on each other"),
@@ -87,6 +89,7 @@ pub const DB_TSW: Entry = Entry {
     settings: &[
         DIM,
         TREES,
+        BLOCK,
         LINES,
         P,
         real("delta", 2.0, "sharpness of the split"),
@@ -106,6 +109,7 @@ pub const DB_TSW_PERP: Entry = Entry {
     settings: &[
         DIM,
         TREES,
+        BLOCK,
         integer("lines", 3, 1, "lines k of a tree, at most d"),
         P,
         real("delta", 2.0, "sharpness of the split"),
@@ -159,13 +163,17 @@ fn build(config: &Config, net: &mut Net, trees: Trees) -> Built<()> {
         _ => trees.sampled(config, net, &sizes, rootless)?,
     };
     let logits = (trees.split == "logits").then(|| trees.logits(config, net, &sizes)).transpose()?;
-    let clouds = sets.clouds(net, weighted)?;
-    let costs = if rootless {
-        let t = clouds.against(net, lines.theta)?;
-        let costs = net.balanced_cost(t, clouds.masses, p)?;
-        let parts = net.constant_split(logits, sizes.lines)?;
-        net.weighted(costs, parts, p)?
-    } else {
+    let sets = sets.with_masses(net, weighted);
+    let costs = by_blocks(config, net, |net, block| {
+        let clouds = sets.of(net, block).clouds(net)?;
+        let lines = lines.of(net, block)?;
+        let logits = logits.map(|logits| block.shared(net, logits));
+        if rootless {
+            let t = clouds.against(net, lines.theta)?;
+            let costs = net.balanced_cost(t, clouds.masses, p)?;
+            let parts = net.constant_split(logits, sizes.lines)?;
+            return net.weighted(costs, parts, p);
+        }
         let (t, from) = clouds.on_lines(net, &lines)?;
         let masses = match trees.split {
             "distance" => clouds.by_distance(config, net, [lines.theta, from, t])?,
@@ -174,11 +182,24 @@ fn build(config: &Config, net: &mut Net, trees: Trees) -> Built<()> {
                 clouds.in_constant_parts(net, parts, t)?
             }
         };
-        net.tree_costs(t, masses, &lines, p)?
-    };
+        net.tree_costs(t, masses, &lines, p)
+    })?;
     let value = net.mean_root(costs, sizes.trees, p)?;
     net.output("value", value);
     Ok(())
+}
+
+impl Lines {
+    /// Those of the trees of a block.
+    fn of(&self, net: &mut Net, block: &Block) -> Built<Lines> {
+        let mut own = |value| block.own(net, value);
+        let theta = own(self.theta)?;
+        Ok(Lines {
+            theta,
+            from: self.from.map(&mut own).transpose()?,
+            junction: self.junction.map(own).transpose()?,
+        })
+    }
 }
 
 impl Trees {
