@@ -33,6 +33,7 @@ pub mod options;
 pub mod output;
 mod packed;
 mod params_file;
+pub mod picture;
 mod plan;
 mod provenance;
 pub mod source;

@@ -85,6 +85,28 @@ impl Launch {
     }
 }
 
+/// What all launches of a program come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    /// How many there are.
+    pub launches: usize,
+    /// Their floating-point operations.
+    pub flops: i64,
+    /// Bytes that they read or write.
+    pub bytes: i64,
+}
+
+/// What all launches come to where each symbol has a value.
+pub fn total_at(program: &Program, value: &dyn Fn(&Symbol) -> Option<i64>) -> Option<Total> {
+    let launches = launches(program);
+    let (mut flops, mut bytes) = (0, 0);
+    for Launch { cost, .. } in &launches {
+        flops += cost.flops.eval(value)?;
+        bytes += cost.bytes_read.eval(value)? + cost.bytes_written.eval(value)?;
+    }
+    Some(Total { launches: launches.len(), flops, bytes })
+}
+
 /// Bytes of the arena: of the largest, if there are several entries. `None` before the memory plan.
 pub fn peak(program: &Program) -> Option<Dim> {
     let arenas = program.entries.iter().map(|entry| entry.arena.clone());

@@ -1,7 +1,9 @@
 //! What commands print: JSON with the keys that tools rely on, help that names every option, explanations.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use harness::program::{call, egraft, mentions, run};
@@ -237,13 +239,29 @@ fn the_reference_of_ops_is_up_to_date() {
     let written = fs::read_to_string(root().join("docs/ops.md")).expect("it is there");
     let told = call(["ops", "--markdown"]).succeeds().out;
     assert!(written == told, "docs/ops.md is old: write `egraft ops --markdown` to it");
-    let written = fs::read_to_string(root().join("docs/zoo.md")).expect("it is there");
-    let told = call(["zoo", "list", "--markdown"]).succeeds().out;
-    assert!(written == told, "docs/zoo.md is old: write `egraft zoo list --markdown` to it");
     let lines = call(["ops"]).succeeds().out;
     assert!(lines.lines().count() > 80 && lines.contains("Conv"), "{lines}");
     let conv = call(["ops", "conv"]).succeeds().out;
     assert!(conv.contains("groups") || conv.contains("group"), "{conv}");
+}
+
+#[test]
+fn the_page_of_built_in_models_and_its_pictures_are_up_to_date() {
+    let again = "`egraft zoo list --markdown --pictures docs/zoo > docs/zoo.md`";
+    let folder = folder();
+    let told = say(folder.path(), "zoo list --markdown --pictures {D}/zoo").succeeds().out;
+    let written = fs::read_to_string(root().join("docs/zoo.md")).expect("it is there");
+    assert!(written == told, "docs/zoo.md is old: {again}");
+    let pictures = |folder: &Path| -> BTreeMap<OsString, String> {
+        let files = fs::read_dir(folder).expect("it is there").map(|file| file.expect("readable"));
+        files.map(|file| (file.file_name(), fs::read_to_string(file.path()).expect("a text"))).collect()
+    };
+    let [written, drawn] =
+        [root().join("docs"), folder.path().to_owned()].map(|folder| pictures(&folder.join("zoo")));
+    assert!(written == drawn, "docs/zoo is old: {again}");
+    for (name, picture) in &drawn {
+        assert!(picture.len() < 48_000, "{}: {} bytes are no small picture", name.display(), picture.len());
+    }
 }
 
 #[test]

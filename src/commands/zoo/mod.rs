@@ -1,5 +1,7 @@
 //! `egraft zoo`: the built-in models.
 
+mod page;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -27,6 +29,9 @@ enum Action {
         /// Print docs/zoo.md
         #[arg(long, conflicts_with = "json")]
         markdown: bool,
+        /// Write the pictures of docs/zoo.md to this folder
+        #[arg(long, value_name = "DIR", requires = "markdown")]
+        pictures: Option<PathBuf>,
     },
     /// Show what a built-in model can be built with, and its inputs, outputs and weights
     Show {
@@ -80,8 +85,8 @@ impl Zoo {
                 egraft::write_model(&path, &graph.to_string(), &source.state)?;
                 Ok(0)
             }
-            Some(Action::List { markdown: true }) => {
-                markdown(out)?;
+            Some(Action::List { markdown: true, pictures }) => {
+                page::write(pictures.as_deref(), out)?;
                 Ok(0)
             }
             None | Some(Action::List { .. }) => {
@@ -110,30 +115,6 @@ fn list(as_json: bool, out: &mut dyn Write) -> Result<(), Failure> {
         head(entry, out)?;
     }
     writeln!(out, "`egraft zoo show NAME` shows what a model can be built with.")?;
-    Ok(())
-}
-
-/// What `docs/zoo.md` says.
-fn markdown(out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "# Built-in models\n")?;
-    writeln!(
-        out,
-        "Written by `egraft zoo list --markdown`; don't edit by hand. `egraft zoo show NAME` lists settings, inputs, outputs and"
-    )?;
-    writeln!(
-        out,
-        "weights; `zoo:NAME` stands for a model in every command. `tests/zoo.rs` compares models with the golden cases of their"
-    )?;
-    writeln!(out, "papers, kernel by kernel with what is imported for these.\n")?;
-    writeln!(out, "| model | what it is | paper | what is verified | forms |")?;
-    writeln!(out, "|---|---|---|---|---|")?;
-    for entry in zoo::ALL {
-        let forms: Vec<String> = entry.forms.iter().map(|form| format!("`{}`", form.name)).collect();
-        let cells = [entry.about, entry.paper, entry.status].map(|text| text.replace('|', "\\|"));
-        writeln!(out, "| `{}` | {} | {} |", entry.name, cells.join(" | "), forms.join(", "))?;
-    }
-    // Under this page's title it is a section.
-    writeln!(out, "\n#{}", zoo::STUDY.trim_end())?;
     Ok(())
 }
 
