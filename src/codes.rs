@@ -329,7 +329,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::edit::nothing",
         "An edit that changes nothing.",
-        "Say what to change: `--prune-experts`, `--merge-experts`, `--momentum`, `--router` or `--upcycle`.",
+        "Say what to change: `--prune-experts`, `--merge-experts`, `--momentum`, `--router`, `--upcycle` or `--fold-shared-experts`.",
     ),
     code(
         "egraft::edit::pass",
@@ -338,7 +338,7 @@ pub(crate) const CODES: &[Code] = &[
     ),
     code(
         "egraft::edit::unfit",
-        "What is asked for makes no sense for a layer of experts.",
+        "What is asked for makes no sense for a layer of experts, or does not suit how it is built.",
         "`egraft inspect MODEL --kernels` shows how many experts a layer has, and how many a token chooses.",
     ),
     code(

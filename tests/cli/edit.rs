@@ -36,7 +36,12 @@ fn an_edited_model_is_written_and_told_of() {
     std::fs::create_dir(folder.path().join("same")).expect("the folder is writable");
     let same = edit("-o {D}/same/m.ir --merge-experts 8").succeeds();
     assert!(same.out.contains("y: 0.000e0 away at most"), "{same}");
-    edit("-o {D}/m.ir").refused("egraft::edit::nothing", &["--prune-experts"]);
+    let curved = edit("-o {D}/same/m.ir --merge-experts 8 --cluster-by outputs --merge-by camex").succeeds();
+    assert!(curved.out.contains("y: 0.000e0 away at most"), "{curved}");
+    edit("-o {D}/m.ir").refused("egraft::edit::nothing", &["--prune-experts", "--fold-shared-experts"]);
+    edit("-o {D}/m.ir --fold-shared-experts").refused("egraft::edit::unfit", &["no dense expert"]);
+    edit("-o {D}/m.ir --router ac").refused("egraft::edit::unfit", &["layer before"]);
+    edit("-o {D}/m.ir --merge-experts 2 --cluster-by magic").exits(2);
     edit("-o {D}/m.onnxx --merge-experts 2").refused("egraft::cli::emit", &["m.onnxx"]);
     edit("-o {D}/m.ir --prune-experts 1").refused("egraft::edit::unfit", &["8", "2"]);
     edit("-o {D}/m.ir --merge-experts 9").refused("egraft::edit::unfit", &["8", "9"]);
@@ -46,4 +51,20 @@ fn an_edited_model_is_written_and_told_of() {
     say(folder.path(), "edit {M} -o {D}/m.ir --merge-experts 2")
         .refused("egraft::edit::no_experts", &["experts"]);
     assert_eq!(names(folder.path()), ["same", "small.ir", "weights.bin"]);
+}
+
+#[test]
+fn shared_experts_are_folded() {
+    let folder = folder();
+    let model = "zoo:deepseek-moe --set dim=16 --set hidden=12 --set experts=8 --set k=3 --set shared=2";
+    let report = say(folder.path(), &format!("edit {model} -o {{D}}/m.ir --fold-shared-experts --json"))
+        .succeeds()
+        .json();
+    let done = report["layers"][0]["done"].as_str().unwrap_or_default();
+    assert!(done.contains("[8, 9], which every token takes"), "{report}");
+    assert!(report["errors"][0]["max_distance"].as_f64().is_some_and(|error| error < 1e-5), "{report}");
+    say(folder.path(), "verify {D}/m.ir").succeeds();
+    // It is read again as what it is.
+    say(folder.path(), "edit {D}/m.ir -o {D}/n.ir --merge-experts 2")
+        .refused("egraft::edit::unfit", &["folded in already (2)"]);
 }

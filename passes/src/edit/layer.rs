@@ -1,13 +1,14 @@
 //! Layers of experts, found by the ids that name their matrices.
 
 use ir::graph::{Kind, Value};
-use ir::{Graph, NodeId, Tensor};
+use ir::{Graph, NodeId, Tensor, Weight};
 use ops::linalg::combine::COMBINE;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::math::cast::CAST;
 use ops::order::route::ROUTE;
 use ops::order::topk::TOPK;
 use ops::shape::broadcast::BROADCAST;
+use ops::shape::concat::CONCAT;
 use ops::shape::gather::{self, GATHER};
 use ops::shape::gather_nd::GATHER_ND;
 use ops::shape::reshape::RESHAPE;
@@ -19,8 +20,10 @@ use super::EditError;
 pub struct Layer {
     /// What it is called: like the node of the model that routes.
     pub name: String,
-    /// How many experts there are.
+    /// How many experts there are to choose from.
     pub experts: usize,
+    /// How many more every token goes to, behind those in all stacks: folded shared experts.
+    pub always: usize,
     /// How many of them a token chooses.
     pub chosen: usize,
     /// The ids that the router gives.
@@ -38,6 +41,22 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// An edit that chooses among experts, or counts them, comes before shared ones are folded in.
+    pub(super) fn want_no_folded(&self) -> Result<(), EditError> {
+        match self.always {
+            0 => Ok(()),
+            folded => Err(EditError::Unfit {
+                what: self.name.clone(),
+                why: format!("shared experts are folded in already ({folded}); this edit comes before that"),
+            }),
+        }
+    }
+
+    /// A refusal that names a node.
+    pub(super) fn refuse(&self, graph: &Graph, node: NodeId, why: &'static str) -> EditError {
+        EditError::Node { what: self.name.clone(), why, node: name_of(graph, node) }
+    }
+
     /// What holds something for each expert: the node, the operand that holds it, and the one with ids.
     pub(super) fn stacks(&self) -> impl Iterator<Item = (NodeId, usize, usize)> {
         let products = self.products.iter().map(|&id| (id, 1, 2));
@@ -56,7 +75,8 @@ pub fn layers(graph: &Graph) -> Result<Vec<Layer>, EditError> {
             continue;
         }
         let operands = graph.operands(id);
-        let (ids, matrices) = (root(graph, operands[2]), graph.ty(operands[1]));
+        let (ids, always) = root(graph, operands[2]);
+        let matrices = graph.ty(operands[1]);
         if let Some(layer) = layers.iter_mut().find(|layer| layer.ids == ids) {
             layer.products.push(id);
             continue;
@@ -64,10 +84,11 @@ pub fn layers(graph: &Graph) -> Result<Vec<Layer>, EditError> {
         let Some(router) = router(graph, ids) else { continue };
         let count = matrices.shape[0].as_const().and_then(|count| usize::try_from(count).ok());
         let chosen = graph.ty(ids).shape.last().and_then(|last| usize::try_from(last.as_const()?).ok());
-        let (Some(experts), Some(chosen)) = (count, chosen) else { continue };
+        let (Some(count), Some(chosen)) = (count, chosen) else { continue };
         layers.push(Layer {
             name: name_of(graph, router),
-            experts,
+            experts: count.saturating_sub(always),
+            always,
             chosen,
             ids,
             router,
@@ -79,7 +100,8 @@ pub fn layers(graph: &Graph) -> Result<Vec<Layer>, EditError> {
     }
     for layer in &mut layers {
         let users = users(graph, layer.ids).into_iter().filter(|user| !layer.products.contains(user));
-        (layer.tables, layer.others) = users.partition(|&user| is_table(graph, user, layer.experts));
+        (layer.tables, layer.others) =
+            users.partition(|&user| is_table(graph, user, layer.experts + layer.always));
         layer.combine = layer.products.last().and_then(|&last| combine(graph, last.into()));
     }
     match layers.is_empty() {
@@ -101,14 +123,30 @@ fn is_renumbering(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-/// The ids of a router that these are, maybe in another shape, or as the numbers of groups.
-fn root(graph: &Graph, mut ids: Value) -> Value {
+/// How many numbers that are the same for every token a node puts behind ids.
+fn appended(graph: &Graph, id: NodeId) -> Option<usize> {
+    let operands = graph.operands(id);
+    let &[_, same] = &operands[..] else { return None };
+    let source = if is(graph, same.node, &BROADCAST) { graph.operands(same.node)[0] } else { same };
+    let is_same = graph.node(source.node).weight().is_some_and(|weight| weight.dtype().is_int());
+    let count = graph.ty(same).shape.last()?.as_const()?;
+    if is(graph, id, &CONCAT) && is_same { usize::try_from(count).ok() } else { None }
+}
+
+/// The ids of a router that these are, maybe in another shape, or as the numbers of groups; and how many others stand behind
+/// them.
+fn root(graph: &Graph, mut ids: Value) -> (Value, usize) {
+    let mut always = 0;
     loop {
         let operands = graph.operands(ids.node);
         ids = match operands[..] {
             [inner] if is_view(graph, ids.node) => inner,
             [_, inner] if is_renumbering(graph, ids.node) => inner,
-            _ => return ids,
+            [inner, _] if let Some(count) = appended(graph, ids.node) => {
+                always += count;
+                inner
+            }
+            _ => return (ids, always),
         };
     }
 }
@@ -119,7 +157,10 @@ fn users(graph: &Graph, ids: Value) -> Vec<NodeId> {
     let mut open = vec![ids];
     while let Some(value) = open.pop() {
         for (user, operand) in graph.users(value) {
-            if is_view(graph, user) || operand == 1 && is_renumbering(graph, user) {
+            let passes_on = is_view(graph, user)
+                || operand == 1 && is_renumbering(graph, user)
+                || operand == 0 && appended(graph, user).is_some();
+            if passes_on {
                 open.push(user.into());
             } else if !found.contains(&user) {
                 found.push(user);
@@ -157,7 +198,7 @@ fn is_table(graph: &Graph, user: NodeId, experts: usize) -> bool {
     let of_experts = || graph.ty(operands[0]).shape.first().is_some_and(|first| first.is(experts as i64));
     let by_one = || graph.ty(operands[1]).shape.last().is_some_and(|last| last.is(1));
     let takes_rows = def == &GATHER && attrs.get(gather::AXIS) == 0 || def == &GATHER_ND && by_one();
-    takes_rows && of_experts() && root(graph, operands[0]) == operands[0]
+    takes_rows && of_experts() && root(graph, operands[0]).0 == operands[0]
 }
 
 /// The weighted sum that what becomes of a product ends in.
@@ -170,6 +211,20 @@ fn combine(graph: &Graph, mut value: Value) -> Option<NodeId> {
         value = user.into();
     }
     None
+}
+
+/// A value that depends on weights alone, as a view of them where it is one.
+pub(super) fn weight(graph: &Graph, value: Value) -> Option<Weight> {
+    let view = match &graph.node(value.node).kind {
+        Kind::Input(_) => return None,
+        Kind::Weight(weight) => return Some(weight.clone()),
+        Kind::Op { def, attrs } => {
+            let operands = graph.operands(value.node).into_iter().map(|operand| weight(graph, operand));
+            let operands: Vec<Weight> = operands.collect::<Option<_>>()?;
+            def.semantics.rearranged(&operands.iter().collect::<Vec<_>>(), attrs)
+        }
+    };
+    view.or_else(|| Some(Weight::from_tensor("", &constant(graph, value)?)))
 }
 
 /// The elements of a value that depends on weights alone.

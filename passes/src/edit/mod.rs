@@ -5,6 +5,12 @@
 //! router that gives these ids. It does not matter how a model was exported. A graph in which no ids name matrices is
 //! refused, and so is a layer whose router or matrices are computed in a way that an edit cannot follow.
 
+mod ac;
+mod body;
+mod calibrate;
+mod cluster;
+mod curvature;
+mod fold_shared;
 mod layer;
 mod merge;
 mod momentum;
@@ -19,11 +25,14 @@ use ir::op::OpError;
 use crate::pass::Cx;
 use crate::pipeline::{self, Run, State, Step};
 
+pub use calibrate::{Calibration, Wanted, probe};
+pub use cluster::Cluster;
+pub use fold_shared::{Shared, fold_shared};
 pub use layer::{Layer, layers};
-pub use merge::{Method, merge};
+pub use merge::{Merging, Method, merge};
 pub use momentum::{Momentum, set_momentum};
 pub use prune::prune;
-pub use router::{Router, set_router};
+pub use router::{Gates, Router, set_router};
 pub use upcycle::{Upcycling, upcycle};
 
 /// Why an edit is refused.
@@ -86,14 +95,17 @@ impl EditError {
     }
 }
 
-/// The graph after the rules: experts are products of matrices that ids name.
+/// The graph after the rules: experts are products of matrices that ids name. Products that read the same tokens stay apart, so
+/// that a router's is not joined with others; they are joined when the model is compiled.
 ///
 /// # Errors
 /// What a pass cannot go on with.
 pub fn expose(graph: Graph, cx: &Cx) -> Result<Graph, EditError> {
     let steps = pipeline::of_level(2);
     let until = steps.iter().position(|step| step.contains("saturate")).map_or(0, |at| at + 1);
-    run(graph, &steps[..until], cx)
+    let mut apart = cx.clone();
+    apart.disabled_rules.push("joint-product".to_owned());
+    run(graph, &steps[..until], &apart)
 }
 
 /// The graph without what an edit has left behind.

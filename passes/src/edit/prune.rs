@@ -17,6 +17,7 @@ use super::{EditError, rebuild};
 /// # Errors
 /// Fewer experts than a token chooses; a router or matrices that cannot be followed.
 pub fn prune(graph: &mut Graph, layer: &Layer, kept: &[usize]) -> Result<(), EditError> {
+    layer.want_no_folded()?;
     if kept.len() < layer.chosen || kept.iter().any(|&expert| expert >= layer.experts) {
         let why = format!(
             "a token chooses {} of {} experts, and {} would stay",
@@ -35,6 +36,13 @@ pub fn prune(graph: &mut Graph, layer: &Layer, kept: &[usize]) -> Result<(), Edi
     let scores = scores(graph, layer).ok_or_else(|| {
         node(graph, layer.router, "its scores are no product of the tokens with a constant matrix")
     })?;
+    if !graph.ty(scores.into()).shape.last().is_some_and(|last| last.is(layer.experts as i64)) {
+        return Err(node(
+            graph,
+            scores,
+            "its experts are groups already, of which the router knows the members",
+        ));
+    }
     let [x, matrix] = graph.operands(scores)[..] else { unreachable!("bug: a product has two operands") };
     let weights =
         constant(graph, matrix).ok_or_else(|| node(graph, scores, "the router's matrix is no constant"))?;
@@ -74,12 +82,11 @@ pub fn prune(graph: &mut Graph, layer: &Layer, kept: &[usize]) -> Result<(), Edi
 
 /// The product that makes the scores of a router: the nearest with a column for each expert.
 pub(super) fn scores(graph: &Graph, layer: &Layer) -> Option<NodeId> {
-    let mut open = vec![graph.operands(layer.router)[0].node];
+    let routed = graph.operands(layer.router)[0];
+    let mut open = vec![routed.node];
     let mut seen = BTreeSet::new();
     while let Some(id) = open.pop() {
-        let experts =
-            |value: Value| graph.ty(value).shape.last().is_some_and(|last| last.is(layer.experts as i64));
-        if !seen.insert(id) || !experts(id.into()) {
+        if !seen.insert(id) || graph.ty(id.into()).shape.last() != graph.ty(routed).shape.last() {
             continue;
         }
         if is(graph, id, &MATMUL) {

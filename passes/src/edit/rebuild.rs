@@ -23,6 +23,12 @@ pub(super) fn again(graph: &mut Graph, id: NodeId, operands: &[Value]) -> Result
     Ok(graph.add_op(def, operands, attrs, node.origin)?)
 }
 
+/// Removes what no output needs any more.
+pub(super) fn drop_unneeded(graph: &mut Graph) {
+    let needed = graph.needed(graph.roots());
+    graph.retain(|id| needed.contains(&id));
+}
+
 /// Follows what changes in `changed` through all that depends on it, in `order`: each such node is applied again, until
 /// its results have the types that they had. `adapt` gives what an operand is that does not depend on it; where a node cannot be
 /// applied, that is said of it.

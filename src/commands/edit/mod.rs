@@ -1,18 +1,21 @@
 //! `egraft edit`: surgery on the experts of a model.
 
+mod surgery;
+
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
 use egraft::{Options, Source, output, tensors, write};
 use ir::{Graph, Symbol, Tensor};
-use passes::edit::{self, Layer, Method, Momentum, Router, Upcycling};
+use passes::edit::{self, Cluster, Merging, Method, Momentum, Router, Upcycling};
 use passes::pipeline::State;
 use serde_json::{Value, json};
 
 use super::verify::cases::{self, Case, Names};
 use super::{Common, print_json, verify};
 use crate::report::Failure;
+use surgery::{Change, Surgery};
 
 #[derive(Debug, Args)]
 #[command(
@@ -20,7 +23,8 @@ use crate::report::Failure;
                         products. How often experts are chosen, and what the change does to results, is told by data: of \
                         --data, or random ones.\n\n\
                         Examples:\n  egraft edit moe.onnx -o small.ir --prune-experts 6 --data calibration.safetensors\n  \
-                        egraft edit moe.onnx -o small.ir --merge-experts 4 --merge-by frequency\n  \
+                        egraft edit moe.onnx -o small.ir --merge-experts 4 --cluster-by outputs --merge-by frequency\n  \
+                        egraft edit deepseek.onnx -o fast.onnx --fold-shared-experts\n  \
                         egraft edit moe.onnx -o heavy.onnx --momentum 0.7,1.0"
 )]
 pub(super) struct Edit {
@@ -35,9 +39,15 @@ pub(super) struct Edit {
     /// Merge the experts of each layer to so many; the router stays as it is
     #[arg(long, value_name = "N")]
     merge_experts: Option<usize>,
-    /// What one expert is made of several by: average, frequency or ties
+    /// Which experts are merged: those with weights alike, or with outputs alike on the data: weights or outputs
+    #[arg(long, value_name = "WHAT", default_value = "weights", value_parser = cluster)]
+    cluster_by: Cluster,
+    /// What one expert is made of several by: average, frequency, ties, or camex, with curvatures of the data
     #[arg(long, value_name = "METHOD", default_value = "average", value_parser = method)]
     merge_by: Method,
+    /// Make shared experts, which every token takes, part of the grouped products: the same values in fewer kernels
+    #[arg(long)]
+    fold_shared_experts: bool,
     /// Let experts join the residual stream with momentum, by its constants MU,GAMMA, or without: off
     #[arg(long, value_name = "MU,GAMMA|off", value_parser = momentum)]
     momentum: Option<Momentum>,
@@ -45,7 +55,8 @@ pub(super) struct Edit {
     /// they are trained apart
     #[arg(long, value_name = "N,K", value_parser = pair)]
     upcycle: Option<(usize, usize)>,
-    /// Weigh the experts that are chosen another way: topk-softmax, softmax-topk, softmax-topk-renorm or sigmoid
+    /// Weigh the experts that are chosen another way: topk-softmax, softmax-topk, softmax-topk-renorm or sigmoid; or let each
+    /// layer but the first route features by how tight the clusters of the layer before are: ac
     #[arg(long, value_name = "ROUTER", value_parser = router)]
     router: Option<Router>,
     /// Inputs to calibrate on: a .safetensors or .npz file, by the names of the inputs
@@ -58,25 +69,17 @@ pub(super) struct Edit {
     common: Common,
 }
 
-/// What became of a layer.
-struct Change {
-    layer: String,
-    /// What was done to it, in words.
-    done: String,
-    /// How often each expert is chosen, on the data.
-    chosen: Vec<f64>,
-    experts: usize,
-}
-
 impl Edit {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<u8, Failure> {
         let changes_experts = self.prune_experts.is_some() || self.merge_experts.is_some();
         let changes_gates = self.router.is_some() || self.momentum.is_some();
-        if !changes_experts && !changes_gates && self.upcycle.is_none() {
+        let changes_layers = self.upcycle.is_some() || self.fold_shared_experts;
+        if !changes_experts && !changes_gates && !changes_layers {
             return Err(Failure::bad_input(
                 "egraft::edit::nothing",
                 "no change is asked for",
-                "say what to change: --prune-experts, --merge-experts, --momentum, --router or --upcycle",
+                "say what to change: --prune-experts, --merge-experts, --momentum, --router, --upcycle or \
+                 --fold-shared-experts",
             ));
         }
         let is_text = self.output.extension().is_some_and(|extension| extension == "ir");
@@ -103,9 +106,10 @@ impl Edit {
         };
         let cases = self.cases(&graph, &names)?;
         let cx = source.provenance.options.cx();
-        let mut graph = edit::expose(graph, &cx).map_err(failure)?;
+        let graph = edit::expose(graph, &cx).map_err(failure)?;
         let before = run(&graph, &options, &cases)?;
-        let changes = self.change(&mut graph, &cx, &options, &cases)?;
+        let surgery = Surgery { graph, cx: &cx, options: &options, cases: &cases, changes: Vec::new() };
+        let Surgery { graph, changes, .. } = self.change(surgery)?;
         let after = run(&graph, &options, &cases)?;
         egraft::write_model(&self.output, &graph.to_string(), &State::Graph(graph.clone()))?;
         let errors = errors(&names, &before, &after);
@@ -116,77 +120,27 @@ impl Edit {
         Ok(0)
     }
 
-    /// Makes the changes, one kind after the other.
-    fn change(
-        &self,
-        graph: &mut Graph,
-        cx: &passes::Cx,
-        options: &Options,
-        cases: &[Case],
-    ) -> Result<Vec<Change>, Failure> {
-        let mut changes = Vec::new();
-        let clean = |graph: &mut Graph| -> Result<(), Failure> {
-            *graph = edit::clean(std::mem::replace(graph, Graph::new("")), cx).map_err(failure)?;
-            Ok(())
-        };
+    /// Makes the changes, one kind after the other: first what experts there are, and last what joins them to the rest.
+    fn change<'a>(&self, mut surgery: Surgery<'a>) -> Result<Surgery<'a>, Failure> {
         if let Some((experts, chosen)) = self.upcycle {
-            let layers =
-                edit::upcycle(graph, Upcycling { experts, chosen, seed: self.seed }).map_err(failure)?;
-            clean(graph)?;
-            let done = format!("{experts} experts, of which a token chooses {chosen}");
-            changes.extend(layers.into_iter().map(|layer| Change {
-                layer,
-                done: done.clone(),
-                chosen: Vec::new(),
-                experts: 1,
-            }));
+            surgery.upcycle(Upcycling { experts, chosen, seed: self.seed })?;
         }
-        let prunes = self.prune_experts.is_some() || self.merge_experts.is_some();
-        let count = if prunes { edit::layers(graph).map_err(failure)?.len() } else { 0 };
-        for number in 0..count {
-            if let Some(kept) = self.prune_experts {
-                let (layer, chosen) = frequencies(graph, number, options, cases)?;
-                let most = most_chosen(&chosen, kept);
-                edit::prune(graph, &layer, &most).map_err(failure)?;
-                clean(graph)?;
-                let left = (0..layer.experts).filter(|expert| !most.contains(expert)).collect::<Vec<_>>();
-                changes.push(Change::new(&layer, format!("experts {left:?} are left out"), chosen));
-            }
-            if let Some(merged) = self.merge_experts {
-                let (layer, chosen) = frequencies(graph, number, options, cases)?;
-                let groups = edit::merge(graph, &layer, merged, self.merge_by, &chosen).map_err(failure)?;
-                clean(graph)?;
-                let members =
-                    |group| (0..groups.len()).filter(|&expert| groups[expert] == group).collect::<Vec<_>>();
-                let members = (0..merged).map(members).collect::<Vec<_>>();
-                changes.push(Change::new(
-                    &layer,
-                    format!("{} experts are {members:?}", layer.experts),
-                    chosen,
-                ));
-            }
+        if let Some(kept) = self.prune_experts {
+            surgery.prune(kept)?;
+        }
+        if let Some(count) = self.merge_experts {
+            surgery.merge(count, Merging { cluster: self.cluster_by, method: self.merge_by })?;
         }
         if let Some(router) = self.router {
-            for number in 0..edit::layers(graph).map_err(failure)?.len() {
-                let layer = edit::layers(graph).map_err(failure)?.swap_remove(number);
-                edit::set_router(graph, &layer, router).map_err(failure)?;
-                clean(graph)?;
-                let name =
-                    Router::ALL.into_iter().find(|(_, one)| *one == router).map_or("", |(name, _)| name);
-                changes.push(Change::new(&layer, format!("gates are {name}"), Vec::new()));
-            }
+            surgery.set_router(router)?;
+        }
+        if self.fold_shared_experts {
+            surgery.fold_shared()?;
         }
         if let Some(momentum) = self.momentum {
-            let layers = edit::layers(graph).map_err(failure)?;
-            edit::set_momentum(graph, &layers, momentum).map_err(failure)?;
-            clean(graph)?;
-            let done = match momentum {
-                Momentum::On { mu, gamma } => format!("momentum with mu = {mu}, gamma = {gamma}"),
-                Momentum::Off => "no momentum".to_owned(),
-            };
-            changes.extend(layers.iter().map(|layer| Change::new(layer, done.clone(), Vec::new())));
+            surgery.set_momentum(momentum)?;
         }
-        Ok(changes)
+        Ok(surgery)
     }
 
     /// The data to calibrate on.
@@ -250,12 +204,6 @@ impl Edit {
     }
 }
 
-impl Change {
-    fn new(layer: &Layer, done: String, chosen: Vec<f64>) -> Change {
-        Change { layer: layer.name.clone(), done, chosen, experts: layer.experts }
-    }
-}
-
 /// How far an output is from what it was.
 struct Distance {
     output: String,
@@ -286,51 +234,27 @@ fn run(graph: &Graph, options: &Options, cases: &[Case]) -> Result<Vec<Vec<Tenso
     cases.iter().map(|case| Ok(egraft::run(model.clone(), &case.inputs, 1)?)).collect()
 }
 
-/// A layer, and how often each of its experts is chosen.
-fn frequencies(
-    graph: &Graph,
-    number: usize,
-    options: &Options,
-    cases: &[Case],
-) -> Result<(Layer, Vec<f64>), Failure> {
-    let mut layers = edit::layers(graph).map_err(failure)?;
-    let layer = layers.swap_remove(number);
-    let mut shown = graph.clone();
-    shown.set_outputs([("ids".to_owned(), layer.ids)]);
-    let mut chosen = vec![0.0; layer.experts];
-    for outputs in run(&shown, options, cases)? {
-        for id in outputs[0].to_i64() {
-            if let Some(count) = usize::try_from(id).ok().and_then(|id| chosen.get_mut(id)) {
-                *count += 1.0;
-            }
-        }
-    }
-    Ok((layer, chosen))
-}
-
-/// The experts that are chosen most often, in their order.
-fn most_chosen(chosen: &[f64], count: usize) -> Vec<usize> {
-    let mut experts: Vec<usize> = (0..chosen.len()).collect();
-    experts.sort_by(|&a, &b| chosen[b].total_cmp(&chosen[a]).then(a.cmp(&b)));
-    experts.truncate(count);
-    experts.sort_unstable();
-    experts
-}
-
 fn failure(error: edit::EditError) -> Failure {
     Failure::bad_input(error.code(), error.to_string(), error.help())
 }
 
+/// One of several things that have names.
+fn named<T: Copy>(all: &[(&str, T)], text: &str) -> Result<T, String> {
+    let found = all.iter().find(|(name, _)| *name == text);
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    found.map(|(_, one)| *one).ok_or_else(|| format!("it must be one of {}", names.join(", ")))
+}
+
+fn cluster(text: &str) -> Result<Cluster, String> {
+    named(&Cluster::ALL, text)
+}
+
 fn method(text: &str) -> Result<Method, String> {
-    let found = Method::ALL.into_iter().find(|(name, _)| *name == text);
-    let names = Method::ALL.map(|(name, _)| name).join(", ");
-    found.map(|(_, method)| method).ok_or_else(|| format!("the methods are {names}"))
+    named(&Method::ALL, text)
 }
 
 fn router(text: &str) -> Result<Router, String> {
-    let found = Router::ALL.into_iter().find(|(name, _)| *name == text);
-    let names = Router::ALL.map(|(name, _)| name).join(", ");
-    found.map(|(_, router)| router).ok_or_else(|| format!("the routers are {names}"))
+    named(&Router::ALL, text)
 }
 
 fn pair(text: &str) -> Result<(usize, usize), String> {
