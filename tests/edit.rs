@@ -196,6 +196,20 @@ fn experts_that_say_alike_are_one_cluster() {
     assert!(error.to_string().contains("not measured"), "{error}");
 }
 
+/// Biases that a model puts together are the experts', too.
+#[test]
+fn tables_may_be_put_together() {
+    let plain = spelling("stacked_experts");
+    let (mut graph, layers) = exposed(&plain);
+    assert_eq!((layers[0].products.len(), layers[0].tables.len()), (2, 2));
+    assert!(layers[0].others.is_empty());
+    let x = inputs(&plain, 1);
+    let merging = Merging { cluster: Cluster::Outputs, method: Method::Frequency };
+    let calibration = measured(&graph, &layers[0], merging.wants(), &x);
+    edit::merge(&mut graph, &layers[0], 6, merging, &calibration).expect("each is a group of its own");
+    assert_equal("six groups", &plain, &graph, &x);
+}
+
 /// The stack of a layer's product, and its elements of an expert.
 fn stack(graph: &Graph, layer: &Layer, product: usize, expert: usize) -> Vec<f64> {
     let value = graph.operands(layer.products[product])[1];

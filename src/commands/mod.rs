@@ -60,7 +60,7 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Say what rewrite rules did to a model, and why not more; or explain an error code
     Explain(explain::Explain),
-    /// Leave out or merge experts of a model, or give them momentum
+    /// Leave out, merge or fold experts of a model, or give it another router or momentum
     Edit(edit::Edit),
     /// Run passes on a model or a dump and print the result
     Opt(opt::Opt),

@@ -42,6 +42,7 @@ fn an_edited_model_is_written_and_told_of() {
     edit("-o {D}/m.ir --fold-shared-experts").refused("egraft::edit::unfit", &["no dense expert"]);
     edit("-o {D}/m.ir --router ac").refused("egraft::edit::unfit", &["layer before"]);
     edit("-o {D}/m.ir --merge-experts 2 --cluster-by magic").exits(2);
+    edit("-o {D}/m.ir --router sigmoid --cluster-by outputs").exits(2);
     edit("-o {D}/m.onnxx --merge-experts 2").refused("egraft::cli::emit", &["m.onnxx"]);
     edit("-o {D}/m.ir --prune-experts 1").refused("egraft::edit::unfit", &["8", "2"]);
     edit("-o {D}/m.ir --merge-experts 9").refused("egraft::edit::unfit", &["8", "9"]);

@@ -198,7 +198,7 @@ fn is_table(graph: &Graph, user: NodeId, experts: usize) -> bool {
     let of_experts = || graph.ty(operands[0]).shape.first().is_some_and(|first| first.is(experts as i64));
     let by_one = || graph.ty(operands[1]).shape.last().is_some_and(|last| last.is(1));
     let takes_rows = def == &GATHER && attrs.get(gather::AXIS) == 0 || def == &GATHER_ND && by_one();
-    takes_rows && of_experts() && root(graph, operands[0]).0 == operands[0]
+    takes_rows && of_experts() && router(graph, root(graph, operands[0]).0).is_none()
 }
 
 /// The weighted sum that what becomes of a product ends in.

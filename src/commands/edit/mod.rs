@@ -40,10 +40,10 @@ pub(super) struct Edit {
     #[arg(long, value_name = "N")]
     merge_experts: Option<usize>,
     /// Which experts are merged: those with weights alike, or with outputs alike on the data: weights or outputs
-    #[arg(long, value_name = "WHAT", default_value = "weights", value_parser = cluster)]
+    #[arg(long, value_name = "WHAT", default_value = "weights", value_parser = cluster, requires = "merge_experts")]
     cluster_by: Cluster,
     /// What one expert is made of several by: average, frequency, ties, or camex, with curvatures of the data
-    #[arg(long, value_name = "METHOD", default_value = "average", value_parser = method)]
+    #[arg(long, value_name = "METHOD", default_value = "average", value_parser = method, requires = "merge_experts")]
     merge_by: Method,
     /// Make shared experts, which every token takes, part of the grouped products: the same values in fewer kernels
     #[arg(long)]

@@ -215,8 +215,9 @@ impl Pairs<'_> {
             .ok_or_else(|| self.refuse(node, "the shared expert's matrix is no constant"))?;
         self.reached += 1;
         let (x, y) = (Side::of(graph, x), Side::of(graph, y));
-        let times =
-            |whole: usize, part: usize| if whole % part.max(1) == 0 { whole / part.max(1) } else { 0 };
+        let times = |whole: usize, part: usize| {
+            if whole.is_multiple_of(part.max(1)) { whole / part.max(1) } else { 0 }
+        };
         let (high, wide, parts) = (times(y.count, x.count), times(dense.count, own.count), self.found.parts);
         let (cut, below) = match (level, high, wide) {
             (Level::Result, 2.., 1) if parts == 1 || parts == high => {
