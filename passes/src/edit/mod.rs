@@ -86,9 +86,13 @@ impl EditError {
             EditError::NoExperts => {
                 "`egraft explain MODEL` says which obligation kept the rules from the experts"
             }
-            EditError::Unfit { .. } => "`egraft inspect MODEL --kernels` shows the experts of each layer",
+            EditError::Unfit { .. } => {
+                "`egraft inspect MODEL --kernels` shows the experts of each layer; without the option that does not suit \
+                 them, they stay as they are"
+            }
             EditError::Node { .. } => {
-                "export the model with a router that is a product and a softmax, and weights that are constants"
+                "export the model with a router that is a product and a softmax, weights that are constants, and \
+                 experts that compute each row by itself; `--cluster-by weights` asks nothing of what they compute"
             }
             EditError::Pass(_) | EditError::Op(_) => "`egraft check MODEL` says more",
         }
