@@ -416,6 +416,8 @@ impl Unary {
             Unary::Cosh => libm::cosh(x),
             Unary::Tanh => libm::tanh(x),
             Unary::Asinh => libm::asinh(x),
+            // The library gives numbers there.
+            Unary::Acosh if x < 1.0 => f64::NAN,
             Unary::Acosh => libm::acosh(x),
             Unary::Atanh => libm::atanh(x),
             Unary::Erf => libm::erf(x),

@@ -28,7 +28,7 @@ unary!(f64:
     sin_f64 = sin, cos_f64 = cos, tan_f64 = tan,
     asin_f64 = asin, acos_f64 = acos, atan_f64 = atan,
     sinh_f64 = sinh, cosh_f64 = cosh, tanh_f64 = tanh,
-    asinh_f64 = asinh, acosh_f64 = acosh, atanh_f64 = atanh,
+    asinh_f64 = asinh, atanh_f64 = atanh,
     erf_f64 = erf,
 );
 unary!(f32:
@@ -36,9 +36,20 @@ unary!(f32:
     sin_f32 = sinf, cos_f32 = cosf, tan_f32 = tanf,
     asin_f32 = asinf, acos_f32 = acosf, atan_f32 = atanf,
     sinh_f32 = sinhf, cosh_f32 = coshf, tanh_f32 = tanhf,
-    asinh_f32 = asinhf, acosh_f32 = acoshf, atanh_f32 = atanhf,
+    asinh_f32 = asinhf, atanh_f32 = atanhf,
     erf_f32 = erff,
 );
+
+/// `acosh x`; NaN below 1, where the library gives numbers.
+pub(crate) extern "C" fn acosh_f64(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+}
+
+/// The same.
+pub(crate) extern "C" fn acosh_f32(x: f32) -> f32 {
+    if x < 1.0 { f32::NAN } else { libm::acoshf(x) }
+}
+
 binary!(f64: pow_f64 = pow, fmod_f64 = fmod);
 binary!(f32: pow_f32 = powf, fmod_f32 = fmodf);
 
