@@ -125,6 +125,11 @@ pub(crate) const CODES: &[Code] = &[
         "Its message tells; name a Python that has it with `--python PATH` or $EGRAFT_PYTHON.",
     ),
     code(
+        "egraft::cli::other_files",
+        "The folder for sources holds other files, so nothing is written there.",
+        "Name another folder.",
+    ),
+    code(
         "egraft::cli::output_folder",
         "A folder stands where a file is to be written.",
         "Give the name of a file.",
@@ -314,6 +319,26 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::cranelift::unsupported",
         "A kernel uses a form that machine code is not made for yet.",
+        "The message names the form and what is instead.",
+    ),
+    code(
+        "egraft::cuda::sources_only",
+        "A model is compiled for a GPU, of which only the kernels' sources can be written yet.",
+        "Write them with `--emit cu`, or compile with `--target cpu`.",
+    ),
+    code(
+        "egraft::cuda::stage_form",
+        "A kernel still says what is computed, not how.",
+        "Let the passes run to their end.",
+    ),
+    code(
+        "egraft::cuda::unbound",
+        "A kernel uses a name that nothing in it defines.",
+        "In a .kir written by hand, define it; else report it: it is a bug.",
+    ),
+    code(
+        "egraft::cuda::unsupported",
+        "A kernel uses a form for which there is no CUDA C++ yet.",
         "The message names the form and what is instead.",
     ),
     code(

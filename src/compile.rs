@@ -6,7 +6,7 @@ use ir::program::Program;
 use ir::{At, Graph, Tensor};
 use passes::lint::{Lint, lint};
 use passes::pipeline::{self, Observer, Run, State, Step};
-use passes::{About, Changed, Cx, PassError};
+use passes::{About, Changed, Cx, PassError, Target};
 use runtime::plan::Plan;
 use runtime::{Model, Pool, Session, TensorRef, Weights};
 
@@ -180,7 +180,10 @@ fn failing_graph(
 /// # Errors
 /// What passes or the native backend cannot go on with.
 pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
-    let target = options.target()?;
+    let target = options.processor()?;
+    if source.provenance.options.target() == Target::Gpu {
+        return Err(Error::NeedsDevice);
+    }
     let Source { state, provenance, .. } = optimize(source, options, observer)?;
     observer.before(EMIT);
     let State::Program(program) = &state else { return Err(Error::NotLowered) };
@@ -188,6 +191,20 @@ pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -
     observer.after(EMIT, &state, Changed(true));
     let State::Program(program) = state else { return Err(Error::NotLowered) };
     assemble(program, image, provenance)
+}
+
+/// The kernels of a model as CUDA C++, one source for each.
+///
+/// # Errors
+/// What passes or the GPU backend cannot go on with.
+pub fn cuda_sources(
+    source: Source,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Vec<cuda::Source>, Error> {
+    let Source { state, .. } = optimize(source, options, observer)?;
+    let State::Program(program) = &state else { return Err(Error::NotLowered) };
+    Ok(cuda::emit(program)?)
 }
 
 /// Compiles models to one artifact with an entry for each, called as `names` says. They share weights of equal contents,
@@ -256,7 +273,7 @@ pub enum Checked {
 /// # Errors
 /// A model that is broken, and a program that cannot be compiled.
 pub fn check(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Checked, Error> {
-    options.target()?;
+    options.processor()?;
     let State::Graph(graph) = source.state else {
         return Ok(Checked::Program(compile(source, options, observer)?.program.kernels.len()));
     };

@@ -190,6 +190,22 @@ pub enum Error {
     /// A program that was to be compiled, and is still a graph.
     #[error("the passes end in a graph, which cannot be compiled; a program is needed")]
     NotLowered,
+    /// A model whose kernels are for a GPU where machine code for the processor is wanted.
+    #[error("the model is compiled for CUDA, of which only the kernels' sources can be written yet")]
+    NeedsDevice,
+    /// What the GPU backend cannot emit.
+    #[error(transparent)]
+    Cuda(#[from] cuda::EmitError),
+    /// A folder that is to be replaced and holds other files.
+    #[error("{} holds `{file}`, which does not end in .{ending}", folder.display())]
+    OtherFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: String,
+        /// How its files are to end.
+        ending: String,
+    },
     /// A program that was to be compiled, and whose buffers have no places.
     #[error("the buffers of entry `{entry}` have no places; `plan_memory` must run before code is made")]
     Unplanned {
@@ -336,6 +352,11 @@ impl Error {
             Error::Mcpu { .. } => "egraft::cli::mcpu",
             Error::Passes { errors, .. } => errors.first().map_or("egraft::cli::bug", |at| at.error.code()),
             Error::NotLowered => "egraft::cli::not_lowered",
+            Error::NeedsDevice => "egraft::cuda::sources_only",
+            Error::Cuda(cuda::EmitError::StageForm { .. }) => "egraft::cuda::stage_form",
+            Error::Cuda(cuda::EmitError::Unbound { .. }) => "egraft::cuda::unbound",
+            Error::Cuda(_) => "egraft::cuda::unsupported",
+            Error::OtherFiles { .. } => "egraft::cli::other_files",
             Error::Unplanned { .. } => "egraft::cli::unplanned",
             Error::Unsolvable { .. } => "egraft::cli::unsolvable_size",
             Error::Emit(error) => emit_code(error),
@@ -391,6 +412,8 @@ impl Error {
             Error::TooLateForStates => "start from the model itself, or from a .ir",
             Error::Link(_) => "call sizes alike with `--input-shape`, or fix them with `--dim`",
             Error::Mcpu { .. } => "choose `portable`, `host`, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4",
+            Error::NeedsDevice => "write them with `--emit cu`, or compile with `--target cpu`",
+            Error::OtherFiles { .. } => "name another folder",
             Error::NotLowered => "let the passes run to their end, or write the graph with `--emit ir`",
             Error::Unplanned { .. } => "let the passes run to their end",
             Error::Unsolvable { .. } => {
@@ -427,6 +450,12 @@ impl Error {
                 };
                 kinds.reduce(worst).unwrap_or(ErrorKind::Bug)
             }
+            Error::NeedsDevice => ErrorKind::Unsupported,
+            Error::Cuda(error) => match error {
+                cuda::EmitError::Unsupported { .. } => ErrorKind::Unsupported,
+                cuda::EmitError::Unbound { .. } => ErrorKind::Bug,
+                _ => ErrorKind::Input,
+            },
             Error::Emit(error) => match error {
                 EmitError::Codegen { .. } | EmitError::Relocation { .. } | EmitError::Unbound { .. } => {
                     ErrorKind::Bug

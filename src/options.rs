@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use ir::{DType, Dim, Symbol};
 use ops::onnx::ExpertLayout;
-use passes::FpMode;
 use passes::state::Keep;
+use passes::{FpMode, Target};
 
 use crate::error::Error;
 
 /// What can be chosen about a compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// What is compiled for. By default a CPU, or what a dump states.
+    pub target: Option<Target>,
     /// How much to optimise: 0 makes each op its own kernel, 1 to 3 fuse. By default 2, or what a dump states.
     pub level: Option<u8>,
     /// Which rewrites of floating-point arithmetic are allowed. By default `reassoc`, or what a dump states.
@@ -57,6 +59,7 @@ impl Default for Options {
     /// Nothing is chosen; the processor is a common one, and debug builds verify.
     fn default() -> Self {
         Options {
+            target: None,
             level: None,
             fp: None,
             weights: None,
@@ -95,7 +98,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Mcpu`] for a name that stands for no processor of this architecture.
-    pub fn target(&self) -> Result<cranelift::Target, Error> {
+    pub fn processor(&self) -> Result<cranelift::Target, Error> {
         let portable = cranelift::Target::portable();
         match self.mcpu.as_str() {
             "portable" | "" => return Ok(portable),
@@ -116,6 +119,7 @@ impl Options {
     /// What is recorded of these choices.
     pub fn recorded(&self) -> Recorded {
         self.recorded_over(Recorded {
+            target: None,
             level: DEFAULT_LEVEL,
             fp: fp_name(FpMode::default()).to_owned(),
             weights: None,
@@ -134,6 +138,9 @@ impl Options {
     /// The same for a model that was compiled up to some pass with the choices in `earlier`.
     pub fn recorded_over(&self, earlier: Recorded) -> Recorded {
         let mut all = earlier;
+        if let Some(target) = self.target {
+            all.target = (target == Target::Gpu).then(|| CUDA.to_owned());
+        }
         all.level = self.level.unwrap_or(all.level);
         if let Some(fp) = self.fp {
             all.fp = fp_name(fp).to_owned();
@@ -172,9 +179,12 @@ impl Options {
     }
 }
 
-/// The choices that results depend on, but for the target, as text: in artifacts and on top of dumps.
+/// The choices that results depend on, but for the processor, as text: in artifacts and on top of dumps.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Recorded {
+    /// [`Options::target`] by its name, if it is none of the CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// [`Options::level`].
     pub level: u8,
     /// [`Options::fp`] by its name.
@@ -212,6 +222,7 @@ impl Recorded {
     /// What passes may know.
     pub fn cx(&self) -> passes::Cx {
         passes::Cx {
+            target: self.target(),
             fp: fp_mode(&self.fp).unwrap_or_default(),
             weights: self.weights.as_deref().and_then(weights_type),
             disabled_rules: self.disabled_rules.clone(),
@@ -219,6 +230,16 @@ impl Recorded {
         }
     }
 }
+
+impl Recorded {
+    /// What is compiled for.
+    pub fn target(&self) -> Target {
+        if self.target.as_deref() == Some(CUDA) { Target::Gpu } else { Target::Cpu }
+    }
+}
+
+/// The name of the GPU target on the command line.
+const CUDA: &str = "cuda";
 
 /// The name of a mode on the command line.
 pub fn fp_name(fp: FpMode) -> &'static str {
@@ -244,7 +265,7 @@ mod tests {
     use super::*;
 
     fn target(mcpu: &str) -> Result<cranelift::Target, Error> {
-        Options { mcpu: mcpu.to_owned(), ..Options::default() }.target()
+        Options { mcpu: mcpu.to_owned(), ..Options::default() }.processor()
     }
 
     #[cfg(target_arch = "x86_64")]

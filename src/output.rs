@@ -133,6 +133,36 @@ pub(crate) fn write_with(
     Pending::create(path, false, content)?.0.commit()
 }
 
+/// Creates a folder of files that all have this ending, or replaces one that holds nothing else.
+///
+/// # Errors
+/// [`Error::NoFolder`], [`Error::Write`]; [`Error::OtherFiles`] where the folder holds other files.
+pub fn write_folder(path: &Path, ending: &str, files: &[(String, &str)]) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    let mut old = Vec::new();
+    if path.exists() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            if !file.is_file() || file.extension().is_none_or(|found| found != ending) {
+                let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(Error::OtherFiles { folder: path.to_owned(), file, ending: ending.to_owned() });
+            }
+            old.push(file);
+        }
+    } else {
+        check(path)?;
+        fs::create_dir(path).map_err(failed)?;
+    }
+    let mut pending = Vec::with_capacity(files.len());
+    for (name, content) in files {
+        let at = path.join(name);
+        pending.push(Pending::create(&at, false, |file| file.write_all(content.as_bytes()))?.0);
+        old.retain(|file| *file != at);
+    }
+    pending.into_iter().try_for_each(Pending::commit)?;
+    old.into_iter().try_for_each(|file| fs::remove_file(file).map_err(failed))
+}
+
 /// Runs `body` with a new folder for files that other programs need, and removes it afterwards.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ pub struct Provenance {
     pub producer: String,
     /// Sizes that became one, each with the reason.
     pub unified: Vec<String>,
-    /// The options that results depend on, but for the target.
+    /// The options that results depend on, but for the processor.
     pub options: Recorded,
     /// How far the model has come: the last of the pipeline's passes that run once; empty before the first.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -73,7 +73,7 @@ impl Watch {
         options: &Options,
     ) -> Result<(), Error> {
         if let Some(folder) = folder {
-            self.dump = Some(Dump::create(folder, source, options.target()?)?);
+            self.dump = Some(Dump::create(folder, source, options.processor()?)?);
         }
         Ok(())
     }

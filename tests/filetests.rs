@@ -1,7 +1,7 @@
 //! Every file under `filetests/`: text in, text out, and the meaning unchanged.
 //!
-//! The first line says what to do: `; test: passes=fuse,to_loops`, with `fp=strict` if sums keep their order. The result is a snapshot beside the input. Then
-//! both sides run on random inputs at three sizes: a snapshot says what changed, running says that nothing did that
+//! The first line says what to do: `; test: passes=fuse,to_loops`, with `fp=strict` if sums keep their order and `target=cuda`
+//! for kernels of a GPU. The result is a snapshot beside the input. Then both sides run on random inputs at three sizes: a snapshot says what changed, running says that nothing did that
 //! matters. Files under `verify/` and `errors/` say what the verifier or the parser has to complain about.
 
 use std::fs;
@@ -11,7 +11,7 @@ use harness::{Weights, check_all, header, input_types, random_inputs, root, size
 use ir::text::{parse_graph, parse_program};
 use ir::{Symbol, Tensor};
 use passes::pipeline::{self, State, Step};
-use passes::{Cx, FpMode};
+use passes::{Cx, FpMode, Target};
 use reference::States;
 
 fn snapshot(path: &Path, output: &str) {
@@ -102,7 +102,12 @@ fn passes_change_what_they_should_and_nothing_that_matters() {
             .split(',')
             .map(|name| Step::find(name).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
             .collect();
-        let cx = Cx { fp, ..Cx::default() };
+        let target = match header.get("target").map(String::as_str) {
+            None => Target::Cpu,
+            Some("cuda") => Target::Gpu,
+            Some(other) => panic!("{}: no target `{other}`", path.display()),
+        };
+        let cx = Cx { target, fp, ..Cx::default() };
         let options = pipeline::Run { cx, verify: true, ..pipeline::Run::default() };
         let after = pipeline::run(before.clone(), &steps, &options, &mut ())
             .unwrap_or_else(|e| panic!("{}: {e:#?}", path.display()));

@@ -38,6 +38,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("passes", &["ir", "ops"][..]),
         ("backends/reference", &["ir"][..]),
         ("backends/cranelift", &["ir"][..]),
+        ("backends/cuda", &["ir"]),
         ("backends/runtime", &[][..]),
         ("backends/runner", &["runtime"][..]),
         ("models/onnx", &["ir", "ops"][..]),
@@ -45,7 +46,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     ])
 }
 
-const OURS: [&str; 9] = ["ir", "ops", "passes", "reference", "cranelift", "runtime", "runner", "onnx", "zoo"];
+const OURS: [&str; 10] =
+    ["ir", "ops", "passes", "reference", "cranelift", "cuda", "runtime", "runner", "onnx", "zoo"];
 
 fn manifest(room: &str) -> toml::Table {
     let text = fs::read_to_string(root().join(room).join("Cargo.toml")).expect("every room has a manifest");

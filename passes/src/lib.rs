@@ -18,6 +18,8 @@ pub mod lower;
 pub mod pass;
 pub mod pipeline;
 pub mod state;
+pub mod target;
 
 pub use error::PassError;
 pub use pass::{About, Changed, Cx, FpMode, GraphPass, LowerPass, ProgramPass};
+pub use target::Target;

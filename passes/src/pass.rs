@@ -5,6 +5,7 @@ use ir::{At, DType, Graph};
 
 use crate::egraph::rules::{self, Rule};
 use crate::error::PassError;
+use crate::target::Target;
 
 /// A pass's name and what it does, in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum FpMode {
 /// What passes may know besides the graph: the options of a compilation.
 #[derive(Debug, Clone, Default)]
 pub struct Cx {
+    /// What is compiled for.
+    pub target: Target,
     /// Which floating-point rewrites are allowed.
     pub fp: FpMode,
     /// Rules that must not be applied.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use egraft::summary::{self, Launch};
 use egraft::{Compiled, Options, Source, Written, disk, output, write};
+use passes::Target;
 use passes::pipeline::{self, State, Step};
 use serde_json::json;
 
@@ -65,6 +66,8 @@ enum Emit {
     Clif,
     /// The machine code
     Asm,
+    /// The kernels as CUDA C++, with `--target cuda`: a folder with a file for each
+    Cu,
 }
 
 impl Emit {
@@ -96,15 +99,18 @@ impl Compile {
         if to_stdout && !self.emit.is_text() {
             return Err(Failure::bad_input(
                 "egraft::cli::output_folder",
-                "an artifact cannot be printed",
+                "an artifact or a folder cannot be printed",
                 "name a file with `-o`, or choose a text with `--emit`",
             ));
         }
-        if !to_stdout {
+        if !to_stdout && self.emit != Emit::Cu {
             output::check(&self.output)?;
             self.models.iter().try_for_each(|model| output::check_other(&self.output, model))?;
         }
         let (options, source, mut watch) = self.source()?;
+        if self.emit == Emit::Cu {
+            return self.cuda(source, &options, &mut watch, out);
+        }
         if self.emit.is_text() {
             return self.text(source, &options, &mut watch, out);
         }
@@ -178,7 +184,7 @@ impl Compile {
         watch: &mut Watch,
         out: &mut dyn Write,
     ) -> Result<u8, Failure> {
-        let target = options.target()?;
+        let target = options.processor()?;
         let steps = pipeline::of_level(source.provenance.options.level);
         let rest = egraft::remaining(steps, &source);
         let ends = |step: &Step| match self.emit {
@@ -225,6 +231,47 @@ impl Compile {
             )?;
         } else if self.timing {
             watch.table(out)?;
+        }
+        Ok(0)
+    }
+
+    /// Writes a folder with a source for each kernel.
+    fn cuda(
+        &self,
+        source: Source,
+        options: &Options,
+        watch: &mut Watch,
+        out: &mut dyn Write,
+    ) -> Result<u8, Failure> {
+        if source.provenance.options.target() != Target::Gpu {
+            return Err(Failure::bad_input(
+                "egraft::cli::emit",
+                "CUDA sources of a model that is compiled for a CPU",
+                "add `--target cuda`",
+            ));
+        }
+        let model = source.provenance.model.clone();
+        let done = egraft::cuda_sources(source, options, watch);
+        let sources = watch.finish(done)?;
+        let files: Vec<(String, &str)> =
+            sources.iter().map(|source| (format!("{}.cu", source.name), source.text.as_str())).collect();
+        output::write_folder(&self.output, "cu", &files)?;
+        let launches: usize = sources.iter().map(|source| source.launches.len()).sum();
+        if self.common.json {
+            let kernels: Vec<_> = sources
+                .iter()
+                .map(|source| json!({"name": source.name, "launches": source.launches.len()}))
+                .collect();
+            let report = json!({
+                "model": model, "output": shown(&self.output), "kernels": kernels, "passes": watch.json(),
+            });
+            print_json(out, &report)?;
+        } else {
+            let folder = self.output.display();
+            writeln!(out, "{folder}: CUDA sources of {} kernels with {launches} functions", sources.len())?;
+            if self.timing {
+                watch.table(out)?;
+            }
         }
         Ok(0)
     }

@@ -106,6 +106,8 @@ impl Cli {
 enum Target {
     /// The processor
     Cpu,
+    /// A GPU of NVIDIA
+    Cuda,
 }
 
 /// The options of every command that compiles a model.
@@ -115,9 +117,9 @@ pub(crate) struct Common {
     /// How much to optimise: 0 makes each op its own kernel, 1 to 3 fuse [default: 2, or what a dump states]
     #[arg(short = 'O', long = "opt", value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3))]
     level: Option<u8>,
-    /// What code is made for
-    #[arg(long, value_enum, default_value_t = Target::Cpu)]
-    target: Target,
+    /// What code is made for [default: cpu, or what a dump states]
+    #[arg(long, value_enum)]
+    target: Option<Target>,
     /// The processor: portable (x86-64-v3, with loops for AVX-512 where it has that, or any AArch64), host, or a
     /// level such as x86-64-v4
     #[arg(long, value_name = "NAME", default_value = "portable")]
@@ -189,10 +191,12 @@ mod passes_fp {
 impl Common {
     /// The options of the compilation.
     fn options(&self) -> Result<Options, Failure> {
-        // One target so far: naming it is all there is to it.
-        let Target::Cpu = self.target;
         self.disabled_rules.iter().try_for_each(|name| known_rule(name))?;
         Ok(Options {
+            target: self.target.map(|target| match target {
+                Target::Cpu => ::passes::Target::Cpu,
+                Target::Cuda => ::passes::Target::Gpu,
+            }),
             level: self.level,
             fp: self.fp,
             weights: self.weights,
@@ -254,6 +258,7 @@ impl Common {
     /// An option that is given and only means something where a model is compiled.
     fn of_compilation(&self) -> Option<&'static str> {
         [
+            (self.target.is_some(), "--target"),
             (self.level.is_some(), "-O"),
             (self.mcpu != "portable", "--mcpu"),
             (!self.shapes.is_empty(), "--input-shape"),

@@ -3,6 +3,7 @@
 mod everywhere;
 pub mod golden;
 pub mod program;
+pub mod shim;
 
 pub use everywhere::Everywhere;
 

@@ -6,5 +6,5 @@
 mod run;
 mod walk;
 
-pub use run::{States, run_graph, run_program, run_program_on};
+pub use run::{Kernels, States, Walked, run_graph, run_program, run_program_by, run_program_on};
 pub use walk::{WalkError, walk};

@@ -29,6 +29,37 @@ pub fn run_program(program: &Program, entry: usize, inputs: &[Tensor]) -> Result
     run_program_on(program, entry, inputs, &mut States::new())
 }
 
+/// What runs the kernels of a program.
+pub trait Kernels {
+    /// Runs a kernel of the program on `arrays`, one for each of its parameters, with a value for each of its sizes.
+    ///
+    /// # Errors
+    /// Where the kernel cannot run.
+    fn call(
+        &mut self,
+        program: &Program,
+        kernel: usize,
+        sizes: &[i64],
+        arrays: &mut [Tensor],
+    ) -> Result<(), WalkError>;
+}
+
+/// Kernels are walked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walked;
+
+impl Kernels for Walked {
+    fn call(
+        &mut self,
+        program: &Program,
+        kernel: usize,
+        sizes: &[i64],
+        arrays: &mut [Tensor],
+    ) -> Result<(), WalkError> {
+        walk(&program.kernels[kernel], sizes, arrays)
+    }
+}
+
 /// What is kept from run to run, by name. Zeros, where there is nothing.
 pub type States = BTreeMap<Symbol, Tensor>;
 
@@ -42,6 +73,20 @@ pub fn run_program_on(
     inputs: &[Tensor],
     states: &mut States,
 ) -> Result<Vec<Tensor>, WalkError> {
+    run_program_by(program, entry, inputs, states, &mut Walked)
+}
+
+/// As [`run_program_on`], with kernels run by something else.
+///
+/// # Errors
+/// As [`run_program`].
+pub fn run_program_by(
+    program: &Program,
+    entry: usize,
+    inputs: &[Tensor],
+    states: &mut States,
+    kernels: &mut dyn Kernels,
+) -> Result<Vec<Tensor>, WalkError> {
     let entry = &program.entries[entry];
     let sizes = bind(entry, inputs)?;
     let weights = program.weights.iter().map(|weight| weight.pack()).collect();
@@ -53,6 +98,7 @@ pub fn run_program_on(
         outputs: vec![None; entry.outputs.len()],
         memory: Memory::new(entry),
         sizes,
+        kernels,
     };
     let kept: Vec<usize> =
         (0..entry.buffers.len()).filter(|&i| entry.buffers[i].space == Space::State).collect();
@@ -82,6 +128,7 @@ struct Run<'a> {
     outputs: Vec<Option<Tensor>>,
     memory: Memory,
     sizes: SizeValues,
+    kernels: &'a mut dyn Kernels,
 }
 
 impl Run<'_> {
@@ -130,7 +177,7 @@ impl Run<'_> {
                     call.args.iter().map(|&arg| self.read(arg)).collect::<Result<Vec<_>, _>>()?;
                 let sizes = call.sizes.iter().map(|size| self.size(size)).collect::<Result<Vec<i64>, _>>()?;
                 let kernel = &self.program.kernels[call.kernel];
-                walk(kernel, &sizes, &mut arrays)?;
+                self.kernels.call(self.program, call.kernel, &sizes, &mut arrays)?;
                 for ((param, &arg), array) in kernel.params.iter().zip(&call.args).zip(arrays) {
                     if param.access != Access::Read {
                         self.write(arg, array)?;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
 use ir::kernel::eval::{Names, eval, indices};
-use ir::kernel::stmt::FOLD_LANES;
 use ir::kernel::{Body, Expr, Gemm, Kernel, LaneFold, Sort, Stage, Stmt};
 use ir::scalar::{Binary, fma};
 use ir::{DType, Dim, Scalar, Tensor};
@@ -62,6 +61,12 @@ pub enum WalkError {
         condition: String,
         /// What it means.
         what: String,
+    },
+    /// What runs the kernels instead cannot.
+    #[error("{why}")]
+    Elsewhere {
+        /// Why.
+        why: String,
     },
     /// Inputs that do not fit the program.
     #[error(transparent)]
@@ -220,10 +225,10 @@ impl Walk {
 
     /// Iteration `k` with the accumulator of lane `k mod 16`; then halves of the lanes together.
     fn fold(&mut self, fold: &LaneFold) -> Result<(), WalkError> {
-        let LaneFold { acc, op, axis, extent, body } = fold;
-        let mut lanes = vec![op.neutral(DType::F32); FOLD_LANES];
+        let LaneFold { acc, dtype, op, lanes, axis, extent, body } = fold;
+        let mut lanes = vec![op.neutral(*dtype); *lanes as usize];
         for k in 0..self.dim(extent)? {
-            let lane = k as usize % FOLD_LANES;
+            let lane = k as usize % lanes.len();
             self.axes.insert(axis.clone(), k);
             self.scalars.insert(acc.clone(), lanes[lane]);
             self.block(body)?;

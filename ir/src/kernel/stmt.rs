@@ -18,6 +18,14 @@ pub enum LoopKind {
     Vector(u32),
     /// Written out: the extent is a small number.
     Unroll,
+    /// Iterations spread over the blocks of a GPU, each of so many threads, all of which run the body together: scalars
+    /// are the same in all of them, and each store is made once. Such a loop is outermost, or the only statement of one.
+    Blocks(u32),
+    /// Iterations spread over the threads of all blocks of a GPU, each for itself, with so many in a block. Such a loop is
+    /// outermost.
+    Grid(u32),
+    /// Iterations spread over the threads of a block, which wait for each other behind the loop.
+    Threads,
 }
 
 /// Axes with their extents, the outermost first.
@@ -124,20 +132,26 @@ pub const QUAD: i64 = 4;
 /// Elements from one row of a left operand to the next with which tiles read it where it lies; others are copied.
 pub const ROW: i64 = 272;
 
-/// An `f32` reduction in lanes: for each value of `axis` in `0..extent`, ascending, the body runs and changes `acc`.
+/// A reduction in lanes: for each value of `axis` in `0..extent`, ascending, the body runs and changes `acc`.
 ///
-/// There are [`FOLD_LANES`] accumulators, each of which starts from the neutral element, and iteration `k` has that of
-/// lane `k mod 16` for its `acc`. In the end lane `l` takes in lane `l + 8`, then `l + 4`, `l + 2` and `l + 1`, and
+/// There are `lanes` accumulators, each of which starts from the neutral element, and iteration `k` has that of lane
+/// `k mod lanes` for its `acc`. In the end, of 16, lane `l` takes in lane `l + 8`, then `l + 4`, `l + 2` and `l + 1`, and
 /// what lane 0 has then is bound as `acc` until the end of the block. Whatever vectors a machine has, the bits are the
 /// same.
 ///
 /// Iterations depend on each other through `acc` alone.
+///
+/// A CPU has [`FOLD_LANES`] lanes of `f32`; on a GPU lanes are the threads of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LaneFold {
     /// The accumulator: a variable of the body, a scalar after it.
     pub acc: Symbol,
+    /// Its type.
+    pub dtype: DType,
     /// How lanes combine.
     pub op: Reduce,
+    /// How many there are: a power of two.
+    pub lanes: u32,
     /// The axis, bound in the body.
     pub axis: Symbol,
     /// Its extent.
@@ -146,10 +160,15 @@ pub struct LaneFold {
     pub body: Vec<Stmt>,
 }
 
-/// Accumulators of a [`LaneFold`].
+/// Lanes of a [`LaneFold`] on a CPU.
 pub const FOLD_LANES: usize = 16;
 
 impl LaneFold {
+    /// One of `f32` in the lanes of a CPU.
+    pub fn of_cpu(acc: Symbol, op: Reduce, (axis, extent): (Symbol, Dim), body: Vec<Stmt>) -> LaneFold {
+        LaneFold { acc, dtype: DType::F32, op, lanes: FOLD_LANES as u32, axis, extent, body }
+    }
+
     /// The value of the lanes' accumulators taken together.
     pub fn combine<T: Clone, E>(
         &self,

@@ -5,7 +5,7 @@
 
 use crate::dim::Symbol;
 use crate::dtype::DType;
-use crate::kernel::stmt::Axes;
+use crate::kernel::stmt::{Axes, FOLD_LANES};
 use crate::kernel::{
     Access, Body, Expr, Gemm, Group, Kernel, KernelKind, LaneFold, LoopKind, Param, Reduce, Sort, Stage, Stmt,
 };
@@ -183,7 +183,7 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     }
     let word = if cursor.kind() == Kind::Word { cursor.slice() } else { "" };
     match word {
-        "for" | "parallel" | "vector" | "unroll" => {
+        "for" | "parallel" | "vector" | "unroll" | "blocks" | "grid" | "threads" => {
             cursor.advance();
             let (axis, extent) = cursor.range()?;
             let kind = match word {
@@ -196,6 +196,12 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
                     LoopKind::Vector(cursor.integer("a number of lanes")?)
                 }
                 "unroll" => LoopKind::Unroll,
+                "blocks" | "grid" => {
+                    cursor.expect_word("of")?;
+                    let threads = cursor.integer("a number of threads")?;
+                    if word == "grid" { LoopKind::Grid(threads) } else { LoopKind::Blocks(threads) }
+                }
+                "threads" => LoopKind::Threads,
                 _ => LoopKind::Serial,
             };
             Ok(Stmt::For { axis, extent, kind, body: items(cursor, scope, stmt)? })
@@ -277,6 +283,7 @@ fn axes(cursor: &mut Cursor<'_>) -> Parse<Axes> {
 
 fn fold(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     let acc = Symbol::new(cursor.sigil("%")?);
+    let dtype = if cursor.eat(":") { cursor.dtype()? } else { DType::F32 };
     cursor.expect("=")?;
     let op = match cursor.kind() {
         Kind::Word => Reduce::ALL.into_iter().find(|op| op.name() == cursor.slice()),
@@ -285,8 +292,10 @@ fn fold(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
     let op = op.ok_or_else(|| cursor.unexpected("a reduction, such as `sum` or `max`"))?;
     cursor.advance();
     let (axis, extent) = cursor.range()?;
-    scope.scalar(acc.clone(), DType::F32);
-    Ok(Stmt::Fold(Box::new(LaneFold { acc, op, axis, extent, body: items(cursor, scope, stmt)? })))
+    let lanes = if cursor.eat_word("by") { cursor.integer("a number of lanes")? } else { FOLD_LANES as u32 };
+    scope.scalar(acc.clone(), dtype);
+    let body = items(cursor, scope, stmt)?;
+    Ok(Stmt::Fold(Box::new(LaneFold { acc, dtype, op, lanes, axis, extent, body })))
 }
 
 fn gemm(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use crate::dim::{Dim, Symbol};
 use crate::dtype::{Class, DType};
+use crate::kernel::stmt::FOLD_LANES;
 use crate::kernel::{
     Access, Body, Expr, ExprKind, Gemm, Group, Kernel, LaneFold, LoopKind, Sort, Stage, Stmt,
 };
@@ -191,12 +192,16 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
                 LoopKind::Parallel(_) => "parallel",
                 LoopKind::Vector(_) => "vector",
                 LoopKind::Unroll => "unroll",
+                LoopKind::Blocks(_) => "blocks",
+                LoopKind::Grid(_) => "grid",
+                LoopKind::Threads => "threads",
             };
             write!(f, "{word} {} in 0..{extent}", Bare(axis.name()))?;
             match kind {
                 LoopKind::Parallel(grain) if *grain != 1 => write!(f, " grain {grain}")?,
                 LoopKind::Vector(lanes) => write!(f, " by {lanes}")?,
-                LoopKind::Serial | LoopKind::Unroll | LoopKind::Parallel(_) => {}
+                LoopKind::Blocks(threads) | LoopKind::Grid(threads) => write!(f, " of {threads}")?,
+                LoopKind::Serial | LoopKind::Unroll | LoopKind::Parallel(_) | LoopKind::Threads => {}
             }
             block(f, body, level)
         }
@@ -218,9 +223,16 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
             f.write_char(']')
         }
         Stmt::Fold(fold) => {
-            let LaneFold { acc, op, axis, extent, body } = &**fold;
+            let LaneFold { acc, dtype, op, lanes, axis, extent, body } = &**fold;
             let (acc, axis) = (Sigil('%', acc.name()), Bare(axis.name()));
-            write!(f, "fold {acc} = {} {axis} in 0..{extent}", op.name())?;
+            write!(f, "fold {acc}")?;
+            if *dtype != DType::F32 {
+                write!(f, " : {dtype}")?;
+            }
+            write!(f, " = {} {axis} in 0..{extent}", op.name())?;
+            if *lanes != FOLD_LANES as u32 {
+                write!(f, " by {lanes}")?;
+            }
             block(f, body, level)
         }
         Stmt::Gemm(gemm) => {

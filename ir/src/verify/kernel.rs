@@ -392,8 +392,9 @@ impl Check<'_> {
         match stmt {
             Stmt::For { axis, extent, kind, body } => {
                 self.loop_kind(*kind, extent);
-                self.loops
-                    .push(Around { axis: axis.clone(), parallel: matches!(kind, LoopKind::Parallel(_)) });
+                let alone = matches!(kind, LoopKind::Serial | LoopKind::Vector(_) | LoopKind::Unroll);
+                let parallel = !alone && !extent.is(1);
+                self.loops.push(Around { axis: axis.clone(), parallel });
                 self.inside(&[(axis.clone(), extent.clone())], |check| check.block(body));
                 self.loops.pop();
             }
@@ -441,6 +442,11 @@ impl Check<'_> {
         let what = match kind {
             LoopKind::Vector(lanes) if !(1..=64).contains(&lanes) => "a vector loop has 1 to 64 lanes",
             LoopKind::Parallel(0) => "a parallel loop takes at least one iteration at a time",
+            LoopKind::Blocks(threads) | LoopKind::Grid(threads)
+                if !threads.is_power_of_two() || !(32..=1024).contains(&threads) =>
+            {
+                "a block has 32 to 1024 threads, a power of two"
+            }
             LoopKind::Unroll if extent.as_const().is_none() => "an unrolled loop has a number of iterations",
             _ => return,
         };
@@ -482,19 +488,24 @@ impl Check<'_> {
         let position =
             at.iter().zip(shape).fold(Dim::constant(0), |sum, (i, size)| sum * size.clone() + (*i).clone());
         let mut known: Vec<Dim> = at.iter().map(|index| (*index).clone()).chain([position]).collect();
-        // From ⌊a/b⌋ and c·(a − b·⌊a/b⌋), a is known: two loops that became one write as the two did.
-        for quotient in at {
-            let mut terms = quotient.terms();
-            let Some(([Atom::Floor(whole, by)], 1)) = terms.next() else { continue };
-            if terms.next().is_none() {
-                for index in at {
-                    let scale = index.terms().find(|(atoms, _)| whole.terms().eq([(*atoms, 1)]));
-                    let scale = scale.map(|(_, scale)| Dim::constant(scale));
-                    known.extend(
-                        scale.map(|scale| (*index).clone() + (*quotient).clone() * by.clone() * scale),
+        // From ⌊a/b⌋ and c·(a − b·⌊a/b⌋), a is known: several loops that became one write as they did.
+        for _ in 0..at.len() {
+            let quotients: Vec<(Dim, Dim, Dim)> = known.iter().filter_map(as_quotient).collect();
+            let mut more = Vec::new();
+            for (quotient, whole, by) in &quotients {
+                for sum in known.iter().filter(|sum| *sum != quotient) {
+                    let factor = |of: &Dim| {
+                        let factor = sum.terms().find(|(atoms, _)| of.terms().eq([(*atoms, 1)]));
+                        factor.map(|(_, factor)| Dim::constant(factor))
+                    };
+                    more.extend(
+                        factor(whole).map(|scale| sum.clone() + quotient.clone() * by.clone() * scale),
                     );
+                    more.extend(factor(quotient).map(|scale| sum.clone() - quotient.clone() * scale));
                 }
             }
+            more.retain(|sum| !known.contains(sum));
+            known.extend(more);
         }
         loop {
             let before = unknown.len();
@@ -582,14 +593,17 @@ impl Check<'_> {
     }
 
     fn fold(&mut self, fold: &LaneFold) {
-        if matches!(fold.op, Reduce::Any | Reduce::All) {
+        let logical = matches!(fold.op, Reduce::Any | Reduce::All);
+        if logical != (fold.dtype == DType::Bool) || !fold.lanes.is_power_of_two() {
             let kernel = self.name();
-            self.report.push(KernelViolation::Form { kernel, what: "a fold in lanes of anything but f32" });
+            let what =
+                "a fold whose lanes do not combine: they are truth values or not, a power of two of them";
+            self.report.push(KernelViolation::Form { kernel, what });
         }
         let whole = |stmt: &Stmt| {
-            let parallel =
-                matches!(stmt, Stmt::For { kind: LoopKind::Parallel(_) | LoopKind::Vector(_), .. });
-            parallel || matches!(stmt, Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_))
+            let plain = |kind: &LoopKind| matches!(kind, LoopKind::Serial | LoopKind::Unroll);
+            matches!(stmt, Stmt::For { kind, .. } if !plain(kind))
+                || matches!(stmt, Stmt::Alloc { .. } | Stmt::Fold(_) | Stmt::Gemm(_) | Stmt::Sort(_))
         };
         let mut found = false;
         fold.body.iter().for_each(|stmt| stmt.walk(&mut |stmt| found |= whole(stmt)));
@@ -602,12 +616,12 @@ impl Check<'_> {
         self.loops.push(Around { axis: fold.axis.clone(), parallel: true });
         self.inside(&[(fold.axis.clone(), fold.extent.clone())], |check| {
             let scalars = check.scalars.clone();
-            check.scalars.insert(fold.acc.clone(), (DType::F32, check.loops.len()));
+            check.scalars.insert(fold.acc.clone(), (fold.dtype, check.loops.len()));
             check.block(&fold.body);
             check.scalars = scalars;
         });
         self.loops.pop();
-        self.scalars.insert(fold.acc.clone(), (DType::F32, self.loops.len()));
+        self.scalars.insert(fold.acc.clone(), (fold.dtype, self.loops.len()));
     }
 
     fn gemm(&mut self, gemm: &Gemm) {
@@ -729,4 +743,13 @@ fn negated(cond: &Expr) -> Option<Expr> {
         _ => return None,
     };
     Some(ExprKind::Binary(opposite, a.clone(), b.clone()).into())
+}
+
+/// The quotient, what is divided and by what, if it is one and nothing else.
+fn as_quotient(sum: &Dim) -> Option<(Dim, Dim, Dim)> {
+    let mut terms = sum.terms();
+    match (terms.next(), terms.next()) {
+        (Some(([Atom::Floor(whole, by)], 1)), None) => Some((sum.clone(), whole.clone(), by.clone())),
+        _ => None,
+    }
 }

@@ -15,6 +15,7 @@ use ir::{At, DType};
 
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, ProgramPass};
+use crate::target::Target;
 
 /// See the [module](self).
 pub struct ExpandMath;
@@ -24,7 +25,11 @@ impl ProgramPass for ExpandMath {
         About::new("expand_math", "write exp, log, tanh and erf as polynomials")
     }
 
-    fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, program: &mut Program, cx: &Cx) -> Result<Changed, At<PassError>> {
+        // A GPU has functions of its own.
+        if cx.target == Target::Gpu {
+            return Ok(Changed(false));
+        }
         let mut changed = false;
         for kernel in &mut program.kernels {
             let Body::Loops(body) = &kernel.body else { continue };

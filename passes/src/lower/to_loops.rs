@@ -47,7 +47,7 @@ impl ProgramPass for ToLoops {
             changed = true;
             let kernel = &mut program.kernels[at];
             if kernel.kind == KernelKind::Attention
-                && let Some(body) = attention::loops(kernel, &stages, cx.fp)
+                && let Some(body) = attention::loops(kernel, &stages, cx)
             {
                 kernel.body = Body::Loops(body);
                 continue;
@@ -56,7 +56,7 @@ impl ProgramPass for ToLoops {
                 kernel.body = Body::Loops(body);
                 continue;
             }
-            let (body, scratch) = steps::loops(kernel, &stages);
+            let (body, scratch) = steps::loops(kernel, &stages, &cx.target.tiles());
             kernel.body = Body::Loops(body);
             add_scratch(program, at, &scratch);
         }

@@ -11,7 +11,7 @@ use crate::walk::check;
 const OPS: [Reduce; 4] = [Reduce::Sum, Reduce::Prod, Reduce::Max, Reduce::Min];
 
 fn fold(op: Reduce, extent: impl Into<Dim>, body: Vec<Stmt>) -> Stmt {
-    Stmt::Fold(Box::new(LaneFold { acc: sym("acc"), op, axis: sym("k"), extent: extent.into(), body }))
+    Stmt::Fold(Box::new(LaneFold::of_cpu(sym("acc"), op, (sym("k"), extent.into()), body)))
 }
 
 fn acc() -> Expr {

@@ -30,7 +30,7 @@ fn acc(name: &str) -> Expr {
 }
 
 fn fold(name: &str, op: Reduce, extent: &Dim, body: Vec<Stmt>) -> Stmt {
-    Stmt::Fold(Box::new(LaneFold { acc: sym(name), op, axis: sym("k"), extent: extent.clone(), body }))
+    Stmt::Fold(Box::new(LaneFold::of_cpu(sym(name), op, (sym("k"), extent.clone()), body)))
 }
 
 /// The largest element, the sum of the exponentials, and their quotients.

@@ -45,15 +45,16 @@ fn rows(arrays: &Arrays, block: Vec<Stmt>, ranges: &Ranges) -> Vec<Stmt> {
 }
 
 /// `var acc = neutral; for axes… { lets; set acc = acc ∘ element }`.
-struct Reduction {
+pub(super) struct Reduction {
     acc: Symbol,
+    dtype: DType,
     op: Reduce,
     axes: Vec<(Symbol, Dim)>,
     body: Vec<Stmt>,
 }
 
 impl Reduction {
-    fn find(var: &Stmt, nest: &Stmt) -> Option<Reduction> {
+    pub(super) fn find(var: &Stmt, nest: &Stmt) -> Option<Reduction> {
         let Stmt::Var { name: acc, init } = var else { return None };
         let mut axes = Vec::new();
         let mut block = std::slice::from_ref(nest);
@@ -73,9 +74,11 @@ impl Reduction {
         let plain = lets
             .iter()
             .all(|stmt| matches!(stmt, Stmt::Let { name, value } if name != acc && !mentions(value, acc)));
-        let f32s = value.dtype() == DType::F32 && *init == Expr::constant(op.neutral(DType::F32));
-        (name == acc && plain && f32s && !axes.is_empty()).then(|| Reduction {
+        let dtype = value.dtype();
+        let neutral = *init == Expr::constant(op.neutral(dtype));
+        (name == acc && plain && neutral && !axes.is_empty()).then(|| Reduction {
             acc: acc.clone(),
+            dtype,
             op,
             axes,
             body: block.to_vec(),
@@ -91,7 +94,26 @@ impl Reduction {
         }
         let (_, extent) = self.axes.last()?;
         let enough = extent.as_const().is_none_or(|n| n >= FOLD_LANES as i64);
-        (enough && self.is_run(arrays, ranges)).then(|| self.into_stmts())
+        let fits = self.dtype == DType::F32 && enough;
+        (fits && self.is_run(arrays, ranges)).then(|| self.into_stmts(FOLD_LANES as u32))
+    }
+
+    /// As a fold in so many lanes, along as many axes as are one.
+    pub(super) fn in_threads(mut self, lanes: u32) -> Vec<Stmt> {
+        while let Some(joined) = self.joined() {
+            self = joined;
+        }
+        self.into_stmts(lanes)
+    }
+
+    /// Is it the same in any order?
+    pub(super) fn is_exact(&self) -> bool {
+        !self.dtype.is_float() || matches!(self.op, Reduce::Max | Reduce::Min)
+    }
+
+    /// The number of elements.
+    pub(super) fn extent(&self) -> Dim {
+        self.axes.iter().map(|(_, extent)| extent.clone()).product()
     }
 
     /// With the two innermost axes as one.
@@ -111,7 +133,7 @@ impl Reduction {
         };
         let body = substitute_block(&self.body, &with);
         let axes = outer.iter().cloned().chain([(both, extent)]).collect();
-        Some(Reduction { acc: self.acc.clone(), op: self.op, axes, body })
+        Some(Reduction { acc: self.acc.clone(), dtype: self.dtype, op: self.op, axes, body })
     }
 
     /// Is each load along the innermost axis of elements side by side, or of the same one, and some of the former?
@@ -132,28 +154,28 @@ impl Reduction {
             && touched.iter().all(|access| access.guards_along(axis) == 0)
     }
 
-    fn into_stmts(self) -> Vec<Stmt> {
-        let Reduction { acc, op, mut axes, body } = self;
+    fn into_stmts(self, lanes: u32) -> Vec<Stmt> {
+        let Reduction { acc, dtype, op, mut axes, body } = self;
         let (axis, extent) = axes.pop().expect("bug: a reduction has an axis");
         if axes.is_empty() {
-            return vec![Stmt::Fold(Box::new(LaneFold { acc, op, axis, extent, body }))];
+            return vec![Stmt::Fold(Box::new(LaneFold { acc, dtype, op, lanes, axis, extent, body }))];
         }
         // Each row in lanes, and the rows one after the other.
         let row = Symbol::new(format!("{acc}{axis}"));
-        let renamed = Expr::var(row.clone(), DType::F32);
+        let renamed = Expr::var(row.clone(), dtype);
         let mut body = body;
         let Some(Stmt::Set { name, value }) = body.last_mut() else {
             unreachable!("bug: a reduction ends with its accumulator")
         };
         *value = value.map_children(&mut |e| if mentions(e, &acc) { renamed.clone() } else { e.clone() });
         name.clone_from(&row);
-        let fold = Stmt::Fold(Box::new(LaneFold { acc: row, op, axis, extent, body }));
-        let taken = Expr::binary(op.function(), Expr::var(acc.clone(), DType::F32), renamed);
+        let fold = Stmt::Fold(Box::new(LaneFold { acc: row, dtype, op, lanes, axis, extent, body }));
+        let taken = Expr::binary(op.function(), Expr::var(acc.clone(), dtype), renamed);
         let inner = vec![fold, Stmt::Set { name: acc.clone(), value: taken }];
         let nest = axes.into_iter().rev().fold(inner, |body, (axis, extent)| {
             vec![Stmt::For { axis, extent, kind: LoopKind::Serial, body }]
         });
-        let init = Expr::constant(op.neutral(DType::F32));
+        let init = Expr::constant(op.neutral(dtype));
         std::iter::once(Stmt::Var { name: acc, init }).chain(nest).collect()
     }
 }

@@ -20,28 +20,39 @@ use super::access::{Arrays, accesses, varies};
 use super::groups::Chosen;
 use super::{is_independent, keeps_scalars, lay_out, stored, weights_behind};
 use crate::lower::map_block;
+use crate::target::Target;
 
 /// A window has to be multiplied with at least so many vectors to be worth its packing.
 const WORTH_PACKING: i64 = 8;
 
+/// Fewer rows than this leave most of a GPU's tile empty.
+const WORTH_TILES: i64 = 8;
+
 /// The kernel's body with matrix products as statements.
-pub(super) fn use_gemm(program: &mut Program, kernel: usize, body: Vec<Stmt>) -> Vec<Stmt> {
-    rewrite(program, kernel, body, None)
+pub(super) fn use_gemm(program: &mut Program, kernel: usize, body: Vec<Stmt>, target: Target) -> Vec<Stmt> {
+    rewrite(program, kernel, body, target, None)
 }
 
 /// A block, and what is known of the loops around it, if there are some.
-fn rewrite(program: &mut Program, kernel: usize, block: Vec<Stmt>, around: Option<&Ranges>) -> Vec<Stmt> {
+fn rewrite(
+    program: &mut Program,
+    kernel: usize,
+    block: Vec<Stmt>,
+    target: Target,
+    around: Option<&Ranges>,
+) -> Vec<Stmt> {
     let mut out = Vec::with_capacity(block.len());
     for stmt in block {
-        if let Some(product) = Product::find(program, kernel, &stmt, around) {
-            out.extend(product.into_stmts(program, kernel));
+        let product = Product::find(program, kernel, &stmt, around);
+        if let Some(product) = product.filter(|product| product.is_worth_it(target)) {
+            out.extend(product.into_stmts(program, kernel, target));
             continue;
         }
         out.push(match stmt {
             Stmt::For { axis, extent, kind, body } => {
                 let mut ranges = around.cloned().unwrap_or_default();
                 ranges.enter(axis.clone(), extent.clone());
-                let body = rewrite(program, kernel, body, Some(&ranges));
+                let body = rewrite(program, kernel, body, target, Some(&ranges));
                 Stmt::For { axis, extent, kind, body }
             }
             other => other,
@@ -114,8 +125,7 @@ impl Product {
             (None, None) => return None,
         };
         let Nest { depth, acc, body, chosen, .. } = nest;
-        let product = Product { axes, depth, a, b, acc, body, chosen };
-        product.is_worth_it().then_some(product)
+        Some(Product { axes, depth, a, b, acc, body, chosen })
     }
 
     /// Of strides along all axes around the sum, those along the given kind.
@@ -131,9 +141,20 @@ impl Product {
         (!place.guarded).then_some([along, depth])
     }
 
+    /// Does it gain by being computed in tiles?
+    fn is_worth_it(&self, target: Target) -> bool {
+        match target {
+            Target::Cpu => self.suits_runtime(),
+            Target::Gpu => {
+                let rows = self.axes[1].iter().map(|(_, extent)| extent.clone()).product::<Dim>();
+                rows.as_const().is_none_or(|rows| rows >= WORTH_TILES)
+            }
+        }
+    }
+
     /// Can the runtime compute it, and does it gain by that? One operand must be a matrix, to be packed in panels; the
     /// other may be anything.
-    fn is_worth_it(&self) -> bool {
+    fn suits_runtime(&self) -> bool {
         if let Some(zeros) = &self.a.1.zeros {
             let even = even(&self.axes[1], &self.along(zeros, 1)).is_some();
             return even && self.b.1.zeros.is_none() && self.matrix(&self.a.1, 1).is_some();
@@ -160,10 +181,11 @@ impl Product {
         self.matrix(&self.a.1, 1).is_some() && many
     }
 
-    fn into_stmts(self, program: &mut Program, kernel: usize) -> Vec<Stmt> {
+    fn into_stmts(self, program: &mut Program, kernel: usize, target: Target) -> Vec<Stmt> {
         let [mut a, mut b] = [self.a.0.clone(), self.b.0.clone()];
         let sides = [(2, &self.b.1, &self.a.1, &mut b), (1, &self.a.1, &self.b.1, &mut a)];
-        for (kind, place, other, operand) in sides {
+        // The tiles of a GPU read weights as they are.
+        for (kind, place, other, operand) in sides.into_iter().filter(|_| target == Target::Cpu) {
             // Zeros of its own has the side that the runtime takes for the right one.
             if other.zeros.is_some() {
                 continue;
@@ -180,7 +202,7 @@ impl Product {
         }
         let Product { axes: [outer, row, col], depth, acc, body, chosen, .. } = self;
         let (mut stmts, group) = match chosen {
-            Some(chosen) => chosen.order(program, kernel, &row),
+            Some(chosen) => chosen.order(program, kernel, &row, target),
             None => (Vec::new(), None),
         };
         let product = Stmt::Gemm(Box::new(Gemm { row, col, depth, group, a, b, acc, body }));

@@ -1,18 +1,24 @@
 //! Rows that choose which of several matrices they meet: they are put in the order of their matrices.
 //!
-//! A counting sort before the product, of row numbers by what they choose. Rows that choose the same keep their order.
+//! A counting sort before the product, of row numbers by what they choose. Rows that choose the same keep their order. On a
+//! GPU a block sorts, in which each thread has a matrix and looks for the rows that choose it.
 
 use ir::dim::Symbol;
 use ir::kernel::stmt::Axes;
 use ir::kernel::{Access, Expr, ExprKind, Group, LoopKind, Param, Stmt};
 use ir::program::Program;
+use ir::scalar::Binary;
 use ir::{DType, Dim, TensorType};
 
 use super::access::{Arrays, varies};
 use crate::lower::{Names, add_scratch};
+use crate::target::Target;
 
-/// Axes of matrices and of rows: kernels have no others of this kind by now, and no size is called so.
-const AXES: [&str; 2] = ["a0", "a1"];
+/// Axes of matrices, of rows and of a block: kernels have no others of this kind by now, and no size is called so.
+const AXES: [&str; 3] = ["a0", "a1", "a2"];
+
+/// The threads of the block that sorts.
+const THREADS: u32 = 256;
 
 /// What an operand is one of, and which of them a row chooses.
 pub(super) struct Chosen {
@@ -49,6 +55,7 @@ impl Chosen {
         program: &mut Program,
         kernel: usize,
         rows: &Axes,
+        target: Target,
     ) -> (Vec<Stmt>, Option<Group>) {
         let mut names = Names::of(program.kernels[kernel].params.iter().map(|param| param.name.name()));
         let count: Dim = rows.iter().map(|(_, extent)| extent.clone()).product();
@@ -59,8 +66,62 @@ impl Chosen {
             add_scratch(program, kernel, &[Param { name: name.clone(), ty, access: Access::Scratch }]);
             name
         });
-        let stmts = self.counting_sort(rows, &count, &order, &starts);
+        let stmts = match target {
+            Target::Cpu => self.counting_sort(rows, &count, &order, &starts),
+            Target::Gpu => vec![self.counting_sort_of_block(rows, &count, &order, &starts)],
+        };
         (stmts, Some(Group { axis: self.axis, extent: self.extent, order, starts }))
+    }
+
+    /// Each thread counts the rows that choose its matrix, the counts are summed up, and each puts its rows in their
+    /// places.
+    fn counting_sort_of_block(&self, rows: &Axes, count: &Dim, order: &Symbol, starts: &Symbol) -> Stmt {
+        let row = Symbol::new(AXES[1]);
+        let number = Expr::from(Dim::from(&self.axis));
+        let next = Expr::from(Dim::from(&self.axis) + Dim::constant(1));
+        let [zero, one] = [0, 1].map(|n| Expr::from(Dim::constant(n)));
+        let [found, total, place] = ["order.found", "order.total", "order.place"].map(|name| {
+            let name = Symbol::new(name);
+            (name.clone(), Expr::var(name, DType::I64))
+        });
+        let start = |index: Expr| Expr::load(starts.clone(), DType::I64, [index]);
+        let store = |array: &Symbol, index: Expr, value| Stmt::Store {
+            target: array.clone(),
+            at: vec![index],
+            value,
+        };
+        let each = |axis: &Symbol, extent: &Dim, kind, body| Stmt::For {
+            axis: axis.clone(),
+            extent: extent.clone(),
+            kind,
+            body,
+        };
+        let which = self.which.substitute(&|symbol| digit(rows, &Dim::from(&row), symbol));
+        let is_own = Expr::binary(Binary::Eq, which, number.clone());
+        let add = |(name, value): &(Symbol, Expr), what: Expr| Stmt::Set {
+            name: name.clone(),
+            value: Expr::binary(Binary::Add, value.clone(), what),
+        };
+        let raised = Stmt::If { cond: is_own.clone(), then: vec![add(&found, one.clone())] };
+        let counted = vec![
+            Stmt::Var { name: found.0.clone(), init: zero.clone() },
+            each(&row, count, LoopKind::Serial, vec![raised]),
+            store(starts, next.clone(), found.1),
+        ];
+        let summed = vec![add(&total, start(next.clone())), store(starts, next, total.1.clone())];
+        let put = vec![store(order, place.1.clone(), Dim::from(&row).into()), add(&place, one)];
+        let placed = vec![
+            Stmt::Var { name: place.0, init: start(number) },
+            each(&row, count, LoopKind::Serial, vec![Stmt::If { cond: is_own, then: put }]),
+        ];
+        let body = vec![
+            store(starts, zero.clone(), zero.clone()),
+            each(&self.axis, &self.extent, LoopKind::Threads, counted),
+            Stmt::Var { name: total.0, init: zero },
+            each(&self.axis, &self.extent, LoopKind::Serial, summed),
+            each(&self.axis, &self.extent, LoopKind::Threads, placed),
+        ];
+        each(&Symbol::new(AXES[2]), &Dim::constant(1), LoopKind::Blocks(THREADS), body)
     }
 
     /// Counts rows by what they choose, sums the counts up, and gives each row its place, from the last to the first.

@@ -3,9 +3,11 @@
 //! From the inside out: a matrix product becomes one [`Gemm`](ir::kernel::Gemm) statement for the micro-kernels
 //! (`gemm`); the best axis of every other nest becomes the vector loop, weights being laid out for it
 //! (`vectorize`); a reduction along a row is left to lanes, if sums may be regrouped (`fold`), and what divides
-//! many numbers divides once (`reciprocal`); the outermost loop is spread over threads (`parallelize`). Choices depend on the loops and their sizes alone.
+//! many numbers divides once (`reciprocal`); the outermost loop is spread over threads (`parallelize`). For a GPU, loops
+//! are spread over blocks and their threads instead (`blocks`). Choices depend on the loops and their sizes alone.
 
 mod access;
+mod blocks;
 mod fold;
 mod gemm;
 mod groups;
@@ -25,6 +27,7 @@ use ir::{At, Dim, Symbol};
 use crate::error::PassError;
 use crate::lower::{Names, drop_unused_weights};
 use crate::pass::{About, Changed, Cx, FpMode, ProgramPass};
+use crate::target::Target;
 
 /// See the [module](self).
 pub struct Schedule;
@@ -39,20 +42,26 @@ impl ProgramPass for Schedule {
         for at in 0..program.kernels.len() {
             let Body::Loops(body) = &program.kernels[at].body else { continue };
             let before = body.clone();
-            let mut body = gemm::use_gemm(program, at, before.clone());
-            body = vectorize::vectorize(program, at, body);
-            if cx.fp != FpMode::Strict {
-                body = fold::fold_rows(&program.kernels[at], body);
-                body = reciprocal::divide_once(body);
-            }
-            body = unroll::unroll_taps(body);
-            body = parallelize::parallelize(body);
+            let mut body = gemm::use_gemm(program, at, before.clone(), cx.target);
+            body = match cx.target {
+                Target::Cpu => for_cpu(program, at, body, cx),
+                Target::Gpu => blocks::in_blocks(body, cx.fp),
+            };
             changed |= body != before;
             program.kernels[at].body = Body::Loops(body);
         }
         drop_unused_weights(program);
         Ok(Changed(changed))
     }
+}
+
+fn for_cpu(program: &mut Program, kernel: usize, body: Vec<Stmt>, cx: &Cx) -> Vec<Stmt> {
+    let mut body = vectorize::vectorize(program, kernel, body);
+    if cx.fp != FpMode::Strict {
+        body = fold::fold_rows(&program.kernels[kernel], body);
+        body = reciprocal::divide_once(body);
+    }
+    parallelize::parallelize(unroll::unroll_taps(body))
 }
 
 /// Do the iterations of a loop over `axis` with this body not depend on each other? No scalar from outside is changed

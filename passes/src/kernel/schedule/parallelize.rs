@@ -62,7 +62,11 @@ fn spread(stmt: Stmt) -> Stmt {
             let grain = u32::try_from((GRAIN_WORK / each).clamp(1, 1 << 20)).unwrap_or(1);
             Stmt::For { axis, extent, kind: LoopKind::Parallel(grain), body }
         }
-        LoopKind::Parallel(_) | LoopKind::Unroll => Stmt::For { axis, extent, kind, body },
+        LoopKind::Parallel(_)
+        | LoopKind::Unroll
+        | LoopKind::Blocks(_)
+        | LoopKind::Grid(_)
+        | LoopKind::Threads => Stmt::For { axis, extent, kind, body },
     }
 }
 

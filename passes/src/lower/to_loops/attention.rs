@@ -19,33 +19,18 @@ mod seen;
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
-use ir::kernel::stmt::{PANEL, ROW};
+use ir::kernel::stmt::PANEL;
 use ir::kernel::{Expr, Fold, Kernel, Stage, Stmt};
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim, Scalar};
 
 use super::nest;
 use crate::lower::attention::{Attention, along, own, sum_of_products, tiled_width};
-use crate::pass::FpMode;
+use crate::pass::{Cx, FpMode};
+use crate::target::Tiles;
 use distance::{Axes, DISTANCE, join_differences, take_out};
 use parts::{Part, parts};
 use seen::visible;
-
-/// Queries in a block. Keys and values are packed for each block.
-const MANY_ROWS: i64 = 128;
-
-/// Bytes of a block's scores and sums, at most: they stay in the second-level cache, and on the stack.
-const BLOCK_BYTES: i64 = 224 << 10;
-
-/// Queries in a block that meets several tiles, some of which may be left out: the fewer, the fewer scores are computed
-/// beside a causal line.
-const ROWS: i64 = 64;
-
-/// Keys in a tile.
-const KEYS: i64 = 256;
-
-/// Keys that are taken at once if there are no more.
-const FEW_KEYS: i64 = 512;
 
 /// An axis of queries, or of what stands around them.
 struct Row {
@@ -58,30 +43,31 @@ struct Row {
 }
 
 /// The kernel's body, if it is an attention whose tiles have known sizes.
-pub(super) fn loops(kernel: &Kernel, stages: &[Stage], fp: FpMode) -> Option<Vec<Stmt>> {
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage], cx: &Cx) -> Option<Vec<Stmt>> {
+    let tiles = cx.target.tiles();
     let roles = Attention::find(stages)?;
     let width = tiled_width(&stages[roles.sum])?;
     let (axis, _) = stages[roles.sum].axes.last()?;
     let d = Symbol::new(format!("{axis}d"));
     let becomes = &stages[roles.scored].body;
-    let becomes = if fp == FpMode::Strict { becomes.clone() } else { join_differences(becomes) };
+    let becomes = if cx.fp == FpMode::Strict { becomes.clone() } else { join_differences(becomes) };
     let groups = parts(stages, &roles, &becomes);
-    let few = |part: &Part| part.keys.as_const().filter(|keys| (1..=FEW_KEYS).contains(keys));
+    let few = |part: &Part| part.keys.as_const().filter(|keys| (1..=tiles.few_keys).contains(keys));
     let at_once = match &groups[..] {
         [group] if let [part] = &group[..] => few(part).map(|keys| (part, keys)),
         _ => None,
     };
     let masks = |part: &Part| part.becomes.any(&mut |e| *e == Expr::number(DType::F32, f64::NEG_INFINITY));
     let most = match at_once {
-        Some((_, keys)) => MANY_ROWS * ROW / keys.max(ROW),
-        None if groups.iter().flatten().any(masks) => ROWS,
+        Some((_, keys)) => tiles.many_queries * tiles.row / keys.max(tiles.row),
+        None if groups.iter().flatten().any(masks) => tiles.queries,
         None => {
             let arrays = groups.iter().map(Vec::len).max().unwrap_or(1) as i64;
-            MANY_ROWS.min(BLOCK_BYTES / (4 * (arrays * ROW + width)))
+            tiles.many_queries.min(tiles.block_bytes / (4 * (arrays * tiles.row + width))).max(1)
         }
     };
     let rows = rows(stages, &roles, most)?;
-    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, key: Dim::constant(0), tables: 0 };
+    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, tiles, key: Dim::constant(0), tables: 0 };
     Some(match at_once {
         Some((part, keys)) => tiled.at_once(part, keys),
         None => tiled.in_tiles(&groups),
@@ -146,6 +132,8 @@ struct Tiled<'a> {
     /// The axis along a row of the result, and its extent.
     d: Symbol,
     width: i64,
+    /// How much is in work at once.
+    tiles: Tiles,
     /// The index of the key in its part.
     key: Dim,
     /// Tables made so far.
@@ -166,7 +154,7 @@ impl Tiled<'_> {
         let place = Symbol::new(format!("{}c", self.key_axis()));
         let cols = (place.clone(), Dim::constant(keys));
         self.key = Dim::from(&place);
-        let mut body = vec![self.alloc(SCORES, Some(row_of_scores(keys))), self.alloc(TOTAL, None)];
+        let mut body = vec![self.alloc(SCORES, Some(self.row_of_scores(keys))), self.alloc(TOTAL, None)];
         body.extend(self.scores(part, SCORES, &cols, keys));
         let score = self.element(SCORES, Some(&place));
         let mut row = folded("acc1", Binary::Max, f64::NEG_INFINITY, &cols, &score);
@@ -186,8 +174,9 @@ impl Tiled<'_> {
         let d = self.d.clone();
         let mut body: Vec<Stmt> = [MOST, TOTAL, FACTOR].map(|name| self.alloc(name, None)).into();
         for part in 0..groups.iter().map(Vec::len).max().unwrap_or(0) {
-            let widest = groups.iter().filter(|group| part < group.len()).map(|group| tile_of(group)).max();
-            body.push(self.alloc(&scores_name(part), widest.map(row_of_scores)));
+            let widest =
+                groups.iter().filter(|group| part < group.len()).map(|group| self.tile_of(group)).max();
+            body.push(self.alloc(&scores_name(part), widest.map(|keys| self.row_of_scores(keys))));
         }
         body.push(self.alloc(SUM, Some(self.width)));
         let begin = |name, value| self.put(name, None, number(value));
@@ -206,7 +195,7 @@ impl Tiled<'_> {
     /// The tiles of parts with the same values.
     fn tiles(&mut self, group: &[Part]) -> Vec<Stmt> {
         let [tile, place] = ["b", "c"].map(|part| Symbol::new(format!("{}{part}", self.key_axis())));
-        let (names, size) = (scores_of(group), tile_of(group));
+        let (names, size) = (scores_of(group), self.tile_of(group));
         let [first, end] = self.seen(group);
         let start = first.clone() + Dim::from(&tile) * Dim::constant(size);
         let cols = (place.clone(), Dim::constant(size).smaller(&(end.clone() - start.clone())));
@@ -252,6 +241,16 @@ impl Tiled<'_> {
 
     fn along_row(&self) -> (Symbol, Dim) {
         (self.d.clone(), Dim::constant(self.width))
+    }
+
+    /// From one row of scores to the next: as products read it where it lies, if it is as long.
+    fn row_of_scores(&self, keys: i64) -> i64 {
+        if (PANEL..=self.tiles.row).contains(&keys) { self.tiles.row } else { keys }
+    }
+
+    /// Keys in a tile of such a group.
+    fn tile_of(&self, group: &[Part]) -> i64 {
+        (2 * self.tiles.keys / group.len() as i64).clamp(PANEL, self.tiles.keys) / PANEL * PANEL
     }
 
     /// An array of the block: a number for each row, or so many.
@@ -445,16 +444,6 @@ fn scores_name(part: usize) -> String {
 /// Nothing for the first of several.
 fn suffix(number: usize) -> String {
     if number == 0 { String::new() } else { number.to_string() }
-}
-
-/// From one row of scores to the next: as products read it where it lies, if it is as long.
-fn row_of_scores(keys: i64) -> i64 {
-    if (PANEL..=ROW).contains(&keys) { ROW } else { keys }
-}
-
-/// Keys in a tile of such a group.
-fn tile_of(group: &[Part]) -> i64 {
-    (2 * KEYS / group.len() as i64).clamp(PANEL, KEYS) / PANEL * PANEL
 }
 
 fn number(value: f64) -> Expr {

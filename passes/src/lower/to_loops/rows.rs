@@ -14,16 +14,11 @@ use ir::kernel::{Access, Expr, Kernel, Param, Stage, Stmt};
 
 use super::{Home, Loops, loads_of, nest, prefix};
 use crate::lower::substitute_block;
+use crate::target::Tiles;
 use parts::{How, Part, parts};
-
-/// Rows in a block.
-const ROWS: i64 = 64;
 
 /// Rows that fill a vector.
 const LANES: i64 = 16;
-
-/// The arrays of a block may be local up to so many bytes together.
-const LOCAL_BYTES: i64 = 256 << 10;
 
 /// The loops of these stages of the kernel, if there is a product among them and something that goes through its rows,
 /// and the scratch parameters that it needs for them. Experts are chosen in them, or not.
@@ -31,6 +26,7 @@ pub(super) fn loops(
     kernel: &Kernel,
     stages: &[Stage],
     chooses: bool,
+    tiles: &Tiles,
     accumulators: &mut usize,
 ) -> Option<(Vec<Stmt>, Vec<Param>)> {
     let prefix = prefix(stages);
@@ -41,8 +37,8 @@ pub(super) fn loops(
         kernel,
         loops: Loops { stages, prefix, homes: BTreeMap::new(), accumulators },
         beside: beside.flat_map(|part| part.stages.iter().copied()).collect(),
-        block: Block::of(rows),
-        local: LOCAL_BYTES,
+        block: Block::of(rows, tiles.routed),
+        local: tiles.routed_bytes,
         scratch: Vec::new(),
     };
     let body: Vec<Stmt> = parts.iter().flat_map(|part| blocks.part(part)).collect();
@@ -63,14 +59,14 @@ struct Block {
 }
 
 impl Block {
-    /// Along these rows. Blocks of a known number of rows are equally large, but for the last one, and fill vectors.
-    fn of((axis, extent): &(Symbol, Dim)) -> Block {
+    /// Along these rows, at most so many together. Blocks of a known number of rows are equally large, but for the last one, and fill vectors.
+    fn of((axis, extent): &(Symbol, Dim), most: i64) -> Block {
         let [number, place] = ["b", "r"].map(|part| Symbol::new(format!("{axis}{part}")));
         let even = |count: i64| {
-            let size = (count as u64).div_ceil((count as u64).div_ceil(ROWS as u64));
+            let size = (count as u64).div_ceil((count as u64).div_ceil(most as u64));
             if count < LANES { count } else { size.next_multiple_of(LANES as u64) as i64 }
         };
-        let size = extent.as_const().filter(|&count| count > 0).map_or(ROWS, even);
+        let size = extent.as_const().filter(|&count| count > 0).map_or(most, even);
         let rest = extent.clone() - Dim::from(&number) * Dim::constant(size);
         Block { rows: Dim::constant(size).smaller(&rest), number, place, size }
     }

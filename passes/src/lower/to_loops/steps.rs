@@ -11,9 +11,10 @@ use ir::kernel::{Access, Kernel, KernelKind, Param, Stage, Stmt};
 
 use super::{LOCAL_BYTES, Loops, loads_of, prefix, rows};
 use crate::kernel::{has_fold, is_contraction};
+use crate::target::Tiles;
 
 /// The loops of the kernel, and the scratch parameters that it needs for them.
-pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>) {
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage], tiles: &Tiles) -> (Vec<Stmt>, Vec<Param>) {
     let routes = kernel.kind == KernelKind::Route;
     let steps = match kernel.kind {
         KernelKind::Route => before_rows(stages),
@@ -27,7 +28,8 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage]) -> (Vec<Stmt>, Vec<Param>
     let (mut body, mut accumulators) = (Vec::new(), 0);
     for step in steps {
         let (chooses, stages) = (step.end == stages.len(), &stages[step]);
-        let blocks = routes.then(|| rows::loops(&kernel, stages, chooses, &mut accumulators)).flatten();
+        let blocks =
+            routes.then(|| rows::loops(&kernel, stages, chooses, tiles, &mut accumulators)).flatten();
         let (step, more) = blocks.unwrap_or_else(|| Loops::of(&kernel, stages, &mut accumulators));
         body.extend(step);
         scratch.extend(more);

@@ -1,0 +1,148 @@
+//! What names mean in the function that is being written, and how they are spelled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ir::dim::{Ranges, Symbol};
+use ir::{DType, Dim};
+
+#[derive(Debug, Clone)]
+pub(super) struct Array {
+    pub(super) name: String,
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<Dim>,
+}
+
+/// Names of C that are taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// A name like this one that nothing else has.
+    pub(crate) fn fresh(&mut self, like: &str) -> String {
+        let base = identifier(like);
+        let mut name = base.clone();
+        let mut number = 1;
+        while RESERVED.contains(&name.as_str()) || !self.0.insert(name.clone()) {
+            name = format!("{base}_{number}");
+            number += 1;
+        }
+        name
+    }
+}
+
+/// What bound names stand for.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) names: Names,
+    pub(super) arrays: BTreeMap<Symbol, Array>,
+    pub(super) scalars: BTreeMap<Symbol, String>,
+    pub(super) axes: BTreeMap<Symbol, String>,
+    pub(super) ranges: Ranges,
+}
+
+impl Scope {
+    pub(super) fn new() -> Scope {
+        Scope {
+            names: Names::default(),
+            arrays: BTreeMap::new(),
+            scalars: BTreeMap::new(),
+            axes: BTreeMap::new(),
+            ranges: Ranges::new(),
+        }
+    }
+
+    pub(super) fn name_axis(&mut self, axis: &Symbol) -> String {
+        let name = self.names.fresh(axis.name());
+        self.axes.insert(axis.clone(), name.clone());
+        name
+    }
+
+    pub(super) fn name_scalar(&mut self, scalar: &Symbol) -> String {
+        let name = self.names.fresh(scalar.name());
+        self.scalars.insert(scalar.clone(), name.clone());
+        name
+    }
+}
+
+/// The name with everything that C does not take replaced.
+pub(super) fn identifier(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let text: String = name.chars().map(plain).collect();
+    if text.starts_with(|c: char| c.is_ascii_digit()) || text.is_empty() { format!("_{text}") } else { text }
+}
+
+/// Words of the language and of what stands before the functions.
+const RESERVED: &[&str] = &[
+    "alignas",
+    "and",
+    "asm",
+    "auto",
+    "bf16",
+    "bool",
+    "break",
+    "case",
+    "catch",
+    "char",
+    "class",
+    "const",
+    "continue",
+    "default",
+    "delete",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "explicit",
+    "export",
+    "extern",
+    "f16",
+    "false",
+    "float",
+    "for",
+    "friend",
+    "goto",
+    "i16",
+    "i32",
+    "i64",
+    "i8",
+    "if",
+    "inline",
+    "int",
+    "long",
+    "new",
+    "not",
+    "operator",
+    "or",
+    "private",
+    "protected",
+    "public",
+    "register",
+    "return",
+    "shared",
+    "short",
+    "signed",
+    "sizeof",
+    "static",
+    "struct",
+    "switch",
+    "template",
+    "this",
+    "throw",
+    "true",
+    "try",
+    "typedef",
+    "typeid",
+    "typename",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "union",
+    "unsigned",
+    "using",
+    "virtual",
+    "void",
+    "volatile",
+    "while",
+    "xor",
+];

@@ -1,0 +1,71 @@
+//! A kernel's source.
+
+use std::collections::BTreeSet;
+
+use ir::Dim;
+use ir::kernel::Kernel;
+use ir::program::Program;
+
+use crate::emit::{Names, kernel as functions_of};
+use crate::error::EmitError;
+
+/// A kernel as CUDA C++.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The kernel's name in the program.
+    pub name: String,
+    /// The text: the kernel's own form as a comment, what it needs, and a function for each launch.
+    pub text: String,
+    /// What runs, in order.
+    pub launches: Vec<Launch>,
+}
+
+/// A launch of a function of a [`Source`]: `function<<<blocks, threads, shared>>>(arrays…, sizes…)`, with the arrays and
+/// sizes of the kernel in its order, pointers and `long long`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The function, which has C linkage.
+    pub function: String,
+    /// How many blocks, over the kernel's sizes; with none, nothing is launched.
+    pub blocks: Dim,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of memory that a block's threads share.
+    pub shared: u64,
+}
+
+/// The source of each kernel of a program, in its order.
+///
+/// # Errors
+/// Where a kernel is not in loop form, or has something for which there is no form here.
+pub fn emit(program: &Program) -> Result<Vec<Source>, EmitError> {
+    let mut names = Names::default();
+    (0..program.kernels.len()).map(|at| source(program, at, &mut names)).collect()
+}
+
+fn source(program: &Program, at: usize, names: &mut Names) -> Result<Source, EmitError> {
+    let kernel = &program.kernels[at];
+    let functions = functions_of(kernel, names)?;
+    let mut text = header(program, at);
+    text += &functions.prelude;
+    text += &functions.text;
+    Ok(Source { name: kernel.name.to_string(), text, launches: functions.launches })
+}
+
+/// The kernel's own text, and where it comes from.
+fn header(program: &Program, at: usize) -> String {
+    let kernel: &Kernel = &program.kernels[at];
+    let mut text = format!("// {}: {}\n", kernel.name, kernel.kind.name());
+    let mut origins = BTreeSet::new();
+    for call in program.entries.iter().flat_map(|entry| entry.calls()).filter(|call| call.kernel == at) {
+        origins.insert(call.origin.to_string());
+    }
+    for origin in origins.iter().filter(|origin| !origin.is_empty()) {
+        text += &format!("// {}\n", origin.trim());
+    }
+    text += "//\n";
+    for line in kernel.to_string().lines() {
+        text += &format!("//   {line}\n");
+    }
+    text + "\n"
+}
