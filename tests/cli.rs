@@ -5,6 +5,8 @@
 mod bench;
 #[path = "cli/bisect.rs"]
 mod bisect;
+#[path = "cli/cuda.rs"]
+mod cuda;
 #[path = "cli/damaged.rs"]
 mod damaged;
 #[path = "cli/edit.rs"]

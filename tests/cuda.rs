@@ -1,23 +1,28 @@
 //! GPU kernels without a GPU: the sources of all golden cases run on a CPU (`harness::shim`).
 
+use std::fs;
+
 use egraft::Options;
-use harness::Random;
 use harness::golden::{Case, cases, check_each};
 use harness::shim::{self, Shim};
+use harness::{Random, header, root};
 use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, KernelKind, LoopKind, Param, Stmt};
 use ir::program::Program;
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim, Scalar, Symbol, Tensor, TensorType};
-use passes::pipeline::{self, State};
+use passes::pipeline::{self, State, Step};
 use passes::{Cx, Target};
 use reference::{Kernels, States};
+
+fn for_gpu() -> Cx {
+    Cx { target: Target::Gpu, ..Cx::default() }
+}
 
 /// The program of a case for a GPU.
 fn program(case: &Case) -> Result<Program, String> {
     let source = egraft::load(&case.folder.join("model.onnx"), &Options::default());
     let state = source.map_err(|error| error.to_string())?.state;
-    let cx = Cx { target: Target::Gpu, ..Cx::default() };
-    let run = pipeline::Run { cx, verify: true, ..pipeline::Run::default() };
+    let run = pipeline::Run { cx: for_gpu(), verify: true, ..pipeline::Run::default() };
     match pipeline::run(state, pipeline::DEFAULT, &run, &mut ()) {
         Ok(State::Program(program)) => Ok(program),
         Ok(State::Graph(_)) => unreachable!("bug: the pipeline ends in a program"),
@@ -41,6 +46,29 @@ fn golden_cases_give_their_outputs() {
         return;
     }
     check_each(&cases().iter().collect::<Vec<_>>(), run);
+}
+
+/// The sources of filetests, as they are read.
+#[test]
+fn sources_are_readable() {
+    let folder = root().join("tests");
+    for name in ["elements_on_a_gpu", "layer_norm_on_a_gpu", "attention_on_a_gpu", "router_on_a_gpu"] {
+        let text =
+            fs::read_to_string(folder.join(format!("filetests/schedule/{name}.ir"))).expect("readable");
+        let passes = header(&text)["passes"].clone();
+        let steps: Vec<Step> =
+            passes.split(',').map(|pass| Step::find(pass).expect("a pass of that name")).collect();
+        let run = pipeline::Run { cx: for_gpu(), verify: true, ..pipeline::Run::default() };
+        let state = pipeline::run(State::Graph(harness::graph(&text)), &steps, &run, &mut ());
+        let Ok(State::Program(program)) = state else { panic!("{name}: it becomes a program") };
+        let sources = cuda::emit(&program).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let text: Vec<String> = sources.into_iter().map(|source| source.text).collect();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(folder.join("cuda"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(format!("{name}.cu"), text.join("\n")));
+    }
 }
 
 /// A kernel `y = f(x…)` for each of some functions, over all elements.

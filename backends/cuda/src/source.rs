@@ -56,12 +56,18 @@ fn source(program: &Program, at: usize, names: &mut Names) -> Result<Source, Emi
 fn header(program: &Program, at: usize) -> String {
     let kernel: &Kernel = &program.kernels[at];
     let mut text = format!("// {}: {}\n", kernel.name, kernel.kind.name());
-    let mut origins = BTreeSet::new();
-    for call in program.entries.iter().flat_map(|entry| entry.calls()).filter(|call| call.kernel == at) {
-        origins.insert(call.origin.to_string());
+    let calls = program.entries.iter().flat_map(|entry| entry.calls()).filter(|call| call.kernel == at);
+    let (mut nodes, mut rules) = (Vec::new(), Vec::new());
+    for call in calls {
+        nodes.extend(call.origin.places().iter().map(|place| format!("{} ({})", place.name, place.op)));
+        rules.extend(call.origin.rules().iter().map(ToString::to_string));
     }
-    for origin in origins.iter().filter(|origin| !origin.is_empty()) {
-        text += &format!("// {}\n", origin.trim());
+    for (what, names) in [("of", nodes), ("by the rules", rules)] {
+        let mut seen = BTreeSet::new();
+        let names: Vec<String> = names.into_iter().filter(|name| seen.insert(name.clone())).collect();
+        if !names.is_empty() {
+            text += &format!("// {what} {}\n", names.join(", ").replace('\n', " "));
+        }
     }
     text += "//\n";
     for line in kernel.to_string().lines() {
