@@ -169,6 +169,11 @@ impl LaneFold {
         LaneFold { acc, dtype: DType::F32, op, lanes: FOLD_LANES as u32, axis, extent, body }
     }
 
+    /// Is it one of `f32` in the lanes of a CPU?
+    pub fn is_of_cpu(&self) -> bool {
+        self.dtype == DType::F32 && self.lanes == FOLD_LANES as u32
+    }
+
     /// The value of the lanes' accumulators taken together.
     pub fn combine<T: Clone, E>(
         &self,

@@ -14,6 +14,10 @@ use crate::error::EmitError;
 impl Emitter<'_, '_> {
     /// A fold; its value is bound as the accumulator from here on.
     pub(crate) fn fold(&mut self, fold: &LaneFold) -> Result<(), EmitError> {
+        if !fold.is_of_cpu() {
+            let what = format!("a fold of {} in {} lanes", fold.dtype, fold.lanes);
+            return Err(self.unsupported(what, "a CPU has 16 lanes of f32; schedule the kernel for it"));
+        }
         let neutral = Expr::constant(fold.op.neutral(DType::F32));
         let first = self.evaluate(&neutral)?.scalar();
         let mut lanes = vec![self.b.ins().splat(types::F32X4, first); FOLD_LANES / GROUP];

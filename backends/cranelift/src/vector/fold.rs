@@ -11,6 +11,9 @@ use super::region::{Class, Item, Kind};
 
 impl Lowering<'_, '_, '_> {
     pub(crate) fn fold(&mut self, fold: &LaneFold) -> Option<()> {
+        if !fold.is_of_cpu() {
+            return None;
+        }
         if self.vector_level().is_some() {
             return None;
         }
