@@ -28,10 +28,10 @@ fn main() {
     let sources = Sources::find(&out);
     sources.watch();
 
-    let (runner, is_static) = sources.build_runner(&out);
+    let (runner, is_static) = sources.build_runner();
     place(&runner, &out.join("egraft-runner"));
     println!("cargo:rustc-env=EGRAFT_RUNNER_STATIC={is_static}");
-    place(&sources.build_runtime(&out), &out.join("libegraft-runtime.a"));
+    place(&sources.build_runtime(), &out.join("libegraft-runtime.a"));
 }
 
 /// Where the crates of runner and runtime are, and how to build them there.
@@ -44,6 +44,8 @@ struct Sources {
     folder: PathBuf,
     /// The lock file of the workspace; `None` for sources from a registry.
     lock: Option<PathBuf>,
+    /// The folder to build in.
+    target: PathBuf,
 }
 
 impl Sources {
@@ -53,7 +55,17 @@ impl Sources {
         let runtime = PathBuf::from(variable("DEP_EGRAFT_RUNTIME_ROOT"));
         if runner == root.join("backends/runner") {
             let lock = Some(root.join("Cargo.lock")).filter(|lock| lock.exists());
-            return Sources { manifest: runner.join("Cargo.toml"), folder: root, runner, runtime, lock };
+            // Every profile and set of features of the build around us embeds the same bytes, so they share what is built:
+            // `OUT_DIR` is `TARGET/PROFILE/build/PACKAGE/out`.
+            let target = out.ancestors().nth(4).unwrap_or(out).join("embedded");
+            return Sources {
+                manifest: runner.join("Cargo.toml"),
+                folder: root,
+                runner,
+                runtime,
+                lock,
+                target,
+            };
         }
         // From a registry. Its folder is not ours to write a lock file into, so a copy is built: a workspace
         // of the two. In there, the configuration of the project around us applies (a vendored registry).
@@ -67,7 +79,7 @@ impl Sources {
         write(&manifest, workspace);
         // What was resolved before may have been replaced since.
         let _ = fs::remove_file(copy.join("Cargo.lock"));
-        Sources { manifest, folder: copy, runner, runtime, lock: None }
+        Sources { manifest, folder: copy, runner, runtime, lock: None, target: out.join("embedded") }
     }
 
     /// The build is repeated when one of these changes.
@@ -86,39 +98,41 @@ impl Sources {
     }
 
     /// The runner, and whether it needs nothing of the system it runs on but its kernel.
-    fn build_runner(&self, out: &Path) -> (PathBuf, bool) {
+    fn build_runner(&self) -> (PathBuf, bool) {
         let target = variable("TARGET");
         let args: &[&str] = &["build", "--package", "egraft-runner", "--bin", "egraft-runner"];
         // A panic ends the program through its hook; there is nothing to unwind to.
         let config = &["profile.release.panic='abort'"];
-        let place = |name: &str| out.join(name).join(&target).join("release").join(executable(&target));
+        let [fixed, dynamic] = ["static", "dynamic"].map(|name| self.target.join(name));
+        let place = |folder: &Path| folder.join(&target).join("release").join(executable(&target));
         if target.contains("-linux-") {
-            match self.cargo(&out.join("rt"), args, config, "-Ctarget-feature=+crt-static") {
-                Ok(()) => return (place("rt"), true),
+            match self.cargo(&fixed, args, config, "-Ctarget-feature=+crt-static") {
+                Ok(()) => return (place(&fixed), true),
                 Err(why) => println!(
                     "cargo:warning=the runner can't be linked statically here ({}): executables will need the C library of this system",
                     first_error(&why)
                 ),
             }
         }
-        match self.cargo(&out.join("rt-dynamic"), args, config, "") {
-            Ok(()) => (place("rt-dynamic"), false),
+        match self.cargo(&dynamic, args, config, "") {
+            Ok(()) => (place(&dynamic), false),
             Err(why) => panic!("egraft-runner does not build:\n{why}"),
         }
     }
 
     /// The static library. It catches panics, so it unwinds.
-    fn build_runtime(&self, out: &Path) -> PathBuf {
+    fn build_runtime(&self) -> PathBuf {
         let args = &["rustc", "--package", "egraft-runtime", "--lib", "--crate-type", "staticlib"];
         // Libraries need code that can be loaded at any address.
+        let library = self.target.join("library");
         if let Err(why) =
-            self.cargo(&out.join("rt"), args, &["profile.release.panic='unwind'"], "-Crelocation-model=pic")
+            self.cargo(&library, args, &["profile.release.panic='unwind'"], "-Crelocation-model=pic")
         {
             panic!("the static library of egraft-runtime does not build:\n{why}");
         }
         let target = variable("TARGET");
         let name = if target.contains("-msvc") { "runtime.lib" } else { "libruntime.a" };
-        out.join("rt").join(target).join("release").join(name)
+        library.join(target).join("release").join(name)
     }
 
     /// Runs cargo; on failure returns what it printed.

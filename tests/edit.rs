@@ -8,7 +8,8 @@ use ir::graph::Kind;
 use ir::{DType, Graph, Scalar, Tensor, Weight};
 use passes::Cx;
 use passes::edit::{
-    self, Calibration, Cluster, EditError, Gates, Layer, Merging, Method, Momentum, Router, Upcycling, Wanted,
+    self, Calibration, Cluster, EditError, Gates, Layer, Merging, Method, Mixing, Momentum, Router,
+    Upcycling, Wanted,
 };
 
 fn golden(case: &str) -> Graph {
@@ -89,13 +90,13 @@ fn measured(graph: &Graph, layer: &Layer, wanted: Wanted, inputs: &[Tensor]) -> 
 
 /// Merging of every kind.
 fn mergings() -> impl Iterator<Item = Merging> {
-    let of = |cluster| Method::ALL.into_iter().map(move |(_, method)| Merging { cluster, method });
+    let of = |cluster| Method::ALL.into_iter().map(move |(_, method)| Merging { cluster, method, seed: 1 });
     Cluster::ALL.into_iter().flat_map(move |(_, cluster)| of(cluster))
 }
 
 /// Those with the means of weights alike.
 fn by(method: Method) -> Merging {
-    Merging { cluster: Cluster::Weights, method }
+    Merging { cluster: Cluster::Weights, method, seed: 1 }
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn experts_that_say_alike_are_one_cluster() {
     // the same, and nearest members 1.4. From {0, 1} to 2.5 and 3.6 it is 2.55 on average.
     let places = [0.0, 1.0, 2.5, 3.6, 5.0, 40.0, 60.0, 90.0];
     calibration.outputs = places.iter().map(|&place| vec![place, 0.0]).collect();
-    let merging = Merging { cluster: Cluster::Outputs, method: Method::Average };
+    let merging = Merging { cluster: Cluster::Outputs, ..Merging::default() };
     for (count, expected) in
         [(7, [0, 0, 1, 2, 3, 4, 5, 6]), (6, [0, 0, 1, 1, 2, 3, 4, 5]), (5, [0, 0, 1, 1, 1, 2, 3, 4])]
     {
@@ -204,7 +205,7 @@ fn tables_may_be_put_together() {
     assert_eq!((layers[0].products.len(), layers[0].tables.len()), (2, 2));
     assert!(layers[0].others.is_empty());
     let x = inputs(&plain, 1);
-    let merging = Merging { cluster: Cluster::Outputs, method: Method::Frequency };
+    let merging = Merging { cluster: Cluster::Outputs, ..by(Method::Frequency) };
     let calibration = measured(&graph, &layers[0], merging.wants(), &x);
     edit::merge(&mut graph, &layers[0], 6, merging, &calibration).expect("each is a group of its own");
     assert_equal("six groups", &plain, &graph, &x);
@@ -273,6 +274,65 @@ fn curvatures_of_data_make_what_products_say_nearest() {
     }
     let [camex, average] = [Method::Camex, Method::Average].map(|method| merged(method, &flat));
     assert_equal("equal curvatures", &average, &camex, &inputs(&plain, 1));
+}
+
+/// Rows of a matrix count as much as what is read by them.
+#[test]
+fn fisher_information_is_that_of_what_each_row_reads() {
+    let plain = golden("smoe_dense");
+    let (graph, layers) = exposed(&plain);
+    let layer = &layers[0];
+    let calibration = measured(&graph, layer, by(Method::Fisher).wants(), &inputs(&plain, 1));
+    let mut merged = graph.clone();
+    edit::merge(&mut merged, layer, 1, by(Method::Fisher), &calibration).expect("it can be merged");
+    let merged = edit::clean(merged, &Cx::default()).expect("it cleans up");
+    for product in 0..2 {
+        let found = stack(&merged, &edit::layers(&merged).expect("experts")[0], product, 0);
+        let matrices: Vec<Vec<f64>> = (0..8).map(|expert| stack(&graph, layer, product, expert)).collect();
+        let features = calibration.moments[product][0].len().isqrt();
+        for (at, found) in found.iter().enumerate() {
+            let row = at / (matrices[0].len() / features);
+            let fisher = |expert: usize| calibration.moments[product][expert][row * features + row];
+            let total: f64 = (0..8).map(fisher).sum();
+            let mean = (0..8).map(|expert| fisher(expert) * matrices[expert][at]).sum::<f64>() / total;
+            // Features that a ReLU always closes are read by none: then the mean is the plain one.
+            let plain = matrices.iter().map(|matrix| matrix[at]).sum::<f64>() / 8.0;
+            let expected = if total > 0.0 { mean } else { plain };
+            assert!((found - expected).abs() < 1e-6, "product {product}, {at}: {found}, expected {expected}");
+        }
+    }
+}
+
+/// DARE drops a tenth of the differences to the mean, and makes up for it by the others.
+#[test]
+fn dropped_differences_are_a_tenth() {
+    let plain = golden("smoe_dense");
+    let (graph, layers) = exposed(&plain);
+    let merged = |seed: u64| {
+        let mut graph = graph.clone();
+        let merging = Merging { seed, ..by(Method::Dare) };
+        edit::merge(&mut graph, &layers[0], 1, merging, &shares(&layers[0], &[1.0; 8])).expect("merged");
+        let graph = edit::clean(graph, &Cx::default()).expect("it cleans up");
+        stack(&graph, &edit::layers(&graph).expect("experts")[0], 0, 0)
+    };
+    let experts: Vec<Vec<f64>> = (0..8).map(|expert| stack(&graph, &layers[0], 0, expert)).collect();
+    let found = merged(4);
+    let mut dropped = [0_usize; 2];
+    for (at, found) in found.iter().enumerate() {
+        let mean = experts.iter().map(|expert| expert[at]).sum::<f64>() / 8.0;
+        let apart: Vec<f64> = experts.iter().map(|expert| (expert[at] - mean) / (8.0 * 0.9)).collect();
+        // What is missing is a sum of some differences: of the fewest that explain it, since all together they are 0.
+        let sum = |which: u32| (0..8).filter(|bit| which >> bit & 1 == 0).map(|bit| apart[bit]).sum::<f64>();
+        let explains = |which: &u32| (found - mean - sum(*which)).abs() < 1e-7;
+        let which = (0..256_u32).filter(explains).min_by_key(|which| which.count_ones());
+        let which = which.unwrap_or_else(|| panic!("{at}: {found} is no mean of kept differences"));
+        dropped[0] += which.count_ones() as usize;
+        dropped[1] += 8;
+    }
+    let share = dropped[0] as f64 / dropped[1] as f64;
+    assert!((share - 0.1).abs() < 0.03, "{share} of {} are dropped", dropped[1]);
+    assert_eq!(found, merged(4), "the same seed draws the same");
+    assert_ne!(found, merged(5), "another seed draws others");
 }
 
 #[test]
@@ -620,6 +680,47 @@ fn upcycling_changes_nothing_at_first() {
     assert!(wrong.expect_err("three of two").to_string().contains("3 of 2"));
     let none = edit::upcycle(&mut graph.clone(), Upcycling { experts: 2, chosen: 1, seed: 5 });
     assert!(none.expect_err("no dense layer is left").to_string().contains("no dense layer"));
+}
+
+/// The encoder that MoLEx builds, of three layers, in a form.
+fn molex(form: &str) -> Graph {
+    let settings = format!("{form} dim=8 heads=2 hidden=6 depth=3 rank=2");
+    let pairs = settings.split_whitespace().filter_map(|pair| pair.split_once('='));
+    let settings: Vec<(String, String)> = pairs.map(|(key, value)| (key.into(), value.into())).collect();
+    zoo::find("molex").expect("it is there").build(&settings, None).expect("the settings fit")
+}
+
+/// The layers of an encoder become those of MoLEx: what is built so, with the gates that were drawn, is the same function.
+#[test]
+fn layers_become_experts_of_each_other() {
+    let base = molex("form=base");
+    let exposed = edit::expose(base.clone(), &Cx::default()).expect("the rules run");
+    let mixed = |own: f64| {
+        let mut graph = exposed.clone();
+        let layers = edit::mix_layers(&mut graph, Mixing { own, seed: 3 }).expect("it has layers");
+        assert_eq!(layers.len(), 3, "{layers:?}");
+        let graph = edit::clean(graph, &Cx::default()).expect("it cleans up");
+        assert!(ir::verify::verify(&graph).is_empty());
+        graph
+    };
+    let x = inputs(&base, 1);
+    assert_equal("alone", &base, &mixed(1.0), &x);
+    let graph = mixed(0.75);
+    let gates: Vec<Tensor> = graph
+        .order()
+        .into_iter()
+        .filter_map(|id| graph.node(id).weight().filter(|weight| weight.name() == "gate.weight").cloned())
+        .map(|weight| weight.tensor())
+        .collect();
+    let [a, b, c] = &gates[..] else { panic!("{} gates", gates.len()) };
+    let drawn = |name: &str, tensor: &Tensor| {
+        let all = |at: &[usize]| [a, b, c][at[0]].at(&[at[2], at[1]]);
+        (name == "gate_w").then(|| Tensor::from_fn(tensor.dtype(), tensor.shape(), all))
+    };
+    assert_equal("mixed", &with_weights(&molex("alpha=0.75"), &drawn), &graph, &x);
+    let mut dense = edit::expose(golden("smoe_dense"), &Cx::default()).expect("the rules run");
+    let error = edit::mix_layers(&mut dense, Mixing { own: 0.9, seed: 3 }).expect_err("one layer");
+    assert!(error.to_string().contains("no layers of one form"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 // are a race and reported. So is a barrier that some threads never reach, and a write beside an array.
 #define EGRAFT_SHIM 1
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -27,12 +28,13 @@ namespace shim {
 
 const size_t STACK = 64 << 10;
 
+// A fiber begins once and runs one thread after the other. Switches are jumps: they ask nothing of the system.
 struct Fiber {
-  ucontext_t context;
-  bool done;
+  jmp_buf at;
+  bool begun, done;
 };
 
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 inline std::vector<Fiber> fibers;
 inline std::vector<char> stacks;
 inline unsigned current, waiting;
@@ -109,9 +111,32 @@ inline const Function* function;
 inline void** arrays;
 inline long long* sizes;
 
-inline void thread_main() {
-  function->run(arrays, sizes);
-  fibers[current].done = true;
+// Back to the scheduler, until it resumes this thread.
+inline void yield() {
+  if (!_setjmp(fibers[current].at)) _longjmp(scheduler, 1);
+}
+
+inline void fiber_main() {
+  for (;;) {
+    function->run(arrays, sizes);
+    fibers[current].done = true;
+    yield();
+  }
+}
+
+// Lets the current thread go on until it yields.
+inline void resume() {
+  if (_setjmp(scheduler)) return;
+  Fiber& fiber = fibers[current];
+  if (fiber.begun) _longjmp(fiber.at, 1);
+  fiber.begun = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = &stacks[current * STACK];
+  context.uc_stack.ss_size = STACK;
+  context.uc_link = nullptr;
+  makecontext(&context, fiber_main, 0);
+  setcontext(&context);
 }
 
 }  // namespace shim
@@ -124,7 +149,7 @@ inline ThreadIdx threadIdx;
 
 inline void __syncthreads() {
   shim::waiting += 1;
-  swapcontext(&shim::fibers[shim::current].context, &shim::scheduler);
+  shim::yield();
 }
 
 template <class T> shim::Shared<T> shared(int first) { return shim::Shared<T>{(size_t)first}; }
@@ -140,21 +165,13 @@ inline void run_block(unsigned threads) {
   std::fill(readers.begin(), readers.end(), 0);
   std::fill(writers.begin(), writers.end(), 0);
   std::fill(shared_memory.begin(), shared_memory.end(), 0xAA);
-  for (unsigned i = 0; i < threads; i += 1) {
-    Fiber& fiber = fibers[i];
-    fiber.done = false;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = &stacks[i * STACK];
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, thread_main, 0);
-  }
+  for (unsigned i = 0; i < threads; i += 1) fibers[i].done = false;
   for (unsigned left = threads; left > 0 && problem.empty();) {
     waiting = 0;
     const unsigned before = left;
     for (current = 0; current < threads; current += 1) {
       if (fibers[current].done) continue;
-      swapcontext(&scheduler, &fibers[current].context);
+      resume();
       left -= fibers[current].done;
     }
     if (waiting > 0 && waiting != before) report("a barrier that only some threads of a block reach");
@@ -165,8 +182,10 @@ inline void run_block(unsigned threads) {
 
 inline void launch(const Function& which, unsigned long long blocks, unsigned threads, size_t bytes) {
   function = &which;
-  fibers.resize(threads);
-  stacks.resize(threads * STACK);
+  if (fibers.size() < threads) {
+    fibers.assign(threads, Fiber{});
+    stacks.resize(threads * STACK);
+  }
   shared_memory.assign(bytes, 0);
   readers.assign(bytes, 0);
   writers.assign(bytes, 0);
@@ -176,6 +195,8 @@ inline void launch(const Function& which, unsigned long long blocks, unsigned th
     blockIdx = {block, 0, 0};
     run_block(threads);
   }
+  // Some threads may stand where a problem was found.
+  if (!problem.empty()) fibers.clear();
 }
 
 inline void read(void* to, size_t bytes) {

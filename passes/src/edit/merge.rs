@@ -5,8 +5,9 @@
 //! Groups come from agglomerative clustering ([`Cluster`]): those two that are nearest become one, until there are as many as
 //! wanted. Source: SMEAR (Muqeeth et al. 2023, arXiv 2306.03745) for the uniform mean; MC-SMoE (Li et al. 2024, arXiv 2310.01334)
 //! for means weighted by how often an expert is chosen, which with clusters of outputs are those of HC-SMoE; TIES (Yadav et al.
-//! 2023, arXiv 2306.01708) for signs that are elected, here of the differences to the group's mean; CAMEx for
-//! [curvatures](super::curvature).
+//! 2023, arXiv 2306.01708) for signs that are elected, here of the differences to the group's mean; Matena, Raffel 2022 (arXiv
+//! 2111.09832) for Fisher information, and Yu et al. 2024 (DARE, arXiv 2311.03099) for differences that are dropped, both as in
+//! CAMEx, (C7) and (C9); CAMEx for [curvatures](super::curvature).
 
 use ir::attr::Attr;
 use ir::graph::Value;
@@ -16,6 +17,7 @@ use ops::shape::gather::{self, GATHER};
 use super::calibrate::{Calibration, Wanted};
 use super::cluster::Cluster;
 use super::layer::{Layer, constant};
+use super::random::Random;
 use super::{EditError, curvature, rebuild};
 
 /// What one expert is made of several by.
@@ -29,16 +31,23 @@ pub enum Method {
     /// `mean + Σ τ_e / n` over those differences `τ_e = W_e − mean` whose sign is that of their sum, of which the
     /// smaller half is left out before.
     Ties,
+    /// `Σ F_e ∘ W_e / Σ F_e` with the diagonal `F_e` of the Fisher information: of `x W_e` with normal noise in its results, that is
+    /// `Σ xᵢ²` over the rows `x` that meet the expert, for each row `i` of `W_e`. Biases as with `Frequency`, of which it is 1 a row.
+    Fisher,
+    /// `mean + Σ m_e ∘ τ_e / n / (1 − p)`, where `m_e` drops a difference with probability `p` = 0.1, drawn from the seed.
+    Dare,
     /// `mean + Σ M_e τ_e`, with curvatures `M_e` of what matrices read; biases as with `Frequency`.
     Camex,
 }
 
 impl Method {
     /// Every method with its name.
-    pub const ALL: [(&'static str, Method); 4] = [
+    pub const ALL: [(&'static str, Method); 6] = [
         ("average", Method::Average),
         ("frequency", Method::Frequency),
         ("ties", Method::Ties),
+        ("fisher", Method::Fisher),
+        ("dare", Method::Dare),
         ("camex", Method::Camex),
     ];
 }
@@ -50,12 +59,18 @@ pub struct Merging {
     pub cluster: Cluster,
     /// What it is made of them by.
     pub method: Method,
+    /// What [`Method::Dare`] draws from.
+    pub seed: u64,
 }
+
+/// The share of differences that [`Method::Dare`] drops.
+const DROPPED: f64 = 0.1;
 
 impl Merging {
     /// What must be measured for it.
     pub fn wants(self) -> Wanted {
-        Wanted { outputs: self.cluster == Cluster::Outputs, moments: self.method == Method::Camex }
+        let moments = matches!(self.method, Method::Camex | Method::Fisher);
+        Wanted { outputs: self.cluster == Cluster::Outputs, moments }
     }
 }
 
@@ -92,10 +107,11 @@ pub fn merge(
     let weights: Vec<Vec<f64>> = (0..layer.experts).map(all).collect();
     let groups = merging.cluster.groups(&weights, calibration, count);
     let origin = graph.node(layer.router).origin.clone();
+    let mut random = Random::new(merging.seed);
     for (number, ((user, operand, by), stack)) in layer.stacks().zip(stacks).enumerate() {
         // Products come first; only they have moments.
         let measured = (&calibration.chosen[..], calibration.moments.get(number).map(Vec::as_slice));
-        let merged = merged(&stack, &groups, count, merging.method, measured);
+        let merged = merged(&stack, &groups, count, merging.method, measured, &mut random);
         let mut operands = graph.operands(user);
         operands[operand] = graph.add_weight(Weight::from_tensor("merged", &merged), origin.clone());
         operands[by] = renumbered(graph, operands[by], &groups, &origin)?;
@@ -128,6 +144,7 @@ fn merged(
     count: usize,
     method: Method,
     (chosen, moments): (&[f64], Option<&[Vec<f64>]>),
+    random: &mut Random,
 ) -> Tensor {
     let mut elements = Vec::new();
     for group in 0..count {
@@ -143,12 +160,32 @@ fn merged(
                 }
                 mean
             }
+            (rows, Method::Dare, _) => {
+                let mut mean = mean(rows, |_| 1.0);
+                let share = 1.0 / (rows.len() as f64 * (1.0 - DROPPED));
+                for (at, mean) in mean.iter_mut().enumerate() {
+                    let kept = rows.iter().filter(|_| random.unit() >= DROPPED);
+                    *mean += kept.map(|row| row[at] - *mean).sum::<f64>() * share;
+                }
+                mean
+            }
+            (rows, Method::Fisher, Some(moments)) => {
+                let features = stack.shape()[1];
+                let of = |i: usize| {
+                    let columns = rows[0].len() / features;
+                    let rows: Vec<&[f64]> = rows.iter().map(|row| &row[i * columns..][..columns]).collect();
+                    mean(&rows, |member| moments[members[member]][i * features + i])
+                };
+                (0..features).flat_map(of).collect()
+            }
             (rows, Method::Camex, Some(moments)) => {
                 let moments: Vec<&[f64]> = members.iter().map(|&expert| &moments[expert][..]).collect();
                 curvature::merged(rows, &moments, stack.shape()[1])
             }
             // What no features are read by, such as a bias, has no curvature.
-            (rows, Method::Frequency | Method::Camex, _) => mean(rows, |member| chosen[members[member]]),
+            (rows, Method::Frequency | Method::Fisher | Method::Camex, _) => {
+                mean(rows, |member| chosen[members[member]])
+            }
         });
     }
     let shape: Vec<usize> = [count].iter().chain(&stack.shape()[1..]).copied().collect();
@@ -158,14 +195,16 @@ fn merged(
 }
 
 /// `Σ wₑ · Wₑ / Σ wₑ`; experts that all weigh nothing count as much as each other.
-fn mean(rows: &[Vec<f64>], weight: impl Fn(usize) -> f64) -> Vec<f64> {
+fn mean(rows: &[impl AsRef<[f64]>], weight: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut weights: Vec<f64> = (0..rows.len()).map(weight).collect();
     if weights.iter().all(|&weight| weight == 0.0) {
         weights.fill(1.0);
     }
     let total: f64 = weights.iter().sum();
-    let at = |at: usize| rows.iter().zip(&weights).map(|(row, weight)| row[at] * weight).sum::<f64>() / total;
-    (0..rows[0].len()).map(at).collect()
+    let at = |at: usize| {
+        rows.iter().zip(&weights).map(|(row, weight)| row.as_ref()[at] * weight).sum::<f64>() / total
+    };
+    (0..rows[0].as_ref().len()).map(at).collect()
 }
 
 /// The mean of the larger half of differences, of those whose sign is that of their sum.

@@ -23,6 +23,7 @@ use ops::shape::reshape::reshape;
 
 use super::EditError;
 use super::layer::{constant, is, name_of};
+use super::random::Random;
 
 /// What a dense layer is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,16 +182,7 @@ fn stacked(b: &mut Build, tensor: &Tensor, count: usize) -> Value {
     b.weight(all)
 }
 
-/// Uniform in ±0.02·√3, of variance 0.02² (splitmix64).
 fn router(width: usize, experts: usize, seed: u64) -> Tensor {
-    let mut state = seed;
-    let next = |_: &[usize]| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let unit = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-        Scalar::f32(((2.0 * unit - 1.0) * 0.02 * 3.0_f64.sqrt()) as f32)
-    };
-    Tensor::from_fn(DType::F32, &[width, experts], next)
+    let mut random = Random::new(seed);
+    Tensor::from_fn(DType::F32, &[width, experts], |_| Scalar::f32(random.small() as f32))
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use egraft::{Options, Source, output, tensors, write};
 use ir::{Graph, Symbol, Tensor};
-use passes::edit::{self, Cluster, Merging, Method, Momentum, Router, Upcycling};
+use passes::edit::{self, Cluster, Merging, Method, Mixing, Momentum, Router, Upcycling};
 use passes::pipeline::State;
 use serde_json::{Value, json};
 
@@ -25,7 +25,8 @@ use surgery::{Change, Surgery};
                         Examples:\n  egraft edit moe.onnx -o small.ir --prune-experts 6 --data calibration.safetensors\n  \
                         egraft edit moe.onnx -o small.ir --merge-experts 4 --cluster-by outputs --merge-by frequency\n  \
                         egraft edit deepseek.onnx -o fast.onnx --fold-shared-experts\n  \
-                        egraft edit moe.onnx -o heavy.onnx --momentum 0.7,1.0"
+                        egraft edit moe.onnx -o heavy.onnx --momentum 0.7,1.0\n  \
+                        egraft edit encoder.onnx -o molex.onnx --upcycle molex,0.95"
 )]
 pub(super) struct Edit {
     /// The model: .onnx, .ir or zoo:NAME
@@ -42,7 +43,7 @@ pub(super) struct Edit {
     /// Which experts are merged: those with weights alike, or with outputs alike on the data: weights or outputs
     #[arg(long, value_name = "WHAT", default_value = "weights", value_parser = cluster, requires = "merge_experts")]
     cluster_by: Cluster,
-    /// What one expert is made of several by: average, frequency, ties, or camex, with curvatures of the data
+    /// What one expert is made of several by: average, frequency, ties, dare; or with weights of the data, fisher or camex
     #[arg(long, value_name = "METHOD", default_value = "average", value_parser = method, requires = "merge_experts")]
     merge_by: Method,
     /// Make shared experts, which every token takes, part of the grouped products: the same values in fewer kernels
@@ -52,9 +53,10 @@ pub(super) struct Edit {
     #[arg(long, value_name = "MU,GAMMA|off", value_parser = momentum)]
     momentum: Option<Momentum>,
     /// Make so many experts of each dense layer, all with its weights, K of which a token chooses: nothing changes until
-    /// they are trained apart
-    #[arg(long, value_name = "N,K", value_parser = pair)]
-    upcycle: Option<(usize, usize)>,
+    /// they are trained apart. Or make the layers that the model repeats experts of each other, each of which keeps a share ALPHA
+    /// (0.9) of itself: molex
+    #[arg(long, value_name = "N,K|molex[,ALPHA]", value_parser = upcycle)]
+    upcycle: Option<Upcycle>,
     /// Weigh the experts that are chosen another way: topk-softmax, softmax-topk, softmax-topk-renorm or sigmoid; or let each
     /// layer but the first route features by how tight the clusters of the layer before are: ac
     #[arg(long, value_name = "ROUTER", value_parser = router)]
@@ -62,7 +64,7 @@ pub(super) struct Edit {
     /// Inputs to calibrate on: a .safetensors or .npz file, by the names of the inputs
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Seed of random inputs, and of new routers
+    /// Seed of random inputs, of new routers, and of what dare drops
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
@@ -122,14 +124,19 @@ impl Edit {
 
     /// Makes the changes, one kind after the other: first what experts there are, and last what joins them to the rest.
     fn change<'a>(&self, mut surgery: Surgery<'a>) -> Result<Surgery<'a>, Failure> {
-        if let Some((experts, chosen)) = self.upcycle {
-            surgery.upcycle(Upcycling { experts, chosen, seed: self.seed })?;
+        match self.upcycle {
+            None => {}
+            Some(Upcycle::Experts { experts, chosen }) => {
+                surgery.upcycle(Upcycling { experts, chosen, seed: self.seed })?;
+            }
+            Some(Upcycle::Layers { own }) => surgery.mix_layers(Mixing { own, seed: self.seed })?,
         }
         if let Some(kept) = self.prune_experts {
             surgery.prune(kept)?;
         }
         if let Some(count) = self.merge_experts {
-            surgery.merge(count, Merging { cluster: self.cluster_by, method: self.merge_by })?;
+            let merging = Merging { cluster: self.cluster_by, method: self.merge_by, seed: self.seed };
+            surgery.merge(count, merging)?;
         }
         if let Some(router) = self.router {
             surgery.set_router(router)?;
@@ -257,10 +264,24 @@ fn router(text: &str) -> Result<Router, String> {
     named(&Router::ALL, text)
 }
 
-fn pair(text: &str) -> Result<(usize, usize), String> {
-    let (first, second) = text.split_once(',').ok_or("it must be N,K")?;
+/// What becomes of a dense model.
+#[derive(Debug, Clone, Copy)]
+enum Upcycle {
+    /// Its dense layers have experts.
+    Experts { experts: usize, chosen: usize },
+    /// Its layers are experts.
+    Layers { own: f64 },
+}
+
+fn upcycle(text: &str) -> Result<Upcycle, String> {
+    let (first, second) = text.split_once(',').map_or((text, None), |(first, second)| (first, Some(second)));
+    if first == "molex" {
+        let own = second.map_or(Some(0.9), |own| own.parse().ok()).filter(|own| (0.0..=1.0).contains(own));
+        return own.map(|own| Upcycle::Layers { own }).ok_or("ALPHA must be a share, from 0 to 1".to_owned());
+    }
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
-    Ok((number(first)?, number(second)?))
+    let second = second.ok_or("it must be N,K or molex")?;
+    Ok(Upcycle::Experts { experts: number(first)?, chosen: number(second)? })
 }
 
 fn momentum(text: &str) -> Result<Momentum, String> {

@@ -3,7 +3,7 @@
 use egraft::Options;
 use ir::Graph;
 use passes::Cx;
-use passes::edit::{self, Calibration, Layer, Merging, Momentum, Router, Upcycling, Wanted};
+use passes::edit::{self, Calibration, Layer, Merging, Mixing, Momentum, Router, Upcycling, Wanted};
 
 use super::{Case, failure, run};
 use crate::report::Failure;
@@ -35,6 +35,17 @@ impl Surgery<'_> {
         let Upcycling { experts, chosen, .. } = upcycling;
         let done = format!("{experts} experts, of which a token chooses {chosen}");
         let change = |layer| Change { layer, done: done.clone(), chosen: Vec::new(), experts: 1 };
+        self.changes.extend(layers.into_iter().map(change));
+        self.clean()
+    }
+
+    pub(super) fn mix_layers(&mut self, mixing: Mixing) -> Result<(), Failure> {
+        let layers = edit::mix_layers(&mut self.graph, mixing).map_err(failure)?;
+        let (count, own) = (layers.len(), mixing.own);
+        let done = format!(
+            "one of {count} layers, to which it adds the one that a gate chooses; its own share is {own}"
+        );
+        let change = |layer| Change { layer, done: done.clone(), chosen: Vec::new(), experts: count };
         self.changes.extend(layers.into_iter().map(change));
         self.clean()
     }
