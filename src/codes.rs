@@ -322,9 +322,9 @@ pub(crate) const CODES: &[Code] = &[
         "The message names the form and what is instead.",
     ),
     code(
-        "egraft::cuda::sources_only",
-        "A model is compiled for a GPU, of which only the kernels' sources can be written yet.",
-        "Write them with `--emit cu`, or compile with `--target cpu`.",
+        "egraft::cuda::no_artifact",
+        "A model is compiled for a GPU, for which there are no executables and libraries yet.",
+        "Write its kernels with `--emit cu`, `ptx` or `cubin`, or compile with `--target cpu`.",
     ),
     code(
         "egraft::cuda::stage_form",
@@ -340,6 +340,41 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cuda::unsupported",
         "A kernel uses a form for which there is no CUDA C++ yet.",
         "The message names the form and what is instead.",
+    ),
+    code(
+        "egraft::device::compile",
+        "NVRTC does not compile the source of a kernel, or not for the architecture.",
+        "A newer NVRTC may know the architecture; a source that it refuses is a bug of egraft: report the model.",
+    ),
+    code(
+        "egraft::device::driver",
+        "CUDA's driver did not do what it was asked for: there is too little memory, or the GPU has failed.",
+        "`nvidia-smi` shows whether the GPU works and has memory; `--target cpu` needs none.",
+    ),
+    code(
+        "egraft::device::module",
+        "CUDA's driver does not take the machine code of a kernel.",
+        "Report it with the model, the GPU and the driver's version.",
+    ),
+    code(
+        "egraft::device::no_driver",
+        "A model is to run on a GPU, and there is no CUDA driver.",
+        "Install NVIDIA's driver where there is a GPU; without one, `--emit cu` writes the kernels, and `--target cpu` runs the model.",
+    ),
+    code(
+        "egraft::device::no_gpu",
+        "There is a CUDA driver, and no GPU that it works with.",
+        "`nvidia-smi` shows which GPUs there are; `--target cpu` needs none.",
+    ),
+    code(
+        "egraft::device::no_nvrtc",
+        "NVRTC, the library that compiles CUDA sources, is not there.",
+        "`pip install nvidia-cuda-nvrtc` installs it for the python3 that is called, or for the one that EGRAFT_PYTHON names.",
+    ),
+    code(
+        "egraft::device::old_driver",
+        "CUDA's driver is too old.",
+        "Install a newer one, or run the model with `--target cpu`.",
     ),
     code(
         "egraft::edit::no_experts",
@@ -736,6 +771,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runtime::cpu_features",
         "This processor lacks instructions that the model was compiled for.",
         "Compile it with `--mcpu portable`, or one that this processor has.",
+    ),
+    code(
+        "egraft::runtime::device",
+        "The GPU that a model runs on did not do what it was asked for, or has no room for the model.",
+        "`nvidia-smi` shows whether it works and has memory; smaller inputs need less of it, `--target cpu` none.",
     ),
     code(
         "egraft::runtime::dim",

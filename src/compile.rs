@@ -193,20 +193,6 @@ pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -
     assemble(program, image, provenance)
 }
 
-/// The kernels of a model as CUDA C++, one source for each.
-///
-/// # Errors
-/// What passes or the GPU backend cannot go on with.
-pub fn cuda_sources(
-    source: Source,
-    options: &Options,
-    observer: &mut dyn Observer,
-) -> Result<Vec<cuda::Source>, Error> {
-    let Source { state, .. } = optimize(source, options, observer)?;
-    let State::Program(program) = &state else { return Err(Error::NotLowered) };
-    Ok(cuda::emit(program)?)
-}
-
 /// Compiles models to one artifact with an entry for each, called as `names` says. They share weights of equal contents,
 /// and states of one name.
 ///
@@ -293,7 +279,8 @@ pub fn compile_program(program: Program, options: &Options) -> Result<Compiled, 
 fn assemble(program: Program, image: cranelift::Image, provenance: Provenance) -> Result<Compiled, Error> {
     let weights = Packed::new(&program);
     let plan = plan(&program, &image.kernels, weights.slots.clone())?;
-    let meta = summary::meta(&program, &image, &provenance).to_string();
+    let target = serde_json::json!({"arch": image.arch, "features": image.features});
+    let meta = summary::meta(&program, target, &provenance).to_string();
     Ok(Compiled { program, image, plan, meta, provenance, weights })
 }
 

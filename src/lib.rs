@@ -28,6 +28,7 @@ mod error;
 pub mod explain;
 #[cfg(feature = "onnx")]
 mod external;
+pub mod gpu;
 mod map;
 pub mod options;
 pub mod output;
@@ -44,8 +45,8 @@ pub mod write;
 
 pub use artifact::Written;
 pub use compile::{
-    Checked, Compiled, EMIT, check, compile, compile_all, compile_program, cuda_sources, link, optimize,
-    remaining, run, run_again, run_passes,
+    Checked, Compiled, EMIT, check, compile, compile_all, compile_program, link, optimize, remaining, run,
+    run_again, run_passes,
 };
 pub use dump::Dump;
 pub use error::{Error, ErrorKind, TextProblem};

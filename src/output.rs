@@ -137,7 +137,7 @@ pub(crate) fn write_with(
 ///
 /// # Errors
 /// [`Error::NoFolder`], [`Error::Write`]; [`Error::OtherFiles`] where the folder holds other files.
-pub fn write_folder(path: &Path, ending: &str, files: &[(String, &str)]) -> Result<(), Error> {
+pub fn write_folder(path: &Path, ending: &str, files: &[(String, &[u8])]) -> Result<(), Error> {
     let failed = |source| Error::Write { path: path.to_owned(), source };
     let mut old = Vec::new();
     if path.exists() {
@@ -156,7 +156,7 @@ pub fn write_folder(path: &Path, ending: &str, files: &[(String, &str)]) -> Resu
     let mut pending = Vec::with_capacity(files.len());
     for (name, content) in files {
         let at = path.join(name);
-        pending.push(Pending::create(&at, false, |file| file.write_all(content.as_bytes()))?.0);
+        pending.push(Pending::create(&at, false, |file| file.write_all(content))?.0);
         old.retain(|file| *file != at);
     }
     pending.into_iter().try_for_each(Pending::commit)?;

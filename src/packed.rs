@@ -13,7 +13,7 @@ use runtime::{AlignedBytes, OutOfMemory};
 use crate::tensors::to_runtime;
 
 /// Alignment of a weight in its section.
-const ALIGN: u64 = 64;
+pub(crate) const ALIGN: u64 = 64;
 
 /// Where the weights of a program lie in their section.
 #[derive(Debug)]
@@ -123,6 +123,7 @@ mod tests {
         let mut written = Vec::new();
         packed.write(&program, &mut written).expect("memory takes it");
         assert_eq!(written.len() as u64, packed.bytes);
+        assert_eq!(packed.bytes, crate::summary::weight_bytes(&program));
         assert_eq!(*packed.in_memory(&program).expect("it is small"), *written);
         for slot in &packed.slots {
             let bytes = &written[slot.offset as usize..(slot.offset + slot.bytes) as usize];

@@ -215,6 +215,16 @@ impl<'a> Symbols<'a> {
     }
 }
 
+/// A size of a kernel, over its own sizes in their order.
+///
+/// # Errors
+/// [`Error::Unsolvable`] for a symbol that is none of them.
+pub(crate) fn size_in_kernel(kernel: &ir::kernel::Kernel, dim: &Dim) -> Result<Size, Error> {
+    let names = kernel.sizes.clone();
+    let numbers = names.iter().enumerate().map(|(i, symbol)| (symbol.clone(), number(i))).collect();
+    Symbols { entry: kernel.name.name(), names, numbers }.size(dim)
+}
+
 /// All of `items` joined, pairwise, so that long lists don't nest deep.
 fn tree(mut items: Vec<Size>, join: impl Fn(Box<Size>, Box<Size>) -> Size) -> Size {
     while items.len() > 1 {

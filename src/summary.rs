@@ -2,11 +2,12 @@
 //!
 //! Sizes that depend on inputs are expressions, as text; others are numbers.
 
-use ir::program::Program;
+use ir::program::{Program, Step};
 use ir::{Dim, Origin, Symbol};
 use passes::cost;
 use serde_json::{Value, json};
 
+use crate::packed::ALIGN;
 use crate::provenance::Provenance;
 
 /// A size in JSON: a number, or an expression such as `"64*n"`.
@@ -107,6 +108,25 @@ pub fn total_at(program: &Program, value: &dyn Fn(&Symbol) -> Option<i64>) -> Op
     Some(Total { launches: launches.len(), flops, bytes })
 }
 
+/// Bytes of the weights as they are stored, one after the other.
+pub fn weight_bytes(program: &Program) -> u64 {
+    let sizes = program.weights.iter().map(|weight| weight.size() as u64);
+    sizes.fold(0, |at, size| at.next_multiple_of(ALIGN) + size)
+}
+
+/// How many steps look at a value that kernels have computed: sizes that it decides, conditions of branches and loops.
+/// Where kernels run on a device, such a value is read from there.
+pub fn looks(program: &Program) -> usize {
+    let mut looks = 0;
+    for steps in program.entries.iter().flat_map(|entry| [&entry.host, &entry.steps]) {
+        Step::walk(steps, &mut |step| {
+            let condition = matches!(step, Step::Loop(each) if each.cond.is_some());
+            looks += usize::from(condition || matches!(step, Step::Measure(_) | Step::If(_)));
+        });
+    }
+    looks
+}
+
 /// Bytes of the arena: of the largest, if there are several entries. `None` before the memory plan.
 pub fn peak(program: &Program) -> Option<Dim> {
     let arenas = program.entries.iter().map(|entry| entry.arena.clone());
@@ -126,7 +146,7 @@ pub fn peaks_at(program: &Program, value: &dyn Fn(&Symbol) -> Option<i64>) -> Op
 }
 
 /// What an artifact says about itself.
-pub(crate) fn meta(program: &Program, image: &cranelift::Image, provenance: &Provenance) -> Value {
+pub(crate) fn meta(program: &Program, target: Value, provenance: &Provenance) -> Value {
     let weight = |packed: &ir::program::PackedWeight| {
         let weight = &packed.weight;
         json!({
@@ -140,7 +160,7 @@ pub(crate) fn meta(program: &Program, image: &cranelift::Image, provenance: &Pro
             "name": provenance.model, "blake3": provenance.blake3, "producer": provenance.producer,
             "graph": program.name,
         },
-        "target": {"arch": image.arch, "features": image.features},
+        "target": target,
         "options": provenance.options,
         "unified": provenance.unified,
         "kernels": launches(program).iter().map(Launch::json).collect::<Vec<_>>(),

@@ -4,13 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use device::Form;
 use egraft::summary::{self, Launch};
-use egraft::{Compiled, Options, Source, Written, disk, output, write};
+use egraft::{Compiled, Options, Provenance, Source, Written, disk, gpu, output, write};
+use ir::program::Program;
 use passes::Target;
 use passes::pipeline::{self, State, Step};
 use serde_json::json;
 
-use super::{Common, print_json};
+use super::{Common, nvrtc, print_json};
 use crate::report::Failure;
 use crate::watch::Watch;
 
@@ -30,6 +32,9 @@ pub(super) struct Compile {
     /// What to write
     #[arg(long, value_enum, default_value_t = Emit::Exe)]
     emit: Emit,
+    /// An architecture of GPUs, for PTX and machine code; repeatable [default: sm_80, sm_90a and sm_100a]
+    #[arg(long, value_name = "ARCH", value_parser = architecture)]
+    arch: Vec<String>,
     /// Write the form after each pass that changed it to a folder, as numbered files; of several models, those from where
     /// they are one program
     #[arg(long, value_name = "DIR")]
@@ -68,9 +73,26 @@ enum Emit {
     Asm,
     /// The kernels as CUDA C++, with `--target cuda`: a folder with a file for each
     Cu,
+    /// The same as PTX, by NVRTC: a file for each kernel and architecture
+    Ptx,
+    /// The same as machine code of GPUs
+    Cubin,
 }
 
+/// The architectures of GPUs that code is made for by default.
+const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
+
 impl Emit {
+    /// What becomes of kernels for a GPU, and how its files end.
+    fn of_gpu(self) -> Option<(Option<Form>, &'static str)> {
+        match self {
+            Emit::Cu => Some((None, "cu")),
+            Emit::Ptx => Some((Some(Form::Ptx), "ptx")),
+            Emit::Cubin => Some((Some(Form::Cubin), "cubin")),
+            _ => None,
+        }
+    }
+
     fn is_text(self) -> bool {
         matches!(self, Emit::Ir | Emit::Onnx | Emit::Dot | Emit::Kir | Emit::Prog | Emit::Clif | Emit::Asm)
     }
@@ -103,13 +125,21 @@ impl Compile {
                 "name a file with `-o`, or choose a text with `--emit`",
             ));
         }
-        if !to_stdout && self.emit != Emit::Cu {
+        let of_gpu = self.emit.of_gpu();
+        if !self.arch.is_empty() && of_gpu.is_none_or(|(form, _)| form.is_none()) {
+            return Err(Failure::bad_input(
+                "egraft::cli::emit",
+                "`--arch` is about PTX and machine code of GPUs, and nothing of that is written",
+                "leave it out, or add `--emit ptx` or `--emit cubin`",
+            ));
+        }
+        if !to_stdout && of_gpu.is_none() {
             output::check(&self.output)?;
             self.models.iter().try_for_each(|model| output::check_other(&self.output, model))?;
         }
         let (options, source, mut watch) = self.source()?;
-        if self.emit == Emit::Cu {
-            return self.cuda(source, &options, &mut watch, out);
+        if let Some((form, ending)) = of_gpu {
+            return self.cuda((form, ending), source, &options, &mut watch, out);
         }
         if self.emit.is_text() {
             return self.text(source, &options, &mut watch, out);
@@ -235,9 +265,10 @@ impl Compile {
         Ok(0)
     }
 
-    /// Writes a folder with a source for each kernel.
+    /// Writes a folder with each kernel's source, or what NVRTC makes of it.
     fn cuda(
         &self,
+        (form, ending): (Option<Form>, &str),
         source: Source,
         options: &Options,
         watch: &mut Watch,
@@ -251,24 +282,56 @@ impl Compile {
             ));
         }
         let model = source.provenance.model.clone();
-        let done = egraft::cuda_sources(source, options, watch);
+        // What is not there is told before any work.
+        let nvrtc = form.map(|form| Ok::<_, Failure>((form, nvrtc::load()?))).transpose()?;
+        let done = gpu::sources(source, options, watch);
         let sources = watch.finish(done)?;
-        let files: Vec<(String, &str)> =
-            sources.iter().map(|source| (format!("{}.cu", source.name), source.text.as_str())).collect();
-        output::write_folder(&self.output, "cu", &files)?;
+        let default = ARCHITECTURES.map(str::to_owned).to_vec();
+        let architectures = if self.arch.is_empty() { default } else { self.arch.clone() };
+        let mut made: Vec<(String, Vec<u8>)> = Vec::new();
+        match nvrtc {
+            None => made.extend(
+                sources
+                    .iter()
+                    .map(|source| (format!("{}.cu", source.name), source.text.clone().into_bytes())),
+            ),
+            Some((form, nvrtc)) => {
+                for arch in &architectures {
+                    let names = sources.iter().map(|source| format!("{}.{arch}.{ending}", source.name));
+                    made.extend(names.zip(gpu::images(&sources, nvrtc, arch, form)?));
+                }
+            }
+        }
+        let files: Vec<(String, &[u8])> =
+            made.iter().map(|(name, content)| (name.clone(), content.as_slice())).collect();
+        output::write_folder(&self.output, ending, &files)?;
         let launches: usize = sources.iter().map(|source| source.launches.len()).sum();
         if self.common.json {
             let kernels: Vec<_> = sources
                 .iter()
                 .map(|source| json!({"name": source.name, "launches": source.launches.len()}))
                 .collect();
-            let report = json!({
+            let mut report = json!({
                 "model": model, "output": shown(&self.output), "kernels": kernels, "passes": watch.json(),
             });
+            if let Some((_, nvrtc)) = nvrtc {
+                report["architectures"] = json!(architectures);
+                report["nvrtc"] = json!(nvrtc.version());
+            }
             print_json(out, &report)?;
         } else {
-            let folder = self.output.display();
-            writeln!(out, "{folder}: CUDA sources of {} kernels with {launches} functions", sources.len())?;
+            let (folder, kernels) = (self.output.display(), sources.len());
+            match nvrtc {
+                None => {
+                    writeln!(out, "{folder}: CUDA sources of {kernels} kernels with {launches} functions")?
+                }
+                Some((_, nvrtc)) => writeln!(
+                    out,
+                    "{folder}: {kernels} kernels with {launches} functions for {}, by NVRTC {}",
+                    architectures.join(", "),
+                    nvrtc.version()
+                )?,
+            }
             if self.timing {
                 watch.table(out)?;
             }
@@ -277,7 +340,8 @@ impl Compile {
     }
 
     fn report(&self, compiled: &Compiled, written: &Written, watch: &Watch) -> serde_json::Value {
-        let mut report = summary_json(compiled);
+        let target = target_json(compiled);
+        let mut report = summary_json(&compiled.program, &compiled.provenance, &target);
         report["passes"] = watch.json();
         report["rewrites"] = json!(watch.rewrites());
         report["output"] = json!(shown(&written.artifact));
@@ -328,6 +392,15 @@ impl Compile {
     }
 }
 
+/// An architecture of GPUs by its name.
+fn architecture(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix("sm_").map(|rest| rest.trim_end_matches(['a', 'f']));
+    match number.is_some_and(|number| number.len() >= 2 && number.bytes().all(|b| b.is_ascii_digit())) {
+        true => Ok(text.to_owned()),
+        false => Err("an architecture is called sm_80, sm_90a or alike".to_owned()),
+    }
+}
+
 /// A path in JSON, which holds only text: what is none in its name is replaced.
 fn shown(path: &Path) -> String {
     path.display().to_string()
@@ -350,18 +423,26 @@ fn is_graph_step(step: &Step) -> bool {
 }
 
 /// What every report on a compiled model holds.
-pub(super) fn summary_json(compiled: &Compiled) -> serde_json::Value {
+pub(super) fn summary_json(
+    program: &Program,
+    provenance: &Provenance,
+    target: &serde_json::Value,
+) -> serde_json::Value {
     json!({
-        "model": compiled.provenance.model,
-        "target": {
-            "kind": "cpu", "arch": compiled.image.arch, "features": compiled.image.features,
-        },
-        "options": compiled.provenance.options,
-        "unified": compiled.provenance.unified,
-        "kernels": summary::launches(&compiled.program).iter().map(Launch::json).collect::<Vec<_>>(),
-        "peak_bytes": summary::peak(&compiled.program).as_ref().map(summary::size),
-        "weight_bytes": compiled.weight_bytes(),
+        "model": provenance.model,
+        "target": target,
+        "options": provenance.options,
+        "unified": provenance.unified,
+        "kernels": summary::launches(program).iter().map(Launch::json).collect::<Vec<_>>(),
+        "peak_bytes": summary::peak(program).as_ref().map(summary::size),
+        "weight_bytes": summary::weight_bytes(program),
     })
+}
+
+/// The processor that a model is compiled for.
+pub(super) fn target_json(compiled: &Compiled) -> serde_json::Value {
+    let image = &compiled.image;
+    json!({"kind": "cpu", "arch": image.arch, "features": image.features})
 }
 
 /// A number of bytes for people.

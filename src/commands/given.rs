@@ -45,10 +45,8 @@ impl Given {
     pub(super) fn load(&self, common: &Common) -> Result<(Arc<Model>, cli::Options), Failure> {
         let (model, dims) = if source::is_model(&self.model) {
             let (options, source) = common.load(&self.model)?;
-            let mut watch = Watch::new();
-            let done = egraft::compile(source, &options, &mut watch);
             // Sizes are fixed by now; the model knows those symbols no more.
-            (watch.finish(done)?.model()?, Vec::new())
+            (super::ready(source, &options, &mut Watch::new())?, Vec::new())
         } else {
             let sizes = common.dims.iter().map(|(name, value)| (name.to_string(), *value));
             (self.artifact(common)?, sizes.collect())

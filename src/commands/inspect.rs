@@ -6,17 +6,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use egraft::summary::{self, Launch};
-use egraft::{Source, source};
+use egraft::{Provenance, Source, source};
 use ir::graph::Kind;
 use ir::program::{Entry, Port, Program};
 use ir::{Dim, Graph, TensorType};
+use passes::Target;
 use passes::cost;
 use passes::pipeline::State;
 use runtime::container::{Artifact, Container, Header};
 use runtime::plan::Plan;
 use serde_json::{Value, json};
 
-use super::compile::{readable, summary_json};
+use super::compile::{readable, summary_json, target_json};
 use super::{Common, print_json};
 use crate::report::Failure;
 use crate::watch::Watch;
@@ -41,9 +42,17 @@ impl Inspect {
         let (options, source) = self.common.load(&self.model)?;
         if self.kernels {
             let mut watch = Watch::new();
+            if source.provenance.options.target() == Target::Gpu {
+                let done = egraft::optimize(source, &options, &mut watch);
+                let Source { state, provenance, .. } = watch.finish(done)?;
+                let State::Program(program) = state else { return Err(egraft::Error::NotLowered.into()) };
+                let target = json!({"kind": "cuda", "looks": summary::looks(&program)});
+                return kernels(&program, &provenance, &target, &watch, self.common.json, out);
+            }
             let done = egraft::compile(source, &options, &mut watch);
             let compiled = watch.finish(done)?;
-            return kernels(&compiled, &watch, self.common.json, out);
+            let (target, json) = (target_json(&compiled), self.common.json);
+            return kernels(&compiled.program, &compiled.provenance, &target, &watch, json, out);
         }
         let contents = Contents::of(&source);
         if self.common.json {
@@ -205,15 +214,18 @@ fn symbols(inputs: &[Port]) -> Vec<String> {
 
 /// The launches of a compiled model. Where sizes are symbolic, peaks are those with 1 for each symbol.
 fn kernels(
-    compiled: &egraft::Compiled,
+    program: &Program,
+    provenance: &Provenance,
+    target: &Value,
     watch: &Watch,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    let peaks = summary::peaks_at(&compiled.program, &|_| Some(1));
-    let symbols: Vec<String> = compiled.plan.entries.iter().flat_map(|entry| entry.symbols.clone()).collect();
+    let peaks = summary::peaks_at(program, &|_| Some(1));
+    let symbols = program.entries.iter().flat_map(|entry| entry.all_symbols());
+    let symbols: Vec<String> = symbols.map(|symbol| symbol.to_string()).collect();
     if json {
-        let mut report = summary_json(compiled);
+        let mut report = summary_json(program, provenance, target);
         report["arena"] = report["peak_bytes"].take();
         report["peak_bytes"] = json!(peaks.map(|(arena, _)| arena));
         report["live_peak"] = json!(peaks.map(|(_, live)| live));
@@ -223,7 +235,7 @@ fn kernels(
         print_json(out, &report)?;
         return Ok(0);
     }
-    let launches = summary::launches(&compiled.program);
+    let launches = summary::launches(program);
     let rows: Vec<[String; 7]> = launches
         .iter()
         .map(|Launch { name, kind, origins, rules, cost, .. }| {
@@ -260,12 +272,20 @@ fn kernels(
              {bytes_per_token} bytes for each token"
         )?;
     }
-    let arena = summary::peak(&compiled.program).map_or_else(String::new, |arena| arena.to_string());
-    writeln!(out, "arena {arena} bytes, weights {} bytes", compiled.weight_bytes())?;
+    let arena = summary::peak(program).map_or_else(String::new, |arena| arena.to_string());
+    writeln!(out, "arena {arena} bytes, weights {} bytes", summary::weight_bytes(program))?;
     if let Some((arena, live)) = peaks {
         let at =
             if symbols.is_empty() { String::new() } else { format!(" with {} = 1", symbols.join(" = ")) };
         writeln!(out, "{arena} bytes of arena for {live} bytes alive at once{at}")?;
+    }
+    if let Some(looks) = target["looks"].as_u64() {
+        let which = match looks {
+            0 => "the host reads nothing from the GPU but outputs".to_owned(),
+            1 => "the host reads a size or a condition from the GPU at one step".to_owned(),
+            _ => format!("the host reads sizes and conditions from the GPU at {looks} steps"),
+        };
+        writeln!(out, "{which}")?;
     }
     Ok(0)
 }

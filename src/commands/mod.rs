@@ -10,6 +10,7 @@ mod engines;
 mod explain;
 mod given;
 mod inspect;
+mod nvrtc;
 mod ops;
 mod opt;
 mod passes;
@@ -20,16 +21,20 @@ mod zoo;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::ops::onnx::ExpertLayout;
 use ::passes::state::Keep;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use device::Gpu;
 use egraft::options::{fp_mode, fp_name, weights_type};
 use egraft::{Options, Source};
 use ir::{Dim, Scalar, Symbol, Tensor, TensorType};
+use runtime::Model;
 
 use crate::near;
 use crate::report::Failure;
+use crate::watch::Watch;
 
 /// Compile neural networks to native artifacts.
 ///
@@ -298,6 +303,22 @@ impl Common {
         let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads.map_or_else(all, usize::from)
     }
+}
+
+/// A model, compiled in memory for what it is to run on.
+///
+/// # Errors
+/// It does not compile, or what it is compiled for is not there.
+fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Model>, Failure> {
+    if source.provenance.options.target() == ::passes::Target::Cpu {
+        let done = egraft::compile(source, options, watch);
+        return Ok(watch.finish(done)?.model()?);
+    }
+    // What is not there is told before any work.
+    let gpu = Gpu::find().map_err(egraft::Error::from)?;
+    let nvrtc = nvrtc::load()?;
+    let done = egraft::gpu::model(source, options, watch, &gpu, nvrtc);
+    Ok(watch.finish(done)?)
 }
 
 /// Refuses the name of a rule that there is not.

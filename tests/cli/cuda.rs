@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{folder, say};
+use super::{folder, names, say};
 
 const COMPILE: &str = "compile zoo:momentum-smoe --target cuda --emit cu -o {D}/sources";
 
@@ -41,12 +41,66 @@ fn a_folder_of_other_files_is_left_alone() {
     assert_eq!(left, 1);
 }
 
+/// Is NVRTC there? Says so if not.
+#[allow(clippy::print_stderr, reason = "who reads the tests should know what was not run")]
+fn has_nvrtc(folder: &std::path::Path) -> bool {
+    let tried = say(folder, "compile zoo:momentum-smoe --target cuda --emit ptx --arch sm_80 -o {D}/tried");
+    if tried.code == Some(0) {
+        return true;
+    }
+    tried.refused("egraft::device::no_nvrtc", &["pip install nvidia-cuda-nvrtc"]);
+    eprintln!("NVRTC is not there: PTX and machine code of GPUs were not made");
+    false
+}
+
 #[test]
-fn what_needs_a_device_says_so() {
+fn a_file_for_each_kernel_and_architecture() {
+    let folder = folder();
+    if !has_nvrtc(folder.path()) {
+        return;
+    }
+    say(folder.path(), "compile zoo:momentum-smoe --target cuda --emit cubin -o {D}/code").succeeds();
+    let files = names(&folder.path().join("code"));
+    assert_eq!(files.len(), 4 * 3, "{files:?}");
+    for arch in ["sm_80", "sm_90a", "sm_100a"] {
+        let of_arch = files.iter().filter(|name| name.ends_with(&format!(".{arch}.cubin")));
+        assert_eq!(of_arch.count(), 4, "{arch}: {files:?}");
+    }
+    let code = fs::read(folder.path().join("code").join(&files[0])).expect("readable");
+    assert!(code.starts_with(b"\x7fELF"), "machine code of GPUs is in ELF");
+    let line = "compile zoo:momentum-smoe --target cuda --emit ptx --arch sm_80 -o {D}/text --json";
+    let report = say(folder.path(), line).succeeds().json();
+    assert_eq!(report["architectures"], serde_json::json!(["sm_80"]), "{report}");
+    let files = names(&folder.path().join("text"));
+    assert_eq!(files.len(), 4, "{files:?}");
+    let text = fs::read_to_string(folder.path().join("text").join(&files[0])).expect("readable");
+    assert!(text.contains(".target sm_80") && text.contains(".visible .entry"), "{text}");
+    // NVRTC says what it does not know.
+    say(folder.path(), "compile zoo:momentum-smoe --target cuda --emit ptx --arch sm_10 -o {D}/old")
+        .refused("egraft::device::compile", &["sm_10", "--gpu-architecture"]);
+}
+
+#[test]
+fn architectures_are_of_gpus() {
+    let folder = folder();
+    say(folder.path(), "compile zoo:digits --arch sm_80 -o {D}/digits")
+        .refused("egraft::cli::emit", &["--emit cubin"]);
+    say(folder.path(), "compile zoo:digits --target cuda --emit ptx --arch ampere -o {D}/text").exits(2);
+}
+
+#[test]
+fn what_there_is_not_says_so() {
     let folder = folder();
     say(folder.path(), "compile zoo:digits --emit cu -o {D}/sources")
         .refused("egraft::cli::emit", &["--target cuda"]);
-    say(folder.path(), "compile zoo:digits --target cuda -o {D}/digits").exits(1);
-    say(folder.path(), "run zoo:digits --target cuda").exits(1);
-    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0);
+    let done = say(folder.path(), "compile zoo:digits --target cuda -o {D}/digits").exits(1);
+    assert!(done.err.contains("egraft::cuda::no_artifact"), "{done}");
+    for verb in ["run", "bench", "verify"] {
+        let done = say(folder.path(), &format!("{verb} zoo:digits --target cuda"));
+        // On a machine with a GPU it may well run.
+        if done.err.contains("egraft::device::no_driver") {
+            done.refused("egraft::device::no_driver", &["--emit", "cu"]);
+        }
+    }
+    assert_eq!(names(folder.path()), [""; 0]);
 }

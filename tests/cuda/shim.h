@@ -199,6 +199,32 @@ inline void launch(const Function& which, unsigned long long blocks, unsigned th
   if (!problem.empty()) fibers.clear();
 }
 
+// How many parameters a function has, and how many of them, the first, are pointers.
+template <class... P> int count(void (*)(P...), int* pointers) {
+  *pointers = (0 + ... + (std::is_pointer_v<P> ? 1 : 0));
+  return sizeof...(P);
+}
+
+// A launch as CUDA's driver is told of it: a pointer to each parameter. What went wrong, or null.
+template <class... P>
+const char* run(void (*kernel)(P...), void** params, unsigned blocks, unsigned threads, size_t bytes) {
+  static std::vector<void*> pointers;
+  static std::vector<long long> values;
+  static auto target = kernel;
+  target = kernel;
+  pointers.clear();
+  values.clear();
+  const bool is_pointer[] = {std::is_pointer_v<P>...};
+  for (size_t i = 0; i < sizeof...(P); i += 1) {
+    if (is_pointer[i]) pointers.push_back(*(void**)params[i]); else values.push_back(*(long long*)params[i]);
+  }
+  arrays = pointers.data();
+  sizes = values.data();
+  problem.clear();
+  launch(Function{"", [](void** arrays, long long* sizes) { invoke(target, arrays, sizes); }}, blocks, threads, bytes);
+  return problem.empty() ? nullptr : problem.c_str();
+}
+
 inline void read(void* to, size_t bytes) {
   if (bytes && fread(to, 1, bytes, stdin) != bytes) exit(0);
 }

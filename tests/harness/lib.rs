@@ -1,6 +1,7 @@
 //! What the test suites share: models as text, random inputs, comparing results, running on every backend.
 
 mod everywhere;
+pub mod fake;
 pub mod golden;
 pub mod program;
 pub mod shim;

@@ -11,7 +11,7 @@ use ir::{Dim, Tensor};
 use reference::{Kernels, WalkError};
 
 /// The C++ compiler.
-fn compiler() -> String {
+pub(crate) fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned())
 }
 

@@ -93,6 +93,12 @@ pub enum PlanError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// The device that a model is to run on does not take it.
+    #[error("the device does not take the model: {why}")]
+    Device {
+        /// What it says.
+        why: String,
+    },
     /// A file cannot be read.
     #[error("cannot read `{path}`: {why}")]
     Io {
@@ -239,6 +245,7 @@ impl LoadError {
             LoadError::SidecarWrong { .. } => "egraft::runtime::sidecar_wrong",
             LoadError::Weight { .. } => "egraft::runtime::weight_hash",
             LoadError::Code { .. } => "egraft::runtime::code",
+            LoadError::Device { .. } => "egraft::runtime::device",
             LoadError::Misaligned { .. } => "egraft::runtime::misaligned",
             LoadError::Plan(_) => "egraft::runtime::plan",
             LoadError::Memory(_) => "egraft::runtime::out_of_memory",

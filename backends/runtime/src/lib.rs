@@ -23,6 +23,7 @@ mod bytes;
 pub mod capi;
 mod code;
 pub mod container;
+pub mod device;
 mod error;
 mod features;
 pub mod gemm;

@@ -9,7 +9,8 @@ use std::{path::Path, sync::Arc};
 use crate::{
     code::Code,
     container::{Artifact, Container, Header, SectionKind},
-    error::{LoadError, PlanError},
+    device::{Device, Region},
+    error::{LoadError, PlanError, RunError},
     plan::Plan,
     services::KernelFn,
     weights::Weights,
@@ -22,7 +23,9 @@ pub struct Model {
     header: Header,
     kernels: Vec<KernelFn>,
     weights: Weights,
-    /// Keeps the kernels' pages; `None` where they are functions of the program.
+    /// What runs its kernels, if it is not the processor, and its weights there.
+    device: Option<(Arc<dyn Device>, Region)>,
+    /// Keeps the kernels' pages; `None` where they are functions of the program, or on a device.
     _code: Option<Code>,
 }
 
@@ -170,8 +173,39 @@ impl Model {
             let why = format!("{} functions for {} kernels", kernels.len(), plan.kernels.len());
             return Err(PlanError::Inconsistent { place: "the kernels".to_owned(), why }.into());
         }
-        check_weights(&plan, &weights)?;
-        Ok(Arc::new(Model { plan, meta, header: Header::in_memory(), kernels, weights, _code: None }))
+        check_weights(&plan, weights.bytes())?;
+        let header = Header::in_memory();
+        Ok(Arc::new(Model { plan, meta, header, kernels, weights, device: None, _code: None }))
+    }
+
+    /// A model whose kernels, in the order of the plan's, and memory are on a device. The weights are copied there.
+    ///
+    /// # Errors
+    /// The plan is not consistent, or does not fit the weights; the device has not enough memory.
+    pub fn on_device(
+        plan: Plan,
+        device: Arc<dyn Device>,
+        weights: &[u8],
+        meta: String,
+    ) -> Result<Arc<Model>, LoadError> {
+        plan.validate()?;
+        check_weights(&plan, weights)?;
+        let copied = || -> Result<Region, RunError> {
+            let mut region = Region::none(Some(&device.queue()?));
+            region.reserve(weights.len(), "the weights")?;
+            region.write(0, weights)?;
+            Ok(region)
+        };
+        let region = copied().map_err(|error| LoadError::Device { why: error.to_string() })?;
+        Ok(Arc::new(Model {
+            plan,
+            meta,
+            header: Header::in_memory(),
+            kernels: Vec::new(),
+            weights: Weights::none(),
+            device: Some((device, region)),
+            _code: None,
+        }))
     }
 
     fn assemble(
@@ -181,7 +215,7 @@ impl Model {
         meta: String,
         header: Header,
     ) -> Result<Arc<Model>, LoadError> {
-        check_weights(&plan, &weights)?;
+        check_weights(&plan, weights.bytes())?;
         let kernel = |slot: &crate::plan::KernelSlot| {
             code.kernel(slot.offset).ok_or_else(|| PlanError::Inconsistent {
                 place: format!("kernel `{}`", slot.name),
@@ -189,7 +223,7 @@ impl Model {
             })
         };
         let kernels = plan.kernels.iter().map(kernel).collect::<Result<Vec<_>, _>>()?;
-        Ok(Arc::new(Model { plan, meta, header, kernels, weights, _code: Some(code) }))
+        Ok(Arc::new(Model { plan, meta, header, kernels, weights, device: None, _code: Some(code) }))
     }
 
     /// The plan.
@@ -207,18 +241,32 @@ impl Model {
         &self.header
     }
 
-    /// The weights section.
+    /// The weights section; none if they are on a device.
     pub fn weights(&self) -> &[u8] {
         self.weights.bytes()
     }
 
+    /// What runs its kernels, if it is not the processor.
+    pub fn device(&self) -> Option<&Arc<dyn Device>> {
+        self.device.as_ref().map(|(device, _)| device)
+    }
+
+    /// The first byte of the weights where kernels read them, and how many there are.
+    pub(crate) fn weights_start(&self) -> (*mut u8, usize) {
+        match &self.device {
+            None => (self.weights().as_ptr().cast_mut(), self.weights().len()),
+            Some((_, region)) => (region.start(), region.len()),
+        }
+    }
+
     /// Compares every weight with its recorded hash. Loading does this for embedded weights as a whole;
-    /// for a sidecar only this does.
+    /// for a sidecar only this does. Of those on a device nothing is said.
     ///
     /// # Errors
     /// The first weight that differs.
     pub fn verify_weights(&self) -> Result<(), LoadError> {
-        for slot in &self.plan.weights {
+        let here = if self.device.is_some() { &[][..] } else { &self.plan.weights };
+        for slot in here {
             let bytes = &self.weights()[slot.offset as usize..(slot.offset + slot.bytes) as usize];
             if *blake3::hash(bytes).as_bytes() != slot.hash {
                 return Err(LoadError::Weight { name: slot.name.clone() });
@@ -233,8 +281,8 @@ impl Model {
 }
 
 /// Every weight lies in the section.
-fn check_weights(plan: &Plan, weights: &Weights) -> Result<(), LoadError> {
-    let len = weights.bytes().len() as u64;
+fn check_weights(plan: &Plan, weights: &[u8]) -> Result<(), LoadError> {
+    let len = weights.len() as u64;
     match plan.weights.iter().find(|slot| slot.offset + slot.bytes > len) {
         None => Ok(()),
         Some(slot) => Err(PlanError::Inconsistent {

@@ -7,6 +7,8 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::device::{Device, Region};
+use crate::error::RunError;
 use crate::memory::{AlignedBytes, OutOfMemory};
 use crate::pool::Pool;
 
@@ -16,6 +18,31 @@ const LASTS: Duration = Duration::from_millis(300);
 
 /// Bytes that [`bytes_per_second`] reads: more than the caches of most machines hold.
 pub const READ_BYTES: usize = 256 << 20;
+
+/// Copies of as many bytes that are timed together.
+const COPIES: usize = 4;
+
+/// Bytes per second that a device reads and writes where it copies within its memory.
+///
+/// # Errors
+/// What the device says.
+pub fn copied_bytes_per_second(device: &dyn Device) -> Result<f64, RunError> {
+    let queue = device.queue()?;
+    let [mut from, mut to] = [(); 2].map(|()| Region::none(Some(&queue)));
+    from.reserve(READ_BYTES, "a measurement")?;
+    to.reserve(READ_BYTES, "a measurement")?;
+    let mut failed = Ok(());
+    let best = fastest((2 * COPIES * READ_BYTES) as f64, || {
+        // SAFETY: both have so many bytes.
+        let copies =
+            (0..COPIES).try_for_each(|_| unsafe { queue.copy(from.start(), to.start(), READ_BYTES) });
+        if let Err(error) = copies.and_then(|()| queue.wait()) {
+            failed = Err(error);
+        }
+    });
+    failed?;
+    Ok(best)
+}
 
 /// The fastest of the rounds, at least three, in work per second.
 fn fastest(work: f64, mut round: impl FnMut()) -> f64 {

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use ir::Dim;
 use runner::timing::{Bound, Times};
-use runtime::{Pool, Profile, RunError, Session, peak};
+use runtime::{Model, Pool, Profile, RunError, Session, peak};
 use serde_json::{Value, json};
 
 use crate::report::Failure;
@@ -14,9 +14,11 @@ use crate::report::Failure;
 /// What the machine could do at most, on this many threads.
 pub(super) struct Machine {
     pub(super) threads: usize,
-    /// 10⁹ multiply-adds in registers per second, each counted as two.
-    gflops: f64,
-    /// 10⁹ bytes read from memory per second.
+    /// What it is called, if it is not the processor.
+    pub(super) device: Option<String>,
+    /// 10⁹ multiply-adds in registers per second, each counted as two. Of a device it is not measured.
+    gflops: Option<f64>,
+    /// 10⁹ bytes per second: read from memory, or by a device, read and written by copies within its own.
     gbps: f64,
 }
 
@@ -25,25 +27,40 @@ impl Machine {
     ///
     /// # Errors
     /// The memory to be read is not there.
-    pub(super) fn measure(threads: usize) -> Result<Machine, Failure> {
+    pub(super) fn measure(model: &Model, threads: usize) -> Result<Machine, Failure> {
+        if let Some(device) = model.device() {
+            let gbps = peak::copied_bytes_per_second(&**device)? * 1e-9;
+            return Ok(Machine { threads, device: Some(device.name().to_owned()), gflops: None, gbps });
+        }
         let gbps = peak::bytes_per_second(&Pool::new(threads)).map_err(RunError::from)? * 1e-9;
         let gflops = peak::flops_per_second() * threads as f64 * 1e-9;
-        Ok(Machine { threads, gflops, gbps })
+        Ok(Machine { threads, device: None, gflops: Some(gflops), gbps })
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({"fma_gflops": self.gflops, "read_gbps": self.gbps, "read_bytes": peak::READ_BYTES})
+        let bytes = peak::READ_BYTES;
+        match &self.device {
+            None => json!({"fma_gflops": self.gflops, "read_gbps": self.gbps, "read_bytes": bytes}),
+            Some(device) => json!({"device": device, "copy_gbps": self.gbps, "copy_bytes": bytes}),
+        }
     }
 
     pub(super) fn print(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        Ok(writeln!(
-            out,
-            "machine {:.1} GFLOP/s of f32 multiply-adds (one thread times {}), {:.1} GB/s read from {} MiB",
-            self.gflops,
-            self.threads,
-            self.gbps,
-            peak::READ_BYTES >> 20
-        )?)
+        let (gbps, mebibytes) = (self.gbps, peak::READ_BYTES >> 20);
+        match (&self.device, self.gflops) {
+            (Some(device), _) => writeln!(
+                out,
+                "machine {device}, {gbps:.1} GB/s read and written by copies of {mebibytes} MiB"
+            )?,
+            (None, gflops) => writeln!(
+                out,
+                "machine {:.1} GFLOP/s of f32 multiply-adds (one thread times {}), {gbps:.1} GB/s read from \
+                 {mebibytes} MiB",
+                gflops.unwrap_or_default(),
+                self.threads,
+            )?,
+        }
+        Ok(())
     }
 }
 
@@ -206,7 +223,7 @@ impl Profiled {
                 ms / whole * 100.0,
                 row.made,
                 number(gflops),
-                percent(gflops.map(|rate| rate / machine.gflops)),
+                percent(share(gflops, machine.gflops)),
                 number(gbps),
                 percent(gbps.map(|rate| rate / machine.gbps)),
                 row.call.kind,
@@ -227,6 +244,11 @@ struct Rates {
     gbps: Option<f64>,
 }
 
+/// What a rate is of the most that there is, if that is known.
+fn share(rate: Option<f64>, most: Option<f64>) -> Option<f64> {
+    rate.zip(most).map(|(rate, most)| rate / most)
+}
+
 impl Row<'_> {
     fn rates(&self) -> Rates {
         let ms = self.times.median();
@@ -241,7 +263,7 @@ impl Row<'_> {
             "name": self.call.name, "kind": self.call.kind, "calls": self.made,
             "median_ms": ms, "mean_ms": self.times.mean(), "share": ms / whole,
             "flops": self.flops, "bytes": self.bytes,
-            "gflops": gflops, "share_of_peak": gflops.map(|rate| rate / machine.gflops),
+            "gflops": gflops, "share_of_peak": share(gflops, machine.gflops),
             "gbps": gbps, "share_of_memory": gbps.map(|rate| rate / machine.gbps),
         })
     }

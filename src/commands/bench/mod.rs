@@ -30,7 +30,9 @@ const PROFILED: usize = 100;
                         egraft bench bert.onnx --inputs in.npz --threads 1 --against onnxruntime --json\n  \
                         egraft bench ./digits --profile trace.json\n\n\
                         A share of the peak compares with multiply-adds in registers, a share of memory with reads of \
-                        256 MB, both measured in the same run; what lies in caches is faster than memory.")]
+                        256 MB, both measured in the same run; what lies in caches is faster than memory. With \
+                        `--target cuda`, memory is that of the GPU, its peak is not measured, and the time of a kernel is \
+                        that of its launches with the wait for their end.")]
 pub(super) struct Bench {
     #[command(flatten)]
     given: Given,
@@ -81,7 +83,7 @@ impl Bench {
         }
         let latency = bound.times(warmup, iters)?;
         let profiled = Profiled::measure(&mut bound, iters.min(PROFILED))?;
-        let machine = Machine::measure(self.common.threads())?;
+        let machine = Machine::measure(&model, self.common.threads())?;
         let turns = match &mut other {
             None => None,
             Some(other) => Some(Turns::take(&mut bound, other.as_mut(), warmup, iters)?),
@@ -140,12 +142,12 @@ impl Head {
         let plural = |count: usize| if count == 1 { "" } else { "s" };
         writeln!(
             out,
-            "{}, entry {}: {runs} run{} after {} on {threads} thread{}",
+            "{}, entry {}: {runs} run{} after {} on {}",
             self.model,
             self.entry,
             plural(runs),
             self.warmup,
-            plural(threads)
+            machine.device.clone().unwrap_or_else(|| format!("{threads} thread{}", plural(threads)))
         )?;
         for (name, ms) in self.figures() {
             writeln!(out, "{name:<7} {ms:.4} ms")?;

@@ -22,7 +22,7 @@ const INSTALL: &str = "name a Python that has onnxruntime (`pip install onnxrunt
                        $EGRAFT_PYTHON, or leave out `--against`";
 
 /// The Python to be used: what is given, else $EGRAFT_PYTHON, else `python3`.
-fn python(given: Option<PathBuf>) -> PathBuf {
+pub(in crate::commands) fn python(given: Option<PathBuf>) -> PathBuf {
     let stated = || env::var_os("EGRAFT_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
     given.or_else(stated).unwrap_or_else(|| PathBuf::from("python3"))
 }

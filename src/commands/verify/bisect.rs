@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use egraft::bisect::{Guilty, Judge, Verdict, bisect};
-use egraft::{Error, Options, Source};
+use egraft::{Options, Source};
 use serde_json::{Value, json};
 
 use super::cases::Names;
@@ -61,12 +61,11 @@ impl Comparing<'_> {
         names: &Names,
         opinions: &[Opinion],
     ) -> Result<bool, Failure> {
-        let mut watch = Watch::new();
-        let done: Result<_, Error> = egraft::compile(model, options, &mut watch);
-        let Ok(compiled) = watch.finish(done) else { return Ok(false) };
+        let made = self.verify.through.compile(model, options, &mut Watch::new());
+        let Ok(made) = made else { return Ok(false) };
         let (verify, threads) = (self.verify, self.verify.common.threads());
         egraft::output::with_folder(|folder| {
-            Ok(Ready::new(verify.through, &compiled, folder).and_then(|ready| {
+            Ok(Ready::new(verify.through, &made, folder).and_then(|ready| {
                 for opinion in opinions {
                     let found = ready.run(&opinion.case.inputs, names, threads)?;
                     if !verify.verdict(names, &found, opinion).is_good() {

@@ -162,8 +162,7 @@ impl Verify {
             (source, ids) = routing::pinned(&source, &routers);
         }
         let mut watch = Watch::new();
-        let done = egraft::compile(source, &options, &mut watch);
-        let compiled = watch.finish(done)?;
+        let made = self.through.compile(source, &options, &mut watch)?;
         let mut cases = match &self.data {
             Some(path) if path.is_dir() => data.cases(path, &names, !self.per_node)?,
             Some(path) => cases::read(path, &names)?,
@@ -189,7 +188,7 @@ impl Verify {
             Ok((verdict, opinion))
         };
         let judged: Result<Vec<(Verdict, Opinion)>, Failure> = egraft::output::with_folder(|folder| {
-            Ok(Ready::new(self.through, &compiled, folder)
+            Ok(Ready::new(self.through, &made, folder)
                 .and_then(|ready| cases.into_iter().map(|case| judge(&ready, case)).collect()))
         })?;
         let (verdicts, opinions): (Vec<Verdict>, Vec<Opinion>) = judged?.into_iter().unzip();
@@ -257,8 +256,8 @@ impl Verify {
     ) -> Result<Vec<Flips>, Failure> {
         let shown = routing::shown(original, routers);
         let expected = reference(&shown.state, inputs)?;
-        let compiled = egraft::compile(shown, options, &mut ())?;
-        let found = compiled.run(inputs, self.common.threads())?;
+        let model = super::ready(shown, options, &mut Watch::new())?;
+        let found = egraft::run(model, inputs, self.common.threads())?;
         let mut all = routing::compare(original, routers, &found, &expected);
         all.retain(|flips| !flips.is_none());
         Ok(all)

@@ -2,21 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use egraft::artifact::c_name;
-use egraft::{Compiled, Error, tensors};
+use egraft::{Compiled, Error, Options, Source, tensors};
 use ir::Tensor;
 use runner::files;
 use runner::library::Library;
+use runtime::Model;
 
+use super::super::ready;
 use super::cases::Names;
 use crate::report::Failure;
+use crate::watch::Watch;
 
 /// How the compiled model is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Through {
-    /// In this process
+    /// In this process, or from it on a GPU
     Jit,
     /// As an executable, with files for inputs and outputs
     Exe,
@@ -24,10 +28,37 @@ pub(super) enum Through {
     Lib,
 }
 
+/// A compiled model: one that runs here, or one that is to be written.
+pub(super) enum Made {
+    /// It runs in this process, or from it on a GPU.
+    Model(Arc<Model>),
+    /// It can be written.
+    Compiled(Box<Compiled>),
+}
+
+impl Through {
+    /// Compiles a model for this.
+    ///
+    /// # Errors
+    /// It does not compile, or what it is compiled for is not there.
+    pub(super) fn compile(
+        self,
+        source: Source,
+        options: &Options,
+        watch: &mut Watch,
+    ) -> Result<Made, Failure> {
+        if self == Through::Jit {
+            return Ok(Made::Model(ready(source, options, watch)?));
+        }
+        let done = egraft::compile(source, options, watch);
+        Ok(Made::Compiled(Box::new(watch.finish(done)?)))
+    }
+}
+
 /// A compiled model, ready to be run.
 pub(super) enum Ready<'a> {
     /// In this process.
-    Jit(&'a Compiled),
+    Jit(&'a Arc<Model>),
     /// A program, and a folder for its files.
     Exe { program: PathBuf, folder: &'a Path },
     /// A library that is loaded.
@@ -39,19 +70,15 @@ impl<'a> Ready<'a> {
     ///
     /// # Errors
     /// The artifact can't be made or loaded.
-    pub(super) fn new(
-        through: Through,
-        compiled: &'a Compiled,
-        folder: &'a Path,
-    ) -> Result<Ready<'a>, Failure> {
-        Ok(match through {
-            Through::Jit => Ready::Jit(compiled),
-            Through::Exe => {
+    pub(super) fn new(through: Through, made: &'a Made, folder: &'a Path) -> Result<Ready<'a>, Failure> {
+        Ok(match (through, made) {
+            (_, Made::Model(model)) => Ready::Jit(model),
+            (Through::Jit | Through::Exe, Made::Compiled(compiled)) => {
                 let program = folder.join("model");
                 compiled.write_executable(&program)?;
                 Ready::Exe { program, folder }
             }
-            Through::Lib => {
+            (Through::Lib, Made::Compiled(compiled)) => {
                 let file = folder.join("libmodel.so");
                 compiled.write_library(&file)?;
                 Ready::Lib(Library::open(&file, &c_name(&file))?)
@@ -70,7 +97,7 @@ impl<'a> Ready<'a> {
         threads: usize,
     ) -> Result<Vec<Tensor>, Failure> {
         match self {
-            Ready::Jit(compiled) => Ok(compiled.run(inputs, threads)?),
+            Ready::Jit(model) => Ok(egraft::run(Arc::clone(model), inputs, threads)?),
             Ready::Exe { program, folder } => {
                 run_program(program, folder, &to_files(inputs)?, names, threads)
             }

@@ -193,6 +193,10 @@ impl CliError {
             CliError::Run(RunError::Measured { .. } | RunError::Requirement { .. }) => {
                 "the values of the inputs decide sizes; give others".to_owned()
             }
+            CliError::Run(RunError::Device(_)) => {
+                "`nvidia-smi` shows whether the GPU works and has memory; smaller inputs need less of it"
+                    .to_owned()
+            }
             CliError::Run(_) if self.exit_code() == BUG => {
                 "this is a bug; please report it with the model".to_owned()
             }

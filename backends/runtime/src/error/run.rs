@@ -1,7 +1,7 @@
 //! What can be wrong with a call: with its tensors, with sizes that it decides, with the plan it follows.
 
 use super::SizeError;
-use crate::{memory::OutOfMemory, plan::DType};
+use crate::{device::DeviceError, memory::OutOfMemory, plan::DType};
 
 /// Why a session cannot be made, bound or run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +138,9 @@ pub enum RunError {
     /// There is not enough memory.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
+    /// The device that the model runs on did not do something.
+    #[error("the device failed at {0}")]
+    Device(#[from] DeviceError),
     /// The plan uses more of a memory than there is. A compiler's mistake, found before it does harm.
     #[error(
         "{what}: {needed} bytes are used, there is room for {room}; this is a bug in the compiler that made the model"
@@ -236,6 +239,7 @@ impl RunError {
             RunError::Measured { .. } => "egraft::runtime::measured",
             RunError::Requirement { .. } => "egraft::runtime::requirement",
             RunError::Memory(_) => "egraft::runtime::out_of_memory",
+            RunError::Device(_) => "egraft::runtime::device",
             RunError::Room { .. } => "egraft::runtime::room",
             RunError::Layout { .. } => "egraft::runtime::layout",
             RunError::State => "egraft::runtime::state",

@@ -4,6 +4,8 @@
 //! plan beyond what its validation and the table have checked: places that depend on the run are checked
 //! before they are used.
 
+use std::sync::Arc;
+
 use super::{
     memory::{Memory, describe, fits},
     profile::Look,
@@ -11,6 +13,7 @@ use super::{
 };
 use crate::{
     bind,
+    device::{DeviceError, Queue},
     error::RunError,
     model::Model,
     plan::{Arg, Call, Entry, Step},
@@ -23,6 +26,8 @@ pub(super) struct Run<'a, L> {
     pub(super) model: &'a Model,
     pub(super) entry: &'a Entry,
     pub(super) services: &'a Services,
+    /// What runs the kernels, if it is not the processor.
+    pub(super) queue: Option<&'a Arc<dyn Queue>>,
     pub(super) memory: &'a mut Memory,
     pub(super) table: &'a mut Table,
     /// Room for the values of a [`Step::Set`].
@@ -71,7 +76,17 @@ impl<L: Look> Run<'_, L> {
                 unsafe {
                     let args = self.table.args.as_ptr().add(ready.args);
                     let sizes = self.table.sizes.as_ptr().add(ready.sizes);
-                    (ready.kernel)(&raw const *self.services, args, sizes);
+                    match self.queue {
+                        None => self.model.kernel(ready.kernel)(&raw const *self.services, args, sizes),
+                        Some(queue) => {
+                            let args = std::slice::from_raw_parts(args, call.args.len());
+                            let sizes = std::slice::from_raw_parts(sizes, call.sizes.len());
+                            queue.call(ready.kernel, args, sizes)?;
+                            if L::LOOKS {
+                                queue.wait()?;
+                            }
+                        }
+                    }
                 }
                 self.look.called(ready.number, start);
             }
@@ -168,7 +183,18 @@ impl<L: Look> Run<'_, L> {
         let count = fits(entry, from, bytes, source)?;
         fits(entry, to, end, target)?;
         // SAFETY: both spans are as large as this asks; they may overlap.
-        unsafe { std::ptr::copy(source.start, target.start.add(start as usize), count) };
+        unsafe {
+            let to = target.start.add(start as usize);
+            match self.queue {
+                None => std::ptr::copy(source.start, to, count),
+                Some(_) if count == 0 || to == source.start => {}
+                Some(_) if to.addr().abs_diff(source.start.addr()) < count => {
+                    let (call, why) = (what(), "it overlaps itself".to_owned());
+                    return Err(DeviceError { call, why }.into());
+                }
+                Some(queue) => queue.copy(source.start, to, count)?,
+            }
+        }
         Ok(())
     }
 
@@ -186,7 +212,13 @@ impl<L: Look> Run<'_, L> {
     unsafe fn read<const N: usize>(&self, arg: Arg) -> Result<[u8; N], RunError> {
         let span = self.memory.span(self.entry, arg)?;
         fits(self.entry, arg, N as i64, span)?;
-        // SAFETY: that many bytes are there, and bytes need no alignment.
-        Ok(unsafe { span.start.cast::<[u8; N]>().read() })
+        let Some(queue) = self.queue else {
+            // SAFETY: that many bytes are there, and bytes need no alignment.
+            return Ok(unsafe { span.start.cast::<[u8; N]>().read() });
+        };
+        let mut bytes = [0; N];
+        // SAFETY: as above.
+        unsafe { queue.read(span.start, bytes.as_mut_ptr(), N) }?;
+        Ok(bytes)
     }
 }

@@ -3,9 +3,12 @@
 //! A buffer whose place depends on nothing that steps decide gets it once, checked against its memory.
 //! All others, and what grows, are looked up at each use: nothing is used beyond the memory there is.
 
+use std::sync::Arc;
+
 use super::state::State;
 use crate::{
     bind,
+    device::{Queue, Region},
     error::RunError,
     memory::{ALIGN, AlignedBytes, dangling},
     model::Model,
@@ -28,7 +31,29 @@ pub(super) struct Output {
     /// Where the caller wants it; set by each run. Not used by dynamic ones.
     pub(super) given: Span,
     /// The bytes of a dynamic one.
-    pub(super) grown: AlignedBytes,
+    pub(super) grown: Region,
+    /// The same in this process, if they are on a device.
+    pub(super) fetched: AlignedBytes,
+}
+
+impl Output {
+    /// The bytes that the last run gave a dynamic one.
+    pub(super) fn data(&self) -> &[u8] {
+        // A run succeeds only if all of them are there.
+        match &self.grown {
+            Region::Process(bytes) => &bytes[..self.bytes],
+            Region::Device { .. } => &self.fetched[..self.bytes],
+        }
+    }
+}
+
+/// Inputs and outputs on a device.
+pub(super) struct Ports {
+    queue: Arc<dyn Queue>,
+    inputs: Vec<Region>,
+    outputs: Vec<Region>,
+    /// Where the caller wants outputs, in this process.
+    wanted: Vec<Span>,
 }
 
 /// The values of symbols and all memory.
@@ -42,13 +67,15 @@ pub(super) struct Memory {
     weights: Vec<Span>,
     /// First byte and length of each buffer that has a place once and for all.
     places: Vec<Option<(i64, i64)>>,
-    arena: AlignedBytes,
+    arena: Region,
     /// Bytes of the arena that this layout uses.
     arena_bytes: usize,
-    host: AlignedBytes,
+    host: Region,
     pub(super) state: State,
     /// Growing memory, by its number.
-    grown: Vec<AlignedBytes>,
+    grown: Vec<Region>,
+    /// If the model runs on a device.
+    pub(super) ports: Option<Ports>,
 }
 
 impl Span {
@@ -59,17 +86,19 @@ impl Span {
 }
 
 impl Memory {
-    pub(super) fn new(model: &Model, entry: &Entry, state: State) -> Memory {
+    pub(super) fn new(model: &Model, entry: &Entry, state: State, queue: Option<&Arc<dyn Queue>>) -> Memory {
         let output = |index| Output {
             dynamic: entry.is_dynamic(index),
             dims: Vec::with_capacity(entry.outputs[index].dims.len()),
             bytes: 0,
             given: Span::without_pointer(0),
-            grown: AlignedBytes::default(),
+            grown: Region::none(queue),
+            fetched: AlignedBytes::default(),
         };
         // Kernels read weights through these pointers and never write.
+        let (weights, _) = model.weights_start();
         let weight = |slot: &crate::plan::WeightSlot| Span {
-            start: model.weights()[slot.offset as usize..].as_ptr().cast_mut(),
+            start: weights.wrapping_add(slot.offset as usize),
             room: slot.bytes as usize,
         };
         let numbers = entry.buffers.iter().filter_map(|buffer| match buffer.space {
@@ -83,11 +112,17 @@ impl Memory {
             outputs: (0..entry.outputs.len()).map(output).collect(),
             weights: model.plan().weights.iter().map(weight).collect(),
             places: vec![None; entry.buffers.len()],
-            arena: AlignedBytes::default(),
+            arena: Region::none(queue),
             arena_bytes: 0,
-            host: AlignedBytes::default(),
+            host: Region::none(queue),
             state,
-            grown: (0..numbers.max().unwrap_or(0)).map(|_| AlignedBytes::default()).collect(),
+            grown: (0..numbers.max().unwrap_or(0)).map(|_| Region::none(queue)).collect(),
+            ports: queue.map(|queue| Ports {
+                queue: Arc::clone(queue),
+                inputs: entry.inputs.iter().map(|_| Region::none(Some(queue))).collect(),
+                outputs: entry.outputs.iter().map(|_| Region::none(Some(queue))).collect(),
+                wanted: Vec::with_capacity(entry.outputs.len()),
+            }),
         }
     }
 
@@ -120,7 +155,15 @@ impl Memory {
         })?;
         let state = entry.buffers.iter().zip(&self.places).filter(|(buffer, _)| buffer.space == Space::State);
         self.state.lay_out(state.filter_map(|(_, place)| *place).collect())?;
-        Ok(self.host.reserve(memory_size(bytes, what)?, what)?)
+        if let Some(ports) = &mut self.ports {
+            for (region, input) in ports.inputs.iter_mut().zip(&self.inputs) {
+                region.reserve(input.room, "an input")?;
+            }
+            for (region, output) in ports.outputs.iter_mut().zip(&self.outputs) {
+                region.reserve(if output.dynamic { 0 } else { output.bytes }, "an output")?;
+            }
+        }
+        self.host.reserve(memory_size(bytes, what)?, what)
     }
 
     /// Lays out the arena. All that inputs and `host` decide must be known.
@@ -130,7 +173,7 @@ impl Memory {
         let bytes = bind::eval_count(entry, &entry.arena_bytes, &self.symbols, || what.to_owned())?;
         self.place_all(entry, |space| (space == Space::Arena).then_some(bytes))?;
         self.arena_bytes = memory_size(bytes, what)?;
-        Ok(self.arena.reserve(self.arena_bytes, what)?)
+        self.arena.reserve(self.arena_bytes, what)
     }
 
     /// Checks what the steps begin with, where it is known: what is required tells why a size would be negative, and
@@ -207,7 +250,7 @@ impl Memory {
     /// The bytes that an argument leads to now. Those of a buffer that has no place once and for all end
     /// with their memory.
     pub(super) fn span(&self, entry: &Entry, arg: Arg) -> Result<Span, RunError> {
-        let all = |bytes: &AlignedBytes| Span { start: bytes.start(), room: bytes.len() };
+        let all = |bytes: &Region| Span { start: bytes.start(), room: bytes.len() };
         let (index, memory) = match arg {
             Arg::Input(index) => return Ok(self.inputs[index as usize]),
             Arg::Weight(index) => return Ok(self.weights[index as usize]),
@@ -287,8 +330,7 @@ impl Memory {
         let end =
             offset.checked_add(bytes).ok_or_else(|| RunError::TooLarge { what: describe(entry, arg) })?;
         let end = memory_size(end, what)?;
-        let made = if keep { memory.extend(end, what) } else { memory.reserve(end, what) };
-        Ok(made?)
+        if keep { memory.extend(end, what) } else { memory.reserve(end, what) }
     }
 
     /// The sizes of dynamic outputs, once all is decided.
@@ -299,6 +341,45 @@ impl Memory {
             }
         }
         Ok(())
+    }
+
+    /// Copies the inputs to the device, if there is one: calls are given those copies, and room for outputs there.
+    ///
+    /// # Safety
+    /// Inputs lead to their tensors, which stay as they are until the run is over.
+    pub(super) unsafe fn to_device(&mut self) -> Result<(), RunError> {
+        let Some(ports) = &mut self.ports else { return Ok(()) };
+        for (region, input) in ports.inputs.iter().zip(&mut self.inputs) {
+            if input.room > 0 {
+                // SAFETY: as the caller vouches; binding has made room for it.
+                unsafe { ports.queue.write(input.start, region.start(), input.room) }?;
+                input.start = region.start();
+            }
+        }
+        ports.wanted.clear();
+        for (region, output) in ports.outputs.iter().zip(&mut self.outputs) {
+            ports.wanted.push(output.given);
+            output.given.start = region.start();
+        }
+        Ok(())
+    }
+
+    /// Copies the outputs to where the caller wants them, or to the session's memory, once all is done.
+    ///
+    /// # Safety
+    /// Outputs lead to room for their tensors.
+    pub(super) unsafe fn from_device(&mut self) -> Result<(), RunError> {
+        let Some(ports) = &self.ports else { return Ok(()) };
+        for (output, wanted) in self.outputs.iter_mut().zip(&ports.wanted) {
+            if output.dynamic {
+                output.fetched.reserve(output.bytes, "an output")?;
+                output.grown.read(0, &mut output.fetched[..output.bytes])?;
+            } else if wanted.room > 0 {
+                // SAFETY: as the caller vouches; binding has made room for it.
+                unsafe { ports.queue.read(output.given.start, wanted.start, wanted.room) }?;
+            }
+        }
+        Ok(ports.queue.wait()?)
     }
 
     fn size_output(&mut self, entry: &Entry, index: usize) -> Result<(), RunError> {

@@ -8,14 +8,18 @@
 //! - after a run that failed, the next one is as if it had not been; only state may be half changed.
 //!
 //! A session belongs to one thread at a time; several sessions of one model run at once. Deliberately
-//! absent: queues, batching, and any copy of inputs or outputs in [`Session::run`].
+//! absent: batching, and any copy of inputs or outputs in [`Session::run`], but for those to a device and back.
+//!
+//! On a device, a run whose steps nothing on this side looks into is recorded when its sizes come for the second time,
+//! and from then on repeated as a whole.
 
 use std::sync::Arc;
 
 use crate::{
+    device::{Queue, Recording, Region},
     error::RunError,
     model::Model,
-    plan::{Entry, Phase, Port, Step},
+    plan::{Entry, Phase, Port, Space, Step},
     pool::Pool,
     services::Services,
 };
@@ -40,6 +44,7 @@ pub struct Session {
     model: Arc<Model>,
     entry: usize,
     services: Services,
+    device: Option<OnDevice>,
     /// Whether all below is right for `input_dims`.
     bound: bool,
     /// Whether arena and `steps` are right for the symbols in `layout`.
@@ -55,6 +60,43 @@ pub struct Session {
     values: Vec<i64>,
 }
 
+/// What a session on a device has.
+struct OnDevice {
+    queue: Arc<dyn Queue>,
+    /// Whether its steps can be repeated as a whole.
+    repeats: bool,
+    /// Runs since memory was laid out.
+    runs: usize,
+    recorded: Option<Recorded>,
+}
+
+/// The steps of a run.
+struct Recorded {
+    recording: Box<dyn Recording>,
+    /// The symbols after it.
+    symbols: Vec<i64>,
+}
+
+/// Whether the steps of an entry are the same calls and copies at the same sizes: nothing is decided by what they
+/// compute, and no memory moves.
+fn repeats(entry: &Entry) -> bool {
+    let mut same = entry.buffers.iter().all(|buffer| !matches!(buffer.space, Space::Grow(_)))
+        && (0..entry.outputs.len()).all(|output| !entry.is_dynamic(output));
+    for step in &entry.steps {
+        step.each(&mut |step| {
+            same &= matches!(
+                step,
+                Step::Call(_)
+                    | Step::Set(_)
+                    | Step::Require { .. }
+                    | Step::Copy { .. }
+                    | Step::Loop { cond: None, .. }
+            );
+        });
+    }
+    same
+}
+
 // SAFETY: the pointers lead into the session's own memory and the model's, or are set by each run.
 unsafe impl Send for Session {}
 
@@ -64,7 +106,9 @@ impl Session {
     /// # Errors
     /// There is no such entry.
     pub fn new(model: Arc<Model>, entry: usize, pool: Arc<Pool>) -> Result<Session, RunError> {
-        Session::with(model, entry, Services::new(pool), State::default())
+        let queue = model.device().map(|device| device.queue()).transpose()?;
+        let state = State::new(queue.as_ref());
+        Session::with(model, entry, Services::new(pool), state, queue)
     }
 
     /// A session of another entry of the same model that goes on from this one: both have one state, and the same
@@ -73,10 +117,18 @@ impl Session {
     /// # Errors
     /// There is no such entry.
     pub fn beside(&self, entry: usize) -> Result<Session, RunError> {
-        Session::with(Arc::clone(&self.model), entry, self.services.clone(), self.memory.state.shared())
+        let (model, services) = (Arc::clone(&self.model), self.services.clone());
+        let queue = model.device().map(|device| device.queue()).transpose()?;
+        Session::with(model, entry, services, self.memory.state.shared(), queue)
     }
 
-    fn with(model: Arc<Model>, entry: usize, services: Services, state: State) -> Result<Session, RunError> {
+    fn with(
+        model: Arc<Model>,
+        entry: usize,
+        services: Services,
+        state: State,
+        queue: Option<Arc<dyn Queue>>,
+    ) -> Result<Session, RunError> {
         let entries = &model.plan().entries;
         let count = entries.len();
         let plan = entries.get(entry).ok_or(RunError::Entry { index: entry, count })?;
@@ -89,7 +141,8 @@ impl Session {
             });
         }
         Ok(Session {
-            memory: Memory::new(&model, plan, state),
+            memory: Memory::new(&model, plan, state, queue.as_ref()),
+            device: queue.map(|queue| OnDevice { queue, repeats: repeats(plan), runs: 0, recorded: None }),
             layout: Vec::with_capacity(plan.symbols.len()),
             model,
             entry,
@@ -128,6 +181,7 @@ impl Session {
             }
         }
         (self.bound, self.laid_out, self.ran) = (false, false, false);
+        self.forget();
         crate::gemm::scratch::reserve();
         let dims: Vec<&[i64]> = dims.iter().map(AsRef::as_ref).collect();
         let entry = &self.model.plan().entries[self.entry];
@@ -144,6 +198,7 @@ impl Session {
     /// Lays out the arena and the arguments of `steps` for the symbols as they are.
     fn lay_out(&mut self) -> Result<(), RunError> {
         self.laid_out = false;
+        self.forget();
         let entry = &self.model.plan().entries[self.entry];
         self.memory.lay_out(entry)?;
         self.steps.resolve(&self.model, entry, &entry.steps, &self.memory, (Phase::Host, self.host.calls))?;
@@ -185,8 +240,7 @@ impl Session {
         if !output.dynamic {
             return Err(RunError::FixedOutput { name: self.entry().outputs[index].name.clone() });
         }
-        // A run succeeds only if all its bytes are there.
-        Ok(&output.grown[..output.bytes])
+        Ok(output.data())
     }
 
     fn output(&self, index: usize) -> Result<&Output, RunError> {
@@ -284,6 +338,8 @@ impl Session {
             return Err(RunError::State);
         }
         state.begin();
+        // SAFETY: as the caller vouches.
+        unsafe { self.memory.to_device() }?;
         let known = self.entry().input_symbols().len();
         self.memory.symbols[known..].fill(0);
         if !self.entry().host.is_empty() {
@@ -294,11 +350,57 @@ impl Session {
             }
         }
         // SAFETY: as the caller vouches.
-        unsafe { self.run_steps(Phase::Steps, look) }?;
+        unsafe { self.run_or_repeat(look) }?;
         self.memory.finish_outputs(&self.model.plan().entries[self.entry])?;
+        // SAFETY: as the caller vouches.
+        unsafe { self.memory.from_device() }?;
         self.ran = true;
         look.end();
         Ok(())
+    }
+
+    /// Runs `steps`; on a device, repeats them as they were recorded, if nothing has changed since.
+    ///
+    /// # Safety
+    /// As [`Session::run`], whose pointers are set.
+    unsafe fn run_or_repeat<L: Look>(&mut self, look: &mut L) -> Result<(), RunError> {
+        let Some(device) = self.device.as_mut().filter(|device| device.repeats && !L::LOOKS) else {
+            // SAFETY: as the caller vouches.
+            return unsafe { self.run_steps(Phase::Steps, look) };
+        };
+        device.runs += 1;
+        if device.runs == 1 {
+            // Most sizes come once; and what a device prepares at first use is no part of a recording.
+            // SAFETY: as the caller vouches.
+            return unsafe { self.run_steps(Phase::Steps, look) };
+        }
+        if device.recorded.is_none() {
+            let queue = Arc::clone(&device.queue);
+            queue.begin_recording()?;
+            // SAFETY: as the caller vouches.
+            let noted = unsafe { self.run_steps(Phase::Steps, look) };
+            let recording = queue.end_recording();
+            noted?;
+            let symbols = self.memory.symbols.clone();
+            if let Some(device) = &mut self.device {
+                device.recorded = Some(Recorded { recording: recording?, symbols });
+            }
+        }
+        if let Some(Recorded { recording, symbols }) =
+            self.device.as_ref().and_then(|device| device.recorded.as_ref())
+        {
+            self.memory.symbols.clone_from(symbols);
+            // SAFETY: memory stays where it is until `forget` is called.
+            unsafe { recording.replay() }?;
+        }
+        Ok(())
+    }
+
+    /// Memory may move: what was recorded is of no use any more.
+    fn forget(&mut self) {
+        if let Some(device) = &mut self.device {
+            (device.runs, device.recorded) = (0, None);
+        }
     }
 
     /// Binds again if another session has made the state anew since.
@@ -323,9 +425,10 @@ impl Session {
             Phase::Bind | Phase::Steps => (&entry.steps, &mut self.steps),
         };
         let (model, services) = (&*self.model, &self.services);
+        let queue = self.device.as_ref().map(|device| &device.queue);
         let (memory, values) = (&mut self.memory, &mut self.values);
         // SAFETY: as the caller vouches.
-        unsafe { Run { model, entry, services, memory, table, values, look }.all(steps) }
+        unsafe { Run { model, entry, services, queue, memory, table, values, look }.all(steps) }
     }
 
     /// Checks the pointers of a run and keeps them for it.
@@ -376,7 +479,7 @@ impl Session {
     /// # Errors
     /// As [`Session::state_bytes`]; `to` has another length.
     pub fn read_state(&self, index: usize, to: &mut [u8]) -> Result<(), RunError> {
-        self.with_state(index, to.len(), |state| to.copy_from_slice(state))
+        self.with_state(index, to.len(), |state, offset| state.read(offset, to))
     }
 
     /// Gives a state these elements, row-major.
@@ -384,7 +487,7 @@ impl Session {
     /// # Errors
     /// As [`Session::read_state`].
     pub fn write_state(&mut self, index: usize, from: &[u8]) -> Result<(), RunError> {
-        self.with_state(index, from.len(), |state| state.copy_from_slice(from))
+        self.with_state(index, from.len(), |state, offset| state.write(offset, from))
     }
 
     fn state_place(&self, index: usize) -> Result<(usize, usize), RunError> {
@@ -395,7 +498,12 @@ impl Session {
         Ok(self.memory.place_of_state(self.entry(), index))
     }
 
-    fn with_state(&self, index: usize, found: usize, with: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
+    fn with_state(
+        &self,
+        index: usize,
+        found: usize,
+        with: impl FnOnce(&mut Region, usize) -> Result<Option<()>, RunError>,
+    ) -> Result<(), RunError> {
         let (offset, expected) = self.state_place(index)?;
         let wrong = || {
             let name = self.entry().states[index].name.clone();
@@ -406,9 +514,11 @@ impl Session {
         if !self.memory.state.is_current(&state) {
             return Err(RunError::Unbound);
         }
+        if expected != found {
+            return Err(wrong());
+        }
         state.begin();
-        with(state.bytes(offset, expected).filter(|_| expected == found).ok_or_else(wrong)?);
-        Ok(())
+        with(state.memory(), offset)?.ok_or_else(wrong)
     }
 
     /// Makes the state zero, as in a new session.

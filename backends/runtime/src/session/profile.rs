@@ -49,6 +49,9 @@ impl Profile {
 
 /// What looks at a run.
 pub(super) trait Look {
+    /// Whether anybody looks.
+    const LOOKS: bool;
+
     /// A moment.
     type Moment: Copy;
 
@@ -67,6 +70,8 @@ pub(super) trait Look {
 
 /// Nobody looks.
 impl Look for () {
+    const LOOKS: bool = false;
+
     type Moment = ();
 
     fn begin(&mut self) {}
@@ -79,6 +84,8 @@ impl Look for () {
 }
 
 impl Look for Profile {
+    const LOOKS: bool = true;
+
     type Moment = Duration;
 
     fn begin(&mut self) {

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::{Span, memory_size};
-use crate::{error::RunError, memory::AlignedBytes};
+use crate::{
+    device::{Queue, Region},
+    error::RunError,
+};
 
 /// A session's view of the state: where it was when the session was bound.
 #[derive(Default)]
@@ -21,7 +24,7 @@ struct View {
 /// State buffers and whether they hold anything.
 #[derive(Default)]
 pub(super) struct Kept {
-    bytes: AlignedBytes,
+    bytes: Region,
     /// First byte and length of each buffer.
     places: Vec<(i64, i64)>,
     /// Whether a run has seen it since it was zero.
@@ -31,6 +34,12 @@ pub(super) struct Kept {
 }
 
 impl State {
+    /// A state whose memory comes from this queue, if there is one.
+    pub(super) fn new(queue: Option<&Arc<dyn Queue>>) -> State {
+        let kept = Kept { bytes: Region::none(queue), ..Kept::default() };
+        State { shared: Arc::new(Mutex::new(kept)), view: None }
+    }
+
     /// That of another session, which both may change.
     pub(super) fn shared(&self) -> State {
         State { shared: Arc::clone(&self.shared), view: None }
@@ -60,8 +69,9 @@ impl State {
                 return Err(RunError::State);
             }
             let end = places.iter().map(|(offset, bytes)| offset + bytes).max().unwrap_or(0);
-            let bytes = AlignedBytes::zeroed(memory_size(end, "the state")?, "the state")?;
-            *kept = Kept { bytes, places, used: false, made: kept.made + 1 };
+            kept.bytes.reserve(memory_size(end, "the state")?, "the state")?;
+            kept.bytes.clear()?;
+            (kept.places, kept.used, kept.made) = (places, false, kept.made + 1);
         }
         self.view = Some(kept.view());
         Ok(())
@@ -70,7 +80,8 @@ impl State {
     /// Makes it zero.
     pub(super) fn reset(&mut self) {
         let mut kept = lock(&self.shared);
-        kept.bytes.fill(0);
+        // A device that fails here has failed for good: the next run tells.
+        let _ = kept.bytes.clear();
         kept.used = false;
     }
 }
@@ -83,12 +94,12 @@ impl Kept {
 
     /// A run may change it from now on.
     pub(super) fn begin(&mut self) {
-        self.used = !self.bytes.is_empty();
+        self.used = self.bytes.len() > 0;
     }
 
-    /// The bytes from `offset` on.
-    pub(super) fn bytes(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
-        self.bytes.get_mut(offset..offset.checked_add(len)?)
+    /// Its memory.
+    pub(super) fn memory(&mut self) -> &mut Region {
+        &mut self.bytes
     }
 }
 

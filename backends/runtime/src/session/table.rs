@@ -9,7 +9,6 @@ use crate::{
     error::RunError,
     model::Model,
     plan::{Arg, Call, Entry, Phase, Step},
-    services::KernelFn,
 };
 
 /// The lines of a list of steps, in the order in which they are written, nested ones included.
@@ -43,7 +42,8 @@ pub(super) enum Line {
 /// A call: where its arguments and sizes start in the table.
 #[derive(Clone, Copy)]
 pub(super) struct Ready {
-    pub(super) kernel: KernelFn,
+    /// The number of the kernel.
+    pub(super) kernel: u32,
     /// The number of the call in the entry.
     pub(super) number: usize,
     pub(super) args: usize,
@@ -110,7 +110,7 @@ impl Table {
     ) -> Result<Ready, RunError> {
         let fixed = call.args.iter().all(|arg| memory.is_fixed(*arg))
             && call.sizes.iter().all(|size| size.phase(&memory.phases) <= phase);
-        let kernel = model.kernel(call.kernel);
+        let kernel = call.kernel;
         let (args, sizes) = (self.args.len(), self.sizes.len());
         let ready = Ready { kernel, number: self.calls, args, sizes, fixed };
         self.calls += 1;

@@ -1,0 +1,145 @@
+//! Models on a GPU, without one: `egraft --target cuda` as users call it, on a driver that notes all calls (`harness::fake`).
+
+use std::path::Path;
+
+use harness::fake::Fake;
+use harness::program::call;
+use harness::root;
+use ir::Tensor;
+use serde_json::Value;
+
+/// The same values, up to what sums in another order make of them.
+fn near(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(a), Value::Number(b)) => {
+            let [a, b] = [a, b].map(|x| x.as_f64().unwrap_or(f64::NAN));
+            (a - b).abs() <= 1e-5 + 1e-4 * a.abs()
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| near(a, b)))
+        }
+        _ => one == other,
+    }
+}
+
+fn save(path: &Path, tensor: &Tensor) {
+    let tensor = egraft::tensors::to_file(tensor).expect("it is small");
+    let mut bytes = Vec::new();
+    runner::files::npy::write(&tensor, &mut bytes).expect("memory takes it");
+    std::fs::write(path, bytes).expect("the folder is writable");
+}
+
+#[test]
+fn golden_cases_give_their_outputs() {
+    let Some(fake) = Fake::shared() else { return };
+    for case in [
+        "attention/softmax_sdpa_causal",
+        "attention/elliptical_layer_dynamic",
+        "attention/rpc_layer_n2_causal",
+        "moe/momentum_layer",
+        "moe/smoe_loop",
+        "moe/smoe_dense_dynamic",
+        "sliced_ot/tswsl_uniform_p2",
+        "sliced_ot/dbtsw_unequal_weighted",
+    ] {
+        let folder = root().join("tests/golden").join(case);
+        let folder = folder.display();
+        let line =
+            format!("verify {folder}/model.onnx --data {folder}/tensors.safetensors --target cuda --json");
+        let (done, calls) = fake.egraft(&line);
+        let report = done.succeeds().json();
+        assert_eq!(report["ok"], true, "{case}: {report}");
+        assert!(calls.count("cuLaunchKernel") > 0, "{case}");
+        // All memory is given back.
+        assert_eq!(calls.count("cuMemAlloc"), calls.count("cuMemFree"), "{case}");
+    }
+}
+
+/// What is decided by values, this side looks at; such runs are never recorded.
+#[test]
+fn sizes_and_branches_are_read_from_the_gpu() {
+    let Some(fake) = Fake::shared() else { return };
+    for case in ["nonzero_and_back", "loop_grows", "run_time_axes"] {
+        let folder = root().join("tests/data/onnx/valid").join(case);
+        let line = format!("verify {0}/model.onnx --data {0} --target cuda --json", folder.display());
+        let (done, calls) = fake.egraft(&line);
+        assert_eq!(done.succeeds().json()["ok"], true, "{case}");
+        assert_eq!(calls.count("cuStreamBeginCapture"), 0, "{case}");
+        let told = call([
+            "inspect",
+            "--kernels",
+            "--target",
+            "cuda",
+            "--json",
+            &format!("{}/model.onnx", folder.display()),
+        ]);
+        assert!(told.succeeds().json()["target"]["looks"].as_u64() > Some(0), "{case}");
+    }
+}
+
+/// The second run of equal sizes is recorded, and from then on repeated; other sizes are recorded anew.
+#[test]
+fn runs_of_equal_sizes_are_one_graph() {
+    let Some(fake) = Fake::shared() else { return };
+    let folder = tempfile::tempdir().expect("there is room");
+    let text = "graph @m(%x: f32[n, 8], %w: f32[8, 8]) -> f32[n, 8] {\n  %0 = matmul %x, %w : f32[n, 8]\n  \
+                %1 = softmax %0 {axis=1} : f32[n, 8]\n  return %1\n}\n";
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("m.ir"), text).expect("writable");
+    let number = |i: usize| (i * 7 % 11) as f32 / 8.0;
+    for (name, rows) in [("a", 3), ("b", 5), ("w", 8)] {
+        let values: Vec<f32> = (0..rows * 8).map(number).collect();
+        save(&folder.path().join(format!("{name}.npy")), &Tensor::from_f32(&[rows, 8], &values));
+    }
+    let [a, b, w] = ["a.npy", "b.npy", "w.npy"].map(at);
+    let line = format!("run {} {a} {w} {a} {w} {a} {w} {b} {w} {b} {w} {b} {w} {b} {w} --json", at("m.ir"));
+    let (done, calls) = fake.egraft(&format!("{line} --target cuda"));
+    let (found, expected) = (done.succeeds().json(), call(line.split(' ')).succeeds().json());
+    assert!(near(&expected, &found), "expected {expected}, found {found}");
+    let counts =
+        ["cuStreamBeginCapture", "cuGraphInstantiate", "cuGraphLaunch"].map(|name| calls.count(name));
+    // Three runs, then four: each first one call by call, all others as graphs.
+    assert_eq!(counts, [2, 2, 5]);
+    let launches = calls.count("cuLaunchKernel");
+    assert_eq!(launches % 4, 0, "as many in each of two runs and two recordings");
+    assert_eq!(calls.count("cuLaunchKernel (captured)"), launches / 2);
+    // What is timed is what users get; what is profiled runs call by call.
+    let (done, calls) =
+        fake.egraft(&format!("bench {} {a} {w} --target cuda --warmup 0 --iters 3 --json", at("m.ir")));
+    let report = done.succeeds().json();
+    assert_eq!(report["machine"]["device"], "a CPU that plays a GPU", "{report}");
+    assert!(report["machine"]["copy_gbps"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(calls.count("cuGraphInstantiate"), 1);
+    assert_eq!(calls.count("cuGraphLaunch"), 3);
+}
+
+/// States stay on the GPU from run to run, and can be saved and given.
+#[test]
+fn states_stay_on_the_gpu() {
+    let Some(fake) = Fake::shared() else { return };
+    let folder = tempfile::tempdir().expect("there is room");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for (name, token) in [("0.npy", 5), ("1.npy", 9)] {
+        save(Path::new(&at(name)), &Tensor::from_i64(&[1, 1], &[token]));
+    }
+    let step = root().join("tests/data/onnx/states/step/model.onnx").display().to_string();
+    let run = |tokens: &str, more: &str, gpu: bool| -> Value {
+        let tokens = tokens.split(' ').map(at).collect::<Vec<_>>().join(" ");
+        let line = format!("run {step} {tokens} --keep past.*=present.* --capacity 16 --json {more}");
+        match gpu {
+            true => fake.egraft(&format!("{line} --target cuda")).0.succeeds().json(),
+            false => call(line.split_whitespace()).succeeds().json(),
+        }
+    };
+    let keep = "--keep-state";
+    let expected = run("0.npy 1.npy 0.npy 1.npy", keep, false);
+    let found = run("0.npy 1.npy 0.npy 1.npy", keep, true);
+    assert!(near(&expected, &found), "expected {expected}, found {found}");
+    let saved = at("state.npz");
+    run("0.npy 1.npy", &format!("{keep} --save-state {saved}"), true);
+    let found = run("0.npy 1.npy", &format!("{keep} --state {saved}"), true);
+    let last =
+        |report: &Value| report["runs"][report["runs"].as_array().map_or(0, Vec::len) - 1]["outputs"].clone();
+    assert!(near(&last(&expected), &last(&found)), "expected {expected}, found {found}");
+}
