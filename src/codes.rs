@@ -354,7 +354,7 @@ pub(crate) const CODES: &[Code] = &[
     code(
         "egraft::device::module",
         "CUDA's driver does not take the machine code of a kernel.",
-        "Report it with the model, the GPU and the driver's version.",
+        "NVRTC must not be of a newer CUDA than the driver: `pip install nvidia-cuda-nvrtc-cu12` is for one of CUDA 12. Else report it with the model and the GPU.",
     ),
     code(
         "egraft::device::no_driver",

@@ -283,7 +283,7 @@ impl Compile {
         }
         let model = source.provenance.model.clone();
         // What is not there is told before any work.
-        let nvrtc = form.map(|form| Ok::<_, Failure>((form, nvrtc::load()?))).transpose()?;
+        let nvrtc = form.map(|form| Ok::<_, Failure>((form, nvrtc::load(None)?))).transpose()?;
         let done = gpu::sources(source, options, watch);
         let sources = watch.finish(done)?;
         let default = ARCHITECTURES.map(str::to_owned).to_vec();

@@ -316,7 +316,7 @@ fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Mod
     }
     // What is not there is told before any work.
     let gpu = Gpu::find().map_err(egraft::Error::from)?;
-    let nvrtc = nvrtc::load()?;
+    let nvrtc = nvrtc::load(Some(gpu.driver().0))?;
     let done = egraft::gpu::model(source, options, watch, &gpu, nvrtc);
     Ok(watch.finish(done)?)
 }

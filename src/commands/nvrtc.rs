@@ -1,5 +1,6 @@
 //! Where NVRTC is found: with the system's libraries, or in the packages of a Python.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,28 +10,40 @@ use device::Nvrtc;
 use super::engines;
 use crate::report::Failure;
 
-/// NVRTC: the system's, or else that of the package `nvidia-cuda-nvrtc` of $EGRAFT_PYTHON or `python3`.
+/// NVRTC: the system's, or else that of the package `nvidia-cuda-nvrtc` of $EGRAFT_PYTHON or `python3`. A driver takes
+/// nothing of a newer CUDA: of several packages one of no later version than `newest` comes first.
 ///
 /// # Errors
 /// It is not there.
-pub(super) fn load() -> Result<Nvrtc, Failure> {
-    let found = Nvrtc::load(&[]).or_else(|_| Nvrtc::load(&in_packages(&engines::python(None))));
+pub(super) fn load(newest: Option<u32>) -> Result<Nvrtc, Failure> {
+    let found = Nvrtc::load(&[]).or_else(|_| Nvrtc::load(&in_packages(&engines::python(None), newest)));
     Ok(found.map_err(egraft::Error::from)?)
 }
 
-/// The files of NVRTC in the packages of a Python, the newest version first; none if there is no such Python.
-fn in_packages(python: &Path) -> Vec<PathBuf> {
+/// The files of NVRTC in the packages of a Python, the best one first; none if there is no such Python.
+fn in_packages(python: &Path, newest: Option<u32>) -> Vec<PathBuf> {
     let said = Command::new(python).args(["-c", "import sys; print('\\n'.join(sys.path))"]).output();
     let Ok(said) = said else { return Vec::new() };
     let folders = String::from_utf8_lossy(&said.stdout).into_owned();
-    let mut files: Vec<PathBuf> = folders
-        .lines()
-        .filter(|line| !line.is_empty())
-        .flat_map(|folder| in_folder(Path::new(folder)))
-        .collect();
-    files.sort_by(|a, b| b.file_name().cmp(&a.file_name()));
+    let folders = folders.lines().filter(|line| !line.is_empty());
+    let mut files: Vec<PathBuf> = folders.flat_map(|folder| in_folder(Path::new(folder))).collect();
+    files.sort_by_key(|file| {
+        let version = version(file);
+        let too_new = newest.is_some_and(|newest| version > newest);
+        (too_new, Reverse(version), file.clone())
+    });
     files
 }
+
+/// The version in the name of such a file.
+fn version(file: &Path) -> u32 {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let digits = name.trim_start_matches(PREFIX).split('.').next().unwrap_or_default().parse();
+    digits.unwrap_or(0)
+}
+
+/// How the name of such a file begins.
+const PREFIX: &str = "libnvrtc.so.";
 
 /// `nvidia/*/lib/libnvrtc.so.*` in a folder of packages.
 fn in_folder(folder: &Path) -> Vec<PathBuf> {
@@ -38,15 +51,21 @@ fn in_folder(folder: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten();
         entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
     };
-    let named = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvrtc.so."))
-    };
+    let named =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
     list(&folder.join("nvidia")).iter().flat_map(|package| list(&package.join("lib"))).filter(named).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_in_names() {
+        for (name, number) in [("a/libnvrtc.so.13", 13), ("libnvrtc.so.12.9", 12), ("libnvrtc.so.alt", 0)] {
+            assert_eq!(version(Path::new(name)), number, "{name}");
+        }
+    }
 
     #[test]
     fn packages_are_searched_and_nothing_else_is_found() {
@@ -62,6 +81,6 @@ mod tests {
             Ok(())
         })
         .expect("there is room");
-        assert_eq!(in_packages(Path::new("/nonexistent/python")), [PathBuf::new(); 0]);
+        assert_eq!(in_packages(Path::new("/nonexistent/python"), None), [PathBuf::new(); 0]);
     }
 }

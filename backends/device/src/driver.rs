@@ -104,9 +104,9 @@ impl Gpu {
         &self.arch
     }
 
-    /// The version of CUDA that its driver is for.
-    pub fn driver(&self) -> String {
-        version(self.driver)
+    /// The version of CUDA that its driver is for, such as 13 and 0.
+    pub fn driver(&self) -> (u32, u32) {
+        (self.driver.unsigned_abs() / 1000, self.driver.unsigned_abs() % 1000 / 10)
     }
 
     /// The GPU with these kernels.

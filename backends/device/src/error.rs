@@ -85,7 +85,10 @@ impl Error {
             Error::NoGpu { .. } => {
                 "`nvidia-smi` shows which GPUs there are; without one, run the model with `--target cpu`"
             }
-            Error::Module { .. } => "please report this with the model, the GPU and the driver's version",
+            Error::Module { .. } => {
+                "a driver takes nothing that a newer CUDA has made, and `nvidia-smi` tells of which one it is: for one of \
+                 CUDA 12, `pip install nvidia-cuda-nvrtc-cu12`; else please report this with the model and the GPU"
+            }
             Error::Failed(_) => {
                 "`nvidia-smi` shows whether the GPU works and has memory; `--target cpu` needs none"
             }
