@@ -101,6 +101,7 @@ fn runs_of_equal_sizes_are_one_graph() {
         ["cuStreamBeginCapture", "cuGraphInstantiate", "cuGraphLaunch"].map(|name| calls.count(name));
     // Three runs, then four: each first one call by call, all others as graphs.
     assert_eq!(counts, [2, 2, 5]);
+    assert_eq!(["cuMemcpyHtoD", "cuMemcpyDtoH"].map(|name| calls.count(name)), [14, 7], "inputs, outputs");
     let launches = calls.count("cuLaunchKernel");
     assert_eq!(launches % 4, 0, "as many in each of two runs and two recordings");
     assert_eq!(calls.count("cuLaunchKernel (captured)"), launches / 2);

@@ -318,7 +318,7 @@ fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Mod
     let gpu = Gpu::find().map_err(egraft::Error::from)?;
     let nvrtc = nvrtc::load(Some(gpu.driver().0))?;
     let done = egraft::gpu::model(source, options, watch, &gpu, nvrtc);
-    Ok(watch.finish(done)?)
+    watch.finish(done)
 }
 
 /// Refuses the name of a rule that there is not.

@@ -76,11 +76,11 @@ mod tests {
                 fs::write(lib.join(name), "").expect("writable");
             }
             assert_eq!(in_folder(folder), [lib.join("libnvrtc.so.13")]);
-            assert_eq!(in_folder(&folder.join("none")), [PathBuf::new(); 0]);
+            assert!(in_folder(&folder.join("none")).is_empty());
             fs::remove_dir_all(folder.join("nvidia")).expect("writable");
             Ok(())
         })
         .expect("there is room");
-        assert_eq!(in_packages(Path::new("/nonexistent/python"), None), [PathBuf::new(); 0]);
+        assert!(in_packages(Path::new("/nonexistent/python"), None).is_empty());
     }
 }

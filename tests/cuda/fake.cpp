@@ -5,7 +5,8 @@
 // crashes. Work is done as late as a real driver may do it, when somebody waits. Every allocation has guards on both
 // sides; copies and the arrays of launches must lie in allocations. All calls are noted in a file, and what goes wrong.
 //
-// $EGRAFT_FAKE_CUDA is a folder with `shim.h`, where libraries are made, and $EGRAFT_FAKE_CALLS the file for calls.
+// $EGRAFT_FAKE_CUDA is a folder with `shim.h` and `flags` for the compiler, where libraries are made; $EGRAFT_FAKE_CALLS is the
+// file of calls.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -347,7 +347,7 @@ impl Memory {
     ///
     /// # Safety
     /// Inputs lead to their tensors, which stay as they are until the run is over.
-    pub(super) unsafe fn to_device(&mut self) -> Result<(), RunError> {
+    pub(super) unsafe fn upload(&mut self) -> Result<(), RunError> {
         let Some(ports) = &mut self.ports else { return Ok(()) };
         for (region, input) in ports.inputs.iter().zip(&mut self.inputs) {
             if input.room > 0 {
@@ -368,7 +368,7 @@ impl Memory {
     ///
     /// # Safety
     /// Outputs lead to room for their tensors.
-    pub(super) unsafe fn from_device(&mut self) -> Result<(), RunError> {
+    pub(super) unsafe fn download(&mut self) -> Result<(), RunError> {
         let Some(ports) = &self.ports else { return Ok(()) };
         for (output, wanted) in self.outputs.iter_mut().zip(&ports.wanted) {
             if output.dynamic {

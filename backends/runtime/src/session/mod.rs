@@ -339,7 +339,7 @@ impl Session {
         }
         state.begin();
         // SAFETY: as the caller vouches.
-        unsafe { self.memory.to_device() }?;
+        unsafe { self.memory.upload() }?;
         let known = self.entry().input_symbols().len();
         self.memory.symbols[known..].fill(0);
         if !self.entry().host.is_empty() {
@@ -353,7 +353,7 @@ impl Session {
         unsafe { self.run_or_repeat(look) }?;
         self.memory.finish_outputs(&self.model.plan().entries[self.entry])?;
         // SAFETY: as the caller vouches.
-        unsafe { self.memory.from_device() }?;
+        unsafe { self.memory.download() }?;
         self.ran = true;
         look.end();
         Ok(())

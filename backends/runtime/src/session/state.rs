@@ -94,7 +94,7 @@ impl Kept {
 
     /// A run may change it from now on.
     pub(super) fn begin(&mut self) {
-        self.used = self.bytes.len() > 0;
+        self.used = self.places.iter().any(|(_, bytes)| *bytes > 0);
     }
 
     /// Its memory.
