@@ -1049,6 +1049,7 @@ mod tests {
             "ops/src",
             "passes/src",
             "backends/cranelift/src",
+            "backends/device/src",
             "backends/reference/src",
             "backends/runner/src",
             "backends/runtime/src",
