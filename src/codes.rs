@@ -17,6 +17,11 @@ const fn code(name: &'static str, meaning: &'static str, remedy: &'static str) -
     Code { name, meaning, remedy }
 }
 
+/// What to do about a code; nothing for one that there is not.
+pub fn remedy(code: &str) -> &'static str {
+    CODES.iter().find(|known| known.name == code).map_or("", |known| known.remedy)
+}
+
 /// Every code, sorted.
 pub(crate) const CODES: &[Code] = &[
     code(
@@ -235,6 +240,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::cli::unsolvable_size",
         "A symbolic size follows from no input's shape: it stands only in products or with other symbols.",
         "Fix it with `--dim NAME=N`, or name an axis with `--input-shape`.",
+    ),
+    code(
+        "egraft::cli::usage",
+        "A command does not exist, or has no such option, or an option no such value; the message says which.",
+        "`egraft COMMAND --help` explains all options.",
     ),
     code(
         "egraft::cli::verify_input",
@@ -658,6 +668,36 @@ pub(crate) const CODES: &[Code] = &[
         "`egraft passes` shows what each works on.",
     ),
     code(
+        "egraft::python::artifact",
+        "A model that was loaded from an artifact has no graph any more: it can only be run.",
+        "Compile the model that the artifact was made of: `egraft.compile(...)`.",
+    ),
+    code(
+        "egraft::python::options",
+        "An argument of a function of the Python package has no such value.",
+        "Its documentation lists the values that there are: `help(egraft.compile)`.",
+    ),
+    code(
+        "egraft::python::output",
+        "An array that results are to be written to cannot take them: another type or shape, not contiguous, or read-only.",
+        "Make it with `numpy.empty` of the type and shape in the message, or leave `out` away.",
+    ),
+    code(
+        "egraft::python::panic",
+        "egraft stopped where it must not.",
+        "Report it with the model: this is a bug.",
+    ),
+    code(
+        "egraft::python::tensor",
+        "An input is nothing that NumPy or DLPack can show as a tensor of numbers in the memory of the processor.",
+        "Give a NumPy array, or a tensor on the CPU; text and objects have no form in egraft.",
+    ),
+    code(
+        "egraft::python::type",
+        "NumPy has no such element type by itself: narrow floats and integers come with the package ml_dtypes.",
+        "Install ml_dtypes: `pip install ml_dtypes`.",
+    ),
+    code(
         "egraft::runner::bug",
         "The runner did what it must not.",
         "Report it with the model: this is a bug.",
@@ -1055,6 +1095,7 @@ mod tests {
             "backends/runtime/src",
             "models/onnx/src",
             "models/zoo/src",
+            "python/src",
         ];
         for folder in crates.map(|room| root.join(room)) {
             // A packaged crate comes without the others.

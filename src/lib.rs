@@ -15,11 +15,20 @@
 //! This crate is the driver: the only one that touches files, terminal and other programs. What a model means is in
 //! the crates `ir` and `ops`, what is done to it in `passes`, and machine code is made by the backends.
 //!
+//! The command line is here, too ([`cli`]): whoever embeds the compiler, such as the Python package, asks it for the same
+//! reports.
+//!
 //! Promises: equal models and options give equal bytes; what is not supported is an [`Error`] that names it; files
 //! appear complete or not at all. Nothing is evaluated instead of compiled: there is no fallback.
 
+// The verbs of the command line call the library by its name, as other programs do.
+extern crate self as egraft;
+
 pub mod artifact;
 pub mod bisect;
+pub mod cli;
+mod codes;
+mod commands;
 mod compile;
 pub mod disk;
 mod dump;
@@ -30,6 +39,8 @@ pub mod explain;
 mod external;
 pub mod gpu;
 mod map;
+mod near;
+mod neighbourhood;
 pub mod options;
 pub mod output;
 mod packed;
@@ -37,9 +48,11 @@ mod params_file;
 pub mod picture;
 mod plan;
 mod provenance;
+mod report;
 pub mod source;
 pub mod summary;
 pub mod tensors;
+mod watch;
 mod weights_file;
 pub mod write;
 
@@ -53,6 +66,6 @@ pub use error::{Error, ErrorKind, TextProblem};
 pub use explain::{Explained, explain};
 pub use options::{Options, Recorded};
 pub use provenance::Provenance;
-pub use source::{Source, load, load_all};
+pub use source::{Source, load, load_all, load_bytes};
 pub use weights_file::write_text;
 pub use write::write_model;

@@ -12,11 +12,11 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Na
 use runner::cli::CliError;
 
 /// Exit code of a mismatch, a failed check, or a model with unsupported nodes.
-pub(crate) const FAILED: u8 = 1;
+pub const FAILED: u8 = 1;
 /// Exit code of bad usage and bad input.
-pub(crate) const BAD_INPUT: u8 = 2;
+pub const BAD_INPUT: u8 = 2;
 /// Exit code of a bug of ours.
-pub(crate) const BUG: u8 = 70;
+pub const BUG: u8 = 70;
 
 /// Width of reports, in columns.
 const WIDTH: usize = 110;
@@ -43,11 +43,13 @@ impl From<io::Error> for Failure {
 
 /// Something wrong, ready to be shown.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Problem {
+pub struct Problem {
     /// A stable code.
     pub code: &'static str,
     /// What is wrong.
     pub message: String,
+    /// The node of the model that it is about, if it is about one.
+    pub node: Option<String>,
     /// The way out, and where in the model it is.
     pub help: Option<String>,
     /// A text to point into.
@@ -56,7 +58,7 @@ pub(crate) struct Problem {
 
 /// A text, and the bytes in it that a problem is about.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Excerpt {
+pub struct Excerpt {
     /// What the text is called.
     pub name: String,
     /// The text.
@@ -67,10 +69,10 @@ pub(crate) struct Excerpt {
 
 impl Problem {
     /// A problem without a place.
-    pub(crate) fn new(code: &'static str, message: impl fmt::Display, help: impl Into<String>) -> Problem {
+    pub fn new(code: &'static str, message: impl fmt::Display, help: impl Into<String>) -> Problem {
         let help = help.into();
         let help = (!help.is_empty()).then_some(help);
-        Problem { code, message: message.to_string(), help, text: None }
+        Problem { code, message: message.to_string(), node: None, help, text: None }
     }
 }
 
@@ -136,6 +138,7 @@ pub(crate) fn problems(error: Error) -> Vec<Problem> {
             let problem = |at: &At<onnx::ImportProblem>| Problem {
                 code: at.error.code(),
                 message: at.error.to_string(),
+                node: node(&at.origin),
                 help: help(&at.origin, at.error.help(), at.error.code(), Some(&path.display().to_string())),
                 text: match &at.error {
                     onnx::ImportProblem::Node { excerpt, .. } => Some(of_import(&path, excerpt)),
@@ -160,6 +163,7 @@ pub(crate) fn problems(error: Error) -> Vec<Problem> {
                 Problem {
                     code: problem.code,
                     message: problem.message,
+                    node: None,
                     help: help(&Origin::none(), problem.help, problem.code, file),
                     text: place,
                 }
@@ -192,9 +196,15 @@ fn of_pass(at: &At<passes::PassError>, graph: Option<&Graph>) -> Problem {
     Problem {
         code: at.error.code(),
         message,
+        node: node(&at.origin),
         help: help(&at.origin, None, at.error.code(), None),
         text: op.map(|(graph, node)| crate::neighbourhood::excerpt(graph, node)),
     }
+}
+
+/// The first node of an origin by its name.
+fn node(origin: &Origin) -> Option<String> {
+    origin.places().first().map(|place| place.name.clone()).filter(|name| !name.is_empty())
 }
 
 /// Whether the node that an error is about is this one: the pass may have changed the graph before it failed.
@@ -307,16 +317,18 @@ fn printable_text(text: &str) -> String {
 pub(crate) fn finish(failure: Failure) -> u8 {
     match failure {
         Failure::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-        Failure::Stdout(error) => show(
-            &[Problem::new(
-                "egraft::cli::stdout",
-                format!("standard output cannot be written: {error}"),
-                "check where it leads, and that there is room",
-            )],
-            BAD_INPUT,
-        ),
+        Failure::Stdout(error) => show(&[of_stdout(&error)], BAD_INPUT),
         Failure::Problems { problems, exit } => show(&problems, exit),
     }
+}
+
+/// Standard output can't be written to.
+pub(crate) fn of_stdout(error: &io::Error) -> Problem {
+    Problem::new(
+        "egraft::cli::stdout",
+        format!("standard output cannot be written: {error}"),
+        "check where it leads, and that there is room",
+    )
 }
 
 fn show(problems: &[Problem], exit: u8) -> u8 {
@@ -358,6 +370,7 @@ mod tests {
         let problem = Problem {
             code: "egraft::op::size",
             message: "conv2d: channels differ".to_owned(),
+            node: None,
             help: help(&place(), None, "egraft::op::size", None),
             text: Some(Excerpt {
                 name: "m.onnx, as IR".to_owned(),

@@ -1,14 +1,15 @@
 //! Models from files: ONNX, and egraft's own text forms at any stage.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ir::program::Program;
+use ir::weight::Storage;
 use ir::{Dim, Graph, Symbol};
 use passes::lint::Fixed;
 use passes::pipeline::{State, Step};
 
 use crate::error::{Error, TextProblem};
-#[cfg(feature = "onnx")]
 use crate::map::map;
 use crate::options::Options;
 use crate::params_file::ParamsFile;
@@ -61,10 +62,28 @@ pub fn load(path: &Path, options: &Options) -> Result<Source, Error> {
 /// # Errors
 /// As [`load`].
 pub fn load_all(paths: &[impl AsRef<Path>], options: &Options) -> Result<Vec<Source>, Error> {
-    let mut sources = Vec::with_capacity(paths.len());
+    with_states(paths.iter().map(|path| load_file(path.as_ref(), options)), options)
+}
+
+/// Reads an ONNX model in memory. `path` is what it is called; external data is looked for beside it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(path: &Path, bytes: Vec<u8>, options: &Options) -> Result<Source, Error> {
+    let source = load_onnx(path, Arc::new(bytes), options);
+    let mut sources = with_states(std::iter::once(source), options)?;
+    Ok(sources.pop().expect("one was given"))
+}
+
+/// Makes states in models of what is to be kept from run to run.
+fn with_states(
+    models: impl Iterator<Item = Result<Source, Error>>,
+    options: &Options,
+) -> Result<Vec<Source>, Error> {
+    let mut sources = Vec::new();
     let (mut made, mut known) = (vec![0; options.keeps.len()], Vec::new());
-    for path in paths {
-        let mut source = load_file(path.as_ref(), options)?;
+    for source in models {
+        let mut source = source?;
         if let State::Graph(graph) = &source.state {
             known.extend(graph.output_names().into_iter().map(str::to_owned));
         }
@@ -93,7 +112,10 @@ fn load_file(path: &Path, options: &Options) -> Result<Source, Error> {
         return build(name, options);
     }
     match extension(path).as_deref() {
-        Some("onnx") => load_onnx(path, options),
+        Some("onnx") => {
+            let storage = map(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            load_onnx(path, storage, options)
+        }
         Some("ir") => load_text(path, options, parse_graph),
         Some("kir" | "prog") => load_text(path, options, parse_program),
         _ => Err(Error::UnknownFormat { path: path.to_owned() }),
@@ -133,8 +155,7 @@ fn file_name(path: &Path) -> String {
 }
 
 #[cfg(feature = "onnx")]
-fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
-    let storage = map(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+fn load_onnx(path: &Path, storage: Arc<dyn Storage>, options: &Options) -> Result<Source, Error> {
     let import = onnx::ImportOptions {
         dims: options.dims.clone(),
         shapes: options.input_shapes.clone(),
@@ -145,7 +166,7 @@ fn load_onnx(path: &Path, options: &Options) -> Result<Source, Error> {
         experts: options.qmoe_layout,
         ..onnx::ImportOptions::default()
     };
-    let files = crate::external::FilesOf::model(path, std::sync::Arc::clone(&storage));
+    let files = crate::external::FilesOf::model(path, Arc::clone(&storage));
     let model = onnx::import(storage.bytes(), &files, &import)
         .map_err(|failure| Error::Import { path: path.to_owned(), failure: Box::new(failure) })?;
     let mut provenance = Provenance::of_file(file_name(path), storage.bytes(), options.recorded());
@@ -170,8 +191,46 @@ pub fn ports(path: &Path) -> Result<(Vec<onnx::Port>, Vec<onnx::Port>), Error> {
     })
 }
 
+/// What the ONNX model in this file, or in the bytes that would be there, says of itself, as data.
+///
+/// # Errors
+/// It can't be read, or is no model.
+#[cfg(feature = "onnx")]
+pub fn declaration(path: &Path, bytes: Option<&[u8]>) -> Result<serde_json::Value, Error> {
+    use onnx::declaration::{Declared, Size};
+    use serde_json::json;
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    let said = match bytes {
+        Some(bytes) => onnx::declaration(bytes),
+        None => onnx::declaration(map(path).map_err(read)?.bytes()),
+    };
+    let said = said.map_err(|problem| Error::Import {
+        path: path.to_owned(),
+        failure: Box::new(onnx::ImportFailure::of(problem)),
+    })?;
+    let size = |size: &Size| match size {
+        Size::Number(number) => json!(number),
+        Size::Text(text) => json!(text),
+        Size::Open => json!(null),
+    };
+    let port = |port: &Declared| {
+        json!({
+            "name": port.name, "element": port.element, "sequence": port.kind.is_sequence(),
+            "optional": port.kind.is_optional(),
+            "shape": port.shape.as_ref().map(|sizes| sizes.iter().map(size).collect::<Vec<_>>()),
+        })
+    };
+    let ports = |ports: &[Declared]| ports.iter().map(port).collect::<Vec<_>>();
+    Ok(json!({
+        "producer": said.producer, "producer_version": said.producer_version, "domain": said.domain,
+        "version": said.version, "description": said.description, "graph": said.graph,
+        "graph_description": said.graph_description, "notes": said.notes, "inputs": ports(&said.inputs),
+        "defaults": ports(&said.defaults), "outputs": ports(&said.outputs),
+    }))
+}
+
 #[cfg(not(feature = "onnx"))]
-fn load_onnx(path: &Path, _: &Options) -> Result<Source, Error> {
+fn load_onnx(path: &Path, _: Arc<dyn Storage>, _: &Options) -> Result<Source, Error> {
     Err(Error::WithoutOnnx { path: path.to_owned() })
 }
 

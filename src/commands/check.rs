@@ -13,6 +13,7 @@ use ir::{At, Origin};
 use serde_json::{Value, json};
 
 use super::{Common, print_json};
+use crate::codes::remedy;
 use crate::report::{self, FAILED, Failure};
 use crate::watch::Watch;
 
@@ -137,7 +138,7 @@ fn of_import(at: &ir::At<onnx::ImportProblem>) -> Row {
     use onnx::ImportProblem;
     let code = at.error.code();
     let row = Row::at(&at.origin, code);
-    let way_out = at.error.help().map_or_else(|| remedy(code), str::to_owned);
+    let way_out = at.error.help().unwrap_or_else(|| remedy(code)).to_owned();
     match &at.error {
         ImportProblem::UnsupportedOp { op, opset, reason, help } => Row {
             op: op.clone(),
@@ -153,12 +154,6 @@ fn of_import(at: &ir::At<onnx::ImportProblem>) -> Row {
     }
 }
 
-/// What to do about a code.
-fn remedy(code: &str) -> String {
-    let found = crate::codes::CODES.iter().find(|known| known.name == code);
-    found.map_or_else(String::new, |known| known.remedy.to_owned())
-}
-
 impl Row {
     /// The place of a problem; what is wrong is still to be said.
     fn at(origin: &Origin, code: &'static str) -> Row {
@@ -169,7 +164,7 @@ impl Row {
 
     /// Something about a node, with what there is to do about its code.
     fn of(at: &At<impl Display>, code: &'static str) -> Row {
-        Row { reason: at.error.to_string(), remedy: remedy(code), ..Row::at(&at.origin, code) }
+        Row { reason: at.error.to_string(), remedy: remedy(code).to_owned(), ..Row::at(&at.origin, code) }
     }
 
     fn json(&self) -> Value {

@@ -19,6 +19,8 @@ mod run;
 mod verify;
 mod zoo;
 
+pub(crate) use explain::of_model as explain;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -322,7 +324,7 @@ fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Mod
 }
 
 /// Refuses the name of a rule that there is not.
-fn known_rule(name: &str) -> Result<(), Failure> {
+pub(crate) fn known_rule(name: &str) -> Result<(), Failure> {
     if ::passes::egraph::rules::find(name).is_some() {
         return Ok(());
     }

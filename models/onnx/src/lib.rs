@@ -19,6 +19,7 @@ mod codes;
 mod compile_time;
 mod control;
 mod data;
+pub mod declaration;
 mod error;
 mod excerpt;
 mod export;
@@ -52,6 +53,7 @@ use ops::onnx::ExpertLayout;
 
 pub use codes::CODES;
 pub use data::{Data, read_data, read_tensor};
+pub use declaration::{Declaration, declaration};
 pub use error::{FailureKind, ImportFailure, ImportProblem};
 pub use excerpt::Excerpt;
 pub use export::{ExportOptions, ExportProblem, Exported, MOST_INLINE, export};

@@ -2,6 +2,8 @@
 
 mod model;
 
+pub(crate) use model::json as of_model;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use egraft::options::fp_name;
-use egraft::{Explained, Source, explain as explained};
+use egraft::{Explained, Options, Source, explain as explained};
 use ir::origin::Place;
 use ir::program::{Call, Program};
 use ir::{Graph, Origin};
@@ -33,13 +33,35 @@ pub(super) fn explain(
     common: &Common,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    let (options, mut source) = common.load(path)?;
+    let (options, source) = common.load(path)?;
+    examine(source, &options, part, |report, program| match common.json {
+        true => print_json(out, &report.json(program)),
+        false => report.print(program, out),
+    })?;
+    Ok(0)
+}
+
+/// What there is to say about a model as JSON.
+///
+/// # Errors
+/// It cannot be compiled, or has no such part.
+pub(crate) fn json(source: Source, options: &Options, part: Option<&str>) -> Result<Value, Failure> {
+    examine(source, options, part, |report, program| Ok(report.json(program)))
+}
+
+/// Compiles a model, and tells `say` what rules did to it.
+fn examine<T>(
+    mut source: Source,
+    options: &Options,
+    part: Option<&str>,
+    say: impl FnOnce(&Report<'_>, &Program) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     if let State::Graph(graph) = &mut source.state {
         explained::name_nodes(graph);
     }
     let before = places(&source.state);
     let mut watch = Watch::new();
-    let done = egraft::explain(source, &options, &mut watch);
+    let done = egraft::explain(source, options, &mut watch);
     let Explained { source, rules } = watch.finish(done)?;
     let State::Program(program) = &source.state else { return Err(egraft::Error::NotLowered.into()) };
     let asked = part.map(|part| Asked::of(part, &before, program)).transpose()?;
@@ -60,11 +82,7 @@ pub(super) fn explain(
         Some(asked) => report.restrict(asked),
         None => report.kernels.retain(|(_, call)| !call.origin.rules().is_empty()),
     }
-    match common.json {
-        true => print_json(out, &report.json(program))?,
-        false => report.print(program, out)?,
-    }
-    Ok(0)
+    say(&report, program)
 }
 
 /// Every launch with the name of its entry.
