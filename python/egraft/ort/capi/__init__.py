@@ -1,0 +1,1 @@
+"""The places inside onnxruntime from which programs import exceptions and classes."""

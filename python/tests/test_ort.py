@@ -1,0 +1,218 @@
+"""The twin against the real onnxruntime, where that is installed; what has no counterpart, alone."""
+
+import json
+import struct
+import sys
+
+import numpy
+import pytest
+
+import egraft.ort as twin
+
+from conftest import ROOT
+
+FEW = [
+    "attention/elliptical_layer_dynamic",
+    "attention/softmax_core_causal",
+    "attention/mgk_hard",
+    "attention/dynamicconv_k7",
+    "moe/ac_gate",
+    "moe/adam_layer_first",
+    "spellings/mixtral_index_add",
+    "spellings/stacked_experts",
+]
+
+
+def golden(config):
+    folder = ROOT / "tests" / "golden"
+    if config.getoption("--all"):
+        return sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("model.onnx"))
+    return FEW
+
+
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", golden(metafunc.config))
+
+
+@pytest.fixture(scope="module")
+def real():
+    return pytest.importorskip("onnxruntime")
+
+
+def tensors(path):
+    """The tensors of a .safetensors file."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    types = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "BOOL": "?", "F16": "<f2", "U8": "u1"}
+    found = {}
+    for name, info in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__" and info["dtype"] in types:
+            start, end = info["data_offsets"]
+            raw = data[8 + length + start : 8 + length + end]
+            found[name] = numpy.frombuffer(raw, types[info["dtype"]]).reshape(info["shape"])
+    return found
+
+
+def sessions(real, model):
+    options = real.SessionOptions()
+    options.log_severity_level = 4
+    return real.InferenceSession(model, options, providers=["CPUExecutionProvider"]), twin.InferenceSession(model)
+
+
+def ports(args):
+    return [(arg.name, arg.type, list(arg.shape)) for arg in args]
+
+
+def test_golden_models(real, case):
+    folder = ROOT / "tests" / "golden" / case
+    data = tensors(folder / "tensors.safetensors")
+    try:
+        theirs, ours = sessions(real, str(folder / "model.onnx"))
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime"):
+            pytest.skip(f"onnxruntime does not load it: {error}")
+        raise
+    assert ports(theirs.get_inputs()) == ports(ours.get_inputs())
+    assert [arg.name for arg in theirs.get_outputs()] == [arg.name for arg in ours.get_outputs()]
+    assert [arg.type for arg in theirs.get_outputs()] == [arg.type for arg in ours.get_outputs()]
+    feed = {arg.name: data[f"in.{arg.name}"] for arg in ours.get_inputs()}
+    # Each of the two may be off by this much.
+    tolerance = json.loads((folder / "case.json").read_text())["tolerance"]
+    for their, our in zip(theirs.run(None, feed), ours.run(None, feed), strict=True):
+        assert (their.dtype, their.shape) == (our.dtype, our.shape)
+        numpy.testing.assert_allclose(our, their, rtol=2 * tolerance["rtol"], atol=2 * tolerance["atol"])
+
+
+def test_what_a_model_says(real, digits):
+    theirs, ours = sessions(real, str(digits))
+    assert ports(theirs.get_inputs()) == ports(ours.get_inputs())
+    assert ports(theirs.get_outputs()) == ports(ours.get_outputs())
+    assert ours.get_providers() == theirs.get_providers()
+    assert ours.get_provider_options().keys() == theirs.get_provider_options().keys()
+    for name in (
+        "custom_metadata_map",
+        "description",
+        "domain",
+        "graph_description",
+        "graph_name",
+        "producer_name",
+        "version",
+    ):
+        assert getattr(ours.get_modelmeta(), name) == getattr(theirs.get_modelmeta(), name), name
+
+
+def test_runs(real, digits, images):
+    theirs, ours = sessions(real, digits.read_bytes())
+    feed = {"image": images}
+    for names in (None, [], ["probabilities"]):
+        (their,), (our,) = theirs.run(names, feed), ours.run(names, feed)
+        numpy.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-6)
+
+
+def test_mistakes_are_the_same(real, digits, images):
+    theirs, ours = sessions(real, str(digits))
+    for names, feed in (
+        (None, {}),
+        (["none"], {"image": images}),
+        (None, {"image": images, "none": images}),
+        (None, {"image": images.astype(numpy.float64)}),
+        (None, {"image": images[0, 0]}),
+        (None, {"image": images[:, :, :4]}),
+    ):
+        with pytest.raises(Exception) as their:
+            theirs.run(names, feed)
+        with pytest.raises(Exception) as our:
+            ours.run(names, feed)
+        assert type(our.value).__name__ == type(their.value).__name__, (names, feed)
+    for model in ("none.onnx", b"none"):
+        with pytest.raises(Exception) as their:
+            real.InferenceSession(model)
+        with pytest.raises(Exception) as our:
+            twin.InferenceSession(model)
+        assert type(our.value).__name__ == type(their.value).__name__, model
+
+
+def bound(module, session, images):
+    """All ways to bind, which must give the same."""
+    results = []
+    shape = (len(images), 10)
+    binding = session.io_binding()
+    binding.bind_cpu_input("image", images)
+    binding.bind_output("probabilities")
+    session.run_with_iobinding(binding)
+    results.append(binding.copy_outputs_to_cpu()[0])
+    assert binding.get_outputs()[0].shape() == list(shape)
+
+    binding = session.io_binding()
+    out = numpy.zeros(shape, numpy.float32)
+    binding.bind_input("image", "cpu", 0, numpy.float32, images.shape, images.ctypes.data)
+    binding.bind_output("probabilities", "cpu", 0, numpy.float32, shape, out.ctypes.data)
+    session.run_with_iobinding(binding)
+    results.append(out)
+
+    binding = session.io_binding()
+    value = module.OrtValue.ortvalue_from_shape_and_type(shape, numpy.float32)
+    binding.bind_ortvalue_input("image", module.OrtValue.ortvalue_from_numpy(images))
+    binding.bind_ortvalue_output("probabilities", value)
+    session.run_with_iobinding(binding)
+    results.append(value.numpy())
+    session.run_with_iobinding(binding, module.RunOptions())
+    results.append(value.numpy())
+    assert (value.data_type(), value.element_type(), value.device_name().lower()) == ("tensor(float)", 1, "cpu")
+    binding.clear_binding_inputs()
+    binding.clear_binding_outputs()
+    return results
+
+
+def test_bindings(real, digits, images):
+    theirs, ours = sessions(real, str(digits))
+    for their, our in zip(bound(real, theirs, images), bound(twin, ours, images), strict=True):
+        numpy.testing.assert_allclose(our, their, rtol=1e-4, atol=1e-6)
+
+
+def test_sizes_are_overridden(real, digits, images):
+    results = []
+    for module in (real, twin):
+        options = module.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = module.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = module.ExecutionMode.ORT_SEQUENTIAL
+        options.add_free_dimension_override_by_name("batch", 10)
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        session = module.InferenceSession(str(digits), options, providers=["CPUExecutionProvider"])
+        assert session.get_inputs()[0].shape[1:] == [1, 8, 8]
+        results.append(session.run(None, {"image": images})[0])
+    numpy.testing.assert_allclose(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_not_there_is_named(digits):
+    for ask in (
+        lambda: twin.TrainingSession,
+        lambda: twin.SessionOptions().register_custom_ops_library,
+        lambda: twin.InferenceSession(str(digits)).get_profiling_start_time_ns,
+        lambda: setattr(twin.SessionOptions(), "enable_everything", True),
+    ):
+        with pytest.raises(AttributeError, match="has no twin"):
+            ask()
+    options = twin.SessionOptions()
+    options.enable_profiling = True
+    with pytest.raises(twin.NotImplemented, match="enable_profiling"):
+        twin.InferenceSession(str(digits), options)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        twin.InferenceSession(str(digits), providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_it_takes_the_place(monkeypatch, digits, images):
+    for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnxruntime", twin)
+    import onnxruntime
+    from onnxruntime import InferenceSession, get_available_providers
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+    assert onnxruntime is twin and get_available_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(InvalidArgument):
+        InferenceSession(str(digits)).run(None, {"image": images[0]})
+    for name in [name for name in sys.modules if name.startswith("onnxruntime.")]:
+        monkeypatch.delitem(sys.modules, name)
