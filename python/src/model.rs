@@ -7,10 +7,11 @@ use egraft::{Compiled, Dump, Options, Source, cli, picture, tensors};
 use passes::pipeline::State;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyMapping, PyTuple};
 use runtime::RunError;
 use serde_json::Value;
 
+use crate::array;
 use crate::error::{self, guarded, raise};
 use crate::numpy;
 use crate::sessions::Sessions;
@@ -55,19 +56,7 @@ impl Model {
         let Some(entry) = model.plan().entries.first() else {
             return Err(error::of_run(py, RunError::Entry { index: 0, count: 0 }));
         };
-        let port = |port: &runtime::plan::Port| Port {
-            name: PyString::intern(py, &port.name).unbind(),
-            text: port.name.clone(),
-            dtype: port.dtype,
-            shape: port
-                .dims
-                .iter()
-                .map(|size| {
-                    let text = size.print(&entry.symbols);
-                    text.parse::<i64>().map_err(|_| text)
-                })
-                .collect(),
-        };
+        let port = |port| Port::new(py, port, &entry.symbols);
         let (inputs, outputs) =
             (entry.inputs.iter().map(port).collect(), entry.outputs.iter().map(port).collect());
         let sessions = Sessions::new(Arc::clone(&model), 0, threads);
@@ -155,6 +144,25 @@ impl Model {
     }
 }
 
+/// The one argument, if it is a mapping.
+fn by_name<'py>(inputs: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if inputs.len() != 1 {
+        return Ok(None);
+    }
+    let input = inputs.get_item(0)?;
+    if let Ok(named) = input.cast::<PyDict>() {
+        return Ok(Some(named.clone()));
+    }
+    // Whether something else is a mapping takes longer to find out.
+    if array::is_array(&input)? {
+        return Ok(None);
+    }
+    let Ok(mapping) = input.cast::<PyMapping>() else { return Ok(None) };
+    let named = PyDict::new(input.py());
+    named.update(mapping)?;
+    Ok(Some(named))
+}
+
 /// A JSON value as Python's dictionaries, lists, numbers and texts.
 fn plain<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (value.to_string(),))
@@ -204,10 +212,8 @@ impl Model {
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let given = self.given(py, out)?;
-        if inputs.len() == 1
-            && let Ok(named) = inputs.get_item(0)?.cast::<PyDict>()
-        {
-            let results = self.sessions.run(py, &self.named(named)?, &self.outputs, &given)?;
+        if let Some(named) = by_name(inputs)? {
+            let results = self.sessions.run(py, &self.named(&named)?, &self.outputs, &given)?;
             let by_name = PyDict::new(py);
             for (port, array) in self.outputs.iter().zip(results) {
                 by_name.set_item(&port.name, array)?;

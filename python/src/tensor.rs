@@ -1,6 +1,7 @@
 //! Tensors on their way in and out: what Python gives, as the model wants it.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use runtime::{AlignedBytes, DType, RunError};
 
@@ -18,6 +19,30 @@ pub(crate) struct Port {
     pub(crate) dtype: DType,
     /// Sizes as the model says them: numbers and expressions.
     pub(crate) shape: Vec<Result<i64, String>>,
+    /// NumPy's object for the type, once it was asked for.
+    numpy: PyOnceLock<Py<PyAny>>,
+}
+
+impl Port {
+    pub(crate) fn new(py: Python<'_>, port: &runtime::plan::Port, symbols: &[String]) -> Port {
+        let size = |size: &runtime::Size| {
+            let text = size.print(symbols);
+            text.parse::<i64>().map_err(|_| text)
+        };
+        Port {
+            name: PyString::intern(py, &port.name).unbind(),
+            text: port.name.clone(),
+            dtype: port.dtype,
+            shape: port.dims.iter().map(size).collect(),
+            numpy: PyOnceLock::new(),
+        }
+    }
+
+    /// NumPy's object for the type.
+    fn numpy<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let found = self.numpy.get_or_try_init(py, || numpy::dtype(py, self.dtype).map(Bound::unbind))?;
+        Ok(found.bind(py))
+    }
 }
 
 /// A tensor that a run reads.
@@ -53,7 +78,7 @@ impl Input {
         if object.hasattr("__array__")? || array::read(&array)?.dtype.is_none() {
             return of_array(&array, port);
         }
-        let (wanted, rule) = (numpy::dtype(py, port.dtype)?, PyDict::new(py));
+        let (wanted, rule) = (port.numpy(py)?, PyDict::new(py));
         rule.set_item("casting", "same_kind")?;
         match array.call_method("astype", (wanted,), Some(&rule)) {
             Ok(array) => of_array(&array, port),
@@ -98,8 +123,7 @@ fn of_array(object: &Bound<'_, PyAny>, port: &Port) -> PyResult<Input> {
     if found.is_plain {
         return Input::of(found, object.clone().unbind(), dtype).checked(py, port);
     }
-    let wanted = (object, numpy::dtype(py, dtype)?, "CA");
-    let copy = numpy(py)?.require.bind(py).call1(wanted)?;
+    let copy = numpy(py)?.require.bind(py).call1((object, port.numpy(py)?, "CA"))?;
     Input::of(array::read(&copy)?, copy.unbind(), dtype).checked(py, port)
 }
 
@@ -163,10 +187,7 @@ impl<'py> Output<'py> {
     /// A new array.
     pub(crate) fn new(py: Python<'py>, port: &Port, dims: &[i64]) -> PyResult<Output<'py>> {
         let shape = PyTuple::new(py, dims)?;
-        let array = match port.dtype {
-            DType::F32 => numpy(py)?.empty.bind(py).call1((shape, "f"))?,
-            dtype => numpy(py)?.empty.bind(py).call1((shape, numpy::dtype(py, dtype)?))?,
-        };
+        let array = numpy(py)?.empty.bind(py).call1((shape, port.numpy(py)?))?;
         let data = array::read(&array)?.data;
         Ok(Output { array, data, bytes: bytes(dims, port.dtype) })
     }

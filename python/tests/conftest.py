@@ -10,7 +10,8 @@ DIGITS = ROOT / "models" / "zoo" / "digits.onnx"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="also real programs, which are fetched")
+    parser.addoption("--all", action="store_true", help="all small golden models, and a real program, which is fetched")
+    parser.addoption("--programs", action="store_true", help="all real programs, which are fetched")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What the package promises: results, types, shapes, errors, threads, forks, memory."""
 
+import collections
 import concurrent.futures
 import gc
 import os
@@ -43,6 +44,7 @@ def test_runs_by_position_and_by_name(model, images):
     named = model.run({"image": images})
     assert list(named) == ["probabilities"]
     assert numpy.array_equal(named["probabilities"], result)
+    assert numpy.array_equal(model.run(collections.UserDict(image=images))["probabilities"], result)
     (one,) = model.run(images[:1])
     assert one.shape == (1, 10)
     assert numpy.allclose(one, result[:1], rtol=1e-5)
