@@ -1,6 +1,6 @@
-"""Real programs, unchanged, on the twin and on onnxruntime: what they say must be the same.
+"""Real programs, unchanged, on the twin and on onnxruntime: what they say must be the same. And the tests with PyTorch.
 
-They are fetched into an environment of their own. With --all those that are quick with a compiler without optimisations;
+They are fetched into environments of their own. With --all those that are quick with a compiler without optimisations;
 with --programs all of them.
 """
 
@@ -23,6 +23,7 @@ PACKAGES = {
     "ocr": ["rapidocr-onnxruntime==1.4.4", "numpy==2.4.6", "onnxruntime==1.32.0"],
     "speech": ["silero-vad==6.2.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
 }
+TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxscript==0.7.2", "numpy==2.4.6", "pytest==9.2.0"]
 ON_TWIN = """
 import runpy, sys
 import egraft.ort
@@ -31,16 +32,20 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-def run(python, *args):
-    # The package that is tested, and nothing else of this environment.
-    WORK.mkdir(parents=True, exist_ok=True)
+def variables():
+    """Those with which another environment finds the package that is tested, and nothing else of this one."""
     beside = WORK / "package"
-    beside.mkdir(exist_ok=True)
-    link = beside / "egraft"
-    link.unlink(missing_ok=True)
-    link.symlink_to(pathlib.Path(egraft.__file__).resolve().parent)
-    variables = {**os.environ, "PYTHONPATH": str(beside), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([str(python), *args], capture_output=True, text=True, env=variables)
+    beside.mkdir(parents=True, exist_ok=True)
+    package = pathlib.Path(egraft.__file__).resolve().parent
+    for folder in (package, *package.parent.glob("egraft-*.dist-info")):
+        link = beside / folder.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder)
+    return {**os.environ, "PYTHONPATH": str(beside), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(python, *args):
+    done = subprocess.run([str(python), *args], capture_output=True, text=True, env=variables())
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -75,3 +80,14 @@ def test_program(request, program):
     script = str(pathlib.Path(__file__).parent / "programs" / f"{program}.py")
     theirs, ours = run(python, script), run(python, "-c", ON_TWIN, script)
     assert equal(ours, theirs), (ours, theirs)
+
+
+def test_torch(request):
+    if not request.config.getoption("--programs"):
+        pytest.skip("PyTorch is fetched with --programs")
+    python, why = environment(WORK / "torch", TORCH)
+    if python is None:
+        pytest.skip(why)
+    tests = [str(pathlib.Path(__file__).parent / "test_torch.py"), "-p", "no:cacheprovider", "--show-capture=no"]
+    done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], capture_output=True, text=True, env=variables())
+    assert done.returncode == 0 and " skipped" not in done.stdout, done.stdout

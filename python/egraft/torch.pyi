@@ -1,0 +1,16 @@
+from typing import Any, Callable, Sequence
+
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.nn import Module
+
+from ._egraft import Model
+
+class _Module:
+    model: Model
+    def __call__(self, *inputs: Tensor) -> Any: ...
+
+def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callable[..., tuple[Tensor, ...]]: ...
+def compile(
+    module: Module, example_inputs: Sequence[Tensor], dynamic_shapes: Any = None, **options: Any
+) -> _Module: ...
