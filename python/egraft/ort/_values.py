@@ -73,6 +73,11 @@ class OrtValue:
         array = numpy.from_dlpack(data)
         return OrtValue(array.view(numpy.bool_) if is_bool_tensor else array)
 
+    @property
+    def _ortvalue(self):
+        """What onnxruntime has behind a value, for programs that reach for it."""
+        return self
+
     def numpy(self):
         return self._array
 
