@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.nn import Module
 
-from ._egraft import Model
+from .._egraft import Model
 
 class _Module:
     model: Model
