@@ -3,8 +3,9 @@
 import collections
 import io
 import json
-import math
+import re
 import struct
+import textwrap
 import warnings
 
 import pytest
@@ -60,18 +61,10 @@ class Golden:
 # Golden results.
 
 
-ELLIPTICAL = {
-    "dynamic": {},
-    "mean_scaling": {"scaling": "mean"},
-    "vit_mul": {},
-    "vit_diag": {},
-}
-
-
-@pytest.mark.parametrize("case", ELLIPTICAL)
+@pytest.mark.parametrize("case", ["dynamic", "mean_scaling", "vit_mul", "vit_diag"])
 def test_elliptical(case):
     golden = Golden(f"attention/elliptical_layer_{case}")
-    layer = golden.load(layers.EllipticalAttention(32, 4, **ELLIPTICAL[case]))
+    layer = golden.load(layers.EllipticalAttention(32, 4, "mean" if "mean" in case else "max"))
     y, v = layer(golden.given["x"], golden.given["v_prev"])
     golden.check(y=y, v=v)
 
@@ -102,10 +95,10 @@ def test_the_first_elliptical_layer_is_plain():
     torch.testing.assert_close(values, v)
 
 
-@pytest.mark.parametrize("case, rounds, causal", [("dynamic", 2, 0), ("n0_full", 0, 0), ("n1_full", 1, 0), ("n2_causal", 2, 1), ("n4_full", 4, 0)])
-def test_rpc(case, rounds, causal):
+@pytest.mark.parametrize("case, rounds", [("dynamic", 2), ("n0_full", 0), ("n1_full", 1), ("n2_causal", 2), ("n4_full", 4)])
+def test_rpc(case, rounds):
     golden = Golden(f"attention/rpc_layer_{case}")
-    layer = golden.load(layers.RPCAttention(32, 4, rounds, causal=bool(causal)))
+    layer = golden.load(layers.RPCAttention(32, 4, rounds, causal="causal" in case))
     golden.check(y=layer(golden.given["x"]))
 
 
@@ -154,18 +147,15 @@ SMOE = {
     "dense": {},
     "dense_dynamic": {},
     "topk1": {"k": 1},
-    "softmax_topk": {"order": "softmax-topk", "activation": lambda x: F.gelu(x, approximate="tanh")},
-    "softmax_topk_renorm": {"order": "softmax-topk-scaled", "activation": F.gelu},
+    "softmax_topk": {"order": "softmax-topk", "activation": lambda x: F.gelu(x, approximate="tanh"), "bias": False},
+    "softmax_topk_renorm": {"order": "softmax-topk-scaled", "activation": F.gelu, "bias": False},
 }
 
 
 @pytest.mark.parametrize("case", SMOE)
 def test_smoe(case):
     golden = Golden(f"moe/smoe_{case}")
-    module = layers.SMoE(16, 32, 8, **SMOE[case])
-    if "gate.bias" not in golden.weights:
-        module.gate = torch.nn.Linear(16, 8, bias=False)
-    golden.check(y=golden.load(module)(golden.given["x"]))
+    golden.check(y=golden.load(layers.SMoE(16, 32, 8, **SMOE[case]))(golden.given["x"]))
 
 
 @pytest.mark.parametrize("case", ["momentum_layer", "momentum_layer_loop", "robust_layer", "adam_layer_later"])
@@ -220,38 +210,48 @@ def test_acmoe_against_its_formula():
         torch.testing.assert_close(y.view(12, 8)[row], module.norm(token + sum(parts)))
 
 
-@pytest.mark.parametrize("case, options", [("linear", {"rank": 2}), ("linear_ties", {"rank": 2, "ties": True}), ("domain", {"curvature": False}), ("domain_ties", {"curvature": False, "ties": True})])
-def test_camex(case, options):
+@pytest.mark.parametrize("case", ["linear", "linear_ties", "domain", "domain_ties"])
+def test_camex(case):
     golden = Golden(f"moe/camex_{case}", "m.")
-    layer = golden.load(layers.CAMExLinear(24, 36, 4, **options))
+    layer = golden.load(layers.CAMExLinear(24, 36, 4, rank=2, curvature="linear" in case, ties="ties" in case))
     x = golden.given["x"]
     golden.check(y=layer(x))
     if "merged" in golden.wanted:
         golden.check(merged=layer.merged(x))
 
 
+class Encoder(torch.nn.Module):
+    """A layer of an encoder, normalized after its residuals."""
+
+    def __init__(self, dim, heads, hidden):
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.o = (torch.nn.Linear(dim, dim) for _ in range(4))
+        self.up, self.down = torch.nn.Linear(dim, hidden), torch.nn.Linear(hidden, dim)
+        self.norm1, self.norm2 = torch.nn.LayerNorm(dim), torch.nn.LayerNorm(dim)
+
+    def forward(self, z):
+        q, k, v = (part(z).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        z = self.norm1(z + self.o(y))
+        return self.norm2(z + self.down(F.gelu(self.up(z))))
+
+
 def encoder(golden):
-    """The layers of a golden MoLEx, as PyTorch's, with their adapters in the weights."""
+    """The layers of a golden MoLEx, with their adapters in the weights."""
     p = {name.removeprefix("params."): tensor for name, tensor in golden.weights.items()}
-    scaling = 8 / 4
+    names = {"q": "q", "k": "k", "v": "v", "o": "o", "up": "1", "down": "2"}
     made = []
     for at in range(4):
-        q, v = (p[f"w{n}"][at] + scaling * p[f"u{n}"][at] @ p[f"a{n}"][at] for n in "qv")
-        layer = torch.nn.TransformerEncoderLayer(32, 4, 48, 0.0, F.gelu, batch_first=True).double()
-        layer.load_state_dict({
-            "self_attn.in_proj_weight": torch.cat([q, p["wk"][at], v]),
-            "self_attn.in_proj_bias": torch.cat([p["bq"][at], p["bk"][at], p["bv"][at]]),
-            "self_attn.out_proj.weight": p["wo"][at],
-            "self_attn.out_proj.bias": p["bo"][at],
-            "linear1.weight": p["w1"][at],
-            "linear1.bias": p["b1"][at],
-            "linear2.weight": p["w2"][at],
-            "linear2.bias": p["b2"][at],
-            "norm1.weight": p["g1"][at],
-            "norm1.bias": p["c1"][at],
-            "norm2.weight": p["g2"][at],
-            "norm2.bias": p["c2"][at],
-        })
+        weights = {}
+        for name, short in names.items():
+            weights[f"{name}.weight"], weights[f"{name}.bias"] = p[f"w{short}"][at], p[f"b{short}"][at]
+        for name in "qv":  # lora_alpha / rank is 2
+            weights[f"{name}.weight"] = p[f"w{name}"][at] + 2 * p[f"u{name}"][at] @ p[f"a{name}"][at]
+        for norm in "12":
+            weights[f"norm{norm}.weight"], weights[f"norm{norm}.bias"] = p[f"g{norm}"][at], p[f"c{norm}"][at]
+        layer = Encoder(32, 4, 48).double()
+        layer.load_state_dict(weights)
         made.append(layer)
     return made
 
@@ -269,7 +269,10 @@ def molex(golden):
 @pytest.mark.parametrize("case", ["batch_dense", "batch_gather", "alpha_one"])
 def test_molex(case):
     golden = Golden(f"moe/molex_{case}")
-    golden.check(z_out=molex(golden)(golden.given["z0"]))
+    module, z = molex(golden), golden.given["z0"]
+    golden.check(z_out=module(z))
+    with torch.no_grad():
+        golden.check(z_out=torch.export.export(module, (z,)).module()(z))
 
 
 def with_directions(module, given):
@@ -299,7 +302,16 @@ def test_tswsl(case, p):
     golden.check(value=distance(given["X"], given["Y"]))
 
 
-DB = {"2d_p1": (1, 1), "5d_p2": (2, 10), "far_root": (2, 0.5), "flow_size": (1, 10), "perp": (1, 2), "ties": (1, 2), "unequal_weighted": (1, 3)}
+# p and δ.
+DB = {
+    "2d_p1": (1, 1),
+    "5d_p2": (2, 10),
+    "far_root": (2, 0.5),
+    "flow_size": (1, 10),
+    "perp": (1, 2),
+    "ties": (1, 2),
+    "unequal_weighted": (1, 3),
+}
 
 
 @pytest.mark.parametrize("case", DB)
@@ -339,37 +351,41 @@ def test_what_does_not_fit():
             make()
 
 
-# Gradients and exports: a small module of each kind, what it is called with, and the kernels that egraft makes of it.
+# Gradients and exports.
+
+
+MIXTURE = {"route": 1, "grouped_matmul": 2, "combine": 1, "all": 4}
+
+# A small module of each kind, the shapes of what it is called with, and the kernels that egraft makes of it.
+SMALL = {
+    "ACMoE": (lambda: layers.ACMoE(8, 12, 4), [(12, 8), "previous"], MIXTURE),
+    "AdamSMoE": (lambda: layers.AdamSMoE(8, 12, 4), [(2, 6, 8)], MIXTURE),
+    "BatchNormAttention": (lambda: layers.BatchNormAttention(8, 2), [(2, 6, 8)], {"attention": 1, "all": 4}),
+    "CAMExLinear": (lambda: layers.CAMExLinear(8, 12, 3, k=2, rank=2), [(2, 6, 8)], {"matmul": 4, "all": 8}),
+    "DbTSW": (lambda: layers.DbTSW(3, 4, 3), [(6, 3), (7, 3)], {"sort": 1, "scan": 1, "all": 6}),
+    "EllipticalAttention": (lambda: layers.EllipticalAttention(8, 2), [(2, 6, 8), (2, 2, 6, 4)], {"attention": 1, "all": 4}),
+    "FARE": (lambda: layers.FARE(3, 4), [(12, 8), (12, 8), (12, 3)], {"matmul": 3}),
+    "MoLEx": (lambda: layers.MoLEx([Encoder(8, 2, 12) for _ in range(3)], 8), [(2, 6, 8)], {"attention": 9}),
+    "MomentumSMoE": (lambda: layers.MomentumSMoE(8, 12, 4), [(2, 6, 8), (2, 6, 8)], MIXTURE),
+    "RPCAttention": (lambda: layers.RPCAttention(8, 2, 2), [(2, 6, 8)], {"attention": 2, "all": 5}),
+    "RobustMomentumSMoE": (lambda: layers.RobustMomentumSMoE(8, 12, 4), [(2, 6, 8), (2, 6, 8)], MIXTURE),
+    "SMoE": (lambda: layers.SMoE(8, 12, 4), [(12, 8)], MIXTURE),
+    "ScaledHeadAttention": (lambda: layers.ScaledHeadAttention(8, 2, (1, 2)), [(2, 6, 8)], {"attention": 1, "all": 6}),
+    "SlicedWasserstein": (lambda: layers.SlicedWasserstein(3, 5), [(6, 3), (6, 3)], {"sort": 2, "all": 5}),
+    "TSWSL": (lambda: layers.TSWSL(3, 4, 3), [(6, 3), (7, 3)], {"sort": 1, "scan": 1, "all": 5}),
+}
 
 
 def small(name, dtype=torch.float32):
     torch.manual_seed(3)
-    tokens = torch.randn(2, 6, 8)
-    rows = torch.randn(10, 8)
-    points = torch.randn(6, 3), torch.randn(6, 3) + 1
-    mixture = {"route": 1, "grouped_matmul": 2, "combine": 1}
-    module, given, kinds = {
-        "SMoE": lambda: (layers.SMoE(8, 12, 4), (rows,), {**mixture, "all": 4}),
-        "MomentumSMoE": lambda: (layers.MomentumSMoE(8, 12, 4), (tokens, torch.randn(2, 6, 8)), {**mixture, "all": 4}),
-        "AdamSMoE": lambda: (layers.AdamSMoE(8, 12, 4), (tokens,), {**mixture, "all": 4}),
-        "RobustMomentumSMoE": lambda: (layers.RobustMomentumSMoE(8, 12, 4), (tokens, torch.randn(2, 6, 8)), {**mixture, "all": 4}),
-        "ACMoE": lambda: (layers.ACMoE(8, 12, 4), (rows, torch.randint(4, (10, 2))), mixture),
-        "CAMExLinear": lambda: (layers.CAMExLinear(8, 12, 3, k=2, rank=2, ties=True), (tokens,), {}),
-        "MoLEx": lambda: (layers.MoLEx([torch.nn.TransformerEncoderLayer(8, 2, 12, 0.0, batch_first=True) for _ in range(2)], 8), (tokens,), {}),
-        "EllipticalAttention": lambda: (layers.EllipticalAttention(8, 2), (tokens, torch.randn(2, 2, 6, 4)), {"attention": 1}),
-        "RPCAttention": lambda: (layers.RPCAttention(8, 2, 2), (tokens,), {"attention": 2}),
-        "ScaledHeadAttention": lambda: (layers.ScaledHeadAttention(8, 2, (1, 2)), (tokens,), {"attention": 1}),
-        "BatchNormAttention": lambda: (layers.BatchNormAttention(8, 2), (tokens,), {"attention": 1}),
-        "FARE": lambda: (layers.FARE(3, 4), (rows, torch.randn(10, 8), torch.randn(10, 3)), {}),
-        "SlicedWasserstein": lambda: (layers.SlicedWasserstein(3, 5), points, {"sort": 2}),
-        "TSWSL": lambda: (layers.TSWSL(3, 4, 3), points, {"sort": 1, "scan": 1}),
-        "DbTSW": lambda: (layers.DbTSW(3, 4, 3), points, {"sort": 1, "scan": 1}),
-    }[name]()
-    given = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in given)
-    return module.to(dtype), given, kinds
+    make, shapes, kinds = SMALL[name]
+    module = make().to(dtype)
+    given = (torch.randint(4, (12, 2)) if shape == "previous" else torch.randn(shape, dtype=dtype) for shape in shapes)
+    return module, tuple(given), kinds
 
 
-NAMES = sorted(set(layers.__all__) - {"Experts", "ACRouter"})
+def test_no_layer_is_left_out():
+    assert set(SMALL) == set(layers.__all__) - {"ACRouter", "Experts"}
 
 
 def flat(results):
@@ -377,29 +393,35 @@ def flat(results):
     return [results] if isinstance(results, torch.Tensor) else [tensor for part in results for tensor in flat(part)]
 
 
-# What gets no gradient, or is zero in sum: the router of one chosen layer; logits when all lines weigh the same are not.
-STILL = {"MoLEx": "gates."}
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_gradients(name):
     module, given, _ = small(name, torch.float64)
-    given = tuple(tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in given)
+    given = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in given]
     floats = [result for result in flat(module(*given)) if result.is_floating_point()]
-    weights = [torch.randn_like(result) for result in floats]
-    sum((result * weight).sum() for result, weight in zip(floats, weights)).backward()
+    sum((result * torch.randn_like(result)).sum() for result in floats).backward()
     for parameter, value in module.named_parameters():
-        if not parameter.startswith(STILL.get(name, "-")):
+        if name == "MoLEx" and parameter.startswith("gates."):
+            assert value.grad.abs().max() < 1e-12, "the gate of one chosen layer is 1"
+        else:
             assert value.grad.isfinite().all() and value.grad.abs().sum() > 0, parameter
-    assert all(tensor.grad.isfinite().all() for tensor in given if tensor.grad is not None)
+    assert given[0].grad.isfinite().all() and given[0].grad.abs().sum() > 0
 
 
-# Where a result has a part that is held constant, numerical gradients in the inputs differ, and only those of parameters count.
-@pytest.mark.parametrize("name", ["BatchNormAttention", "DbTSW", "FARE", "MomentumSMoE", "RPCAttention", "TSWSL"])
+# Not where something is held constant, as EllipticalAttention's metric, for numerical gradients see through that.
+CHECKED = ["BatchNormAttention", "CAMExLinear", "DbTSW", "FARE", "RPCAttention", "RobustMomentumSMoE", "TSWSL"]
+
+
+@pytest.mark.parametrize("name", CHECKED)
 def test_gradcheck(name):
     module, given, _ = small(name, torch.float64)
-    given = tuple(tensor.requires_grad_() for tensor in given)
-    assert torch.autograd.gradcheck(lambda *given: tuple(flat(module(*given))), given, fast_mode=True)
+    names, parameters = zip(*module.named_parameters()) if list(module.parameters()) else ((), ())
+
+    def call(*tensors):
+        weights = dict(zip(names, tensors))
+        return tuple(flat(torch.func.functional_call(module, weights, tensors[len(names) :])))
+
+    tensors = [tensor.detach().clone().requires_grad_() for tensor in (*parameters, *given)]
+    assert torch.autograd.gradcheck(call, tensors, fast_mode=True)
 
 
 def test_layers_learn():
@@ -437,27 +459,56 @@ def export():
     return export
 
 
-def near(ours, theirs):
+def near(name, ours, theirs):
+    # A step of Adam is a soft sign, which multiplies what is small, and its rounding, by a thousand.
+    atol = 1e-3 if name == "AdamSMoE" else 2e-5
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs):
-        torch.testing.assert_close(torch.from_numpy(mine), other, rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(torch.from_numpy(mine), other, rtol=1e-4, atol=atol)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_onnxruntime_runs_it(name, export):
     onnxruntime = pytest.importorskip("onnxruntime")
     data, given, wanted, _ = export(name)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    near(session.run(None, dict(zip((port.name for port in session.get_inputs()), given))), wanted)
+    near(name, session.run(None, dict(zip((port.name for port in session.get_inputs()), given))), wanted)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_egraft_takes_it_whole(name, export):
     import egraft
 
     data, given, wanted, kinds = export(name)
     model = egraft.compile(data)
-    near(model.run(*given), wanted)
+    near(name, model.run(*given), wanted)
     found = collections.Counter(kernel["kind"] for kernel in model.kernels())
     found["all"] = sum(found.values())
     assert kinds == {kind: found[kind] for kind in kinds}, dict(found)
+
+
+@pytest.mark.parametrize("name", ["ACMoE", "EllipticalAttention", "MomentumSMoE"])
+def test_free_sizes(name):
+    pytest.importorskip("onnxscript")
+    import egraft.torch
+
+    module, given, kinds = small(name)
+    rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
+    free = {
+        "ACMoE": ({0: rows}, {0: rows}),
+        "EllipticalAttention": ({0: rows, 1: tokens}, {0: rows, 2: tokens}),
+        "MomentumSMoE": ({0: rows, 1: tokens},) * 2,
+    }[name]
+    fast = egraft.torch.compile(module.eval(), given, free)
+    assert len(fast.model.kernels()) == kinds["all"]
+    given = [torch.cat([tensor, tensor[:1]]) for tensor in given]
+    with torch.no_grad():
+        for ours, theirs in zip(fast(*given), module(*given)):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+def test_the_example_of_the_documentation():
+    pytest.importorskip("onnxscript")
+    section = (ROOT / "docs" / "python.md").read_text().split("### Layers of papers")[1]
+    example = re.findall(r"^    .*\n|^\n", section, re.MULTILINE)
+    exec(compile(textwrap.dedent("".join(example)), "docs/python.md", "exec"), {"__name__": "example"})

@@ -23,7 +23,7 @@ PACKAGES = {
     "ocr": ["rapidocr-onnxruntime==1.4.4", "numpy==2.4.6", "onnxruntime==1.32.0"],
     "speech": ["silero-vad==6.2.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
 }
-TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxscript==0.7.2", "numpy==2.4.6", "pytest==9.2.0"]
+TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxruntime==1.32.0", "onnxscript==0.7.2", "numpy==2.4.6", "pytest==9.2.0"]
 ON_TWIN = """
 import runpy, sys
 import egraft.ort
@@ -88,6 +88,7 @@ def test_torch(request):
     python, why = environment(WORK / "torch", TORCH)
     if python is None:
         pytest.skip(why)
-    tests = [str(pathlib.Path(__file__).parent / "test_torch.py"), "-p", "no:cacheprovider", "--show-capture=no"]
-    done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], capture_output=True, text=True, env=variables())
+    tests = [str(pathlib.Path(__file__).parent / name) for name in ("test_torch.py", "test_layers.py")]
+    options = ["-q", "-p", "no:cacheprovider", "--show-capture=no"]
+    done = subprocess.run([str(python), "-m", "pytest", *options, *tests], capture_output=True, text=True, env=variables())
     assert done.returncode == 0 and " skipped" not in done.stdout, done.stdout

@@ -31,21 +31,18 @@ class Experts(nn.Module):
     x [N, D], mix [N, E] -> y [N, D].
     """
 
-    def __init__(self, dim, hidden, experts, activation=F.relu, bias=True):
+    def __init__(self, dim, hidden, experts, activation=F.relu):
         super().__init__()
         self.activation = activation
-        self.w1 = nn.Parameter(torch.empty(experts, hidden, dim))
-        self.w2 = nn.Parameter(torch.empty(experts, dim, hidden))
-        self.b1 = nn.Parameter(torch.zeros(experts, hidden)) if bias else None
-        self.b2 = nn.Parameter(torch.zeros(experts, dim)) if bias else None
-        nn.init.normal_(self.w1, std=dim**-0.5)
-        nn.init.normal_(self.w2, std=hidden**-0.5)
+        self.w1 = nn.Parameter(torch.randn(experts, hidden, dim) * dim**-0.5)
+        self.b1 = nn.Parameter(torch.zeros(experts, hidden))
+        self.w2 = nn.Parameter(torch.randn(experts, dim, hidden) * hidden**-0.5)
+        self.b2 = nn.Parameter(torch.zeros(experts, dim))
 
     def forward(self, x, mix):
-        hidden = torch.einsum("nd,ehd->neh", x, self.w1)
-        hidden = self.activation(hidden if self.b1 is None else hidden + self.b1)
-        y = torch.einsum("neh,edh->ned", hidden, self.w2)
-        return torch.einsum("ne,ned->nd", mix, y if self.b2 is None else y + self.b2)
+        hidden = self.activation(torch.einsum("nd,ehd->neh", x, self.w1) + self.b1)
+        y = torch.einsum("neh,edh->ned", hidden, self.w2) + self.b2
+        return torch.einsum("ne,ned->nd", mix, y)
 
 
 class SMoE(nn.Module):
@@ -55,7 +52,7 @@ class SMoE(nn.Module):
         g = top-K of softmax(z)                   (G2)  `order="softmax-topk"`, as in V-MoE
         y = Σ_j g_j FFN_j(x)
 
-    With `order="softmax-topk-scaled"`, the gates of G2 are divided by their sum, as in Swin-MoE.
+    With `order="softmax-topk-scaled"`, the gates of G2 are divided by their sum, as in Swin-MoE. `bias` is the router's.
 
     x [..., D] -> y [..., D].
     """
@@ -66,7 +63,7 @@ class SMoE(nn.Module):
             raise ValueError(f"an unknown order: {order!r}")
         self.k, self.order = k, order
         self.gate = nn.Linear(dim, experts, bias=bias)
-        self.experts = Experts(dim, hidden, experts, activation, bias)
+        self.experts = Experts(dim, hidden, experts, activation)
 
     def route(self, x):
         logits = self.gate(x)
@@ -117,7 +114,9 @@ class AdamSMoE(MomentumSMoE):
     x [..., D], state (p, v, m) or none -> y, state.
     """
 
-    def __init__(self, dim, hidden, experts, k=2, mu=0.7, gamma1=1.0, gamma2=1.0, betas=(0.9, 0.999), kappa=1.0, eps=1e-8, **options):
+    def __init__(
+        self, dim, hidden, experts, k=2, mu=0.7, gamma1=1.0, gamma2=1.0, betas=(0.9, 0.999), kappa=1.0, eps=1e-8, **options
+    ):
         super().__init__(dim, hidden, experts, k, mu, gamma2, **options)
         self.gamma1, self.betas, self.kappa, self.eps = gamma1, betas, kappa, eps
 
@@ -127,9 +126,9 @@ class AdamSMoE(MomentumSMoE):
         p = beta1 * p + (1 - beta1) * f
         v = beta2 * v + (1 - beta2) * f * f
         m = self.mu * m + self.gamma * f
-        # γ1 p / √(v + ε): exporters take a sum with a small ε for one with zero.
+        # Both sides of the quotient are divided by √ε, for torch.onnx.export drops small summands.
         step = self.gamma1 * self.eps**-0.5 * p / (v / self.eps + 1).sqrt()
-        return self.norm((1 - self.kappa) * x - step if self.kappa != 1 else -step), (p, v, m)
+        return self.norm(-step if self.kappa == 1 else (1 - self.kappa) * x - step), (p, v, m)
 
 
 class RobustMomentumSMoE(MomentumSMoE):
@@ -144,8 +143,9 @@ class RobustMomentumSMoE(MomentumSMoE):
     def __init__(self, dim, hidden, experts, k=2, mu=0.2, rate=1.25, lipschitz=1.0, **options):
         if rate <= 1:
             raise ValueError(f"the rate must be above 1, and is {rate}")
-        super().__init__(dim, hidden, experts, k, rate * mu**3 / (rate - 1), rate * (1 - mu) ** 2 * (1 + mu) / lipschitz, **options)
-        self.alpha = mu**3 / ((rate - 1) * (1 - mu) ** 2 * (1 + mu))
+        size = (1 - mu) ** 2 * (1 + mu)
+        super().__init__(dim, hidden, experts, k, rate * mu**3 / (rate - 1), rate * size / lipschitz, **options)
+        self.alpha = mu**3 / ((rate - 1) * size)
 
     def forward(self, x, p=None):
         p = torch.zeros_like(x) if p is None else p
@@ -254,14 +254,8 @@ class CAMExLinear(nn.Module):
         tau = moved = self.weight - self.base
         if self.curvature:
             o1, o2, i1, i2 = self.curve_o1, self.curve_o2, self.curve_i1, self.curve_i2
-            blocks = tau.unflatten(2, (i1.shape[-1], -1)).unflatten(1, (o1.shape[-1], -1))
-            moved = torch.zeros_like(tau)
-            for r in range(o1.shape[0]):
-                part = torch.einsum("eap,epqst->eaqst", o1[r], blocks)
-                part = torch.einsum("ebq,eaqst->eabst", o2[r], part)
-                part = torch.einsum("ecs,eabst->eabct", i1[r], part)
-                part = torch.einsum("edt,eabct->eabcd", i2[r], part)
-                moved = moved + part.flatten(3).flatten(1, 2)
+            blocks = tau.view(len(tau), o1.shape[-1], o2.shape[-1], i1.shape[-1], i2.shape[-1])
+            moved = torch.einsum("epqst,reap,rebq,recs,redt->eabcd", blocks, o1, o2, i1, i2).reshape(tau.shape)
         if self.ties:
             moved = moved * (tau.sign() == tau.sum(0).sign())
         return moved
@@ -282,7 +276,8 @@ class MoLEx(nn.Module):
         z ← α_t u_t(z) + (1 - α_t) Σ_j g_j u_j(z)                                (X2)
 
     `layers` are the encoder's, [B, S, D] -> [B, S, D] each, with their adapters; they are used, not copied. New are the gates
-    and α. The decision is one for the whole batch. Reconstructed, for the authors' code was not available: the mean, more
+    and α. The decision is one for the whole batch, for which PyTorch computes the chosen layers only; exports have all, under
+    weights. Reconstructed, for the authors' code was not available: the mean, more
     than one expert, and a learned α for each layer. With one expert, its gate is 1, and the router gets no gradient.
 
     z [B, S, D] -> z [B, S, D].
@@ -298,7 +293,12 @@ class MoLEx(nn.Module):
 
     def forward(self, z):
         for at, gate in enumerate(self.gates):
-            every = torch.stack([layer(z) for layer in self.layers], -1)
-            mix = _dense(*_choose(gate(z).mean((0, 1)), self.k), len(self.layers))
-            z = self.alpha[at] * every[..., at] + (1 - self.alpha[at]) * (every * mix).sum(-1)
+            gates, chosen = _choose(gate(z).mean((0, 1)), self.k)
+            if torch.compiler.is_compiling():
+                every = torch.stack([layer(z) for layer in self.layers], -1)
+                own, mixed = every[..., at], (every * _dense(gates, chosen, len(self.layers))).sum(-1)
+            else:
+                own = self.layers[at](z)
+                mixed = sum(g * (own if j == at else self.layers[j](z)) for g, j in zip(gates, chosen.tolist()))
+            z = self.alpha[at] * own + (1 - self.alpha[at]) * mixed
         return z

@@ -113,7 +113,7 @@ class DbTSW(_TreeSliced):
         α(x) = softmax over lines of -δ dist_l(x)
 
     With `orthogonal`, the directions of a tree are orthonormal (Db-TSW⊥). The sign of δ is that of the authors' code; p is 1 in
-    the paper, 2 there.
+    the paper, and 2 there.
 
     x [n, d], y [m, d], masses a [n], b [m] (equal, if none) -> distance [].
     """
