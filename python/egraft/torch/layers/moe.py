@@ -199,7 +199,7 @@ class ACRouter(nn.Module):
 class ACMoE(nn.Module):
     """ACMoE's layer in a language model, arXiv 2502.15315: y = LN(x + Σ_j g_j FFN_j(x)) (A7), routed by `ACRouter`.
 
-    `previous` is what the layer below chose; the experts read x as it is.
+    `previous` is what the layer below chose, an `ACMoE` or an `SMoE`, by its `route`; the experts read x as it is.
 
     x [..., D], previous [N, K] -> y [..., D], chosen [N, K].
     """
