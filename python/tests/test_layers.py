@@ -365,7 +365,7 @@ SMALL = {
     "DbTSW": (lambda: layers.DbTSW(3, 4, 3), [(6, 3), (7, 3)], {"sort": 1, "scan": 1, "all": 6}),
     "EllipticalAttention": (lambda: layers.EllipticalAttention(8, 2), [(2, 6, 8), (2, 2, 6, 4)], {"attention": 1, "all": 4}),
     "FARE": (lambda: layers.FARE(3, 4), [(12, 8), (12, 8), (12, 3)], {"matmul": 3}),
-    "MoLEx": (lambda: layers.MoLEx([Encoder(8, 2, 12) for _ in range(3)], 8), [(2, 6, 8)], {"attention": 9}),
+    "MoLEx": (lambda: layers.MoLEx([Encoder(8, 2, 12) for _ in range(4)], 8), [(2, 6, 8)], {"route": 2, "grouped_matmul": 8}),
     "MomentumSMoE": (lambda: layers.MomentumSMoE(8, 12, 4), [(2, 6, 8), (2, 6, 8)], MIXTURE),
     "RPCAttention": (lambda: layers.RPCAttention(8, 2, 2), [(2, 6, 8)], {"attention": 2, "all": 5}),
     "RobustMomentumSMoE": (lambda: layers.RobustMomentumSMoE(8, 12, 4), [(2, 6, 8), (2, 6, 8)], MIXTURE),

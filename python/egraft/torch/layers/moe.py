@@ -276,9 +276,9 @@ class MoLEx(nn.Module):
         z ← α_t u_t(z) + (1 - α_t) Σ_j g_j u_j(z)                                (X2)
 
     `layers` are the encoder's, [B, S, D] -> [B, S, D] each, with their adapters; they are used, not copied. New are the gates
-    and α. The decision is one for the whole batch, for which PyTorch computes the chosen layers only; exports have all, under
-    weights. Reconstructed, for the authors' code was not available: the mean, more
-    than one expert, and a learned α for each layer. With one expert, its gate is 1, and the router gets no gradient.
+    and α. The decision is one for the whole batch: PyTorch computes the chosen layers only, and exports have all of them, under
+    weights. With one expert, its gate is 1, and the router gets no gradient. Reconstructed, for the authors' code was not
+    available: the mean, more than one expert, and an α for each layer that is learned.
 
     z [B, S, D] -> z [B, S, D].
     """
@@ -293,12 +293,11 @@ class MoLEx(nn.Module):
 
     def forward(self, z):
         for at, gate in enumerate(self.gates):
-            gates, chosen = _choose(gate(z).mean((0, 1)), self.k)
-            if torch.compiler.is_compiling():
+            own, (gates, chosen) = self.layers[at](z), _choose(gate(z).mean((0, 1)), self.k)
+            if torch.compiler.is_compiling():  # `own` is computed beside the experts, which are then the mixture's alone
                 every = torch.stack([layer(z) for layer in self.layers], -1)
-                own, mixed = every[..., at], (every * _dense(gates, chosen, len(self.layers))).sum(-1)
+                mixed = (every * _dense(gates, chosen, len(self.layers))).sum(-1)
             else:
-                own = self.layers[at](z)
                 mixed = sum(g * (own if j == at else self.layers[j](z)) for g, j in zip(gates, chosen.tolist()))
             z = self.alpha[at] * own + (1 - self.alpha[at]) * mixed
         return z

@@ -31,6 +31,7 @@ class SlicedWasserstein(nn.Module):
         self.register_buffer("theta", torch.empty(lines, dim))
         self.resample()
 
+    @torch.no_grad()
     def resample(self, generator=None):
         """Draws other directions, uniform on the sphere."""
         self.theta.copy_(F.normalize(self.theta.normal_(generator=generator), dim=-1))
