@@ -4,6 +4,7 @@
     y, m = layer(x)
     fast = egraft.torch.compile(layer.eval(), (x, m))
 
+Tags of equations, such as (M3), tell them apart; they are not the numbers in the papers, unless "eq." says so.
 """
 
 from .attention import FARE, BatchNormAttention, EllipticalAttention, RPCAttention, ScaledHeadAttention
