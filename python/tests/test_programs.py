@@ -18,12 +18,13 @@ import egraft
 from conftest import ROOT
 
 WORK = ROOT / "target" / "python"
+TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxruntime==1.32.0", "onnxscript==0.7.2", "numpy==2.4.6"]
 PACKAGES = {
+    "generate": [*TORCH, "transformers==5.24.0"],
     "magika_files": ["magika==1.0.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
     "ocr": ["rapidocr-onnxruntime==1.4.4", "numpy==2.4.6", "onnxruntime==1.32.0"],
     "speech": ["silero-vad==6.2.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
 }
-TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxruntime==1.32.0", "onnxscript==0.7.2", "numpy==2.4.6", "pytest==9.2.0"]
 ON_TWIN = """
 import runpy, sys
 import egraft.ort
@@ -85,7 +86,7 @@ def test_program(request, program):
 def test_torch(request):
     if not request.config.getoption("--programs"):
         pytest.skip("PyTorch is fetched with --programs")
-    python, why = environment(WORK / "torch", TORCH)
+    python, why = environment(WORK / "torch", [*TORCH, "pytest==9.2.0"])
     if python is None:
         pytest.skip(why)
     tests = [str(pathlib.Path(__file__).parent / name) for name in ("test_torch.py", "test_layers.py")]
