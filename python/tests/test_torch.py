@@ -117,3 +117,18 @@ def test_modules():
         for count in (2, 6):
             x = torch.randn(count, 8)
             near(fast(x), module(x))
+
+
+@torch.library.custom_op("egraft_tests::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+twice.register_fake(torch.empty_like)
+
+
+def test_the_op_that_cannot_be_exported_is_named():
+    fast = torch.compile(lambda x: twice(x) + 1, backend="egraft")
+    x = torch.randn(3)
+    with torch.no_grad(), pytest.warns(UserWarning, match="egraft_tests.twice"):
+        torch.testing.assert_close(fast(x), x * 2 + 1)

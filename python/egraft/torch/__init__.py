@@ -37,8 +37,13 @@ class _Unfit(Exception):
 
 
 def _reason(error):
+    if isinstance(error, _Unfit):
+        return str(error)
+    # What torch.onnx could not translate is said by the first of its errors.
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = str(error).strip().splitlines()
-    return str(error) if isinstance(error, _Unfit) else f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 def backend(graph_module, example_inputs):
