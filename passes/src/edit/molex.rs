@@ -4,8 +4,8 @@
 //! - (X4) scores are the mean over all tokens of `z Wg_t + bg_t`: a batch chooses together.
 //!
 //! Layers are what a model repeats along its main path: between values that all of it passes through, the same ops with other
-//! weights. No weight is copied: those of all layers become stacks, of which a layer takes its expert's. `Wg` is of small numbers
-//! from a seed and `bg` 0, so that the choice says nothing until gates are trained; with `α = 1` the model is what it was (X5).
+//! weights. Those of all layers become stacks, of which a layer takes its expert's: in memory they are views, but a file that is
+//! written holds them twice, as each layer's own and in the stacks. `Wg` is of small numbers from a seed and `bg` 0, so that the choice says nothing until gates are trained; with `α = 1` the model is what it was (X5).
 //!
 //! Reconstructed, as no code of the authors is available: the mean of scores, and that a layer may choose itself.
 
