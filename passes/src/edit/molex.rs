@@ -5,7 +5,8 @@
 //!
 //! Layers are what a model repeats along its main path: between values that all of it passes through, the same ops with other
 //! weights. Those of all layers become stacks, of which a layer takes its expert's: in memory they are views, but a file that is
-//! written holds them twice, as each layer's own and in the stacks. `Wg` is of small numbers from a seed and `bg` 0, so that the choice says nothing until gates are trained; with `α = 1` the model is what it was (X5).
+//! written holds them twice, as each layer's own and in the stacks. `Wg` is of small numbers from a seed
+//! and `bg` 0, so that the choice says nothing until gates are trained; with `α = 1` the model is what it was (X5).
 //!
 //! Reconstructed, as no code of the authors is available: the mean of scores, and that a layer may choose itself.
 
