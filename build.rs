@@ -1,7 +1,7 @@
-//! Builds what every artifact carries and places it where `src/embed.rs` embeds it: the runner, and the
-//! runtime as a static library.
+//! Builds what artifacts carry and places it where `src/embed.rs` embeds it: the runner, the same for models on GPUs,
+//! and the runtime as a static library.
 //!
-//! Both come out of a cargo run of their own, into a folder of its own, so that neither the flags nor the
+//! Each comes out of a cargo run of its own, into a folder of their own, so that neither the flags nor the
 //! wrappers nor the profile of the build around it change the bytes. Only the toolchain and its linker are
 //! shared. Deliberately absent: prebuilt binaries and downloads.
 
@@ -11,17 +11,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Small, and fast where it matters: kernels keep `opt-level = 3`.
+/// What all have in common.
 const PROFILE: &[&str] = &[
-    "profile.release.opt-level=3",
     "profile.release.debug=false",
     "profile.release.debug-assertions=false",
     "profile.release.overflow-checks=false",
     "profile.release.incremental=false",
-    "profile.release.lto='fat'",
-    "profile.release.codegen-units=1",
     "profile.release.strip='symbols'",
 ];
+
+/// Small, and fast where it matters: kernels keep `opt-level = 3`.
+const FAST: &[&str] =
+    &["profile.release.opt-level=3", "profile.release.lto='fat'", "profile.release.codegen-units=1"];
+
+/// Small, and quickly built: kernels are on a GPU.
+const PLAIN: &[&str] =
+    &["profile.release.opt-level='s'", "profile.release.lto=false", "profile.release.codegen-units=16"];
+
+/// A panic ends the program through its hook; there is nothing to unwind to.
+const ABORT: &str = "profile.release.panic='abort'";
 
 fn main() {
     let out = PathBuf::from(variable("OUT_DIR"));
@@ -31,6 +39,7 @@ fn main() {
     let (runner, is_static) = sources.build_runner();
     place(&runner, &out.join("egraft-runner"));
     println!("cargo:rustc-env=EGRAFT_RUNNER_STATIC={is_static}");
+    place(&sources.build_cuda_runner(), &out.join("egraft-runner-cuda"));
     place(&sources.build_runtime(), &out.join("libegraft-runtime.a"));
 }
 
@@ -100,55 +109,72 @@ impl Sources {
     /// The runner, and whether it needs nothing of the system it runs on but its kernel.
     fn build_runner(&self) -> (PathBuf, bool) {
         let target = variable("TARGET");
-        let args: &[&str] = &["build", "--package", "egraft-runner", "--bin", "egraft-runner"];
-        // A panic ends the program through its hook; there is nothing to unwind to.
-        let config = &["profile.release.panic='abort'"];
-        let [fixed, dynamic] = ["static", "dynamic"].map(|name| self.target.join(name));
-        let place = |folder: &Path| folder.join(&target).join("release").join(executable(&target));
+        let args = &["build", "--package", "egraft-runner", "--bin", "egraft-runner"];
+        let config = [FAST, &[ABORT]].concat();
         if target.contains("-linux-") {
-            match self.cargo(&fixed, args, config, "-Ctarget-feature=+crt-static") {
-                Ok(()) => return (place(&fixed), true),
+            match self.cargo(args, &config, "-Ctarget-feature=+crt-static") {
+                Ok(()) => return (self.built(&executable("egraft-runner")), true),
                 Err(why) => println!(
                     "cargo:warning=the runner can't be linked statically here ({}): executables will need the C library of this system",
                     first_error(&why)
                 ),
             }
         }
-        match self.cargo(&dynamic, args, config, "") {
-            Ok(()) => (place(&dynamic), false),
+        match self.cargo(args, &config, "") {
+            Ok(()) => (self.built(&executable("egraft-runner")), false),
             Err(why) => panic!("egraft-runner does not build:\n{why}"),
         }
     }
 
-    /// The static library. It catches panics, so it unwinds.
+    /// The runner that drives GPUs. It loads CUDA's driver, which no static program can.
+    fn build_cuda_runner(&self) -> PathBuf {
+        let args =
+            &["build", "--package", "egraft-runner", "--bin", "egraft-runner-cuda", "--features", "cuda"];
+        if let Err(why) = self.cargo(args, &[PLAIN, &[ABORT]].concat(), "") {
+            panic!("egraft-runner-cuda does not build:\n{why}");
+        }
+        self.built(&executable("egraft-runner-cuda"))
+    }
+
+    /// The static library, for models on processors and on GPUs. It catches panics, so it unwinds.
     fn build_runtime(&self) -> PathBuf {
-        let args = &["rustc", "--package", "egraft-runtime", "--lib", "--crate-type", "staticlib"];
+        let args = &[
+            "rustc",
+            "--package",
+            "egraft-runtime",
+            "--lib",
+            "--crate-type",
+            "staticlib",
+            "--features",
+            "cuda",
+        ];
+        let config = [FAST, &["profile.release.panic='unwind'"]].concat();
         // Libraries need code that can be loaded at any address.
-        let library = self.target.join("library");
-        if let Err(why) =
-            self.cargo(&library, args, &["profile.release.panic='unwind'"], "-Crelocation-model=pic")
-        {
+        if let Err(why) = self.cargo(args, &config, "-Crelocation-model=pic") {
             panic!("the static library of egraft-runtime does not build:\n{why}");
         }
-        let target = variable("TARGET");
-        let name = if target.contains("-msvc") { "runtime.lib" } else { "libruntime.a" };
-        library.join(target).join("release").join(name)
+        let msvc = variable("TARGET").contains("-msvc");
+        self.built(if msvc { "runtime.lib" } else { "libruntime.a" })
+    }
+
+    /// A file that cargo has just made.
+    fn built(&self, name: &str) -> PathBuf {
+        self.target.join(variable("TARGET")).join("release").join(name)
     }
 
     /// Runs cargo; on failure returns what it printed.
-    fn cargo(&self, target_dir: &Path, args: &[&str], config: &[&str], flags: &str) -> Result<(), String> {
+    fn cargo(&self, args: &[&str], config: &[&str], flags: &str) -> Result<(), String> {
         if self.lock.is_some() {
-            return self.cargo_once(target_dir, args, config, flags, Some("--locked"));
+            return self.cargo_once(args, config, flags, Some("--locked"));
         }
         // All that is needed was fetched for the build around us; without a lock file, only `--offline` makes
         // cargo choose from that. Where it doesn't suffice, the network may help.
-        self.cargo_once(target_dir, args, config, flags, Some("--offline"))
-            .or_else(|_| self.cargo_once(target_dir, args, config, flags, None))
+        self.cargo_once(args, config, flags, Some("--offline"))
+            .or_else(|_| self.cargo_once(args, config, flags, None))
     }
 
     fn cargo_once(
         &self,
-        target_dir: &Path,
         args: &[&str],
         config: &[&str],
         flags: &str,
@@ -163,7 +189,7 @@ impl Sources {
         cargo.current_dir(&self.folder).args(args).arg("--release").args(mode);
         // With a target, flags don't reach build scripts and procedural macros.
         cargo.arg("--target").arg(variable("TARGET"));
-        cargo.arg("--manifest-path").arg(&self.manifest).arg("--target-dir").arg(target_dir);
+        cargo.arg("--manifest-path").arg(&self.manifest).arg("--target-dir").arg(&self.target);
         for setting in PROFILE.iter().chain(config) {
             cargo.arg("--config").arg(setting);
         }
@@ -223,8 +249,9 @@ fn is_of_the_outer_build(name: &OsString) -> bool {
         || name == "CARGO"
 }
 
-fn executable(target: &str) -> &'static str {
-    if target.contains("windows") { "egraft-runner.exe" } else { "egraft-runner" }
+fn executable(name: &str) -> String {
+    let end = if variable("TARGET").contains("windows") { ".exe" } else { "" };
+    format!("{name}{end}")
 }
 
 /// Copies what a build of the crate needs: sources, build script, and the manifest without its tests.

@@ -12,7 +12,7 @@ use runtime::capi::c_header;
 use runtime::container::{SECTION_ALIGN, Sidecar};
 use runtime::{CodePart, Contents, SidecarWriter, WeightsPart};
 
-use crate::compile::Compiled;
+use crate::compile::{Code, Compiled};
 use crate::disk;
 use crate::embed;
 use crate::error::Error;
@@ -35,8 +35,8 @@ pub struct Written {
 impl Compiled {
     /// The room that an artifact and the file of its weights take at most.
     pub fn disk_bytes(&self) -> u64 {
-        let program = embed::RUNNER.len().max(embed::RUNTIME_LIB.len());
-        let parts = [program, self.image.code.len(), self.meta.len(), self.plan.encode().len()];
+        let program = self.runner().len().max(embed::RUNTIME_LIB.len());
+        let parts = [program, self.code.bytes(), self.meta.len(), self.plan.encode().len()];
         // Each part is rounded up to the size that can be mapped, and so are the weights.
         parts.iter().map(|&part| (part as u64).next_multiple_of(SECTION_ALIGN)).sum::<u64>()
             + 2 * SECTION_ALIGN
@@ -62,9 +62,14 @@ impl Compiled {
         self.check(out)?;
         let sidecar = self.sidecar(out)?;
         let embedded = self.embedded(&sidecar)?;
-        let contents = self.contents(CodePart::Embedded(&self.image.code), &sidecar, &embedded);
+        let gpu = self.gpu_kernels();
+        let code = match &self.code {
+            Code::Processor(image) => CodePart::Embedded(&image.code),
+            Code::Gpu(_) => CodePart::Gpu(&gpu),
+        };
+        let contents = self.contents(code, &sidecar, &embedded);
         let (artifact, ()) =
-            Pending::create(out, true, |file| runtime::append(embed::RUNNER, &contents.borrowed(), file))?;
+            Pending::create(out, true, |file| runtime::append(self.runner(), &contents.borrowed(), file))?;
         self.commit(out, artifact, None, sidecar)
     }
 
@@ -157,13 +162,40 @@ impl Compiled {
         }
         let sidecar = self.sidecar(out)?;
         let embedded = self.embedded(&sidecar)?;
-        let contents = self.contents(CodePart::External(&self.image.code), &sidecar, &embedded);
+        let gpu = self.gpu_kernels();
+        let none = cranelift::Image::none();
+        let (image, code) = match &self.code {
+            Code::Processor(image) => (image, CodePart::External(&image.code)),
+            Code::Gpu(_) => (&none, CodePart::Gpu(&gpu)),
+        };
+        let contents = self.contents(code, &sidecar, &embedded);
         let symbols = cranelift::ModelSymbols { prefix: name.clone() };
-        let object = cranelift::object(&self.image, &symbols, &contents.borrowed().to_bytes())?;
+        let object = cranelift::object(image, &symbols, &contents.borrowed().to_bytes())?;
         let (header, ()) =
             Pending::create(&header_path, false, |file| file.write_all(c_header(&name).as_bytes()))?;
         let artifact = artifact(&name, &object)?;
         self.commit(out, artifact, Some((header_path, header)), sidecar)
+    }
+
+    /// The program that the model is appended to.
+    fn runner(&self) -> &'static [u8] {
+        match &self.code {
+            Code::Processor(_) => embed::RUNNER,
+            Code::Gpu(_) => embed::CUDA_RUNNER,
+        }
+    }
+
+    /// Its executable needs nothing of the system that it runs on but its kernel.
+    pub fn executable_is_static(&self) -> bool {
+        matches!(self.code, Code::Processor(_)) && embed::RUNNER_IS_STATIC
+    }
+
+    /// The section of its kernels, if they are for GPUs.
+    fn gpu_kernels(&self) -> Vec<u8> {
+        match &self.code {
+            Code::Processor(_) => Vec::new(),
+            Code::Gpu(kernels) => runtime::cuda::encode(kernels),
+        }
     }
 
     /// The file of weights beside `out`, if they are many.
@@ -202,8 +234,13 @@ impl Compiled {
             None => WeightsPart::Embedded(embedded),
             Some((_, _, sidecar)) => WeightsPart::Sidecar(sidecar.clone()),
         };
-        let features = self.image.features.iter().map(String::as_str).collect();
-        Parts { compiled: self, features, code, weights }
+        let (arch, features) = match &self.code {
+            Code::Processor(image) => (image.arch.as_str(), image.features.as_slice()),
+            // What drives a GPU runs on any processor like this.
+            Code::Gpu(_) => (std::env::consts::ARCH, &[][..]),
+        };
+        let features = features.iter().map(String::as_str).collect();
+        Parts { compiled: self, arch, features, code, weights }
     }
 
     fn commit(
@@ -231,6 +268,7 @@ impl Compiled {
 /// What [`Contents`] borrows from.
 struct Parts<'a> {
     compiled: &'a Compiled,
+    arch: &'a str,
     features: Vec<&'a str>,
     code: CodePart<'a>,
     weights: WeightsPart<'a>,
@@ -240,7 +278,7 @@ impl Parts<'_> {
     fn borrowed(&self) -> Contents<'_> {
         Contents {
             compiler: env!("CARGO_PKG_VERSION"),
-            arch: &self.compiled.image.arch,
+            arch: self.arch,
             features: &self.features,
             meta: &self.compiled.meta,
             plan: &self.compiled.plan,
@@ -248,11 +286,6 @@ impl Parts<'_> {
             weights: self.weights.clone(),
         }
     }
-}
-
-/// Whether executables need nothing of the system that they run on but its kernel.
-pub fn executables_are_static() -> bool {
-    embed::RUNNER_IS_STATIC
 }
 
 /// Runs a program of the system; what it prints is only shown if it fails.

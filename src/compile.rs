@@ -8,10 +8,12 @@ use passes::lint::{Lint, lint};
 use passes::pipeline::{self, Observer, Run, State, Step};
 use passes::{About, Changed, Cx, PassError, Target};
 use runtime::plan::Plan;
-use runtime::{Model, Pool, Session, TensorRef, Weights};
+use runtime::{LoadError, Model, Pool, Session, TensorRef, Weights};
+use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::options::Options;
+use crate::gpu;
+use crate::options::{Options, Recorded};
 use crate::packed::Packed;
 use crate::plan::{check_inputs, plan};
 use crate::provenance::Provenance;
@@ -28,7 +30,7 @@ pub struct Compiled {
     /// What runs: kernels, buffers, steps.
     pub program: Program,
     /// The kernels as machine code.
-    pub image: cranelift::Image,
+    pub code: Code,
     /// The same program for the runtime.
     pub plan: Plan,
     /// What artifacts say about the model: JSON.
@@ -36,6 +38,47 @@ pub struct Compiled {
     /// Which model it was.
     pub provenance: Provenance,
     pub(crate) weights: Packed,
+}
+
+/// The kernels of a compiled model.
+#[derive(Debug)]
+pub enum Code {
+    /// For a processor.
+    Processor(cranelift::Image),
+    /// For GPUs.
+    Gpu(Vec<runtime::cuda::Kernel>),
+}
+
+impl Code {
+    /// How many bytes it is.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Code::Processor(image) => image.code.len(),
+            Code::Gpu(kernels) => {
+                kernels.iter().flat_map(|kernel| &kernel.images).map(|image| image.bytes.len()).sum()
+            }
+        }
+    }
+
+    /// What it is for, in JSON.
+    pub fn target(&self) -> Value {
+        match self {
+            Code::Processor(image) => json!({"kind": "cpu", "arch": image.arch, "features": image.features}),
+            Code::Gpu(kernels) => {
+                let images = kernels.first().map_or(&[][..], |kernel| &kernel.images);
+                let architectures: Vec<&str> = images.iter().map(|image| image.arch.as_str()).collect();
+                json!({"kind": "cuda", "architectures": architectures})
+            }
+        }
+    }
+
+    /// Where each kernel of a program starts; those for GPUs have no place.
+    fn places(&self) -> Vec<(String, u64)> {
+        match self {
+            Code::Processor(image) => image.kernels.clone(),
+            Code::Gpu(kernels) => kernels.iter().map(|kernel| (kernel.name.clone(), 0)).collect(),
+        }
+    }
 }
 
 /// Runs the passes that `source` has not been through yet. The result is a program whose buffers have places.
@@ -178,19 +221,41 @@ fn failing_graph(
 /// Compiles a model.
 ///
 /// # Errors
-/// What passes or the native backend cannot go on with.
+/// What passes or the backend cannot go on with; for GPUs, NVRTC is not there.
 pub fn compile(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Compiled, Error> {
-    let target = options.processor()?;
-    if source.provenance.options.target() == Target::Gpu {
-        return Err(Error::NeedsDevice);
+    match source.provenance.options.target() {
+        Target::Cpu => {
+            let target = options.processor()?;
+            let emit =
+                |program: &Program, _: &Recorded| Ok(Code::Processor(cranelift::emit(program, &target)?));
+            with(emit, source, options, observer)
+        }
+        Target::Gpu => {
+            // What is not there is told before any work.
+            let compiler = gpu::Compiler::find(None)?;
+            let targets = gpu::targets(options);
+            let emit = |program: &Program, options: &Recorded| {
+                Ok(Code::Gpu(compiler.kernels(program, options, &targets)?))
+            };
+            with(emit, source, options, observer)
+        }
     }
+}
+
+/// Compiles a model; `emit` makes the code.
+pub(crate) fn with(
+    emit: impl FnOnce(&Program, &Recorded) -> Result<Code, Error>,
+    source: Source,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, Error> {
     let Source { state, provenance, .. } = optimize(source, options, observer)?;
     observer.before(EMIT);
     let State::Program(program) = &state else { return Err(Error::NotLowered) };
-    let image = cranelift::emit(program, &target)?;
+    let code = emit(program, &provenance.options)?;
     observer.after(EMIT, &state, Changed(true));
     let State::Program(program) = state else { return Err(Error::NotLowered) };
-    assemble(program, image, provenance)
+    assemble(program, code, provenance)
 }
 
 /// Compiles models to one artifact with an entry for each, called as `names` says. They share weights of equal contents,
@@ -276,12 +341,11 @@ pub fn compile_program(program: Program, options: &Options) -> Result<Compiled, 
     compile(Source::of_program(program, options), options, &mut ())
 }
 
-fn assemble(program: Program, image: cranelift::Image, provenance: Provenance) -> Result<Compiled, Error> {
+fn assemble(program: Program, code: Code, provenance: Provenance) -> Result<Compiled, Error> {
     let weights = Packed::new(&program);
-    let plan = plan(&program, &image.kernels, weights.slots.clone())?;
-    let target = serde_json::json!({"arch": image.arch, "features": image.features});
-    let meta = summary::meta(&program, target, &provenance).to_string();
-    Ok(Compiled { program, image, plan, meta, provenance, weights })
+    let plan = plan(&program, &code.places(), weights.slots.clone())?;
+    let meta = summary::meta(&program, code.target(), &provenance).to_string();
+    Ok(Compiled { program, code, plan, meta, provenance, weights })
 }
 
 impl Compiled {
@@ -293,11 +357,17 @@ impl Compiled {
     /// The model, ready to run in this process.
     ///
     /// # Errors
-    /// Memory is short, or the system denies executable memory.
+    /// Memory is short, or the system denies executable memory; there is no GPU for kernels that need one.
     pub fn model(&self) -> Result<Arc<Model>, Error> {
-        let weights = self.weights.in_memory(&self.program).map_err(runtime::LoadError::from)?;
-        let weights = Weights::from(weights);
-        Ok(Model::from_parts(self.plan.clone(), &self.image.code, weights, self.meta.clone())?)
+        let weights = self.weights.in_memory(&self.program).map_err(LoadError::from)?;
+        let (plan, meta) = (self.plan.clone(), self.meta.clone());
+        Ok(match &self.code {
+            Code::Processor(image) => Model::from_parts(plan, &image.code, Weights::from(weights), meta)?,
+            Code::Gpu(kernels) => {
+                let device = runtime::cuda::load(kernels).map_err(LoadError::from)?;
+                Model::on_device(plan, device, &weights, meta)?
+            }
+        })
     }
 
     /// Runs the first entry once on `threads` threads.

@@ -190,12 +190,9 @@ pub enum Error {
     /// A program that was to be compiled, and is still a graph.
     #[error("the passes end in a graph, which cannot be compiled; a program is needed")]
     NotLowered,
-    /// A model whose kernels are for a GPU where machine code for the processor is wanted.
-    #[error("the model is compiled for CUDA, for which there are no executables and libraries yet")]
-    NeedsDevice,
-    /// What a GPU, or CUDA's libraries, do not do.
+    /// What NVRTC does not compile.
     #[error(transparent)]
-    Device(#[from] device::Error),
+    Nvrtc(#[from] cuda::NvrtcError),
     /// What the GPU backend cannot emit.
     #[error(transparent)]
     Cuda(#[from] cuda::EmitError),
@@ -355,8 +352,7 @@ impl Error {
             Error::Mcpu { .. } => "egraft::cli::mcpu",
             Error::Passes { errors, .. } => errors.first().map_or("egraft::cli::bug", |at| at.error.code()),
             Error::NotLowered => "egraft::cli::not_lowered",
-            Error::NeedsDevice => "egraft::cuda::no_artifact",
-            Error::Device(error) => error.code(),
+            Error::Nvrtc(error) => error.code(),
             Error::Cuda(cuda::EmitError::StageForm { .. }) => "egraft::cuda::stage_form",
             Error::Cuda(cuda::EmitError::Unbound { .. }) => "egraft::cuda::unbound",
             Error::Cuda(_) => "egraft::cuda::unsupported",
@@ -416,10 +412,8 @@ impl Error {
             Error::TooLateForStates => "start from the model itself, or from a .ir",
             Error::Link(_) => "call sizes alike with `--input-shape`, or fix them with `--dim`",
             Error::Mcpu { .. } => "choose `portable`, `host`, x86-64, x86-64-v2, x86-64-v3 or x86-64-v4",
-            Error::NeedsDevice => {
-                "write its kernels with `--emit cu`, `ptx` or `cubin`, or compile with `--target cpu`"
-            }
-            Error::Device(error) => error.help(),
+            Error::Nvrtc(error) => error.help(),
+            Error::Load(error) => return error.help(),
             Error::OtherFiles { .. } => "name another folder",
             Error::NotLowered => "let the passes run to their end, or write the graph with `--emit ir`",
             Error::Unplanned { .. } => "let the passes run to their end",
@@ -457,7 +451,6 @@ impl Error {
                 };
                 kinds.reduce(worst).unwrap_or(ErrorKind::Bug)
             }
-            Error::NeedsDevice => ErrorKind::Unsupported,
             Error::Cuda(error) => match error {
                 cuda::EmitError::Unsupported { .. } => ErrorKind::Unsupported,
                 cuda::EmitError::Unbound { .. } => ErrorKind::Bug,

@@ -48,6 +48,7 @@ mod params_file;
 pub mod picture;
 mod plan;
 mod provenance;
+mod python;
 mod report;
 pub mod source;
 pub mod summary;

@@ -48,6 +48,9 @@ pub struct Options {
     pub params: Option<PathBuf>,
     /// The processor: `portable`, `host`, or a level of x86-64 such as `x86-64-v3`.
     pub mcpu: String,
+    /// The architectures of GPUs that artifacts have machine code for, such as `sm_90a`; where there are none, those of
+    /// [`ARCHITECTURES`](crate::gpu::ARCHITECTURES).
+    pub arch: Vec<String>,
     /// Verify the intermediate form after every pass. A violation is a bug of the compiler.
     pub verify: bool,
     /// Rules besides those that there are: a test plants a wrong one here.
@@ -76,6 +79,7 @@ impl Default for Options {
             settings: Vec::new(),
             params: None,
             mcpu: "portable".to_owned(),
+            arch: Vec::new(),
             verify: cfg!(debug_assertions),
             extra_rules: &[],
         }

@@ -2,14 +2,15 @@
 
 use std::fs;
 
+use cuda::Sums;
 use egraft::Options;
 use harness::golden::{Case, cases, check_each};
 use harness::shim::{self, Shim};
-use harness::{Random, header, root};
+use harness::{Random, check_all, header, input_types, random_inputs, root, sizes_of_round};
 use ir::kernel::{Access, Body, Expr, ExprKind, Kernel, KernelKind, LoopKind, Param, Stmt};
 use ir::program::Program;
 use ir::scalar::{Binary, Unary};
-use ir::{DType, Dim, Scalar, Symbol, Tensor, TensorType};
+use ir::{DType, Dim, Graph, Scalar, Symbol, Tensor, TensorType};
 use passes::pipeline::{self, State, Step};
 use passes::{Cx, Target};
 use reference::{Kernels, States};
@@ -48,27 +49,197 @@ fn golden_cases_give_their_outputs() {
     check_each(&cases().iter().collect::<Vec<_>>(), run);
 }
 
-/// The sources of filetests, as they are read.
+/// Every filetest of the schedule for a GPU: its name, its graph, and the program that it becomes.
+fn filetests() -> Vec<(String, ir::Graph, Program)> {
+    let folder = root().join("tests/filetests/schedule");
+    let names = fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("readable").path());
+    let mut paths: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "ir")).collect();
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("readable");
+        let header = header(&text);
+        if header.get("target").is_none_or(|target| target != "cuda") {
+            continue;
+        }
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("names are text").to_owned();
+        let steps = header["passes"].split(',').map(|pass| Step::find(pass).expect("a pass of that name"));
+        let fp = header.get("fp").and_then(|name| egraft::options::fp_mode(name)).unwrap_or_default();
+        let run = pipeline::Run { cx: Cx { fp, ..for_gpu() }, verify: true, ..pipeline::Run::default() };
+        let graph = harness::graph(&text);
+        let steps: Vec<Step> = steps.collect();
+        let state = pipeline::run(State::Graph(graph.clone()), &steps, &run, &mut ());
+        let Ok(State::Program(program)) = state else { panic!("{name}: it becomes a program") };
+        found.push((name, graph, program));
+    }
+    found
+}
+
 #[test]
 fn sources_are_readable() {
-    let folder = root().join("tests");
-    for name in ["elements_on_a_gpu", "layer_norm_on_a_gpu", "attention_on_a_gpu", "router_on_a_gpu"] {
-        let text =
-            fs::read_to_string(folder.join(format!("filetests/schedule/{name}.ir"))).expect("readable");
-        let passes = header(&text)["passes"].clone();
-        let steps: Vec<Step> =
-            passes.split(',').map(|pass| Step::find(pass).expect("a pass of that name")).collect();
-        let run = pipeline::Run { cx: for_gpu(), verify: true, ..pipeline::Run::default() };
-        let state = pipeline::run(State::Graph(harness::graph(&text)), &steps, &run, &mut ());
-        let Ok(State::Program(program)) = state else { panic!("{name}: it becomes a program") };
-        let sources = cuda::emit(&program).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, _, program) in filetests() {
+        let sources = cuda::emit(&program, Sums::Regrouped).unwrap_or_else(|error| panic!("{name}: {error}"));
         let text: Vec<String> = sources.into_iter().map(|source| source.text).collect();
         let mut settings = insta::Settings::clone_current();
-        settings.set_snapshot_path(folder.join("cuda"));
+        settings.set_snapshot_path(root().join("tests/cuda"));
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(format!("{name}.cu"), text.join("\n")));
     }
+}
+
+#[test]
+fn sources_compute_what_graphs_say() {
+    if !shim::is_there() {
+        return;
+    }
+    for (name, graph, program) in filetests() {
+        let mut shim = Shim::of(&program).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let types: Vec<TensorType> = input_types(&graph).into_iter().cloned().collect();
+        for round in 0..3 {
+            let inputs = random_inputs(&types, round as u64, &sizes_of_round(round));
+            let expected = reference::run_graph(&graph, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let found = reference::run_program_by(&program, 0, &inputs, &mut States::new(), &mut shim);
+            let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+            check_all(&expected, &found).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}
+
+/// The program of a graph for a GPU.
+fn program_of(text: &str) -> (Graph, Program) {
+    let graph = harness::graph(text);
+    let run = pipeline::Run { cx: for_gpu(), verify: true, ..pipeline::Run::default() };
+    let made = pipeline::run(State::Graph(graph.clone()), pipeline::DEFAULT, &run, &mut ());
+    let Ok(State::Program(program)) = made else { panic!("{text}: it becomes a program") };
+    (graph, program)
+}
+
+/// Runs the sources of a program, and looks whether all of them use tensor cores where they may.
+fn check_product(what: &str, program: &Program, tensor_cores: bool, inputs: &[Tensor], expected: &[Tensor]) {
+    let uses = |sums| {
+        let sources = cuda::emit(program, sums).unwrap_or_else(|error| panic!("{what}: {error}"));
+        sources.iter().map(|source| source.text.contains("mma.sync")).collect::<Vec<bool>>()
+    };
+    assert!(uses(Sums::Regrouped).into_iter().all(|uses| uses == tensor_cores), "{what}");
+    assert!(uses(Sums::InOrder).into_iter().all(|uses| !uses), "{what}");
+    let mut shim = Shim::of(program).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = reference::run_program_by(program, 0, inputs, &mut States::new(), &mut shim);
+    let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
+    harness::check_all(expected, &found).unwrap_or_else(|why| panic!("{what}: {why}"));
+}
+
+/// Products in every form of tile, at sizes that fill none, against the reference.
+#[test]
+fn products_are_those_of_the_reference() {
+    if !shim::is_there() {
+        return;
+    }
+    let check = |dtype: &str, n: i64, text: &str| {
+        let (graph, program) = program_of(text);
+        let inputs = harness::random_inputs(harness::input_types(&graph), 5, &|_| n);
+        let expected =
+            reference::run_graph(&graph, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
+        check_product(text, &program, dtype != "f32", &inputs, &expected);
+    };
+    for dtype in ["f16", "bf16", "f32"] {
+        // Odd sizes, whole packs, few rows, and tiles of 128 rows.
+        let sizes = [(3, 37, 41, 53), (2, 40, 48, 72), (1, 9, 130, 20), (96, 70, 11, 70), (96, 72, 8, 72)];
+        let (mut inputs, mut nodes, mut types, mut results) = (vec![], String::new(), vec![], vec![]);
+        for (at, (batch, rows, depth, cols)) in sizes.into_iter().enumerate() {
+            let [x, w, y] = [(rows, depth), (depth, cols), (rows, cols)]
+                .map(|(i, j)| format!("{dtype}[{batch}, {i}, {j}]"));
+            inputs.push(format!("%x{at}: {x}, %w{at}: {w}"));
+            nodes += &format!("  %{at} = matmul %x{at}, %w{at} : {y}\n");
+            types.push(y);
+            results.push(format!("%{at}"));
+        }
+        let [inputs, types, results] = [inputs, types, results].map(|all| all.join(", "));
+        check(dtype, 0, &format!("graph @g({inputs}) -> {types} {{\n{nodes}  return {results}\n}}\n"));
+    }
+    // Any number of rows; the right operand lies along the sum.
+    for (dtype, n, depth, cols) in
+        [("bf16", 70, 40, 1544), ("bf16", 5, 40, 1544), ("f32", 70, 40, 1544), ("f32", 5, 264, 200)]
+    {
+        let text = format!(
+            "graph @g(%x: {dtype}[n, {depth}], %w: {dtype}[{cols}, {depth}]) -> {dtype}[n, {cols}] {{\n  \
+             %0 = transpose %w {{perm=[1, 0]}} : {dtype}[{depth}, {cols}]\n  \
+             %1 = matmul %x, %0 : {dtype}[n, {cols}]\n  return %1\n}}\n"
+        );
+        check(dtype, n, &text);
+    }
+    // Experts: more than a block has threads, and more rows than a tile has.
+    for (n, numbers, depth, cols) in [(3, 300, 12, 20), (70, 3, 13, 17)] {
+        let text = format!(
+            "graph @g(%x: f32[n, 1, {depth}], %w: f32[{numbers}, {depth}, {cols}], %i: i64[n, 2]) -> f32[n, 2, {cols}] {{\n  \
+             %0 = grouped_matmul %x, %w, %i : f32[n, 2, {cols}]\n  return %0\n}}\n"
+        );
+        check("f32", n, &text);
+    }
+}
+
+/// Rows in the order of their matrices, one of which has none, by tensor cores.
+#[test]
+fn grouped_products_use_tensor_cores() {
+    if !shim::is_there() {
+        return;
+    }
+    for (dtype, n, depth, cols) in [("f16", 7, 13, 17), ("bf16", 130, 40, 72)] {
+        let text = format!(
+            "program @g {{\n  \
+               kernel @grouped kind=grouped_matmul [n](%x0: {dtype}[n, {depth}], %x1: {dtype}[4, {depth}, {cols}], \
+                   %order: i64[n], %starts: i64[5], %y0: write f32[n, {cols}]) loops {{\n    \
+                 gemm i0 in 0..n, i1 in 0..{cols}, k0 in 0..{depth} for a0 in 0..4 order %order starts %starts {{ \
+                     cast<f32>(%x0[i0, k0]) * cast<f32>(%x1[a0, k0, i1]) }} as %acc0 {{\n      \
+                   %y0[i0, i1] = %acc0\n    }}\n  }}\n  \
+               entry @main(%x: {dtype}[n, {depth}], %w: {dtype}[4, {depth}, {cols}], %o: i64[n], %s: i64[5]) -> \
+                   (%y0: f32[n, {cols}]) {{\n    call @grouped(%x, %w, %o, %s, %y0) [n=n]\n  }}\n}}\n"
+        );
+        let program = harness::program(&text);
+        let dtype = DType::ALL.into_iter().find(|known| known.to_string() == dtype).expect("a type");
+        let mut random = Random::new(11);
+        let mut order: Vec<i64> = (0..n).collect();
+        order.sort_by_key(|row| row * 5 % 7);
+        let inputs = [
+            random.tensor(dtype, &[n as usize, depth]),
+            random.tensor(dtype, &[4, depth, cols]),
+            Tensor::from_i64(&[n as usize], &order),
+            Tensor::from_i64(&[5], &[0, n / 2, n / 2, n / 2 + 1, n]),
+        ];
+        let expected =
+            reference::run_program(&program, 0, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
+        check_product(&text, &program, true, &inputs, &expected);
+    }
+}
+
+/// A block that computes a product tile by tile on its own, as in attentions.
+#[test]
+fn products_of_a_block_use_tensor_cores() {
+    if !shim::is_there() {
+        return;
+    }
+    let text = "program @g {
+  kernel @inside kind=fused (%x0: f16[2, 70, 24], %x1: f16[2, 24, 75], %y0: write f32[2, 70, 75]) loops {
+    blocks i0 in 0..2 of 256 {
+      alloc %t : f32[70, 75]
+      gemm i1 in 0..70, i2 in 0..75, k0 in 0..24 { cast<f32>(%x0[i0, i1, k0]) * cast<f32>(%x1[i0, k0, i2]) } as %acc0 {
+        %t[i1, i2] = %acc0
+      }
+      threads i3 in 0..5250 {
+        %y0[i0, floor(i3, 75), i3 - 75*floor(i3, 75)] = %t[floor(i3, 75), i3 - 75*floor(i3, 75)] + 1.0
+      }
+    }
+  }
+  entry @main(%x: f16[2, 70, 24], %w: f16[2, 24, 75]) -> (%y0: f32[2, 70, 75]) {
+    call @inside(%x, %w, %y0)
+  }
+}
+";
+    let program = harness::program(text);
+    let mut random = Random::new(13);
+    let inputs = [[2, 70, 24], [2, 24, 75]].map(|shape| random.tensor(DType::F16, &shape));
+    let expected = reference::run_program(&program, 0, &inputs).unwrap_or_else(|error| panic!("{error}"));
+    check_product("inside of a block", &program, true, &inputs, &expected);
 }
 
 /// A kernel `y = f(x…)` for each of some functions, over all elements.
@@ -90,7 +261,7 @@ fn elementwise(inputs: &[DType], count: usize, results: Vec<Expr>) -> Program {
         params.push(result);
     }
     let extent = Dim::constant(count as i64);
-    let each = Stmt::For { axis, extent, kind: LoopKind::Grid(256), body };
+    let each = Stmt::For { axis, extent, kind: LoopKind::Grid { threads: 256, lanes: 1 }, body };
     let kernel = Kernel {
         name: "each".into(),
         kind: KernelKind::Fused,
@@ -255,7 +426,7 @@ fn functions_are_those_of_scalars() {
 /// What the shim says of a function that writes 64 numbers in shared memory and reads its neighbour's.
 fn neighbours(body: &str) -> Result<Tensor, String> {
     let program = elementwise(&[], 64, vec![Expr::number(DType::F32, 0.0)]);
-    let mut sources = cuda::emit(&program).expect("it has a form");
+    let mut sources = cuda::emit(&program, Sums::Regrouped).expect("it has a form");
     let text = "extern \"C\" __global__ void __launch_bounds__(64) neighbours(float* y) {\n  \
                 const auto lanes = shared<float>(0);\n  const int lane = threadIdx.x;\n";
     sources[0].text = format!("{text}{body}}}\n");
@@ -288,6 +459,11 @@ fn races_are_reported() {
     assert!(again.contains(" writes byte "), "{again}");
     let alone = neighbours("  if (lane < 32) __syncthreads();\n").expect_err("half of them wait");
     assert!(alone.contains("a barrier that only some threads of a block reach"), "{alone}");
+    let few = neighbours("  if (lane < 5) shim::together({0u});\n").expect_err("five of a warp");
+    assert!(
+        few.contains("a shuffle, an instruction or a barrier of a warp that some of its threads never reach"),
+        "{few}"
+    );
     let beside = neighbours("  y[64] = 1;\n").expect_err("out of range");
     assert!(beside.contains("a write beside array 0"), "{beside}");
 }

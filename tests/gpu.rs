@@ -1,9 +1,10 @@
 //! Models on a GPU, without one: `egraft --target cuda` as users call it, on a driver that notes all calls (`harness::fake`).
 
 use std::path::Path;
+use std::process::Command;
 
 use harness::fake::Fake;
-use harness::program::call;
+use harness::program::{call, run};
 use harness::root;
 use ir::Tensor;
 use serde_json::Value;
@@ -124,7 +125,7 @@ fn states_stay_on_the_gpu() {
         save(Path::new(&at(name)), &Tensor::from_i64(&[1, 1], &[token]));
     }
     let step = root().join("tests/data/onnx/states/step/model.onnx").display().to_string();
-    let run = |tokens: &str, more: &str, gpu: bool| -> Value {
+    let told = |tokens: &str, more: &str, gpu: bool| -> Value {
         let tokens = tokens.split(' ').map(at).collect::<Vec<_>>().join(" ");
         let line = format!("run {step} {tokens} --keep past.*=present.* --capacity 16 --json {more}");
         match gpu {
@@ -133,13 +134,55 @@ fn states_stay_on_the_gpu() {
         }
     };
     let keep = "--keep-state";
-    let expected = run("0.npy 1.npy 0.npy 1.npy", keep, false);
-    let found = run("0.npy 1.npy 0.npy 1.npy", keep, true);
+    let expected = told("0.npy 1.npy 0.npy 1.npy", keep, false);
+    let found = told("0.npy 1.npy 0.npy 1.npy", keep, true);
     assert!(near(&expected, &found), "expected {expected}, found {found}");
     let saved = at("state.npz");
-    run("0.npy 1.npy", &format!("{keep} --save-state {saved}"), true);
-    let found = run("0.npy 1.npy", &format!("{keep} --state {saved}"), true);
+    told("0.npy 1.npy", &format!("{keep} --save-state {saved}"), true);
+    let found = told("0.npy 1.npy", &format!("{keep} --state {saved}"), true);
     let last =
         |report: &Value| report["runs"][report["runs"].as_array().map_or(0, Vec::len) - 1]["outputs"].clone();
     assert!(near(&last(&expected), &last(&found)), "expected {expected}, found {found}");
+}
+
+/// Executables and libraries hold machine code and PTX, and need the driver alone.
+#[test]
+fn artifacts_run_on_the_gpu() {
+    let Some(fake) = Fake::shared() else { return };
+    let folder = tempfile::tempdir().expect("there is room");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let case = root().join("tests/golden/moe/momentum_layer").display().to_string();
+    for through in ["exe", "lib"] {
+        let line = format!("verify {case}/model.onnx --data {case}/tensors.safetensors --target cuda");
+        let (done, calls) = fake.egraft(&format!("{line} --through {through} --json"));
+        assert_eq!(done.succeeds().json()["ok"], true, "{through}");
+        assert!(calls.count("cuLaunchKernel") > 0, "{through}");
+        assert_eq!(calls.count("cuMemAlloc"), calls.count("cuMemFree"), "{through}");
+    }
+    let compile = |arch: &str| {
+        let line = format!("compile zoo:momentum-smoe --target cuda --arch {arch} -o {} --json", at("model"));
+        let (done, calls) = fake.egraft(&line);
+        (done.succeeds().json(), calls)
+    };
+    let (report, calls) = compile("sm_80");
+    assert_eq!(report["target"]["architectures"], serde_json::json!(["sm_80", "compute_80"]), "{report}");
+    assert_eq!(calls.count("nvrtcCompileProgram"), 2 * report["kernels"].as_array().map_or(0, Vec::len));
+    let first = std::fs::read(at("model")).expect("it was written");
+    // What was made before is found again, to the same bytes.
+    let (_, calls) = compile("sm_80");
+    assert_eq!(calls.count("nvrtcCompileProgram"), 0);
+    assert_eq!(first, std::fs::read(at("model")).expect("it was written"));
+    let (done, calls) = fake.run(Command::new(at("model")).args(["--seed", "1", "--json"]));
+    let found = done.exits(0).json();
+    let expected = call(["run", "zoo:momentum-smoe", "--seed", "1", "--json"]).exits(0).json();
+    assert!(near(&expected, &found), "expected {expected}, found {found}");
+    assert_eq!(calls.count("nvrtc"), 0);
+    // Without a driver, and on a GPU for which there is no code, it says so.
+    let alone = run(&mut Command::new(at("model")));
+    if alone.code != Some(0) {
+        alone.refused("egraft::device::no_driver", &["--target cpu"]);
+    }
+    compile("sm_90a");
+    let (done, _) = fake.run(&mut Command::new(at("model")));
+    done.refused("egraft::device::no_image", &["sm_80", "sm_90a", "compute_90", "--arch"]);
 }

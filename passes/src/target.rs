@@ -24,6 +24,8 @@ pub(crate) struct Tiles {
     pub(crate) few_keys: i64,
     /// Elements from one row of a tile's scores to the next.
     pub(crate) row: i64,
+    /// Parts of the keys that are in work side by side where queries are few, at most.
+    pub(crate) parts: i64,
     /// Bytes of a block's scores and sums, at most.
     pub(crate) block_bytes: i64,
     /// Rows of a router in a block.
@@ -42,17 +44,20 @@ impl Target {
                 keys: 256,
                 few_keys: 512,
                 row: ir::kernel::stmt::ROW,
+                parts: 1,
                 block_bytes: 224 << 10,
                 routed: 64,
                 routed_bytes: 256 << 10,
             },
-            // Two blocks fit the memory of a multiprocessor.
+            // Two blocks fit the memory of a multiprocessor. Rows of scores do not begin in the same bank: four lanes for
+            // each of eight rows read from as many banks.
             Target::Gpu => Tiles {
                 many_queries: 64,
                 queries: 64,
                 keys: 64,
                 few_keys: 64,
-                row: 64,
+                row: 68,
+                parts: 16,
                 block_bytes: 80 << 10,
                 routed: 64,
                 routed_bytes: 48 << 10,

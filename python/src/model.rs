@@ -27,14 +27,16 @@ pub(crate) struct Made {
     pub(crate) options: Options,
 }
 
-/// A compiled model, ready to run. Any number of threads may run it at once.
+/// An entry of a compiled model, ready to run. Any number of threads may run it at once.
 #[pyclass(frozen, module = "egraft")]
 pub(crate) struct Model {
     model: Arc<runtime::Model>,
+    entry: usize,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    sessions: Sessions,
-    made: Option<Made>,
+    /// Those of all entries.
+    sessions: Arc<Sessions>,
+    made: Option<Arc<Made>>,
 }
 
 impl Model {
@@ -53,19 +55,30 @@ impl Model {
                 return Err(error::input(py, "egraft::python::options", &message));
             }
         };
-        let Some(entry) = model.plan().entries.first() else {
-            return Err(error::of_run(py, RunError::Entry { index: 0, count: 0 }));
+        let sessions = Arc::new(Sessions::new(Arc::clone(&model), threads));
+        Model::of_entry(py, model, 0, sessions, made.map(Arc::new))
+    }
+
+    fn of_entry(
+        py: Python<'_>,
+        model: Arc<runtime::Model>,
+        entry: usize,
+        sessions: Arc<Sessions>,
+        made: Option<Arc<Made>>,
+    ) -> PyResult<Model> {
+        let entries = &model.plan().entries;
+        let Some(plan) = entries.get(entry) else {
+            return Err(error::of_run(py, RunError::Entry { index: entry, count: entries.len() }));
         };
-        let port = |port| Port::new(py, port, &entry.symbols);
+        let port = |port| Port::new(py, port, &plan.symbols);
         let (inputs, outputs) =
-            (entry.inputs.iter().map(port).collect(), entry.outputs.iter().map(port).collect());
-        let sessions = Sessions::new(Arc::clone(&model), 0, threads);
-        Ok(Model { model, inputs, outputs, sessions, made })
+            (plan.inputs.iter().map(port).collect(), plan.outputs.iter().map(port).collect());
+        Ok(Model { model, entry, inputs, outputs, sessions, made })
     }
 
     /// What only a model has that was compiled here.
     fn made(&self, py: Python<'_>, what: &str) -> PyResult<&Made> {
-        self.made.as_ref().ok_or_else(|| {
+        self.made.as_deref().ok_or_else(|| {
             let message =
                 format!("{what}, and this model was loaded from an artifact, which has only its kernels");
             error::unsupported(py, "egraft::python::artifact", &message)
@@ -201,6 +214,24 @@ impl Model {
         self.said()["model"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// What the entries of the model are called. An artifact has one for each model that it was compiled from.
+    #[getter]
+    fn entries(&self) -> Vec<String> {
+        self.model.plan().entries.iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    /// The entry with that name. It shares threads with this one, and goes on from the same states.
+    fn entry(&self, py: Python<'_>, name: &str) -> PyResult<Model> {
+        let entries = &self.model.plan().entries;
+        let Some(entry) = entries.iter().position(|entry| entry.name == name) else {
+            let known: Vec<String> = entries.iter().map(|entry| format!("`{}`", entry.name)).collect();
+            let message = format!("there is no entry `{name}`, but {}", known.join(", "));
+            return Err(error::input(py, "egraft::python::options", &message));
+        };
+        let (model, sessions) = (Arc::clone(&self.model), Arc::clone(&self.sessions));
+        Model::of_entry(py, model, entry, sessions, self.made.clone())
+    }
+
     /// Runs the model. Inputs are given by position, and results come as a tuple; or in a dictionary, and results come
     /// in one. `out` has arrays that results are written to: a sequence with one, or None, for each output, or a
     /// dictionary.
@@ -213,14 +244,14 @@ impl Model {
     ) -> PyResult<Bound<'py, PyAny>> {
         let given = self.given(py, out)?;
         if let Some(named) = by_name(inputs)? {
-            let results = self.sessions.run(py, &self.named(&named)?, &self.outputs, &given)?;
+            let results = self.sessions.run(py, self.entry, &self.named(&named)?, &self.outputs, &given)?;
             let by_name = PyDict::new(py);
             for (port, array) in self.outputs.iter().zip(results) {
                 by_name.set_item(&port.name, array)?;
             }
             return Ok(by_name.into_any());
         }
-        let results = self.sessions.run(py, &self.positional(inputs)?, &self.outputs, &given)?;
+        let results = self.sessions.run(py, self.entry, &self.positional(inputs)?, &self.outputs, &given)?;
         Ok(PyTuple::new(py, results)?.into_any())
     }
 

@@ -1,7 +1,7 @@
 //! Sessions of one model, for several threads at once, and for processes that are forked.
 //!
-//! A run takes a session that nobody uses and gives it back; so there are as many as runs at the same time. They share
-//! the threads, and the states if the model has some: then one runs while the others wait.
+//! A run takes a session of its entry that nobody uses and gives it back; so there are as many as runs at the same time.
+//! All share the threads, and the states if the model has some: then one runs while the others wait.
 //!
 //! A forked process has the memory of its parent, but none of its threads. What was made before the fork is left alone
 //! there, neither used nor freed. The lock is only held with the GIL, which whoever forks holds: so it is free in the
@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code, reason = "running a model takes pointers")]
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +28,9 @@ pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The sessions of a model's entry.
+/// The sessions of a model.
 pub(crate) struct Sessions {
     model: Arc<Model>,
-    entry: usize,
     threads: usize,
     idle: Mutex<Idle>,
 }
@@ -43,12 +43,13 @@ struct Idle {
     pool: Option<Arc<Pool>>,
     /// Never run itself: it has the states that the others share.
     first: Option<Session>,
-    ready: Vec<Session>,
+    /// By entry.
+    ready: BTreeMap<usize, Vec<Session>>,
 }
 
 impl Idle {
     fn new() -> Idle {
-        Idle { born: FORKS.load(Ordering::Relaxed), pool: None, first: None, ready: Vec::new() }
+        Idle { born: FORKS.load(Ordering::Relaxed), pool: None, first: None, ready: BTreeMap::new() }
     }
 
     fn is_of_this_process(&self) -> bool {
@@ -66,8 +67,8 @@ impl Drop for Idle {
 }
 
 impl Sessions {
-    pub(crate) fn new(model: Arc<Model>, entry: usize, threads: usize) -> Sessions {
-        Sessions { model, entry, threads, idle: Mutex::new(Idle::new()) }
+    pub(crate) fn new(model: Arc<Model>, threads: usize) -> Sessions {
+        Sessions { model, threads, idle: Mutex::new(Idle::new()) }
     }
 
     /// The idle ones of this process. To be held only with the GIL.
@@ -79,24 +80,24 @@ impl Sessions {
         idle
     }
 
-    fn take(&self, _: Python<'_>) -> Result<Session, RunError> {
+    fn take(&self, _: Python<'_>, entry: usize) -> Result<Session, RunError> {
         let mut idle = self.idle();
-        if let Some(session) = idle.ready.pop() {
+        if let Some(session) = idle.ready.get_mut(&entry).and_then(Vec::pop) {
             return Ok(session);
         }
         let pool = Arc::clone(idle.pool.get_or_insert_with(|| Pool::new(self.threads)));
-        if self.model.plan().entries[self.entry].states.is_empty() {
-            return Session::new(Arc::clone(&self.model), self.entry, pool);
+        if self.model.plan().entries[entry].states.is_empty() {
+            return Session::new(Arc::clone(&self.model), entry, pool);
         }
         let first = match &idle.first {
             Some(first) => first,
-            None => idle.first.insert(Session::new(Arc::clone(&self.model), self.entry, pool)?),
+            None => idle.first.insert(Session::new(Arc::clone(&self.model), entry, pool)?),
         };
-        first.beside(self.entry)
+        first.beside(entry)
     }
 
-    fn give_back(&self, _: Python<'_>, session: Session) {
-        self.idle().ready.push(session);
+    fn give_back(&self, _: Python<'_>, entry: usize, session: Session) {
+        self.idle().ready.entry(entry).or_default().push(session);
     }
 
     /// Makes the states zero.
@@ -107,17 +108,18 @@ impl Sessions {
         }
     }
 
-    /// Runs the model once. Outputs are new arrays, or those that are given.
+    /// Runs an entry once. Outputs are new arrays, or those that are given.
     pub(crate) fn run<'py>(
         &self,
         py: Python<'py>,
+        entry: usize,
         inputs: &[Input],
         ports: &[Port],
         given: &[Option<Bound<'py, PyAny>>],
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let mut session = self.take(py).map_err(|error| error::of_run(py, error))?;
+        let mut session = self.take(py, entry).map_err(|error| error::of_run(py, error))?;
         let outputs = Run { py, inputs, ports, given }.with(&mut session);
-        self.give_back(py, session);
+        self.give_back(py, entry, session);
         outputs
     }
 }

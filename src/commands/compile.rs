@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use device::Form;
+use cuda::Form;
 use egraft::summary::{self, Launch};
 use egraft::{Compiled, Options, Provenance, Source, Written, disk, gpu, output, write};
 use ir::program::Program;
@@ -12,7 +12,7 @@ use passes::Target;
 use passes::pipeline::{self, State, Step};
 use serde_json::json;
 
-use super::{Common, nvrtc, print_json};
+use super::{Common, print_json};
 use crate::report::Failure;
 use crate::watch::Watch;
 
@@ -32,7 +32,8 @@ pub(super) struct Compile {
     /// What to write
     #[arg(long, value_enum, default_value_t = Emit::Exe)]
     emit: Emit,
-    /// An architecture of GPUs, for PTX and machine code; repeatable [default: sm_80, sm_90a and sm_100a]
+    /// An architecture of GPUs that code is made for, with `--target cuda`; repeatable [default: sm_80, sm_90a and sm_100a].
+    /// Executables and libraries have PTX of the oldest, too, for GPUs that are newer than all
     #[arg(long, value_name = "ARCH", value_parser = architecture)]
     arch: Vec<String>,
     /// Write the form after each pass that changed it to a folder, as numbered files; of several models, those from where
@@ -79,9 +80,6 @@ enum Emit {
     Cubin,
 }
 
-/// The architectures of GPUs that code is made for by default.
-const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_100a"];
-
 impl Emit {
     /// What becomes of kernels for a GPU, and how its files end.
     fn of_gpu(self) -> Option<(Option<Form>, &'static str)> {
@@ -126,7 +124,7 @@ impl Compile {
             ));
         }
         let of_gpu = self.emit.of_gpu();
-        if !self.arch.is_empty() && of_gpu.is_none_or(|(form, _)| form.is_none()) {
+        if !self.arch.is_empty() && (self.emit.is_text() || self.emit == Emit::Cu) {
             return Err(Failure::bad_input(
                 "egraft::cli::emit",
                 "`--arch` is about PTX and machine code of GPUs, and nothing of that is written",
@@ -143,6 +141,13 @@ impl Compile {
         }
         if self.emit.is_text() {
             return self.text(source, &options, &mut watch, out);
+        }
+        if !self.arch.is_empty() && source.provenance.options.target() == Target::Cpu {
+            return Err(Failure::bad_input(
+                "egraft::cli::emit",
+                "`--arch` is about code for GPUs, and the model is compiled for a CPU",
+                "add `--target cuda`, or leave it out",
+            ));
         }
         let done = egraft::compile(source, &options, &mut watch);
         let compiled = watch.finish(done)?;
@@ -169,6 +174,7 @@ impl Compile {
         let dump = self.dump.as_deref();
         if let [model] = self.models.as_slice() {
             let (options, source) = self.common.load(model)?;
+            let options = Options { arch: self.arch.clone(), ..options };
             let watch = Watch::with_dump(dump, &source, &options)?;
             return Ok((options, source, watch));
         }
@@ -181,6 +187,7 @@ impl Compile {
             ));
         }
         let (options, sources) = self.common.load_all(&self.models)?;
+        let options = Options { arch: self.arch.clone(), ..options };
         let mut watch = Watch::new();
         let done = egraft::link(names.into_iter().zip(sources).collect(), &options, &mut watch);
         let source = watch.finish(done)?;
@@ -283,22 +290,22 @@ impl Compile {
         }
         let model = source.provenance.model.clone();
         // What is not there is told before any work.
-        let nvrtc = form.map(|form| Ok::<_, Failure>((form, nvrtc::load(None)?))).transpose()?;
+        let compiler = form.map(|form| Ok::<_, Failure>((form, gpu::Compiler::find(None)?))).transpose()?;
         let done = gpu::sources(source, options, watch);
         let sources = watch.finish(done)?;
-        let default = ARCHITECTURES.map(str::to_owned).to_vec();
+        let default = gpu::ARCHITECTURES.map(str::to_owned).to_vec();
         let architectures = if self.arch.is_empty() { default } else { self.arch.clone() };
         let mut made: Vec<(String, Vec<u8>)> = Vec::new();
-        match nvrtc {
+        match &compiler {
             None => made.extend(
                 sources
                     .iter()
                     .map(|source| (format!("{}.cu", source.name), source.text.clone().into_bytes())),
             ),
-            Some((form, nvrtc)) => {
+            Some((form, compiler)) => {
                 for arch in &architectures {
                     let names = sources.iter().map(|source| format!("{}.{arch}.{ending}", source.name));
-                    made.extend(names.zip(gpu::images(&sources, nvrtc, arch, form)?));
+                    made.extend(names.zip(compiler.images(&sources, arch, *form)?));
                 }
             }
         }
@@ -314,22 +321,22 @@ impl Compile {
             let mut report = json!({
                 "model": model, "output": shown(&self.output), "kernels": kernels, "passes": watch.json(),
             });
-            if let Some((_, nvrtc)) = nvrtc {
+            if let Some((_, compiler)) = &compiler {
                 report["architectures"] = json!(architectures);
-                report["nvrtc"] = json!(nvrtc.version());
+                report["nvrtc"] = json!(compiler.version());
             }
             print_json(out, &report)?;
         } else {
             let (folder, kernels) = (self.output.display(), sources.len());
-            match nvrtc {
+            match &compiler {
                 None => {
                     writeln!(out, "{folder}: CUDA sources of {kernels} kernels with {launches} functions")?
                 }
-                Some((_, nvrtc)) => writeln!(
+                Some((_, compiler)) => writeln!(
                     out,
                     "{folder}: {kernels} kernels with {launches} functions for {}, by NVRTC {}",
                     architectures.join(", "),
-                    nvrtc.version()
+                    compiler.version()
                 )?,
             }
             if self.timing {
@@ -340,15 +347,14 @@ impl Compile {
     }
 
     fn report(&self, compiled: &Compiled, written: &Written, watch: &Watch) -> serde_json::Value {
-        let target = target_json(compiled);
-        let mut report = summary_json(&compiled.program, &compiled.provenance, &target);
+        let mut report = summary_json(&compiled.program, &compiled.provenance, &compiled.code.target());
         report["passes"] = watch.json();
         report["rewrites"] = json!(watch.rewrites());
         report["output"] = json!(shown(&written.artifact));
         report["header"] = json!(written.header.as_deref().map(shown));
         report["weights_file"] = json!(written.sidecar.as_deref().map(shown));
         report["disk_bytes"] = json!(compiled.disk_bytes());
-        report["code_bytes"] = json!(compiled.image.code.len());
+        report["code_bytes"] = json!(compiled.code.bytes());
         report
     }
 
@@ -360,7 +366,7 @@ impl Compile {
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
         let what = match self.emit {
-            Emit::Exe if egraft::artifact::executables_are_static() => "executable",
+            Emit::Exe if compiled.executable_is_static() => "executable",
             Emit::Exe => "executable, which needs this system's C library",
             Emit::Lib => "shared library",
             Emit::Staticlib => "static library",
@@ -373,7 +379,7 @@ impl Compile {
             "{}: {what}, {}; {launches} kernel launches, {} of code, {} of weights",
             written.artifact.display(),
             readable(bytes),
-            readable(compiled.image.code.len() as u64),
+            readable(compiled.code.bytes() as u64),
             readable(compiled.weight_bytes()),
         )?;
         for unified in &compiled.provenance.unified {
@@ -437,12 +443,6 @@ pub(super) fn summary_json(
         "peak_bytes": summary::peak(program).as_ref().map(summary::size),
         "weight_bytes": summary::weight_bytes(program),
     })
-}
-
-/// The processor that a model is compiled for.
-pub(super) fn target_json(compiled: &Compiled) -> serde_json::Value {
-    let image = &compiled.image;
-    json!({"kind": "cpu", "arch": image.arch, "features": image.features})
 }
 
 /// A number of bytes for people.

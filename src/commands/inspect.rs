@@ -17,7 +17,7 @@ use runtime::container::{Artifact, Container, Header};
 use runtime::plan::Plan;
 use serde_json::{Value, json};
 
-use super::compile::{readable, summary_json, target_json};
+use super::compile::{readable, summary_json};
 use super::{Common, print_json};
 use crate::report::Failure;
 use crate::watch::Watch;
@@ -51,7 +51,7 @@ impl Inspect {
             }
             let done = egraft::compile(source, &options, &mut watch);
             let compiled = watch.finish(done)?;
-            let (target, json) = (target_json(&compiled), self.common.json);
+            let (target, json) = (compiled.code.target(), self.common.json);
             return kernels(&compiled.program, &compiled.provenance, &target, &watch, json, out);
         }
         let contents = Contents::of(&source);

@@ -10,7 +10,6 @@ mod engines;
 mod explain;
 mod given;
 mod inspect;
-mod nvrtc;
 mod ops;
 mod opt;
 mod passes;
@@ -28,7 +27,6 @@ use std::sync::Arc;
 use ::ops::onnx::ExpertLayout;
 use ::passes::state::Keep;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use device::Gpu;
 use egraft::options::{fp_mode, fp_name, weights_type};
 use egraft::{Options, Source};
 use ir::{Dim, Scalar, Symbol, Tensor, TensorType};
@@ -316,10 +314,7 @@ fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Mod
         let done = egraft::compile(source, options, watch);
         return Ok(watch.finish(done)?.model()?);
     }
-    // What is not there is told before any work.
-    let gpu = Gpu::find().map_err(egraft::Error::from)?;
-    let nvrtc = nvrtc::load(Some(gpu.driver().0))?;
-    let done = egraft::gpu::model(source, options, watch, &gpu, nvrtc);
+    let done = egraft::gpu::model(source, options, watch);
     watch.finish(done)
 }
 

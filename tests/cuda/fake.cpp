@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <dlfcn.h>
 #include <fstream>
 #include <functional>
@@ -198,9 +199,11 @@ API int cuLaunchKernel(Function* function, unsigned x, unsigned y, unsigned z, u
   if (x == 0 || y != 1 || z != 1 || threads == 0 || threads > 1024) return wrong(INVALID_VALUE, "a grid that is none");
   std::vector<uint64_t> values;
   for (int i = 0; i < function->count; i += 1) values.push_back(*(uint64_t*)params[i]);
-  for (int i = 0; i < function->pointers; i += 1)
+  for (int i = 0; i < function->pointers; i += 1) {
     // One to no bytes may lead anywhere.
     if (values[i] > 64 && !inside((void*)values[i], 0)) return wrong(INVALID_VALUE, function->name + " is given memory of the host");
+    if (values[i] % 16) return wrong(INVALID_VALUE, function->name + " is given an array at no multiple of 16 bytes");
+  }
   return stream->take("cuLaunchKernel", [=]() mutable {
     std::vector<void*> pointers;
     for (auto& value : values) pointers.push_back(&value);
@@ -208,6 +211,24 @@ API int cuLaunchKernel(Function* function, unsigned x, unsigned y, unsigned z, u
     if (problem) return wrong(LAUNCH_FAILED, function->name + ": " + problem);
     return guards_are_whole() ? SUCCESS : wrong(LAUNCH_FAILED, function->name + " writes beside an allocation");
   });
+}
+
+API int cuEventCreate(double** event, unsigned) { return *event = new double(-1), note("cuEventCreate"), SUCCESS; }
+API int cuEventDestroy_v2(double* event) { return delete event, note("cuEventDestroy"), SUCCESS; }
+API int cuEventRecord(double* event, Stream* stream) {
+  return stream->take("cuEventRecord", [=] {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return *event = now.tv_sec * 1e3 + now.tv_nsec / 1e6, SUCCESS;
+  });
+}
+API int cuEventSynchronize(double*) {
+  for (auto stream : streams) stream->finish();
+  return SUCCESS;
+}
+API int cuEventElapsedTime(float* milliseconds, double* from, double* to) {
+  if (*from < 0 || *to < 0) return wrong(INVALID_VALUE, "the time of what has not happened");
+  return *milliseconds = float(*to - *from), SUCCESS;
 }
 
 API int cuStreamCreate(Stream** stream, unsigned) {

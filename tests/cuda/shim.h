@@ -1,8 +1,10 @@
 // CUDA C++ on a CPU: one fiber for each thread of a block, blocks one after the other.
 //
-// A barrier is a switch to the next thread; when all have come to it, they go on. Memory that a block shares is seen
-// through `shared<T>`, which remembers who touched which byte since the last barrier: two threads, one of which writes,
-// are a race and reported. So is a barrier that some threads never reach, and a write beside an array.
+// A barrier is a switch to the next thread; when all have come to it, they go on. So do those of a warp at a shuffle.
+// Memory that a block shares is seen through `shared<T>`, which remembers who touched which byte since the last barrier:
+// two threads, one of which writes, are a race and reported. So is a barrier that some threads never reach, and a write
+// beside an array. Instructions of a whole warp (matrices of tensor cores) have scalar twins, to which each thread brings
+// its part as to a shuffle.
 #define EGRAFT_SHIM 1
 #include <cmath>
 #include <csetjmp>
@@ -28,40 +30,70 @@ namespace shim {
 
 const size_t STACK = 64 << 10;
 
+const unsigned WARP = 32;
+
+// What a thread waits for: nothing, all threads of its block, or those of its warp in a mask.
+const unsigned long long NOTHING = 0, BLOCK = 1ull << 32;
+
 // A fiber begins once and runs one thread after the other. Switches are jumps: they ask nothing of the system.
 struct Fiber {
   jmp_buf at;
   bool begun, done;
+  unsigned long long awaits;
+  // What it shows to others of its warp, and what it showed when they last met.
+  unsigned char shows[24], shown[24];
+  // Those of its warp with which it last had a barrier, and when.
+  unsigned met;
+  unsigned long met_at;
 };
 
 inline jmp_buf scheduler;
 inline std::vector<Fiber> fibers;
 inline std::vector<char> stacks;
-inline unsigned current, waiting;
+inline unsigned current;
 inline std::string problem;
 inline std::vector<unsigned char> shared_memory;
 
-// Who touched a byte since the last barrier: 0 nobody, else the thread's number plus 1, or MANY.
-const unsigned MANY = ~0u;
-inline std::vector<unsigned> readers, writers;
+// Who touched a byte, and when last: threads of a warp, or of SEVERAL. Barriers are what time is counted by.
+const unsigned SEVERAL = ~0u;
+struct Touch {
+  unsigned long when;
+  unsigned warp, lanes;
+};
+inline std::vector<Touch> readers, writers;
+inline unsigned long now, last_barrier;
 
 inline void report(const std::string& what) {
   if (problem.empty()) problem = what;
 }
 
+// Does a barrier stand between that and what the current thread does now? What it did itself is behind it, too.
+inline bool is_behind(const Touch& touch) {
+  if (touch.when <= last_barrier) return true;
+  if (touch.warp != current / WARP) return false;
+  const Fiber& me = fibers[current];
+  const unsigned others = touch.lanes & ~(1u << current % WARP);
+  return !others || (!(others & ~me.met) && touch.when <= me.met_at);
+}
+
+inline std::string name_of(const Touch& touch) {
+  const bool is_one = touch.warp != SEVERAL && !(touch.lanes & (touch.lanes - 1));
+  return is_one ? "thread " + std::to_string(touch.warp * WARP + __builtin_ctz(touch.lanes)) : "several threads";
+}
+
 inline void touch(size_t at, size_t bytes, bool writes) {
-  const unsigned me = current + 1;
+  const Touch mine{now, current / WARP, 1u << current % WARP};
   for (size_t byte = at; byte < at + bytes; byte += 1) {
     if (byte >= shared_memory.size()) return report("shared memory ends before byte " + std::to_string(byte));
-    const bool raced = (writers[byte] && writers[byte] != me) || (writes && readers[byte] && readers[byte] != me);
-    if (raced) {
-      const unsigned other = writers[byte] && writers[byte] != me ? writers[byte] : readers[byte];
+    const bool beside_writer = !is_behind(writers[byte]), beside_reader = writes && !is_behind(readers[byte]);
+    if (beside_writer || beside_reader) {
       report("race: thread " + std::to_string(current) + (writes ? " writes" : " reads") + " byte " + std::to_string(byte) +
-             " of shared memory, which " + (other == MANY ? "several threads" : "thread " + std::to_string(other - 1)) +
+             " of shared memory, which " + name_of(beside_writer ? writers[byte] : readers[byte]) +
              " touched since the last barrier");
     }
-    unsigned& who = writes ? writers[byte] : readers[byte];
-    who = who && who != me ? MANY : me;
+    Touch& who = writes ? writers[byte] : readers[byte];
+    if (is_behind(who)) who = mine;
+    else who = Touch{now, who.warp == mine.warp ? who.warp : SEVERAL, who.lanes | mine.lanes};
   }
 }
 
@@ -147,12 +179,88 @@ struct ThreadIdx {
 };
 inline ThreadIdx threadIdx;
 
-inline void __syncthreads() {
-  shim::waiting += 1;
-  shim::yield();
+namespace shim {
+
+// Waits for threads.
+inline void meet(unsigned long long awaits) {
+  fibers[current].awaits = awaits;
+  yield();
+}
+
+}  // namespace shim
+
+inline void __syncthreads() { shim::meet(shim::BLOCK); }
+
+inline void __syncwarp(unsigned mask = ~0u) {
+  shim::meet(mask);
+  shim::fibers[shim::current].met = mask;
+  shim::fibers[shim::current].met_at = shim::now - 1;
+}
+
+namespace shim {
+
+// What another thread of the group shows.
+template <class T> T shown_by(unsigned other, unsigned mask, T x) {
+  memcpy(fibers[current].shows, &x, sizeof(T));
+  meet(mask);
+  if (!(mask >> other % WARP & 1)) report("a shuffle with a thread that it does not name");
+  memcpy(&x, fibers[other].shown, sizeof(T));
+  return x;
+}
+
+// What each lane of the warp has brought to an instruction of all of them.
+struct Brought {
+  const Fiber* lanes;
+  const unsigned* operator[](unsigned lane) const { return (const unsigned*)lanes[lane].shown; }
+};
+
+// Waits until all threads of the warp have brought something.
+template <size_t N> Brought together(const unsigned (&mine)[N]) {
+  memcpy(fibers[current].shows, mine, sizeof mine);
+  meet(~0u);
+  return Brought{&fibers[current / WARP * WARP]};
+}
+
+inline unsigned short half(unsigned word, unsigned which) { return (unsigned short)(word >> (16 * which)); }
+
+// `mma.m16n8k16`: rows of `a` by columns of `b`, in ascending order. A thread has elements of both, and of the sums.
+template <class Decode> void mma(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, Decode decode) {
+  const auto all = together({a[0], a[1], a[2], a[3], b0, b1});
+  const unsigned lane = current % WARP;
+  for (unsigned e = 0; e < 4; e += 1) {
+    const unsigned row = lane / 4 + e / 2 * 8, col = lane % 4 * 2 + e % 2;
+    for (unsigned k = 0; k < 16; k += 1) {
+      const unsigned x = all[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], y = all[col * 4 + k % 8 / 2][4 + k / 8];
+      sums[e] = fmaf(decode(half(x, k % 2)), decode(half(y, k % 2)), sums[e]);
+    }
+  }
+}
+
+}  // namespace shim
+
+// Lanes count from the first of so many that lie together; beyond the last there is none but the thread itself.
+template <class T> T __shfl_sync(unsigned mask, T x, int lane, int width = 32) {
+  return shim::shown_by(shim::current / width * width + lane % width, mask, x);
+}
+
+template <class T> T __shfl_down_sync(unsigned mask, T x, int distance, int width = 32) {
+  const bool is_there = (int)(shim::current % width) + distance < width;
+  return shim::shown_by(shim::current + (is_there ? distance : 0), mask, x);
 }
 
 template <class T> shim::Shared<T> shared(int first) { return shim::Shared<T>{(size_t)first}; }
+
+// `ldmatrix`: each thread reads a row of one of four matrices.
+template <bool TRANSPOSED> void load_matrices(unsigned (&to)[4], int at) {
+  if (at % 16 != 0) shim::report("a row of a matrix at byte " + std::to_string(at) + " of shared memory");
+  const auto row = shared<unsigned>(at);
+  const auto all = shim::together({row[0], row[1], row[2], row[3]});
+  const unsigned i = shim::current % shim::WARP / 4, j = shim::current % 4 * 2;
+  for (unsigned m = 0; m < 4; m += 1) {
+    const auto element = [&](unsigned row, unsigned col) { return (unsigned)shim::half(all[8 * m + row][col / 2], col % 2); };
+    to[m] = TRANSPOSED ? element(j, i) | element(j + 1, i) << 16 : element(i, j) | element(i, j + 1) << 16;
+  }
+}
 
 inline int __float_as_int(float x) { int bits; memcpy(&bits, &x, 4); return bits; }
 inline float __int_as_float(int bits) { float x; memcpy(&x, &bits, 4); return x; }
@@ -161,22 +269,52 @@ inline double __longlong_as_double(long long bits) { double x; memcpy(&x, &bits,
 
 namespace shim {
 
+// Lets those of a warp go on that have met.
+inline bool meetings(unsigned threads) {
+  bool any = false;
+  for (unsigned i = 0; i < threads; i += 1) {
+    const unsigned long long mask = fibers[i].awaits;
+    if (fibers[i].done || mask == NOTHING || mask == BLOCK) continue;
+    std::vector<unsigned> members;
+    for (unsigned lane = 0; lane < WARP; lane += 1)
+      if (mask >> lane & 1) members.push_back(i / WARP * WARP + lane);
+    bool all = mask >> i % WARP & 1;
+    for (unsigned member : members) all = all && member < threads && !fibers[member].done && fibers[member].awaits == mask;
+    if (!all) continue;
+    for (unsigned member : members) {
+      fibers[member].awaits = NOTHING;
+      memcpy(fibers[member].shown, fibers[member].shows, sizeof fibers[member].shown);
+    }
+    any = true;
+  }
+  now += any;
+  return any;
+}
+
 inline void run_block(unsigned threads) {
-  std::fill(readers.begin(), readers.end(), 0);
-  std::fill(writers.begin(), writers.end(), 0);
   std::fill(shared_memory.begin(), shared_memory.end(), 0xAA);
-  for (unsigned i = 0; i < threads; i += 1) fibers[i].done = false;
-  for (unsigned left = threads; left > 0 && problem.empty();) {
-    waiting = 0;
-    const unsigned before = left;
+  for (unsigned i = 0; i < threads; i += 1) {
+    fibers[i].done = false;
+    fibers[i].awaits = NOTHING;
+    fibers[i].met = 0;
+  }
+  last_barrier = now++;
+  for (unsigned left = threads, before = left; left > 0 && problem.empty();) {
+    unsigned waiting = 0;
     for (current = 0; current < threads; current += 1) {
       if (fibers[current].done) continue;
-      resume();
-      left -= fibers[current].done;
+      if (fibers[current].awaits == NOTHING) {
+        resume();
+        left -= fibers[current].done;
+      }
+      waiting += !fibers[current].done && fibers[current].awaits == BLOCK;
     }
-    if (waiting > 0 && waiting != before) report("a barrier that only some threads of a block reach");
-    std::fill(readers.begin(), readers.end(), 0);
-    std::fill(writers.begin(), writers.end(), 0);
+    if (left == 0 || meetings(threads)) continue;
+    if (waiting != left) report("a shuffle, an instruction or a barrier of a warp that some of its threads never reach");
+    if (waiting != before) report("a barrier that only some threads of a block reach");
+    for (unsigned i = 0; i < threads; i += 1) fibers[i].awaits = NOTHING;
+    last_barrier = now++;
+    before = left;
   }
 }
 
@@ -187,8 +325,8 @@ inline void launch(const Function& which, unsigned long long blocks, unsigned th
     stacks.resize(threads * STACK);
   }
   shared_memory.assign(bytes, 0);
-  readers.assign(bytes, 0);
-  writers.assign(bytes, 0);
+  readers.assign(bytes, Touch{});
+  writers.assign(bytes, Touch{});
   gridDim = {(unsigned)blocks, 1, 1};
   blockDim = {threads, 1, 1};
   for (unsigned block = 0; block < blocks && problem.empty(); block += 1) {

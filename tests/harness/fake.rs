@@ -63,11 +63,21 @@ impl Fake {
     /// # Panics
     /// As [`run`]; the driver found something wrong.
     pub fn egraft(&self, line: &str) -> (Done, Calls) {
-        let noted = self.path(&format!("calls-{}", self.runs.fetch_add(1, Ordering::Relaxed)));
         let mut command = Command::new(egraft());
-        command.args(line.split_whitespace()).env("EGRAFT_FAKE_CUDA", self.folder.path());
-        command.env("EGRAFT_FAKE_CALLS", &noted).env("LD_LIBRARY_PATH", self.folder.path());
-        let done = run(&mut command);
+        command.args(line.split_whitespace());
+        self.run(&mut command)
+    }
+
+    /// A program, with a GPU; and what it asked the driver for.
+    ///
+    /// # Panics
+    /// As [`run`]; the driver found something wrong.
+    pub fn run(&self, command: &mut Command) -> (Done, Calls) {
+        let noted = self.path(&format!("calls-{}", self.runs.fetch_add(1, Ordering::Relaxed)));
+        command.env("EGRAFT_FAKE_CUDA", self.folder.path()).env("LD_LIBRARY_PATH", self.folder.path());
+        // What is made of sources leads to files of this folder.
+        command.env("EGRAFT_FAKE_CALLS", &noted).env("EGRAFT_CACHE", self.path("cache"));
+        let done = run(command);
         let calls = fs::read_to_string(&noted).unwrap_or_default();
         let wrong: Vec<&str> = calls.lines().filter(|call| call.starts_with("wrong")).collect();
         assert!(wrong.is_empty(), "{wrong:?}\n{done}");

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use cuda::Source;
+use cuda::{Source, Sums};
 use ir::program::Program;
 use ir::{Dim, Tensor};
 use reference::{Kernels, WalkError};
@@ -41,12 +41,12 @@ impl Drop for Shim {
 }
 
 impl Shim {
-    /// The kernels of a program that was scheduled for a GPU.
+    /// The kernels of a program that was scheduled for a GPU, as they are by default.
     ///
     /// # Errors
     /// What the emitter or the compiler says.
     pub fn of(program: &Program) -> Result<Shim, String> {
-        Shim::of_sources(cuda::emit(program).map_err(|error| error.to_string())?)
+        Shim::of_sources(cuda::emit(program, Sums::Regrouped).map_err(|error| error.to_string())?)
     }
 
     /// Sources as they are.

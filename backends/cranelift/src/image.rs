@@ -32,6 +32,14 @@ pub struct Image {
     pub features: Vec<String>,
 }
 
+impl Image {
+    /// No code, for a processor such as this.
+    pub fn none() -> Image {
+        let Target { arch, .. } = Target::portable();
+        Image { code: Vec::new(), kernels: Vec::new(), functions: Vec::new(), arch, features: Vec::new() }
+    }
+}
+
 /// Machine code of every kernel of a program.
 ///
 /// # Errors

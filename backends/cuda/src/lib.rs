@@ -7,7 +7,8 @@
 //! Promises
 //! - the same program gives the same text;
 //! - a scalar computes what `ir::scalar` says; elementary functions are those of CUDA, to a few units in the last place;
-//! - results do not depend on how blocks are scheduled: no atomics on floats, and sums in an order that sizes decide;
+//! - results do not depend on how blocks are scheduled: no atomics on floats, and sums in an order that sizes decide,
+//!   or tensor cores where [`Sums`] leave it to them;
 //! - what cannot be emitted is an [`EmitError`] with the way out, never another kernel.
 //!
 //! A block's threads run its statements together. Scalars there are the same in all of them, a store is made by one,
@@ -16,8 +17,10 @@
 
 mod emit;
 mod error;
+mod nvrtc;
 mod prelude;
 mod source;
 
-pub use error::EmitError;
-pub use source::{Launch, Source, emit};
+pub use error::{EmitError, NvrtcError};
+pub use nvrtc::{Form, Nvrtc};
+pub use source::{Launch, Source, Sums, emit};

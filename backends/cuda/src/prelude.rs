@@ -43,6 +43,10 @@ extern __shared__ __align__(16) unsigned char shared_bytes[];
 template <class T> __device__ T* shared(int first) { return (T*)(shared_bytes + first); }
 #endif
 "),
+    // Elements that are loaded and stored at once.
+    ("Vector", &[], "
+template <class T, int n> struct alignas(sizeof(T) * n) Vector { T at[n]; };
+"),
     ("infinity", &[], "
 #define INFINITE __int_as_float(0x7f800000)
 #define NOT_A_NUMBER __int_as_float(0x7fc00000)
@@ -55,14 +59,8 @@ __device__ bool is_nan(double x) { return x != x; }
 __device__ bool is_inf(float x) { return x == x && x - x != x - x; }
 __device__ bool is_inf(double x) { return x == x && x - x != x - x; }
 "),
-    ("floor_div", &["integers"], "
-__device__ i64 floor_div(i64 a, i64 b) { return a / b - (a % b < 0); }
-"),
-    ("min_i64", &["integers"], "
-__device__ i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }
-"),
-    ("max_i64", &["integers"], "
-__device__ i64 max_i64(i64 a, i64 b) { return a > b ? a : b; }
+    ("floor_div", &[], "
+template <class T> __device__ T floor_div(T a, T b) { return a / b - (a % b < 0); }
 "),
     ("min_int", &[], "
 template <class T> __device__ T min_int(T a, T b) { return a < b ? a : b; }
@@ -186,12 +184,8 @@ __device__ float to_odd(double x) {
     ("f16", &[], "
 typedef unsigned short f16;
 "),
-    ("from_f16", &["f16", "decoded"], "
-__device__ float from_f16(f16 x) { return decoded<16, 10, 15, 0>(x); }
-"),
-    ("to_f16", &["f16", "encoded"], "
-__device__ f16 to_f16(float x) { return (f16)encoded<16, 10, 15, 0>(x); }
-"),
+    ("from_f16", &["f16", "decoded"], include_str!("prelude/from_f16.cuh")),
+    ("to_f16", &["f16", "encoded"], include_str!("prelude/to_f16.cuh")),
     ("round_f16", &["from_f16", "to_f16"], "
 __device__ float round_f16(float x) { return from_f16(to_f16(x)); }
 "),
@@ -210,70 +204,163 @@ __device__ bf16 to_bf16(float x) {
     ("round_bf16", &["from_bf16", "to_bf16"], "
 __device__ float round_bf16(float x) { return from_bf16(to_bf16(x)); }
 "),
-    // Lanes come together by halves; everybody gets what lane 0 has then.
-    ("in_lanes", &["integers"], "
+    // Parts of products; see `emit/gemm`.
+    ("tiles", &["integers", "shared"], include_str!("prelude/tiles.cuh")),
+    ("tile_fma", &["tiles"], include_str!("prelude/tile_fma.cuh")),
+    ("tile_mma", &["tiles"], include_str!("prelude/tile_mma.cuh")),
+    ("MmaF16", &["tile_mma", "from_f16"], include_str!("prelude/mma_f16.cuh")),
+    ("MmaBF16", &["tile_mma", "from_bf16"], include_str!("prelude/mma_bf16.cuh")),
+    ("rows_of_tile", &["integers", "shared"], include_str!("prelude/rows_of_tile.cuh")),
+    ("reductions", &[], "
 struct Sum { template <class T> __device__ T operator()(T a, T b) const { return a + b; } };
 struct Product { template <class T> __device__ T operator()(T a, T b) const { return a * b; } };
 struct Largest { template <class T> __device__ T operator()(T a, T b) const { return a < b || b != b ? b : a; } };
 struct Smallest { template <class T> __device__ T operator()(T a, T b) const { return b < a || b != b ? b : a; } };
 struct Any { __device__ bool operator()(bool a, bool b) const { return a || b; } };
 struct All { __device__ bool operator()(bool a, bool b) const { return a && b; } };
-template <int count, class T, class Lanes, class Op> __device__ T in_lanes(T x, Lanes lanes, Op op) {
-  const int lane = threadIdx.x;
-  __syncthreads();
-  lanes[lane] = x;
-  __syncthreads();
-  for (int half = count / 2; half > 0; half /= 2) {
-    if (lane < half) {
-      const T a = lanes[lane], b = lanes[lane + half];
-      lanes[lane] = op(a, b);
-    }
-    __syncthreads();
-  }
-  return lanes[0];
+"),
+    // The threads of a group among those of its warp.
+    ("members", &[], "
+template <int lanes> __device__ unsigned members() { return ~0u >> (32 - lanes) << (threadIdx.x & (32 - lanes)); }
+"),
+    // The lanes of a group come together by halves, and all get what the first has then.
+    ("in_group", &["members"], "
+template <int lanes, class T, class Op> __device__ T in_group(T x, Op op) {
+  #pragma unroll
+  for (int half = lanes / 2; half > 0; half /= 2) x = op(x, (T)__shfl_down_sync(members<lanes>(), x, half, lanes));
+  return (T)__shfl_sync(members<lanes>(), x, 0, lanes);
 }
 "),
-    // A stable merge sort of the places of each row; an element finds its place in the run beside its own by halves.
-    ("sort_rows", &["integers"], "
+    // Each warp of a block by itself, then what they have.
+    ("in_block", &["in_group"], "
+template <int threads, class T, class Warps, class Op> __device__ T in_block(T x, Warps warps, Op op) {
+  x = in_group<32>(x, op);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
+  __syncthreads();
+  return in_group<threads / 32>((T)warps[threadIdx.x % (threads / 32)], op);
+}
+"),
+    // Where an element of a row belongs when runs of places are merged, two by two: it finds its place in the run beside its
+    // own by halves. Equal elements keep their order: those on the left come first.
+    ("merge_place", &["integers"], "
 struct Key { template <class T> __device__ T operator()(T x) const { return x; } };
 template <bool descending, class T> __device__ bool is_before(T a, T b) {
   const T x = descending ? b : a, y = descending ? a : b;
   return x < y || (y != y && x == x);
 }
-template <bool descending, class T, class Key>
+template <bool descending, class Place, class Places, class KeyAt>
+__device__ void merge_place(Places from, Places to, Place i, Place n, Place width, KeyAt key_at) {
+  const Place start = i / (2 * width) * 2 * width;
+  const Place middle = start + width < n ? start + width : n, end = start + 2 * width < n ? start + 2 * width : n;
+  const bool is_left = i < middle;
+  const Place mine = from[i];
+  const auto x = key_at(mine);
+  Place low = is_left ? middle : start, high = is_left ? end : middle;
+  const Place begin = low;
+  while (low < high) {
+    const Place half = (low + high) / 2;
+    const auto y = key_at(from[half]);
+    if (is_left ? is_before<descending>(y, x) : !is_before<descending>(x, y)) low = half + 1; else high = half;
+  }
+  to[start + (i - (is_left ? start : middle)) + (low - begin)] = mine;
+}
+"),
+    // The places of a chunk of a row in order, by a block in shared memory.
+    ("sort_chunk", &["merge_place"], "
+template <bool descending, class T, class Chunk, class Places, class Key>
+__device__ Places sort_chunk(const T* keys, i64 inner, int n, Chunk in_chunk, Places places, Places others, Key key) {
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    in_chunk[i] = key(keys[i * inner]);
+    places[i] = i;
+  }
+  __syncthreads();
+  const auto key_at = [&](int at) { return (decltype(key(keys[0])))in_chunk[at]; };
+  for (int width = 1; width < n; width *= 2) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) merge_place<descending>(places, others, i, n, width, key_at);
+    __syncthreads();
+    const Places sorted = others; others = places; places = sorted;
+  }
+  return places;
+}
+"),
+    // Each row by a block. What fits a chunk needs no more than that; the chunks of a longer row are merged in scratch
+    // memory, of which there is enough for so many rows at a time.
+    ("sort_rows", &["sort_chunk"], "
+template <bool descending, int chunk, class T, class Chunk, class Places, class Key>
 __device__ void sort_rows(const T* keys, i64 rows, i64 inner, i64 n, T* values, i64 kept_values,
-                          i64* positions, i64 kept_positions, i64* scratch, Key key) {
-  for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
+                          i64* positions, i64 kept_positions, i64* scratch, i64 room,
+                          Chunk in_chunk, Places places, Places others, Key key) {
+  const i64 together = n <= chunk || gridDim.x < room ? gridDim.x : room;
+  if (blockIdx.x >= together) return;
+  for (i64 row = blockIdx.x; row < rows; row += together) {
     const i64 first = row / inner, last = row % inner;
     const T* const mine = keys + first * n * inner + last;
     i64 *from = scratch + blockIdx.x * 2 * n, *to = from + n;
-    for (i64 i = threadIdx.x; i < n; i += blockDim.x) from[i] = i;
-    __syncthreads();
-    for (i64 width = 1; width < n; width *= 2) {
-      for (i64 i = threadIdx.x; i < n; i += blockDim.x) {
-        const i64 start = i / (2 * width) * 2 * width;
-        const i64 middle = start + width < n ? start + width : n, end = start + 2 * width < n ? start + 2 * width : n;
-        const bool is_left = i < middle;
-        const auto x = key(mine[from[i] * inner]);
-        i64 low = is_left ? middle : start, high = is_left ? end : middle;
-        const i64 begin = low;
-        while (low < high) {
-          const i64 half = (low + high) / 2;
-          const auto y = key(mine[from[half] * inner]);
-          // Equal elements keep their order: those on the left come first.
-          if (is_left ? is_before<descending>(y, x) : !is_before<descending>(x, y)) low = half + 1; else high = half;
-        }
-        to[start + (i - (is_left ? start : middle)) + (low - begin)] = from[i];
-      }
+    const auto write = [&](auto sorted) {
+      for (i64 i = threadIdx.x; i < kept_values; i += blockDim.x)
+        values[(first * kept_values + i) * inner + last] = i < n ? mine[sorted[i] * inner] : (T)0;
+      for (i64 i = threadIdx.x; i < kept_positions; i += blockDim.x)
+        positions[(first * kept_positions + i) * inner + last] = i < n ? sorted[i] : 0;
       __syncthreads();
-      i64* const other = from; from = to; to = other;
+    };
+    if (n <= chunk) {
+      write(sort_chunk<descending>(mine, inner, (int)n, in_chunk, places, others, key));
+      continue;
     }
-    for (i64 i = threadIdx.x; i < kept_values; i += blockDim.x)
-      values[(first * kept_values + i) * inner + last] = i < n ? mine[from[i] * inner] : (T)0;
-    for (i64 i = threadIdx.x; i < kept_positions; i += blockDim.x)
-      positions[(first * kept_positions + i) * inner + last] = i < n ? from[i] : 0;
-    __syncthreads();
+    for (i64 start = 0; start < n; start += chunk) {
+      const int count = n - start < chunk ? n - start : chunk;
+      const Places sorted = sort_chunk<descending>(mine + start * inner, inner, count, in_chunk, places, others, key);
+      for (int i = threadIdx.x; i < count; i += blockDim.x) from[start + i] = start + sorted[i];
+      __syncthreads();
+    }
+    const auto key_at = [&](i64 at) { return key(mine[at * inner]); };
+    for (i64 width = chunk; width < n; width *= 2) {
+      for (i64 i = threadIdx.x; i < n; i += blockDim.x) merge_place<descending>(from, to, i, n, width, key_at);
+      __syncthreads();
+      i64* const sorted = to; to = from; from = sorted;
+    }
+    write(from);
   }
+}
+"),
+    // A few long rows by all blocks: each has a chunk of a row; then every thread has an element, merge by merge.
+    ("sort_chunks", &["sort_chunk"], "
+template <bool descending, int chunk, class T, class Chunk, class Places, class Key>
+__device__ void sort_chunks(const T* keys, i64 inner, i64 n, i64* scratch,
+                            Chunk in_chunk, Places places, Places others, Key key) {
+  const i64 chunks = (n + chunk - 1) / chunk, row = blockIdx.x / chunks, start = blockIdx.x % chunks * chunk;
+  const int count = n - start < chunk ? n - start : chunk;
+  const T* const mine = keys + row / inner * n * inner + row % inner + start * inner;
+  const Places sorted = sort_chunk<descending>(mine, inner, count, in_chunk, places, others, key);
+  i64* const to = scratch + row * 2 * n + start;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) to[i] = start + sorted[i];
+}
+"),
+    ("merge_chunks", &["merge_place"], "
+template <bool descending, int chunk, class T, class Key>
+__device__ void merge_chunks(const T* keys, i64 rows, i64 inner, i64 n, i64* scratch, int turn, Key key) {
+  const i64 element = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (element >= rows * n) return;
+  const i64 row = element / n;
+  const T* const mine = keys + row / inner * n * inner + row % inner;
+  i64* const both = scratch + row * 2 * n;
+  merge_place<descending>(both + turn % 2 * n, both + (turn + 1) % 2 * n, element % n, n, (i64)chunk << turn,
+                          [&](i64 at) { return key(mine[at * inner]); });
+}
+"),
+    ("write_sorted", &["integers"], "
+template <int chunk, class T>
+__device__ void write_sorted(const T* keys, i64 rows, i64 inner, i64 n, T* values, i64 kept_values,
+                             i64* positions, i64 kept_positions, const i64* scratch) {
+  const i64 most = kept_values > kept_positions ? kept_values : kept_positions;
+  const i64 element = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (element >= rows * most) return;
+  const i64 row = element / most, i = element % most, first = row / inner, last = row % inner;
+  int turn = 0;
+  for (i64 width = chunk; width < n; width *= 2) turn = 1 - turn;
+  const i64 place = i < n ? scratch[(row * 2 + turn) * n + i] : 0;
+  if (i < kept_values) values[(first * kept_values + i) * inner + last] = i < n ? keys[(first * n + place) * inner + last] : (T)0;
+  if (i < kept_positions) positions[(first * kept_positions + i) * inner + last] = place;
 }
 "),
     ("KeyF16", &["from_f16"], "

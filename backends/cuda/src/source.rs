@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 /// A launch of a function of a [`Source`]: `function<<<blocks, threads, shared>>>(arrays…, sizes…)`, with the arrays and
-/// sizes of the kernel in its order, pointers and `long long`.
+/// sizes of the kernel in its order, pointers and `long long`. Arrays start at multiples of 16 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// The function, which has C linkage.
@@ -34,18 +34,27 @@ pub struct Launch {
     pub shared: u64,
 }
 
+/// In which order the sums of products are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sums {
+    /// Ascending, with one rounding a step.
+    InOrder,
+    /// As tensor cores make them, where both operands are 16-bit floats without a loss; else ascending.
+    Regrouped,
+}
+
 /// The source of each kernel of a program, in its order.
 ///
 /// # Errors
 /// Where a kernel is not in loop form, or has something for which there is no form here.
-pub fn emit(program: &Program) -> Result<Vec<Source>, EmitError> {
+pub fn emit(program: &Program, sums: Sums) -> Result<Vec<Source>, EmitError> {
     let mut names = Names::default();
-    (0..program.kernels.len()).map(|at| source(program, at, &mut names)).collect()
+    (0..program.kernels.len()).map(|at| source(program, at, &mut names, sums)).collect()
 }
 
-fn source(program: &Program, at: usize, names: &mut Names) -> Result<Source, EmitError> {
+fn source(program: &Program, at: usize, names: &mut Names, sums: Sums) -> Result<Source, EmitError> {
     let kernel = &program.kernels[at];
-    let functions = functions_of(kernel, names)?;
+    let functions = functions_of(kernel, names, sums)?;
     let mut text = header(program, at);
     text += &functions.prelude;
     text += &functions.text;

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod files;
 pub mod library;
 pub mod narrow;
+pub mod program;
 pub mod random;
 pub mod tensor;
 pub mod timing;

@@ -65,7 +65,8 @@ struct Failure(Status, String);
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
-        Failure(Status::Load, format!("{} [{}]", error, error.code()))
+        let help = error.help().map_or_else(String::new, |help| format!("; {help}"));
+        Failure(Status::Load, format!("{error}{help} [{}]", error.code()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! header    magic, format version, ABI version, length of the container, length of the header,
 //!           compiler, architecture, CPU features, sidecar, table of sections
-//! sections  META, PLAN, then at multiples of 64 KiB CODE and WEIGHTS; zeros between them
+//! sections  META, PLAN, GPU KERNELS of a model for GPUs, then at multiples of 64 KiB CODE and WEIGHTS; zeros between them
 //! footer    64 bytes: magic, offset of the container in its file, its length, BLAKE3 of the header, zeros
 //! ```
 //!
@@ -54,10 +54,13 @@ pub enum SectionKind {
     Weights = 4,
     /// The code image lies elsewhere in the program; only its length and hash are here.
     ExternalCode = 5,
+    /// Kernels for GPUs ([`crate::cuda`]), and no code image.
+    GpuKernels = 6,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 5] = [Self::Meta, Self::Plan, Self::Code, Self::Weights, Self::ExternalCode];
+    const ALL: [SectionKind; 6] =
+        [Self::Meta, Self::Plan, Self::Code, Self::Weights, Self::ExternalCode, Self::GpuKernels];
 
     fn name(self) -> &'static str {
         match self {
@@ -65,6 +68,7 @@ impl SectionKind {
             SectionKind::Plan => "the plan",
             SectionKind::Code | SectionKind::ExternalCode => "the code",
             SectionKind::Weights => "the section of weights",
+            SectionKind::GpuKernels => "the kernels",
         }
     }
 

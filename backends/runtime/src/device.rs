@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: sizes and steps, which are the session's, and any device: other crates bring them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     error::RunError,
@@ -100,6 +100,12 @@ pub trait Queue: Send + Sync {
     /// What the device says of it.
     fn wait(&self) -> Result<(), DeviceError>;
 
+    /// What tells when work of this queue is done, by the device's clock.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn stopwatch(&self) -> Result<Box<dyn Stopwatch>, DeviceError>;
+
     /// From here on calls and copies on the device are noted, not done.
     ///
     /// # Errors
@@ -123,6 +129,21 @@ pub trait Recording: Send {
     /// # Safety
     /// All memory that they use is still there.
     unsafe fn replay(&self) -> Result<(), DeviceError>;
+}
+
+/// Moments of a queue, which is there as long as this is used.
+pub trait Stopwatch: Send {
+    /// Marks the moment when all is done that was asked for before.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn mark(&mut self) -> Result<(), DeviceError>;
+
+    /// Waits for the last mark; the time from the first mark to each.
+    ///
+    /// # Errors
+    /// What the device says of this, or of what came before.
+    fn times(&self) -> Result<Vec<Duration>, DeviceError>;
 }
 
 /// Bytes that a session owns: of this process, or of a device. Zero when made.

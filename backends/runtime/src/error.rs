@@ -5,8 +5,10 @@
 
 use crate::memory::OutOfMemory;
 
+mod gpu;
 mod run;
 
+pub use gpu::GpuError;
 pub use run::RunError;
 
 /// Why a size has no value.
@@ -93,6 +95,9 @@ pub enum PlanError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// There is no GPU for a model that is to run on one.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The device that a model is to run on does not take it.
     #[error("the device does not take the model: {why}")]
     Device {
@@ -246,9 +251,18 @@ impl LoadError {
             LoadError::Weight { .. } => "egraft::runtime::weight_hash",
             LoadError::Code { .. } => "egraft::runtime::code",
             LoadError::Device { .. } => "egraft::runtime::device",
+            LoadError::Gpu(error) => error.code(),
             LoadError::Misaligned { .. } => "egraft::runtime::misaligned",
             LoadError::Plan(_) => "egraft::runtime::plan",
             LoadError::Memory(_) => "egraft::runtime::out_of_memory",
+        }
+    }
+
+    /// The way out, where the message does not say it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            LoadError::Gpu(error) => Some(error.help()),
+            _ => None,
         }
     }
 }

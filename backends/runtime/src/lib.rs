@@ -23,6 +23,7 @@ mod bytes;
 pub mod capi;
 mod code;
 pub mod container;
+pub mod cuda;
 pub mod device;
 mod error;
 mod features;
@@ -43,7 +44,7 @@ mod weights;
 mod writer;
 
 pub use container::{Artifact, Container, Header};
-pub use error::{LoadError, PlanError, RunError, SizeError};
+pub use error::{GpuError, LoadError, PlanError, RunError, SizeError};
 pub use gemm::{pack_panels, packed_len};
 pub use memory::{AlignedBytes, OutOfMemory};
 pub use model::Model;

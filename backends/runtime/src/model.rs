@@ -9,6 +9,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     code::Code,
     container::{Artifact, Container, Header, SectionKind},
+    cuda,
     device::{Device, Region},
     error::{LoadError, PlanError, RunError},
     plan::Plan,
@@ -36,6 +37,12 @@ pub(crate) enum CodeSource {
     Section,
     /// In executable memory of the program.
     Program { start: *const u8, len: usize },
+}
+
+/// The kernels of a container.
+enum Kernels {
+    Code(Code),
+    Gpu(Vec<cuda::Kernel>),
 }
 
 impl Model {
@@ -67,16 +74,21 @@ impl Model {
         let (plan, meta) = (container.plan()?, container.meta()?.to_owned());
         let header = container.header().clone();
         let place = |kind| header.section(kind).and_then(|section| artifact.range_of(section));
-        let code = place(SectionKind::Code).ok_or(LoadError::Code {
-            why: "the file holds a model without its code: it belongs to a library",
-        })?;
-        let code = Code::map(artifact.file(), code.start as u64, code.len())?;
+        let kernels = match (container.section(SectionKind::GpuKernels), place(SectionKind::Code)) {
+            (Some(section), _) => Kernels::Gpu(cuda::decode(section)?),
+            (None, Some(code)) => Kernels::Code(Code::map(artifact.file(), code.start as u64, code.len())?),
+            (None, None) => {
+                return Err(LoadError::Code {
+                    why: "the file holds a model without its code: it belongs to a library",
+                });
+            }
+        };
         let weights = match (&header.sidecar, place(SectionKind::Weights)) {
             (Some(sidecar), _) => Weights::of_sidecar(artifact.folder(), sidecar)?,
             (None, Some(range)) => Weights::of_artifact(artifact.into_pages(), range.start, range.end),
             (None, None) => Weights::none(),
         };
-        Model::assemble(plan, code, weights, meta, header)
+        Model::assemble(plan, kernels, weights, meta, header)
     }
 
     /// Loads a container in memory; code and weights are copied. `folder` is where a sidecar lies.
@@ -105,37 +117,42 @@ impl Model {
         let container = Container::parse(bytes)?;
         container.header().check_host()?;
         let header = container.header().clone();
-        let code =
-            match (code, container.section(SectionKind::Code), header.section(SectionKind::ExternalCode)) {
-                (CodeSource::Section, Some(image), _) => Code::copy(image)?,
-                (CodeSource::Program { start, len }, None, Some(recorded)) => {
-                    let corrupted = LoadError::Corrupted { section: "the code" };
-                    if len as u64 != recorded.bytes {
-                        return Err(corrupted);
-                    }
-                    // SAFETY: the caller of `from_program` vouches for `len` readable bytes.
-                    let image = unsafe { std::slice::from_raw_parts(start, len) };
-                    if *blake3::hash(image).as_bytes() != recorded.hash {
-                        return Err(corrupted);
-                    }
-                    // SAFETY: as above; it is executable, and part of the program.
-                    unsafe { Code::in_place(start, len) }
-                }
-                (CodeSource::Section, None, _) => {
-                    return Err(LoadError::Code {
-                        why: "the container has no code, and no code was passed with it",
-                    });
-                }
-                (CodeSource::Program { .. }, _, _) => {
-                    return Err(LoadError::Code { why: "code was passed with a container that has its own" });
-                }
-            };
+        let kernels = match container.section(SectionKind::GpuKernels) {
+            Some(section) => Kernels::Gpu(cuda::decode(section)?),
+            None => Kernels::Code(Model::code_from_memory(&container, code)?),
+        };
         let weights = match (&header.sidecar, container.section(SectionKind::Weights)) {
             (Some(sidecar), _) => Weights::of_sidecar(folder.unwrap_or(Path::new("")), sidecar)?,
             (None, Some(section)) => embedded(section)?,
             (None, None) => Weights::none(),
         };
-        Model::assemble(container.plan()?, code, weights, container.meta()?.to_owned(), header)
+        Model::assemble(container.plan()?, kernels, weights, container.meta()?.to_owned(), header)
+    }
+
+    fn code_from_memory(container: &Container<'_>, code: CodeSource) -> Result<Code, LoadError> {
+        let recorded = container.header().section(SectionKind::ExternalCode);
+        match (code, container.section(SectionKind::Code), recorded) {
+            (CodeSource::Section, Some(image), _) => Code::copy(image),
+            (CodeSource::Program { start, len }, None, Some(recorded)) => {
+                let corrupted = LoadError::Corrupted { section: "the code" };
+                if len as u64 != recorded.bytes {
+                    return Err(corrupted);
+                }
+                // SAFETY: the caller of `from_program` vouches for `len` readable bytes.
+                let image = unsafe { std::slice::from_raw_parts(start, len) };
+                if *blake3::hash(image).as_bytes() != recorded.hash {
+                    return Err(corrupted);
+                }
+                // SAFETY: as above; it is executable, and part of the program.
+                Ok(unsafe { Code::in_place(start, len) })
+            }
+            (CodeSource::Section, None, _) => {
+                Err(LoadError::Code { why: "the container has no code, and no code was passed with it" })
+            }
+            (CodeSource::Program { .. }, _, _) => {
+                Err(LoadError::Code { why: "code was passed with a container that has its own" })
+            }
+        }
     }
 
     /// A model from its parts: `code` is copied to executable pages.
@@ -150,7 +167,7 @@ impl Model {
         meta: String,
     ) -> Result<Arc<Model>, LoadError> {
         plan.validate()?;
-        Model::assemble(plan, Code::copy(code)?, weights, meta, Header::in_memory())
+        Model::assemble(plan, Kernels::Code(Code::copy(code)?), weights, meta, Header::in_memory())
     }
 
     /// A model whose kernels are functions of this program, in the order of the plan's kernels: the way to
@@ -189,6 +206,16 @@ impl Model {
         meta: String,
     ) -> Result<Arc<Model>, LoadError> {
         plan.validate()?;
+        Model::placed(plan, device, weights, meta, Header::in_memory())
+    }
+
+    fn placed(
+        plan: Plan,
+        device: Arc<dyn Device>,
+        weights: &[u8],
+        meta: String,
+        header: Header,
+    ) -> Result<Arc<Model>, LoadError> {
         check_weights(&plan, weights)?;
         let copied = || -> Result<Region, RunError> {
             let mut region = Region::none(Some(&device.queue()?));
@@ -200,7 +227,7 @@ impl Model {
         Ok(Arc::new(Model {
             plan,
             meta,
-            header: Header::in_memory(),
+            header,
             kernels: Vec::new(),
             weights: Weights::none(),
             device: Some((device, region)),
@@ -210,11 +237,21 @@ impl Model {
 
     fn assemble(
         plan: Plan,
-        code: Code,
+        kernels: Kernels,
         weights: Weights,
         meta: String,
         header: Header,
     ) -> Result<Arc<Model>, LoadError> {
+        let code = match kernels {
+            Kernels::Code(code) => code,
+            Kernels::Gpu(kernels) => {
+                if kernels.len() != plan.kernels.len() {
+                    let why = format!("{} for GPUs where the plan has {}", kernels.len(), plan.kernels.len());
+                    return Err(PlanError::Inconsistent { place: "the kernels".to_owned(), why }.into());
+                }
+                return Model::placed(plan, cuda::load(&kernels)?, weights.bytes(), meta, header);
+            }
+        };
         check_weights(&plan, weights.bytes())?;
         let kernel = |slot: &crate::plan::KernelSlot| {
             code.kernel(slot.offset).ok_or_else(|| PlanError::Inconsistent {

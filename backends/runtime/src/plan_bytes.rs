@@ -45,7 +45,7 @@ impl Plan {
     }
 }
 
-fn put_list<T>(out: &mut Vec<u8>, list: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
+pub(crate) fn put_list<T>(out: &mut Vec<u8>, list: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
     put_count(out, list.len());
     list.iter().for_each(|element| put(out, element));
 }
@@ -316,7 +316,7 @@ fn tag(r: &mut Reader<'_>, what: &'static str) -> Result<(usize, u8), PlanError>
     Ok((at, r.u8(what)?))
 }
 
-fn put_size(out: &mut Vec<u8>, size: &Size) {
+pub(crate) fn put_size(out: &mut Vec<u8>, size: &Size) {
     let (tag, a, b) = match size {
         Size::Const(value) => {
             out.push(0);
@@ -339,7 +339,7 @@ fn put_size(out: &mut Vec<u8>, size: &Size) {
     put_size(out, b);
 }
 
-fn size(r: &mut Reader<'_>) -> Result<Size, PlanError> {
+pub(crate) fn size(r: &mut Reader<'_>) -> Result<Size, PlanError> {
     size_within(r, MAX_DEPTH)
 }
 

@@ -21,6 +21,8 @@ pub enum CodePart<'a> {
     /// Elsewhere in the program: the container records its length and hash, and whoever opens the
     /// container passes the address.
     External(&'a [u8]),
+    /// None: the kernels are for GPUs, as [`crate::cuda::encode`] writes them.
+    Gpu(&'a [u8]),
 }
 
 /// Where the weights are.
@@ -74,6 +76,7 @@ impl Contents<'_> {
         match self.code {
             CodePart::Embedded(code) => parts.push((SectionKind::Code, code)),
             CodePart::External(code) => parts.push((SectionKind::ExternalCode, code)),
+            CodePart::Gpu(kernels) => parts.push((SectionKind::GpuKernels, kernels)),
         }
         let sidecar = match &self.weights {
             WeightsPart::Embedded(weights) => {

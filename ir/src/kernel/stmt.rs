@@ -8,6 +8,12 @@ use crate::kernel::expr::{Expr, Reduce};
 use crate::types::TensorType;
 
 /// How a loop runs. Its meaning is the same for each.
+///
+/// # Groups
+///
+/// Threads of a GPU work in groups of neighbours: a power of two of them, not more than [`WARP`]. The threads of a group
+/// run an iteration together, as those of a block do: scalars are the same in all of them, each store is made once, and
+/// a fold has as many lanes. A group of one is a thread that runs its iteration for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LoopKind {
     /// One iteration after the other.
@@ -21,12 +27,20 @@ pub enum LoopKind {
     /// Iterations spread over the blocks of a GPU, each of so many threads, all of which run the body together: scalars
     /// are the same in all of them, and each store is made once. Such a loop is outermost, or the only statement of one.
     Blocks(u32),
-    /// Iterations spread over the threads of all blocks of a GPU, each for itself, with so many in a block. Such a loop is
-    /// outermost.
-    Grid(u32),
-    /// Iterations spread over the threads of a block, which wait for each other behind the loop.
-    Threads,
+    /// Iterations spread over the threads of all blocks of a GPU, in [groups](LoopKind#groups). Such a loop is outermost.
+    Grid {
+        /// Threads of a block.
+        threads: u32,
+        /// Threads of a group.
+        lanes: u32,
+    },
+    /// Iterations spread over the threads of a block, in [groups](LoopKind#groups) of so many, which wait for each other
+    /// behind the loop; inside of an iteration that is a group's, over the threads of the group, each for itself.
+    Threads(u32),
 }
+
+/// The threads of a GPU that run in step, and can look at each other's registers.
+pub const WARP: u32 = 32;
 
 /// Axes with their extents, the outermost first.
 pub type Axes = Vec<(Symbol, Dim)>;
@@ -136,12 +150,12 @@ pub const ROW: i64 = 272;
 ///
 /// There are `lanes` accumulators, each of which starts from the neutral element, and iteration `k` has that of lane
 /// `k mod lanes` for its `acc`. In the end, of 16, lane `l` takes in lane `l + 8`, then `l + 4`, `l + 2` and `l + 1`, and
-/// what lane 0 has then is bound as `acc` until the end of the block. Whatever vectors a machine has, the bits are the
-/// same.
+/// what lane 0 has then is bound as `acc` until the end of the block. Of more than [`WARP`], those of each warp come
+/// together first, and then what the warps have. Whatever vectors a machine has, the bits are the same.
 ///
 /// Iterations depend on each other through `acc` alone.
 ///
-/// A CPU has [`FOLD_LANES`] lanes of `f32`; on a GPU lanes are the threads of a block.
+/// A CPU has [`FOLD_LANES`] lanes of `f32`; on a GPU lanes are the threads of a block or of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LaneFold {
     /// The accumulator: a variable of the body, a scalar after it.
@@ -177,14 +191,19 @@ impl LaneFold {
     /// The value of the lanes' accumulators taken together.
     pub fn combine<T: Clone, E>(
         &self,
-        mut lanes: Vec<T>,
+        lanes: Vec<T>,
         mut pair: impl FnMut(T, T) -> Result<T, E>,
     ) -> Result<T, E> {
-        while lanes.len() > 1 {
-            let upper = lanes.split_off(lanes.len() / 2);
-            lanes = lanes.into_iter().zip(upper).map(|(a, b)| pair(a, b)).collect::<Result<_, E>>()?;
-        }
-        Ok(lanes[0].clone())
+        let mut halves = |mut lanes: Vec<T>| -> Result<T, E> {
+            while lanes.len() > 1 {
+                let upper = lanes.split_off(lanes.len() / 2);
+                lanes = lanes.into_iter().zip(upper).map(|(a, b)| pair(a, b)).collect::<Result<_, E>>()?;
+            }
+            Ok(lanes.remove(0))
+        };
+        let warps = lanes.chunks(WARP as usize).map(|warp| halves(warp.to_vec()));
+        let warps = warps.collect::<Result<_, E>>()?;
+        halves(warps)
     }
 }
 
@@ -209,16 +228,16 @@ pub struct Sort {
     pub scratch: Symbol,
 }
 
-/// At most so many rows of a [`Sort`] are in work at the same time.
-const SORT_TASKS: i64 = 64;
-
 impl Sort {
+    /// At most so many rows are in work at the same time.
+    pub const ROWS_IN_WORK: i64 = 64;
+
     /// The type of the scratch memory for rows along `axis` of `keys`: a pair of `i64` for each element of the rows
     /// that may be in work at the same time.
     pub fn scratch_type(keys: &TensorType, axis: usize) -> TensorType {
         let others = keys.shape.iter().enumerate().filter(|(at, _)| *at != axis);
         let rows: Dim = others.map(|(_, size)| size.clone()).product();
-        let tasks = Dim::smaller(&rows, &Dim::constant(SORT_TASKS));
+        let tasks = Dim::smaller(&rows, &Dim::constant(Sort::ROWS_IN_WORK));
         TensorType::new(DType::I64, [tasks, keys.shape[axis].clone(), Dim::constant(2)])
     }
 

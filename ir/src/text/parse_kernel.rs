@@ -199,9 +199,12 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
                 "blocks" | "grid" => {
                     cursor.expect_word("of")?;
                     let threads = cursor.integer("a number of threads")?;
-                    if word == "grid" { LoopKind::Grid(threads) } else { LoopKind::Blocks(threads) }
+                    match word {
+                        "grid" => LoopKind::Grid { threads, lanes: lanes_of_group(cursor)? },
+                        _ => LoopKind::Blocks(threads),
+                    }
                 }
-                "threads" => LoopKind::Threads,
+                "threads" => LoopKind::Threads(lanes_of_group(cursor)?),
                 _ => LoopKind::Serial,
             };
             Ok(Stmt::For { axis, extent, kind, body: items(cursor, scope, stmt)? })
@@ -264,6 +267,11 @@ fn stmt(cursor: &mut Cursor<'_>, scope: &mut Scope) -> Parse<Stmt> {
         }
         _ => Err(cursor.unexpected("a statement")),
     }
+}
+
+/// `by 4`, or nothing where threads work for themselves.
+fn lanes_of_group(cursor: &mut Cursor<'_>) -> Parse<u32> {
+    if cursor.eat_word("by") { cursor.integer("a number of threads") } else { Ok(1) }
 }
 
 /// `i in 0..n`, or any number of them in parentheses.

@@ -193,15 +193,21 @@ fn stmt(f: &mut fmt::Formatter<'_>, stmt: &Stmt, level: usize) -> fmt::Result {
                 LoopKind::Vector(_) => "vector",
                 LoopKind::Unroll => "unroll",
                 LoopKind::Blocks(_) => "blocks",
-                LoopKind::Grid(_) => "grid",
-                LoopKind::Threads => "threads",
+                LoopKind::Grid { .. } => "grid",
+                LoopKind::Threads(_) => "threads",
             };
             write!(f, "{word} {} in 0..{extent}", Bare(axis.name()))?;
             match kind {
                 LoopKind::Parallel(grain) if *grain != 1 => write!(f, " grain {grain}")?,
                 LoopKind::Vector(lanes) => write!(f, " by {lanes}")?,
-                LoopKind::Blocks(threads) | LoopKind::Grid(threads) => write!(f, " of {threads}")?,
-                LoopKind::Serial | LoopKind::Unroll | LoopKind::Parallel(_) | LoopKind::Threads => {}
+                LoopKind::Blocks(threads) | LoopKind::Grid { threads, .. } => write!(f, " of {threads}")?,
+                LoopKind::Serial | LoopKind::Unroll | LoopKind::Parallel(_) | LoopKind::Threads(_) => {}
+            }
+            match kind {
+                LoopKind::Grid { lanes, .. } | LoopKind::Threads(lanes) if *lanes != 1 => {
+                    write!(f, " by {lanes}")?;
+                }
+                _ => {}
             }
             block(f, body, level)
         }

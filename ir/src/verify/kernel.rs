@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dim::{Atom, Condition, Dim, Ranges, Symbol};
 use crate::dtype::DType;
 use crate::kernel::operand::Operand;
+use crate::kernel::stmt::WARP;
 use crate::kernel::stored::Stored;
 use crate::kernel::{
     Access, Body, Expr, ExprKind, Gemm, Group, Kernel, LaneFold, LoopKind, Reduce, Sort, Stage, Stmt,
@@ -442,10 +443,15 @@ impl Check<'_> {
         let what = match kind {
             LoopKind::Vector(lanes) if !(1..=64).contains(&lanes) => "a vector loop has 1 to 64 lanes",
             LoopKind::Parallel(0) => "a parallel loop takes at least one iteration at a time",
-            LoopKind::Blocks(threads) | LoopKind::Grid(threads)
-                if !threads.is_power_of_two() || !(32..=1024).contains(&threads) =>
+            LoopKind::Blocks(threads) | LoopKind::Grid { threads, .. }
+                if !threads.is_power_of_two() || !(WARP..=1024).contains(&threads) =>
             {
                 "a block has 32 to 1024 threads, a power of two"
+            }
+            LoopKind::Grid { lanes, .. } | LoopKind::Threads(lanes)
+                if !lanes.is_power_of_two() || lanes > WARP =>
+            {
+                "a group has at most 32 threads, a power of two"
             }
             LoopKind::Unroll if extent.as_const().is_none() => "an unrolled loop has a number of iterations",
             _ => return,

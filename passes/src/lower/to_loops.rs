@@ -47,9 +47,10 @@ impl ProgramPass for ToLoops {
             changed = true;
             let kernel = &mut program.kernels[at];
             if kernel.kind == KernelKind::Attention
-                && let Some(body) = attention::loops(kernel, &stages, cx)
+                && let Some((body, scratch)) = attention::loops(kernel, &stages, cx)
             {
                 kernel.body = Body::Loops(body);
+                add_scratch(program, at, &scratch);
                 continue;
             }
             if let Some(body) = pieces::loops(kernel, &stages) {

@@ -32,7 +32,7 @@ const PROFILED: usize = 100;
                         A share of the peak compares with multiply-adds in registers, a share of memory with reads of \
                         256 MB, both measured in the same run; what lies in caches is faster than memory. With \
                         `--target cuda`, memory is that of the GPU, its peak is not measured, and the time of a kernel is \
-                        that of its launches with the wait for their end.")]
+                        that of its launches by the GPU's clock.")]
 pub(super) struct Bench {
     #[command(flatten)]
     given: Given,

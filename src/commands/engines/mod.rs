@@ -10,7 +10,6 @@ use clap::{Args, ValueEnum};
 use ir::Tensor;
 
 use crate::report::Failure;
-pub(super) use onnxruntime::python;
 
 /// Another engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,6 @@
 //! Inputs and outputs go through files, all else is lines of JSON. Needs a Python with the packages
 //! `onnxruntime` and `numpy`; both ends are one file each, this one and `onnxruntime.py`.
 
-use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -14,18 +13,13 @@ use runner::files;
 use serde_json::{Value, json};
 
 use super::Other;
+use crate::python::python;
 use crate::report::Failure;
 
 const PROGRAM: &str = include_str!("onnxruntime.py");
 
 const INSTALL: &str = "name a Python that has onnxruntime (`pip install onnxruntime`) with `--python PATH` or \
                        $EGRAFT_PYTHON, or leave out `--against`";
-
-/// The Python to be used: what is given, else $EGRAFT_PYTHON, else `python3`.
-pub(in crate::commands) fn python(given: Option<PathBuf>) -> PathBuf {
-    let stated = || env::var_os("EGRAFT_PYTHON").filter(|path| !path.is_empty()).map(PathBuf::from);
-    given.or_else(stated).unwrap_or_else(|| PathBuf::from("python3"))
-}
 
 /// A process of onnxruntime.
 pub(super) struct OnnxRuntime {

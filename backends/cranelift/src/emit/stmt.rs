@@ -30,7 +30,7 @@ impl Emitter<'_, '_> {
                 LoopKind::Parallel(grain) => self.parallel_for(axis, extent, grain, body),
                 LoopKind::Vector(width) => self.vector_for(axis, extent, width, body),
                 LoopKind::Unroll => self.unrolled_for(axis, extent, body),
-                LoopKind::Blocks(_) | LoopKind::Grid(_) | LoopKind::Threads => {
+                LoopKind::Blocks(_) | LoopKind::Grid { .. } | LoopKind::Threads(_) => {
                     let way_out = "schedule the kernel for a CPU".to_owned();
                     Err(self.unsupported("a loop over blocks or threads of a GPU".to_owned(), way_out))
                 }

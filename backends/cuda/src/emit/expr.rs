@@ -14,8 +14,7 @@ impl Emitter<'_> {
             ExprKind::Const(scalar) => self.constant(*scalar),
             ExprKind::Index(dim) => self.index(dim),
             ExprKind::Load { source, dtype, at } => {
-                let position = self.position(source, at)?;
-                let element = Code::atom(format!("{}[{}]", self.scope.arrays[source].name, position.text));
+                let element = Code::atom(self.element(source, at)?);
                 self.loaded(*dtype, element)
             }
             ExprKind::Var { name, .. } => {

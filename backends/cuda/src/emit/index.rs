@@ -6,6 +6,7 @@ use ir::kernel::Expr;
 use ir::types::strides;
 
 use super::Emitter;
+use super::interval::interval;
 use super::types::{ADD, ATOM, Code, MUL};
 use crate::error::EmitError;
 
@@ -13,6 +14,7 @@ impl Emitter<'_> {
     /// A size or an index.
     pub(super) fn index(&mut self, dim: &Dim) -> Code {
         let dim = dim.simplify(&self.scope.ranges);
+        self.is_too_narrow |= self.int == "int" && interval(&dim, &self.scope.ranges).is_none();
         let mut text = String::new();
         let (mut terms, mut level) = (0, ATOM);
         // What is added comes before what is subtracted.
@@ -61,23 +63,37 @@ impl Emitter<'_> {
                 if positive {
                     return Code::infix("/", MUL, &value, &by);
                 }
-                self.prelude.need("floor_div");
-                Code::call("floor_div", &[&value, &by])
+                self.on_indices("floor_div", &value, &by)
             }
-            Atom::Min(all) => self.extremum("min_i64", all),
-            Atom::Max(all) => self.extremum("max_i64", all),
+            Atom::Min(all) => self.extremum("min_int", all),
+            Atom::Max(all) => self.extremum("max_int", all),
         }
     }
 
     fn extremum(&mut self, function: &'static str, all: &[Dim]) -> Code {
-        self.prelude.need(function);
         let all: Vec<Code> = all.iter().map(|dim| self.index(dim)).collect();
-        all.into_iter().reduce(|a, b| Code::call(function, &[&a, &b])).unwrap_or_else(|| Code::atom("0"))
+        let most = all.into_iter().reduce(|a, b| self.on_indices(function, &a, &b));
+        most.unwrap_or_else(|| Code::atom("0"))
+    }
+
+    /// A call of a function that is one for each type of numbers.
+    fn on_indices(&mut self, function: &'static str, a: &Code, b: &Code) -> Code {
+        self.prelude.need(function);
+        Code::call(&format!("{function}<{}>", self.int), &[a, b])
     }
 
     fn axis(&self, symbol: &Symbol) -> String {
         // The verifier has seen that everything is bound.
         self.scope.axes.get(symbol).cloned().unwrap_or_else(|| super::scope::identifier(symbol.name()))
+    }
+
+    /// An element of an array, as it is stored.
+    pub(super) fn element(&mut self, array: &Symbol, at: &[Expr]) -> Result<String, EmitError> {
+        if let Some(element) = self.of_vector(array, at) {
+            return Ok(element.text);
+        }
+        let position = self.position(array, at)?;
+        Ok(format!("{}[{}]", self.scope.arrays[array].name, position.text))
     }
 
     /// The row-major position of an index in an array.

@@ -5,21 +5,24 @@ mod expr;
 mod fold;
 mod gemm;
 mod index;
+mod interval;
 mod scope;
 mod sort;
 mod stmt;
 mod sync;
 mod types;
+mod vector;
 
 use std::collections::BTreeMap;
 
 use ir::Dim;
 use ir::dim::Symbol;
-use ir::kernel::{Access, Body, Kernel, LoopKind, Stmt};
+use ir::kernel::{Access, Body, Kernel, LoopKind, Sort, Stmt};
 
 use crate::error::EmitError;
 use crate::prelude::Prelude;
-use crate::source::Launch;
+use crate::source::{Launch, Sums};
+use gemm::Rows;
 pub(crate) use scope::Names;
 use scope::{Array, Scope};
 use sync::Sync;
@@ -35,23 +38,58 @@ pub(crate) struct Functions {
     pub(crate) launches: Vec<Launch>,
 }
 
-/// The functions of a kernel: one for each of its statements, called as no other function of the program is.
-pub(crate) fn kernel(kernel: &Kernel, names: &mut Names) -> Result<Functions, EmitError> {
+/// The functions of a kernel: one for each of its statements, two for a product of any number of rows, several for a sort;
+/// they are called as no other function of the program is.
+pub(crate) fn kernel(kernel: &Kernel, names: &mut Names, sums: Sums) -> Result<Functions, EmitError> {
     let Body::Loops(body) = &kernel.body else {
         return Err(EmitError::StageForm { kernel: kernel.name.to_string() });
     };
     let mut prelude = Prelude::default();
     let (mut text, mut launches) = (String::new(), Vec::new());
-    for (number, stmt) in body.iter().enumerate() {
-        let step = if body.len() > 1 { format!("_{number}") } else { String::new() };
-        let function = names.fresh(&format!("{}{step}", kernel.name.name()));
-        let mut emitter = Emitter::of(kernel, &mut prelude);
-        let (blocks, threads) = emitter.launch(stmt)?;
-        let (body, shared) = (std::mem::take(&mut emitter.text), emitter.shared);
-        text += &format!("\n{}{{\n{body}}}\n", emitter.signature(&function, threads));
-        launches.push(Launch { function, blocks, threads, shared });
+    let parts: Vec<Part> = body.iter().flat_map(|stmt| parts(kernel, stmt)).collect();
+    for (number, part) in parts.iter().enumerate() {
+        let step = if parts.len() > 1 { format!("_{number}") } else { String::new() };
+        for rows in part.rows(sums) {
+            let function = names.fresh(&format!("{}{step}{}", kernel.name.name(), rows.suffix()));
+            let mut emitter = Emitter::of(kernel, &mut prelude, sums, "int");
+            let (mut blocks, mut threads) = emitter.part(*part, *rows)?;
+            if emitter.is_too_narrow {
+                emitter = Emitter::of(kernel, &mut prelude, sums, "i64");
+                (blocks, threads) = emitter.part(*part, *rows)?;
+            }
+            let (body, shared) = (std::mem::take(&mut emitter.text), emitter.shared);
+            text += &format!("\n{}{{\n{body}}}\n", emitter.signature(&function, threads));
+            launches.push(Launch { function, blocks, threads, shared });
+        }
     }
     Ok(Functions { prelude: prelude.text(), text, launches })
+}
+
+/// What a launch computes.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    Stmt(&'a Stmt),
+    Sort(&'a Sort, sort::Step),
+}
+
+impl Part<'_> {
+    /// The rows of a product for which there is a launch each.
+    fn rows(self, sums: Sums) -> &'static [Rows] {
+        match self {
+            Part::Stmt(stmt) => Rows::of(stmt, sums, &Dim::constant(1)),
+            Part::Sort(..) => &[Rows::All],
+        }
+    }
+}
+
+/// The launches of a statement, which is one of those of a kernel.
+fn parts<'a>(kernel: &Kernel, stmt: &'a Stmt) -> Vec<Part<'a>> {
+    match stmt {
+        Stmt::Sort(sort) => {
+            sort::steps(kernel, sort).into_iter().map(|step| Part::Sort(sort, step)).collect()
+        }
+        _ => vec![Part::Stmt(stmt)],
+    }
 }
 
 /// Who runs a statement.
@@ -59,29 +97,41 @@ pub(crate) fn kernel(kernel: &Kernel, names: &mut Names) -> Result<Functions, Em
 enum Level {
     /// All threads of a block together.
     Block,
+    /// The threads of a group together, which are so many.
+    Group(u32),
     /// Each thread for itself.
     Thread,
 }
 
+impl Level {
+    /// That of the groups of so many threads.
+    fn of_group(lanes: u32) -> Level {
+        if lanes == 1 { Level::Thread } else { Level::Group(lanes) }
+    }
+}
+
 struct Emitter<'a> {
     kernel: &'a Kernel,
+    sums: Sums,
     prelude: &'a mut Prelude,
     text: String,
     indent: usize,
     scope: Scope,
     level: Level,
     threads: u32,
+    /// The type of indices.
+    int: &'static str,
+    /// May an index be larger than an `int`?
+    is_too_narrow: bool,
     /// Bytes of shared memory so far.
     shared: u64,
     /// Where shared memory lies that statements use one after the other, and how much it is.
     scratch: BTreeMap<&'static str, (u64, u64)>,
-    /// Where the rows of a product stand that meet the matrix of this block, up to the place among them.
-    order: Option<String>,
     sync: Sync,
 }
 
 impl<'a> Emitter<'a> {
-    fn of(kernel: &'a Kernel, prelude: &'a mut Prelude) -> Emitter<'a> {
+    fn of(kernel: &'a Kernel, prelude: &'a mut Prelude, sums: Sums, int: &'static str) -> Emitter<'a> {
         let mut scope = Scope::new();
         for param in &kernel.params {
             let name = scope.names.fresh(param.name.name());
@@ -93,15 +143,17 @@ impl<'a> Emitter<'a> {
         }
         Emitter {
             kernel,
+            sums,
             prelude,
             text: String::new(),
             indent: 1,
             scope,
             level: Level::Block,
             threads: 0,
+            int,
+            is_too_narrow: false,
             shared: 0,
             scratch: BTreeMap::new(),
-            order: None,
             sync: Sync::default(),
         }
     }
@@ -125,7 +177,14 @@ impl<'a> Emitter<'a> {
     }
 
     /// The body of a launch, and how many blocks of how many threads it has.
-    fn launch(&mut self, stmt: &Stmt) -> Result<(Dim, u32), EmitError> {
+    fn part(&mut self, part: Part, rows: Rows) -> Result<(Dim, u32), EmitError> {
+        match part {
+            Part::Stmt(stmt) => self.launch(stmt, rows),
+            Part::Sort(sort, step) => self.sort_launch(sort, step),
+        }
+    }
+
+    fn launch(&mut self, stmt: &Stmt, rows: Rows) -> Result<(Dim, u32), EmitError> {
         let mut blocks = Vec::new();
         let mut inside = std::slice::from_ref(stmt);
         while let [Stmt::For { axis, extent, kind: LoopKind::Blocks(threads), body }] = inside {
@@ -133,22 +192,23 @@ impl<'a> Emitter<'a> {
             self.threads = *threads;
             inside = body;
         }
-        if let [Stmt::For { axis, extent, kind: LoopKind::Grid(threads), body }] = inside
+        if let [Stmt::For { axis, extent, kind: LoopKind::Grid { threads, lanes }, body }] = inside
             && blocks.is_empty()
         {
             self.threads = *threads;
             let (count, name) = (self.index(extent).within(types::SHIFT), self.scope.name_axis(axis));
             self.scope.ranges.enter(axis.clone(), extent.clone());
-            self.line(&format!("const i64 {name} = (i64)blockIdx.x * {threads} + threadIdx.x;"));
+            let (groups, group) = (threads / lanes, self.group(*lanes));
+            let int = self.int;
+            self.line(&format!("const {int} {name} = ({int})blockIdx.x * {groups} + {group};"));
             self.line(&format!("if ({name} >= {count}) return;"));
-            self.level = Level::Thread;
+            self.level = Level::of_group(*lanes);
             self.block(body)?;
-            return Ok((extent.ceil_div(&Dim::constant(i64::from(*threads))), *threads));
+            return Ok((extent.ceil_div(&Dim::constant(i64::from(groups))), *threads));
         }
         let around: Dim = blocks.iter().map(|(_, extent)| extent.clone()).product();
         match inside {
-            [Stmt::Gemm(gemm)] => self.gemm_launch(gemm, &blocks, around),
-            [Stmt::Sort(sort)] if blocks.is_empty() => self.sort_launch(sort),
+            [Stmt::Gemm(gemm)] => self.gemm_launch(gemm, rows, &blocks, &around),
             _ if blocks.is_empty() => {
                 let way_out =
                     "spread its loops over blocks with the pass `schedule` for this target".to_owned();
@@ -171,10 +231,11 @@ impl<'a> Emitter<'a> {
             let name = self.scope.name_axis(axis);
             self.scope.ranges.enter(axis.clone(), extent.clone());
             let value = if place == 0 { rest.clone() } else { format!("{rest} % {count}") };
-            lines.push(format!("const i64 {name} = {value};"));
+            let int = self.int;
+            lines.push(format!("const {int} {name} = {value};"));
             if place > 0 {
                 let outer = self.scope.names.fresh("rest");
-                lines.push(format!("const i64 {outer} = {rest} / {count};"));
+                lines.push(format!("const {int} {outer} = {rest} / {count};"));
                 rest = outer;
             }
         }
@@ -195,13 +256,23 @@ impl<'a> Emitter<'a> {
         head: &str,
         body: impl FnOnce(&mut Self) -> Result<R, EmitError>,
     ) -> Result<R, EmitError> {
+        self.enclosed(head, "}", body)
+    }
+
+    /// The same with an end of its own.
+    fn enclosed<R>(
+        &mut self,
+        head: &str,
+        end: &str,
+        body: impl FnOnce(&mut Self) -> Result<R, EmitError>,
+    ) -> Result<R, EmitError> {
         self.line(&if head.is_empty() { "{".to_owned() } else { format!("{head} {{") });
         self.indent += 1;
         let outer = self.scope.clone();
         let result = body(self)?;
         self.scope = outer;
         self.indent -= 1;
-        self.line("}");
+        self.line(end);
         Ok(result)
     }
 
@@ -213,9 +284,31 @@ impl<'a> Emitter<'a> {
         EmitError::Unbound { kernel: self.kernel.name.to_string(), name: name.to_string() }
     }
 
-    /// Everything that follows waits for what all threads have done.
+    /// The number of the group that a thread is in, if groups have so many lanes.
+    fn group(&self, lanes: u32) -> String {
+        if lanes == 1 { "threadIdx.x".to_owned() } else { format!("threadIdx.x / {lanes}") }
+    }
+
+    /// The number of a thread among those that run a statement together, and how many they are.
+    fn lane(&self) -> (String, u32) {
+        match self.level {
+            Level::Block => ("threadIdx.x".to_owned(), self.threads),
+            Level::Group(lanes) => (format!("threadIdx.x % {lanes}"), lanes),
+            Level::Thread => ("0".to_owned(), 1),
+        }
+    }
+
+    /// Everything that follows waits for what all threads that run it together have done.
     fn barrier(&mut self) {
-        self.line("__syncthreads();");
+        match self.level {
+            Level::Block => self.line("__syncthreads();"),
+            Level::Group(ir::kernel::stmt::WARP) => self.line("__syncwarp();"),
+            Level::Group(lanes) => {
+                self.prelude.need("members");
+                self.line(&format!("__syncwarp(members<{lanes}>());"));
+            }
+            Level::Thread => return,
+        }
         self.sync.clear();
     }
 }

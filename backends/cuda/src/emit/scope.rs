@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ir::dim::{Ranges, Symbol};
 use ir::{DType, Dim};
 
+use super::vector::Vector;
+
 #[derive(Debug, Clone)]
 pub(super) struct Array {
     pub(super) name: String,
@@ -37,6 +39,7 @@ pub(super) struct Scope {
     pub(super) arrays: BTreeMap<Symbol, Array>,
     pub(super) scalars: BTreeMap<Symbol, String>,
     pub(super) axes: BTreeMap<Symbol, String>,
+    pub(super) vectors: Vec<Vector>,
     pub(super) ranges: Ranges,
 }
 
@@ -47,6 +50,7 @@ impl Scope {
             arrays: BTreeMap::new(),
             scalars: BTreeMap::new(),
             axes: BTreeMap::new(),
+            vectors: Vec::new(),
             ranges: Ranges::new(),
         }
     }
@@ -71,78 +75,20 @@ pub(super) fn identifier(name: &str) -> String {
     if text.starts_with(|c: char| c.is_ascii_digit()) || text.is_empty() { format!("_{text}") } else { text }
 }
 
-/// Words of the language and of what stands before the functions.
+/// Words of the language and of what stands before the functions, and CUDA's functions, beside which no kernel can have its name.
+#[rustfmt::skip]
 const RESERVED: &[&str] = &[
-    "alignas",
-    "and",
-    "asm",
-    "auto",
-    "bf16",
-    "bool",
-    "break",
-    "case",
-    "catch",
-    "char",
-    "class",
-    "const",
-    "continue",
-    "default",
-    "delete",
-    "do",
-    "double",
-    "else",
-    "enum",
-    "explicit",
-    "export",
-    "extern",
-    "f16",
-    "false",
-    "float",
-    "for",
-    "friend",
-    "goto",
-    "i16",
-    "i32",
-    "i64",
-    "i8",
-    "if",
-    "inline",
-    "int",
-    "long",
-    "new",
-    "not",
-    "operator",
-    "or",
-    "private",
-    "protected",
-    "public",
-    "register",
-    "return",
-    "shared",
-    "short",
-    "signed",
-    "sizeof",
-    "static",
-    "struct",
-    "switch",
-    "template",
-    "this",
-    "throw",
-    "true",
-    "try",
-    "typedef",
-    "typeid",
-    "typename",
-    "u16",
-    "u32",
-    "u64",
-    "u8",
-    "union",
-    "unsigned",
-    "using",
-    "virtual",
-    "void",
-    "volatile",
-    "while",
+    "MmaBF16", "MmaF16", "Pack", "Part", "Stretch", "abs", "acos", "acosh", "alignas", "and", "asin", "asinh",
+    "asm", "atan", "atan2", "atanh", "auto", "bf16", "bool", "break", "case", "catch", "cbrt", "ceil", "char",
+    "class", "const", "continue", "copysign", "cos", "cosh", "default", "delete", "do", "double", "else",
+    "enum", "erf", "erfc", "erfcinv", "erfinv", "exp", "exp10", "exp2", "explicit", "expm1", "export", "extern",
+    "f16", "fabs", "false", "fdim", "float", "floor", "fma", "fmax", "fmin", "fmod", "for", "frexp", "friend",
+    "goto", "hypot", "i16", "i32", "i64", "i8", "if", "ilogb", "inline", "int", "isfinite", "isinf", "isnan",
+    "ldexp", "lgamma", "log", "log10", "log1p", "log2", "logb", "long", "max", "min", "modf", "nan",
+    "nearbyint", "new", "nextafter", "norm", "normcdf", "not", "operator", "or", "pow", "private", "protected",
+    "public", "register", "remainder", "return", "rint", "round", "rsqrt", "scalbn", "shared", "short",
+    "signbit", "signed", "sin", "sincos", "sinh", "sinpi", "sizeof", "sqrt", "static", "struct", "switch",
+    "tan", "tanh", "template", "tgamma", "this", "throw", "true", "trunc", "try", "typedef", "typeid",
+    "typename", "u16", "u32", "u64", "u8", "union", "unsigned", "using", "virtual", "void", "volatile", "while",
     "xor",
 ];

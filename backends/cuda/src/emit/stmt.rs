@@ -6,7 +6,7 @@ use ir::{DType, Dim};
 
 use super::scope::Array;
 use super::sync::Touched;
-use super::types::{storage, value};
+use super::types::{SHIFT, storage, value};
 use super::{Emitter, Level, bind};
 use crate::error::EmitError;
 
@@ -20,13 +20,17 @@ impl Emitter<'_> {
     }
 
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), EmitError> {
-        if self.level == Level::Block {
+        if self.level != Level::Thread {
             self.wait_for(stmt);
         }
         match stmt {
-            Stmt::For { axis, extent, kind, body } => match kind {
-                LoopKind::Threads if self.level == Level::Block => self.threads_for(axis, extent, body),
-                LoopKind::Serial | LoopKind::Unroll => self.serial_for(axis, extent, *kind, body),
+            Stmt::For { axis, extent, kind, body } => match (kind, self.level) {
+                (LoopKind::Threads(lanes), Level::Block) => self.threads_for(axis, extent, *lanes, body),
+                (LoopKind::Threads(1), Level::Group(_)) => self.threads_for(axis, extent, 1, body),
+                (LoopKind::Vector(lanes), Level::Thread) if extent.is(i64::from(*lanes)) => {
+                    self.vector_for(axis, *lanes, body)
+                }
+                (LoopKind::Serial | LoopKind::Unroll, _) => self.serial_for(axis, extent, *kind, body),
                 _ => Err(self.unsupported(
                     "a loop of a kind that has no place here".to_owned(),
                     "schedule the kernel for this target".to_owned(),
@@ -34,7 +38,10 @@ impl Emitter<'_> {
             },
             Stmt::If { cond, then } => {
                 let cond = self.expr(cond)?;
-                self.braces(&format!("if ({})", cond.text), |this| this.block(then))
+                let before = self.sync.clone();
+                self.braces(&format!("if ({})", cond.text), |this| this.block(then))?;
+                self.sync.join(before);
+                Ok(())
             }
             Stmt::Let { name, value: bound } => self.bind(true, name, bound),
             Stmt::Var { name, init } => self.bind(false, name, init),
@@ -47,12 +54,11 @@ impl Emitter<'_> {
             Stmt::Store { target, at, value } => {
                 let element = self.expr(value)?;
                 let element = self.stored(value.dtype(), element);
-                let position = self.position(target, at)?;
-                let store =
-                    format!("{}[{}] = {};", self.scope.arrays[target].name, position.text, element.text);
+                let place = self.element(target, at)?;
+                let store = format!("{place} = {};", element.text);
                 match self.level {
-                    Level::Block => self.line(&format!("if (threadIdx.x == 0) {store}")),
                     Level::Thread => self.line(&store),
+                    _ => self.line(&format!("if ({} == 0) {store}", self.lane().0)),
                 }
                 Ok(())
             }
@@ -98,46 +104,52 @@ impl Emitter<'_> {
         let outer = self.scope.clone();
         let name = self.scope.name_axis(axis);
         self.scope.ranges.enter(axis.clone(), extent.clone());
-        if self.level == Level::Block {
-            // An iteration follows the last statements of the one before.
-            body.iter().for_each(|stmt| self.sync.add(Touched::by(stmt)));
+        // The loop may have no iteration; each follows the last statements of the one before.
+        let before = self.sync.clone();
+        if self.level != Level::Thread {
+            self.sync.add_all(body);
         }
-        let head =
-            format!("for (i64 {name} = 0; {name} < {}; {name} += 1)", count.within(super::types::SHIFT));
+        let (int, count) = (self.int, count.within(SHIFT));
+        let head = format!("for ({int} {name} = 0; {name} < {count}; {name} += 1)");
         self.braces(&head, |this| this.block(body))?;
+        self.sync.join(before);
         self.scope = outer;
         Ok(())
     }
 
-    /// Iterations shared out among the threads.
-    fn threads_for(&mut self, axis: &Symbol, extent: &Dim, body: &[Stmt]) -> Result<(), EmitError> {
-        let count = self.index(extent);
-        let threads = i64::from(self.threads);
-        let outer = self.scope.clone();
+    /// Iterations shared out among the threads, or among groups of so many.
+    fn threads_for(
+        &mut self,
+        axis: &Symbol,
+        extent: &Dim,
+        lanes: u32,
+        body: &[Stmt],
+    ) -> Result<(), EmitError> {
+        let (int, count) = (self.int, self.index(extent).within(SHIFT));
+        let (first, together) = match self.level {
+            Level::Block => (self.group(lanes), self.threads / lanes),
+            _ => self.lane(),
+        };
+        let outer = (self.scope.clone(), self.sync.clone(), self.level);
         let name = self.scope.name_axis(axis);
         self.scope.ranges.enter(axis.clone(), extent.clone());
-        let once = self.scope.ranges.is_nonnegative(&(Dim::constant(threads) - extent.clone()));
-        self.level = Level::Thread;
-        if once && extent.as_const() == Some(threads) {
+        let spare = Dim::constant(i64::from(together)) - extent.clone();
+        let once = self.scope.ranges.is_nonnegative(&spare);
+        self.level = Level::of_group(lanes);
+        self.sync.clear();
+        if once && spare.is(0) {
             self.braces("", |this| {
-                this.line(&format!("const i64 {name} = threadIdx.x;"));
+                this.line(&format!("const {int} {name} = {first};"));
                 this.block(body)
             })?;
         } else if once {
-            let head = format!(
-                "if (const i64 {name} = threadIdx.x; {name} < {})",
-                count.within(super::types::SHIFT)
-            );
+            let head = format!("if (const {int} {name} = {first}; {name} < {count})");
             self.braces(&head, |this| this.block(body))?;
         } else {
-            let head = format!(
-                "for (i64 {name} = threadIdx.x; {name} < {}; {name} += {threads})",
-                count.within(super::types::SHIFT)
-            );
+            let head = format!("for ({int} {name} = {first}; {name} < {count}; {name} += {together})");
             self.braces(&head, |this| this.block(body))?;
         }
-        self.level = Level::Block;
-        self.scope = outer;
+        (self.scope, self.sync, self.level) = outer;
         Ok(())
     }
 
@@ -153,6 +165,12 @@ impl Emitter<'_> {
                 self.line(&format!("const auto {spelled} = shared<{ty}>({start});  // [{elements}]"));
             }
             Level::Thread => self.line(&format!("{ty} {spelled}[{elements}];")),
+            Level::Group(_) => {
+                return Err(self.unsupported(
+                    "an array of a group of threads".to_owned(),
+                    "schedule the kernel for this target".to_owned(),
+                ));
+            }
         }
         let shape = shape.iter().map(|&size| Dim::constant(size)).collect();
         self.scope.arrays.insert(name.clone(), Array { name: spelled, dtype, shape });

@@ -51,21 +51,53 @@ impl Touched {
     }
 }
 
-/// What was touched since the last barrier.
+/// What was touched since the last barrier of those who run statements together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sync(Touched);
+pub(super) struct Sync {
+    touched: Touched,
+    /// Which of the places for what warps of a block come to may still be read.
+    turns: [bool; 2],
+}
 
 impl Sync {
     pub(super) fn conflicts(&self, next: &Touched) -> bool {
-        let Sync(before) = self;
+        let before = &self.touched;
         !before.written.is_disjoint(&next.read)
             || !before.written.is_disjoint(&next.written)
             || !before.read.is_disjoint(&next.written)
     }
 
     pub(super) fn add(&mut self, touched: Touched) {
-        self.0.read.extend(touched.read);
-        self.0.written.extend(touched.written);
+        self.touched.read.extend(touched.read);
+        self.touched.written.extend(touched.written);
+    }
+
+    /// What was touched on either of two ways here.
+    pub(super) fn join(&mut self, other: Sync) {
+        self.add(other.touched);
+        for (mine, theirs) in self.turns.iter_mut().zip(other.turns) {
+            *mine |= theirs;
+        }
+    }
+
+    /// Statements that may have run just before these.
+    pub(super) fn add_all(&mut self, before: &[Stmt]) {
+        before.iter().for_each(|stmt| {
+            self.add(Touched::by(stmt));
+            stmt.walk(&mut |stmt| {
+                if matches!(stmt, Stmt::Fold(_)) {
+                    self.turns = [true; 2];
+                }
+            });
+        });
+    }
+
+    pub(super) fn free_turn(&self) -> Option<usize> {
+        self.turns.iter().position(|taken| !taken)
+    }
+
+    pub(super) fn take_turn(&mut self, turn: usize) {
+        self.turns[turn] = true;
     }
 
     pub(super) fn clear(&mut self) {

@@ -81,10 +81,9 @@ impl<L: Look> Run<'_, L> {
                         Some(queue) => {
                             let args = std::slice::from_raw_parts(args, call.args.len());
                             let sizes = std::slice::from_raw_parts(sizes, call.sizes.len());
+                            self.look.mark(queue)?;
                             queue.call(ready.kernel, args, sizes)?;
-                            if L::LOOKS {
-                                queue.wait()?;
-                            }
+                            self.look.mark(queue)?;
                         }
                     }
                 }

@@ -355,8 +355,7 @@ impl Session {
         // SAFETY: as the caller vouches.
         unsafe { self.memory.download() }?;
         self.ran = true;
-        look.end();
-        Ok(())
+        Ok(look.end()?)
     }
 
     /// Runs `steps`; on a device, repeats them as they were recorded, if nothing has changed since.

@@ -3,11 +3,12 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::{add, call, mul, port, symbol};
-use crate::device::{Device, DeviceError, Queue, Recording};
+use crate::device::{Device, DeviceError, Queue, Recording, Stopwatch};
 use crate::plan::{Arg, Bind, Buffer, Entry, KernelSlot, Plan, Space, Step};
-use crate::{Model, Pool, RunError, Session, Size, TensorRef};
+use crate::{Model, Pool, Profile, RunError, Session, Size, TensorRef};
 
 /// What is asked for again by a recording.
 type Work = Arc<Mutex<Vec<(Vec<usize>, Vec<i64>)>>>;
@@ -136,6 +137,10 @@ impl Queue for Here {
         Ok(())
     }
 
+    fn stopwatch(&self) -> Result<Box<dyn Stopwatch>, DeviceError> {
+        Ok(Box::new(Ticks { here: self.clone(), marks: 0 }))
+    }
+
     fn begin_recording(&self) -> Result<(), DeviceError> {
         self.note("record");
         self.0.lock().expect("alone").recording = Some(Arc::default());
@@ -145,6 +150,24 @@ impl Queue for Here {
     fn end_recording(&self) -> Result<Box<dyn Recording>, DeviceError> {
         let work = self.0.lock().expect("alone").recording.take().expect("it was begun");
         Ok(Box::new(Recorded { here: self.clone(), work }))
+    }
+}
+
+/// A clock on which a second passes from mark to mark.
+struct Ticks {
+    here: Here,
+    marks: u64,
+}
+
+impl Stopwatch for Ticks {
+    fn mark(&mut self) -> Result<(), DeviceError> {
+        self.here.note("mark");
+        self.marks += 1;
+        Ok(())
+    }
+
+    fn times(&self) -> Result<Vec<Duration>, DeviceError> {
+        Ok((0..self.marks).map(Duration::from_secs).collect())
     }
 }
 
@@ -292,4 +315,25 @@ fn what_decides_sizes_is_read() {
         assert_eq!(run(&mut session, &[1.0, 1.0]).expect("it fits"), [3.0, 2.0]);
     }
     assert_eq!((here.asked("record"), here.asked("call"), here.asked("read")), (0, 6, 6));
+}
+
+/// Calls are timed by the device's own clock, without a wait between them, as far as there is room.
+#[test]
+fn profiles_have_the_times_of_the_device() {
+    let here = Here::default();
+    let mut session = Session::new(model(&here, false), 0, Pool::new(1)).expect("there is an entry");
+    run(&mut session, &[1.0]).expect("it fits");
+    let (x, mut y) = ([1.0_f32], [0.0_f32]);
+    for (room, marks) in [(8, 4), (1, 2)] {
+        let mut profile = Profile::with_room(room);
+        let before = (here.asked("mark"), here.asked("wait"));
+        // SAFETY: the session was bound to tensors of these sizes.
+        unsafe { session.run_profiled(&[x.as_ptr().cast()], &[y.as_mut_ptr().cast()], &mut profile) }
+            .expect("it fits");
+        assert_eq!(here.asked("mark") - before.0, marks);
+        assert!(here.asked("wait") - before.1 <= 1, "of all calls at most the end is waited for");
+        assert_eq!((y, profile.calls()), ([3.0], 2));
+        let took = profile.records().iter().map(|record| record.end - record.start);
+        assert!(took.eq(std::iter::repeat_n(Duration::from_secs(1), marks / 2)), "{:?}", profile.records());
+    }
 }

@@ -4,6 +4,7 @@ mod allocations;
 mod bind;
 mod capi;
 mod container;
+mod cuda;
 mod device;
 pub(crate) mod dynamic;
 mod plan;

@@ -25,12 +25,15 @@ use ops::shape::iota::IOTA;
 use ops::shape::reshape::RESHAPE;
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::SCATTER_ELEMENTS;
-use ops::shape::slice::{SLICE, STARTS};
+use ops::shape::slice::{SLICE, STARTS, STEPS};
 
 use super::body::describe;
 use super::routing::{constant, experts, is_number, weight};
 use super::{KNOWN_SEGMENTS, NAME, SORTED_IDS};
 use crate::egraph::Missed;
+
+/// So many ops may stand between ids and their places in the counts.
+const DEEPEST: usize = 12;
 
 /// A concatenation of products of segments.
 pub(super) struct Segments {
@@ -217,13 +220,22 @@ fn element(graph: &Graph, value: Value) -> Option<(Value, usize)> {
     Some((vector, usize::try_from(at).ok().filter(|_| one)?))
 }
 
+/// Counts before those behind the last were left out, which are of ids that are no expert's.
+fn with_all(graph: &Graph, counts: Value) -> Value {
+    let first = |attrs: &&Attrs| attrs.get(STARTS)[0].is(0) && attrs.get(STEPS) == [1];
+    match is(graph, counts, &SLICE).filter(first) {
+        Some(_) => first_operand(graph, counts.node),
+        None => counts,
+    }
+}
+
 /// The counts of which an expert's segment begins after those of the experts before it.
 fn start(graph: &Graph, begin: Value, expert: usize) -> Option<Value> {
     let (sums, at) = element(graph, begin)?;
     let attrs = is(graph, sums, &CUMSUM)?;
     let own = if attrs.get(prefix::EXCLUSIVE) { expert } else { expert.checked_sub(1)? };
     let forward = !attrs.get(prefix::REVERSE) && at == own;
-    forward.then(|| before_moves(graph, first_operand(graph, sums.node)))
+    forward.then(|| with_all(graph, before_moves(graph, first_operand(graph, sums.node))))
 }
 
 /// The node that compares a size with an expert's count, and the counts.
@@ -231,7 +243,7 @@ fn counted(graph: &Graph, size: &Dim, expert: usize, sizes: &Counted) -> Option<
     let nodes = sizes.0.get(size)?;
     nodes.iter().find_map(|&id| {
         let (counts, at) = element(graph, first_operand(graph, id))?;
-        (at == expert).then_some((id, counts))
+        (at == expert).then(|| (id, with_all(graph, counts)))
     })
 }
 
@@ -239,7 +251,8 @@ fn counted(graph: &Graph, size: &Dim, expert: usize, sizes: &Counted) -> Option<
 fn sorted_ids(graph: &Graph, counts: Value, parts: usize) -> Result<Value, Missed> {
     let found = || missed(SORTED_IDS, describe(graph, counts.node));
     let adds = is(graph, counts, &SCATTER_ELEMENTS).filter(|attrs| attrs.get(REDUCTION) == "add");
-    adds.filter(|_| graph.ty(counts).shape == [Dim::from(parts)]).ok_or_else(found)?;
+    let counted = graph.ty(counts).shape.first().and_then(Dim::as_const);
+    adds.filter(|_| counted >= i64::try_from(parts).ok()).ok_or_else(found)?;
     let [zeros, places, ones] = graph.operands(counts.node)[..] else { return Err(found()) };
     let each_once = is_number(graph, zeros, 0.0) && is_number(graph, ones, 1.0);
     let sorted = places_of(graph, places, parts).filter(|_| each_once).ok_or_else(found)?;
@@ -254,42 +267,53 @@ fn sorted_ids(graph: &Graph, counts: Value, parts: usize) -> Result<Value, Misse
 
 /// What the places in the counts are made of, number by number, if each of so many numbers is its own place.
 fn places_of(graph: &Graph, places: Value, parts: usize) -> Option<Value> {
-    let mut steps: Vec<NodeId> = Vec::new();
-    let mut value = places;
-    // Back to the sorted ids, by what is done with each number and constants.
-    while let Some((def, _)) = graph.node(value.node).op()
-        && def.semantics.is_elementwise()
-    {
-        steps.push(value.node);
-        let mut own = graph.operands(value.node).into_iter().filter(|&x| constant(graph, x).is_none());
-        value = own.next().filter(|_| own.next().is_none())?;
-    }
-    let dtype = graph.ty(value).dtype;
+    let mut ids = None;
+    source(graph, places, &mut ids, 0)?;
+    let ids = ids?;
+    let dtype = graph.ty(ids).dtype;
     let mut at = 0;
     let every = |_: &[usize]| {
         at += 1;
         Scalar::from_i64(dtype, at - 1)
     };
     let numbers = Tensor::from_fn(dtype, &[parts], every);
-    let mut now = numbers.clone();
-    let mut from = value;
-    for &id in steps.iter().rev() {
-        let (def, attrs) = graph.node(id).op()?;
-        let operand = |&x: &Value| match constant(graph, x).filter(|_| x != from) {
-            Some(weight) => (weight.elements() == 1).then(|| Tensor::scalar(weight.get(0))),
-            None => Some(now.clone()),
-        };
-        let operands: Vec<Tensor> = graph.operands(id).iter().map(operand).collect::<Option<_>>()?;
-        let (sizes, operands) = (SizeValues::new(), operands.iter().collect::<Vec<_>>());
-        now = def
-            .semantics
-            .eval(&Eval { operands: &operands, attrs, sizes: &sizes })
-            .ok()?
-            .into_iter()
-            .next()?;
-        from = id.into();
-    }
+    let mut known = BTreeMap::from([(ids, numbers.clone())]);
+    let places = evaluated(graph, places, &mut known)?;
     let own_place =
-        now.values().zip(numbers.values()).all(|(place, number)| place.to_i64() == number.to_i64());
-    own_place.then_some(value)
+        places.values().zip(numbers.values()).all(|(place, number)| place.to_i64() == number.to_i64());
+    own_place.then_some(ids)
+}
+
+/// Finds the one value that another is made of with constants, element by element.
+fn source(graph: &Graph, value: Value, found: &mut Option<Value>, depth: usize) -> Option<()> {
+    if depth > DEEPEST {
+        return None;
+    }
+    match graph.node(value.node).op() {
+        _ if constant(graph, value).is_some() => Some(()),
+        Some((def, _)) if def.semantics.is_elementwise() => {
+            graph.operands(value.node).into_iter().try_for_each(|x| source(graph, x, found, depth + 1))
+        }
+        _ => (*found.get_or_insert(value) == value).then_some(()),
+    }
+}
+
+/// A value, where those that it is made of are known.
+fn evaluated(graph: &Graph, value: Value, known: &mut BTreeMap<Value, Tensor>) -> Option<Tensor> {
+    if let Some(known) = known.get(&value) {
+        return Some(known.clone());
+    }
+    let made = if let Some(weight) = constant(graph, value) {
+        (weight.elements() == 1).then(|| Tensor::scalar(weight.get(0)))?
+    } else {
+        let (def, attrs) = graph.node(value.node).op()?;
+        let operands = graph.operands(value.node);
+        let operands: Vec<Tensor> =
+            operands.into_iter().map(|x| evaluated(graph, x, known)).collect::<Option<_>>()?;
+        let (sizes, operands) = (SizeValues::new(), operands.iter().collect::<Vec<_>>());
+        let made = def.semantics.eval(&Eval { operands: &operands, attrs, sizes: &sizes });
+        made.ok()?.into_iter().next()?
+    };
+    known.insert(value, made.clone());
+    Some(made)
 }

@@ -2,46 +2,41 @@
 //!
 //! Each statement of a kernel is a launch of its own. Where an iteration of its outer loops is long (a row that is
 //! normalised, a tile of queries), it is a block's: loops inside it become loops over threads, and reductions folds in
-//! as many lanes. Where it is short, it is a thread's. Statements that hand scalars or local arrays to each other are
-//! one launch; what depends on the iteration before stays serial.
+//! as many lanes. Where it is shorter and there are many, it is a warp's, whose lanes do the same without barriers; so do
+//! groups of lanes with the rows of a block's tile. Where it is short, or where the next iteration's elements lie beside
+//! its own, it is a thread's (`work`). Statements that hand scalars or local arrays to each other are one launch; what
+//! depends on the iteration before stays serial, but for running totals.
 
-use std::collections::BTreeSet;
+mod work;
 
 use ir::Dim;
 use ir::dim::{Atom, Ranges, Symbol};
-use ir::kernel::stmt::Axes;
-use ir::kernel::{Expr, ExprKind, LoopKind, Stmt};
+use ir::kernel::stmt::{Axes, WARP};
+use ir::kernel::{Expr, Kernel, LoopKind, Stmt};
 use ir::scalar::Binary;
 
+use super::access::Arrays;
 use super::fold::Reduction;
-use super::is_independent;
 use crate::lower::substitute_block;
 use crate::pass::FpMode;
+use work::{WORTH_LANES, Work, has_array, has_product, independent, threads_for, uses};
 
 /// The threads of a block.
 const THREADS: u32 = 256;
 
-/// The threads of a warp: fewer make no block.
-const WARP: i64 = 32;
+/// Elements that a thread has at once: 16 bytes of `f32`.
+const VECTOR: u32 = 4;
 
-/// So many iterations side by side are worth a block.
-const WORTH_A_BLOCK: i64 = 32;
+/// The threads of a block whose warps have a row each.
+const THREADS_OF_ROWS: u32 = 128;
 
-/// A reduction of fewer elements is made by each thread for itself.
-const WORTH_LANES: i64 = 8;
-
-/// An iteration of a thread has local arrays of at most so many elements.
-const LOCAL_ELEMENTS: i64 = 64;
-
-/// Symbolic sizes count as this many in estimates.
-const TYPICAL: i64 = 64;
-
-/// The axis of a launch of one block or of several axes as one, and what stands for a position for a while. Kernels have no
-/// others of this kind by now, and no size is called so.
-const AXES: [&str; 2] = ["a2", "a3"];
+/// The axis of a launch of one block or of several axes as one, what stands for a position for a while, and the axis of
+/// elements that a thread has at once. Kernels have no others of this kind by now, and no size is called so.
+const AXES: [&str; 3] = ["a2", "a3", "a4"];
 
 /// The kernel's body as loops over blocks and threads.
-pub(super) fn in_blocks(body: Vec<Stmt>, fp: FpMode) -> Vec<Stmt> {
+pub(super) fn in_blocks(kernel: &Kernel, body: Vec<Stmt>, fp: FpMode) -> Vec<Stmt> {
+    let work = Work { arrays: Arrays::of(kernel, &body), sizes: &kernel.sizes, fp };
     let mut out = Vec::new();
     for launch in launches(body) {
         let axis = Symbol::new(AXES[0]);
@@ -49,9 +44,9 @@ pub(super) fn in_blocks(body: Vec<Stmt>, fp: FpMode) -> Vec<Stmt> {
             Ok([stmt @ (Stmt::Gemm(_) | Stmt::Sort(_) | Stmt::For { kind: LoopKind::Blocks(_), .. })]) => {
                 stmt
             }
-            Ok([stmt @ Stmt::For { .. }]) => spread(stmt, axis, fp),
-            Ok(launch) => one_block(launch.into(), axis, fp),
-            Err(launch) => one_block(launch, axis, fp),
+            Ok([stmt @ Stmt::For { .. }]) => spread(&work, stmt, axis),
+            Ok(launch) => one_block(&work, launch.into(), axis),
+            Err(launch) => one_block(&work, launch, axis),
         });
     }
     out
@@ -83,51 +78,28 @@ fn launches(body: Vec<Stmt>) -> Vec<Vec<Stmt>> {
     out
 }
 
-/// Does the statement read or write this scalar or array?
-fn uses(stmt: &Stmt, name: &Symbol) -> bool {
-    let reads = |e: &Expr| {
-        e.any(&mut |e| match e.kind() {
-            ExprKind::Var { name: other, .. } | ExprKind::Load { source: other, .. } => other == name,
-            _ => false,
-        })
-    };
-    let mut found = false;
-    stmt.walk(&mut |stmt| {
-        found |= stmt.exprs().into_iter().any(reads);
-        found |= match stmt {
-            Stmt::Set { name: target, .. } | Stmt::Store { target, .. } => target == name,
-            Stmt::Gemm(gemm) => {
-                gemm.group.as_ref().is_some_and(|group| [&group.order, &group.starts].contains(&name))
-            }
-            Stmt::Sort(sort) => {
-                [&sort.keys, &sort.scratch].contains(&name) || sort.results().any(|r| r == name)
-            }
-            _ => false,
-        };
-    });
-    found
-}
-
 /// Statements as the work of a single block.
-fn one_block(body: Vec<Stmt>, axis: Symbol, fp: FpMode) -> Stmt {
-    let threads = if has_product(&body) { THREADS } else { threads_for(width(&body, fp)) };
-    let body = Block { threads, fp, ranges: Ranges::new() }.inside(body);
+fn one_block(work: &Work, body: Vec<Stmt>, axis: Symbol) -> Stmt {
+    let threads = if has_product(&body) { THREADS } else { threads_for(work.width(&body)) };
+    let body = Team { kind: Kind::Block, threads, work, ranges: Ranges::new() }.inside(&body);
     Stmt::For { axis, extent: Dim::constant(1), kind: LoopKind::Blocks(threads), body }
 }
 
 /// A nest of loops.
-fn spread(stmt: Stmt, axis: Symbol, fp: FpMode) -> Stmt {
+fn spread(work: &Work, stmt: Stmt, axis: Symbol) -> Stmt {
     let (axes, body) = independent(std::slice::from_ref(&stmt));
     if axes.is_empty() {
-        return one_block(vec![stmt], axis, fp);
+        return one_block(work, vec![stmt], axis);
     }
+    let total: Dim = axes.iter().map(|(_, extent)| extent.clone()).product();
+    let mut ranges = Ranges::new();
+    axes.iter().for_each(|(axis, extent)| ranges.enter(axis.clone(), extent.clone()));
     let is_product = matches!(body, [Stmt::Gemm(_)]);
-    if is_product || needs_block(body, fp) {
-        let threads = if has_product(body) { THREADS } else { threads_for(width(body, fp)) };
-        let mut ranges = Ranges::new();
-        axes.iter().for_each(|(axis, extent)| ranges.enter(axis.clone(), extent.clone()));
-        let body =
-            if is_product { body.to_vec() } else { Block { threads, fp, ranges }.inside(body.to_vec()) };
+    let is_long = is_product || work.needs_block(body) && !work.are_columns(&axes, &total, body);
+    if is_long && !work.suits_a_warp(body, &total) {
+        let threads = if has_product(body) { THREADS } else { threads_for(work.width(body)) };
+        let team = Team { kind: Kind::Block, threads, work, ranges };
+        let body = if is_product { body.to_vec() } else { team.inside(body) };
         return axes
             .into_iter()
             .rev()
@@ -136,28 +108,43 @@ fn spread(stmt: Stmt, axis: Symbol, fp: FpMode) -> Stmt {
             })
             .remove(0);
     }
-    let total: Dim = axes.iter().map(|(_, extent)| extent.clone()).product();
-    let threads = threads_for(total.as_const().unwrap_or(i64::from(THREADS)));
     let axis = match &axes[..] {
         [(axis, _)] => axis.clone(),
         _ => axis,
     };
-    let body = along(&axes, &Dim::from(&axis), &total, body);
-    Stmt::For { axis, extent: total, kind: LoopKind::Grid(threads), body }
+    if !is_long && let Some(stmt) = in_vectors(work, &axes, &axis, body) {
+        return stmt;
+    }
+    let (kind, body) = if is_long {
+        let body = Team { kind: Kind::Group, threads: WARP, work, ranges }.inside(body);
+        (LoopKind::Grid { threads: THREADS_OF_ROWS, lanes: WARP }, body)
+    } else {
+        let threads = threads_for(total.as_const().unwrap_or(i64::from(THREADS)));
+        (LoopKind::Grid { threads, lanes: 1 }, body.to_vec())
+    };
+    let body = along(&axes, &Dim::from(&axis), &total, &body);
+    Stmt::For { axis, extent: total, kind, body }
 }
 
-/// The axes of loops directly inside each other whose iterations do not depend on each other, as far as they are a
-/// rectangle, and what is in the innermost of them.
-fn independent(mut block: &[Stmt]) -> (Axes, &[Stmt]) {
-    let mut axes = Axes::new();
-    while let [Stmt::For { axis, extent, kind: LoopKind::Serial, body }] = block
-        && is_independent(axis, body)
-        && !axes.iter().any(|(outer, _)| extent.mentions(outer))
-    {
-        axes.push((axis.clone(), extent.clone()));
-        block = body;
+/// Iterations by fours along the innermost axis, a thread's each, if what they read and write lies side by side.
+fn in_vectors(work: &Work, axes: &Axes, axis: &Symbol, body: &[Stmt]) -> Option<Stmt> {
+    let (lane, lanes) = (Symbol::new(AXES[2]), Dim::constant(i64::from(VECTOR)));
+    let (last, extent) = axes.last()?;
+    let mut fours = axes.clone();
+    fours.last_mut()?.1 = extent.exact_div(&lanes)?;
+    let at = Dim::from(last) * lanes.clone() + Dim::from(&lane);
+    let body = substitute_block(body, &|symbol| (symbol == last).then(|| at.clone()));
+    let total: Dim = fours.iter().map(|(_, extent)| extent.clone()).product();
+    let body = along(&fours, &Dim::from(axis), &total, &body);
+    let mut ranges = Ranges::new();
+    ranges.enter(axis.clone(), total.clone());
+    ranges.enter(lane.clone(), lanes.clone());
+    if !work.are_vectors(&total, &body, &lane, &ranges) {
+        return None;
     }
-    (axes, block)
+    let body = vec![Stmt::For { axis: lane, extent: lanes, kind: LoopKind::Vector(VECTOR), body }];
+    let kind = LoopKind::Grid { threads: THREADS, lanes: 1 };
+    Some(Stmt::For { axis: axis.clone(), extent: total, kind, body })
 }
 
 /// The body of nested loops in iteration `at` of all `total`.
@@ -178,60 +165,77 @@ fn along(axes: &Axes, at: &Dim, total: &Dim, body: &[Stmt]) -> Vec<Stmt> {
     substitute_block(&body, &|symbol| (*symbol == whole).then(|| at.clone()))
 }
 
-/// The block whose statements are looked at.
-struct Block {
+/// Threads that run statements together.
+struct Team<'a> {
+    kind: Kind,
     threads: u32,
-    fp: FpMode,
+    work: &'a Work<'a>,
     /// The loops around.
     ranges: Ranges,
 }
 
-impl Block {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Block,
+    Group,
+}
+
+impl Team<'_> {
     /// Its statements: loops become loops over threads.
-    fn inside(&self, block: Vec<Stmt>) -> Vec<Stmt> {
+    fn inside(&self, block: &[Stmt]) -> Vec<Stmt> {
         let mut out = Vec::with_capacity(block.len());
-        let mut rest = block.into_iter().peekable();
-        while let Some(stmt) = rest.next() {
-            let reduction = rest.peek().and_then(|next| Reduction::find(&stmt, next));
-            if let Some(reduction) = reduction.filter(|reduction| is_worth_lanes(reduction, self.fp)) {
-                rest.next();
+        let mut rest = block;
+        while let [stmt, after @ ..] = rest {
+            rest = after;
+            let reduction = after.first().and_then(|next| Reduction::find(stmt, next));
+            if let Some(reduction) = reduction.filter(|reduction| self.work.is_worth_lanes(reduction)) {
+                rest = &after[1..];
                 out.extend(reduction.in_threads(self.threads));
+                continue;
+            }
+            let running = self.work.running_total(stmt, after).filter(|_| self.kind == Kind::Block);
+            if let Some(running) = running {
+                rest = &after[1..];
+                out.extend(running.in_stretches(self.threads));
                 continue;
             }
             out.push(match stmt {
                 Stmt::For { .. } => self.nest(stmt),
-                Stmt::If { cond, then } => Stmt::If { cond, then: self.inside(then) },
-                other => other,
+                Stmt::If { cond, then } => Stmt::If { cond: cond.clone(), then: self.inside(then) },
+                other => other.clone(),
             });
         }
         out
     }
 
-    fn nest(&self, stmt: Stmt) -> Stmt {
-        let (mut axes, mut body) = independent(std::slice::from_ref(&stmt));
+    fn nest(&self, stmt: &Stmt) -> Stmt {
+        let (mut axes, mut body) = independent(std::slice::from_ref(stmt));
         let bounds: Option<Vec<Dim>> = axes.iter().map(|(_, extent)| self.bound(extent)).collect();
         // Loops whose ends nobody knows are not one.
         if bounds.is_none() && axes.len() > 1 {
             axes.truncate(1);
-            let Stmt::For { body: rest, .. } = &stmt else { return stmt };
+            let Stmt::For { body: rest, .. } = stmt else { return stmt.clone() };
             body = rest;
         }
-        let total: Dim = axes.iter().map(|(_, extent)| extent.clone()).product();
-        let few =
-            total.as_const().is_some_and(|count| count < WARP) && width(body, self.fp) > estimate(&total);
-        if axes.is_empty() || has_product(body) || few {
-            let Stmt::For { axis, extent, kind, body } = stmt else { return stmt };
-            let mut ranges = self.ranges.clone();
-            ranges.enter(axis.clone(), extent.clone());
-            let body = Block { ranges, ..*self }.inside(body);
-            return Stmt::For { axis, extent, kind, body };
+        let most = bounds.iter().flatten().try_fold(1, |all, bound| Some(all * bound.as_const()?));
+        let most = most.filter(|_| bounds.is_some());
+        if axes.is_empty() || has_product(body) || most.is_some_and(|most| self.is_few(most, body)) {
+            let Stmt::For { axis, extent, kind, body } = stmt else { return stmt.clone() };
+            let body = self.within(&[(axis.clone(), extent.clone())]).inside(body);
+            return Stmt::For { axis: axis.clone(), extent: extent.clone(), kind: *kind, body };
         }
+        let lanes = most.map_or(1, |most| self.lanes(most, body));
+        let body = match lanes {
+            1 => body.to_vec(),
+            _ => Team { kind: Kind::Group, threads: lanes, ..self.within(&axes) }.inside(body),
+        };
+        let kind = LoopKind::Threads(lanes);
         if let [(axis, extent)] = &axes[..] {
             let (axis, extent) = (axis.clone(), extent.clone());
-            return Stmt::For { axis, extent, kind: LoopKind::Threads, body: body.to_vec() };
+            return Stmt::For { axis, extent, kind, body };
         }
         let bounds = bounds.expect("bug: several axes have bounds");
-        let mut body = body.to_vec();
+        let mut body = body;
         let cut = axes.iter().zip(&bounds).rev().filter(|((_, extent), bound)| extent != *bound);
         for ((axis, extent), _) in cut {
             let cond = Expr::binary(Binary::Lt, Dim::from(axis).into(), extent.into());
@@ -241,7 +245,34 @@ impl Block {
         let axes: Axes = axes.into_iter().zip(bounds).map(|((axis, _), bound)| (axis, bound)).collect();
         let total: Dim = axes.iter().map(|(_, extent)| extent.clone()).product();
         let body = along(&axes, &Dim::from(&axis), &total, &body);
-        Stmt::For { axis, extent: total, kind: LoopKind::Threads, body }
+        Stmt::For { axis, extent: total, kind, body }
+    }
+
+    /// The same threads in loops.
+    fn within(&self, axes: &[(Symbol, Dim)]) -> Team<'_> {
+        let mut ranges = self.ranges.clone();
+        axes.iter().for_each(|(axis, extent)| ranges.enter(axis.clone(), extent.clone()));
+        Team { ranges, ..*self }
+    }
+
+    /// Are so many iterations too few to be spread, since each is long?
+    fn is_few(&self, count: i64, body: &[Stmt]) -> bool {
+        let warps = i64::from(self.threads.div_ceil(WARP));
+        match self.kind {
+            Kind::Block => count < warps && self.work.width(body) > i64::from(self.threads),
+            Kind::Group => count < i64::from(self.threads) && self.work.width(body) > count,
+        }
+    }
+
+    /// How many threads have an iteration together, if there are so many.
+    fn lanes(&self, count: i64, body: &[Stmt]) -> u32 {
+        let width = self.work.width(body);
+        if self.kind == Kind::Group || width < WORTH_LANES || has_array(body) || self.work.has_running(body) {
+            return 1;
+        }
+        let spare = i64::from(self.threads) / (count.max(1) as u64).next_power_of_two() as i64;
+        let lanes = spare.min(width).clamp(1, i64::from(WARP)) as u32;
+        1 << lanes.ilog2()
     }
 
     /// The extent, or a number that it does not pass where it depends on a loop around.
@@ -258,68 +289,4 @@ impl Block {
         let bound = least.chain([first]).find(|bound| bound.as_const().is_some())?;
         self.ranges.is_nonnegative(&(bound.clone() - extent.clone())).then_some(bound)
     }
-}
-
-fn is_worth_lanes(reduction: &Reduction, fp: FpMode) -> bool {
-    let allowed = fp != FpMode::Strict || reduction.is_exact();
-    allowed && reduction.extent().as_const().is_none_or(|count| count >= WORTH_LANES)
-}
-
-/// Is an iteration with this body work for a block rather than for a thread?
-fn needs_block(body: &[Stmt], fp: FpMode) -> bool {
-    let mut local = 0i64;
-    for stmt in body {
-        stmt.walk(&mut |stmt| {
-            if let Stmt::Alloc { shape, .. } = stmt {
-                local = local.saturating_add(shape.iter().product());
-            }
-        });
-    }
-    local > LOCAL_ELEMENTS || has_product(body) || width(body, fp) >= WORTH_A_BLOCK
-}
-
-/// How many threads have work in a block at the same time, at most.
-fn width(block: &[Stmt], fp: FpMode) -> i64 {
-    let mut most = 1;
-    let mut rest = block;
-    while let [stmt, after @ ..] = rest {
-        rest = after;
-        let reduction = after.first().and_then(|next| Reduction::find(stmt, next));
-        if let Some(reduction) = reduction.filter(|reduction| is_worth_lanes(reduction, fp)) {
-            most = most.max(estimate(&reduction.extent()));
-            rest = &after[1..];
-            continue;
-        }
-        let (axes, body) = independent(std::slice::from_ref(stmt));
-        if axes.is_empty() {
-            most = stmt.blocks().into_iter().map(|block| width(block, fp)).fold(most, i64::max);
-        } else {
-            let total = axes.iter().map(|(_, extent)| extent.clone()).product();
-            most = most.max(estimate(&total)).max(width(body, fp));
-        }
-        if has_product(std::slice::from_ref(stmt)) {
-            most = most.max(i64::from(THREADS));
-        }
-    }
-    most
-}
-
-fn has_product(block: &[Stmt]) -> bool {
-    let mut found = BTreeSet::new();
-    block.iter().for_each(|stmt| {
-        stmt.walk(&mut |stmt| {
-            found.insert(matches!(stmt, Stmt::Gemm(_)));
-        })
-    });
-    found.contains(&true)
-}
-
-fn threads_for(width: i64) -> u32 {
-    (width.clamp(WARP, i64::from(THREADS)) as u32).next_power_of_two()
-}
-
-/// A size as a number. An extent that depends on an axis around is that of the first iteration.
-fn estimate(size: &Dim) -> i64 {
-    let first = size.substitute(&|symbol| (!symbol.is_free_for_sizes()).then(|| Dim::constant(0)));
-    first.eval(&|_| Some(TYPICAL)).unwrap_or(i64::MAX).max(1)
 }

@@ -116,10 +116,10 @@ impl Chosen {
         ];
         let body = vec![
             store(starts, zero.clone(), zero.clone()),
-            each(&self.axis, &self.extent, LoopKind::Threads, counted),
+            each(&self.axis, &self.extent, LoopKind::Threads(1), counted),
             Stmt::Var { name: total.0, init: zero },
             each(&self.axis, &self.extent, LoopKind::Serial, summed),
-            each(&self.axis, &self.extent, LoopKind::Threads, placed),
+            each(&self.axis, &self.extent, LoopKind::Threads(1), placed),
         ];
         each(&Symbol::new(AXES[2]), &Dim::constant(1), LoopKind::Blocks(THREADS), body)
     }

@@ -4,7 +4,7 @@
 //! (`gemm`); the best axis of every other nest becomes the vector loop, weights being laid out for it
 //! (`vectorize`); a reduction along a row is left to lanes, if sums may be regrouped (`fold`), and what divides
 //! many numbers divides once (`reciprocal`); the outermost loop is spread over threads (`parallelize`). For a GPU, loops
-//! are spread over blocks and their threads instead (`blocks`). Choices depend on the loops and their sizes alone.
+//! are spread over blocks and their threads instead (`blocks`, `running`). Choices depend on the loops and their sizes alone.
 
 mod access;
 mod blocks;
@@ -13,6 +13,7 @@ mod gemm;
 mod groups;
 mod parallelize;
 mod reciprocal;
+mod running;
 mod stored;
 mod unroll;
 mod vectorize;
@@ -45,7 +46,7 @@ impl ProgramPass for Schedule {
             let mut body = gemm::use_gemm(program, at, before.clone(), cx.target);
             body = match cx.target {
                 Target::Cpu => for_cpu(program, at, body, cx),
-                Target::Gpu => blocks::in_blocks(body, cx.fp),
+                Target::Gpu => blocks::in_blocks(&program.kernels[at], body, cx.fp),
             };
             changed |= body != before;
             program.kernels[at].body = Body::Loops(body);

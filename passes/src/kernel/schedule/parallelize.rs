@@ -65,8 +65,8 @@ fn spread(stmt: Stmt) -> Stmt {
         LoopKind::Parallel(_)
         | LoopKind::Unroll
         | LoopKind::Blocks(_)
-        | LoopKind::Grid(_)
-        | LoopKind::Threads => Stmt::For { axis, extent, kind, body },
+        | LoopKind::Grid { .. }
+        | LoopKind::Threads(_) => Stmt::For { axis, extent, kind, body },
     }
 }
 

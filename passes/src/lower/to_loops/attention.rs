@@ -10,17 +10,19 @@
 //! Keys may come in parts, from several arrays (`parts`). Those that share their values are taken together: their
 //! weights are added up, and multiplied once.
 //!
-//! Keys that fit one tile need none of this: then the stages are computed as they stand, for a block of queries.
+//! Keys that fit one tile need none of this: then the stages are computed as they stand, for a block of queries. Where
+//! queries are few, the tiles are cut into parts (`split`).
 
 mod distance;
 mod parts;
 mod seen;
+mod split;
 
 use std::collections::BTreeMap;
 
 use ir::dim::Symbol;
 use ir::kernel::stmt::PANEL;
-use ir::kernel::{Expr, Fold, Kernel, Stage, Stmt};
+use ir::kernel::{Expr, Kernel, Param, Stage, Stmt};
 use ir::scalar::{Binary, Unary};
 use ir::{DType, Dim, Scalar};
 
@@ -31,6 +33,7 @@ use crate::target::Tiles;
 use distance::{Axes, DISTANCE, join_differences, take_out};
 use parts::{Part, parts};
 use seen::visible;
+use split::Split;
 
 /// An axis of queries, or of what stands around them.
 struct Row {
@@ -42,13 +45,14 @@ struct Row {
     inner: Option<(Symbol, Dim, i64)>,
 }
 
-/// The kernel's body, if it is an attention whose tiles have known sizes.
-pub(super) fn loops(kernel: &Kernel, stages: &[Stage], cx: &Cx) -> Option<Vec<Stmt>> {
+/// The kernel's body and the scratch parameters that it needs, if it is an attention whose tiles have known sizes.
+pub(super) fn loops(kernel: &Kernel, stages: &[Stage], cx: &Cx) -> Option<(Vec<Stmt>, Vec<Param>)> {
     let tiles = cx.target.tiles();
     let roles = Attention::find(stages)?;
     let width = tiled_width(&stages[roles.sum])?;
-    let (axis, _) = stages[roles.sum].axes.last()?;
-    let d = Symbol::new(format!("{axis}d"));
+    let last = |stage: &Stage| stage.axes.last().map(|(axis, _)| axis.clone());
+    let d = Symbol::new(format!("{}d", last(&stages[roles.sum])?));
+    let axis = last(&stages[roles.scores])?;
     let becomes = &stages[roles.scored].body;
     let becomes = if cx.fp == FpMode::Strict { becomes.clone() } else { join_differences(becomes) };
     let groups = parts(stages, &roles, &becomes);
@@ -67,9 +71,11 @@ pub(super) fn loops(kernel: &Kernel, stages: &[Stage], cx: &Cx) -> Option<Vec<St
         }
     };
     let rows = rows(stages, &roles, most)?;
-    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, tiles, key: Dim::constant(0), tables: 0 };
+    let split = Split::find(&rows, &groups, &axis, &tiles).filter(|_| at_once.is_none());
+    let (key, tables) = (Dim::constant(0), 0);
+    let mut tiled = Tiled { kernel, stages, roles, rows, d, width, tiles, split, key, tables };
     Some(match at_once {
-        Some((part, keys)) => tiled.at_once(part, keys),
+        Some((part, keys)) => (tiled.at_once(part, keys), Vec::new()),
         None => tiled.in_tiles(&groups),
     })
 }
@@ -134,6 +140,8 @@ struct Tiled<'a> {
     width: i64,
     /// How much is in work at once.
     tiles: Tiles,
+    /// The parts that tiles are cut into.
+    split: Option<Split>,
     /// The index of the key in its part.
     key: Dim,
     /// Tables made so far.
@@ -170,7 +178,7 @@ impl Tiled<'_> {
     }
 
     /// One tile after the other.
-    fn in_tiles(&mut self, groups: &[Vec<Part>]) -> Vec<Stmt> {
+    fn in_tiles(&mut self, groups: &[Vec<Part>]) -> (Vec<Stmt>, Vec<Param>) {
         let d = self.d.clone();
         let mut body: Vec<Stmt> = [MOST, TOTAL, FACTOR].map(|name| self.alloc(name, None)).into();
         for part in 0..groups.iter().map(Vec::len).max().unwrap_or(0) {
@@ -185,11 +193,14 @@ impl Tiled<'_> {
         for group in groups {
             body.extend(self.tiles(group));
         }
+        if let Some(split) = &self.split {
+            return self.in_parts(split, body);
+        }
         let results = self.results(&self.element(SUM, Some(&d)));
         let mut row = vec![bind("row.total", self.element(TOTAL, None))];
         row.extend(nest(&[self.along_row()], results));
         body.extend(self.each_row(row));
-        self.around(body)
+        (self.around(body), Vec::new())
     }
 
     /// The tiles of parts with the same values.
@@ -197,8 +208,13 @@ impl Tiled<'_> {
         let [tile, place] = ["b", "c"].map(|part| Symbol::new(format!("{}{part}", self.key_axis())));
         let (names, size) = (scores_of(group), self.tile_of(group));
         let [first, end] = self.seen(group);
-        let start = first.clone() + Dim::from(&tile) * Dim::constant(size);
-        let cols = (place.clone(), Dim::constant(size).smaller(&(end.clone() - start.clone())));
+        let all = (end.clone() - first.clone()).ceil_div(&Dim::constant(size));
+        let [before, tiles] = match &self.split {
+            Some(split) => split.share(&all),
+            None => [Dim::constant(0), all],
+        };
+        let start = first + (before + Dim::from(&tile)) * Dim::constant(size);
+        let cols = (place.clone(), Dim::constant(size).smaller(&(end - start.clone())));
         self.key = start + Dim::from(&place);
         let d = self.d.clone();
 
@@ -230,7 +246,6 @@ impl Tiled<'_> {
         let carried = Expr::fma(self.element(SUM, Some(&d)), self.element(FACTOR, None), scalar("acc3"));
         element.push(self.put(SUM, Some(&d), carried));
         inside.extend(self.each_row(nest(&[self.along_row()], element)));
-        let tiles = (end - first).ceil_div(&Dim::constant(size));
         nest(&[(tile, tiles)], inside)
     }
 
@@ -296,7 +311,8 @@ impl Tiled<'_> {
         let (raw, scored) = (&self.stages[self.roles.scores], &self.stages[self.roles.scored]);
         let (fold, _) = sum_of_products(raw).expect("bug: scores are sums of products");
         let bound = self.bound(raw, &self.key);
-        let mut element = sum("acc0", fold, part.factors.each_ref().map(|e| put_in(e, &bound)));
+        let summed = (fold.axis.clone(), fold.extent.clone());
+        let mut element = sum("acc0", summed, part.factors.each_ref().map(|e| put_in(e, &bound)));
         let mut out = Vec::new();
         let value = match self.roles.scored == self.roles.scores {
             true => scalar("acc0"),
@@ -359,8 +375,7 @@ impl Tiled<'_> {
         let (fold, _) = sum_of_products(stage).expect("bug: the result is a sum of products");
         let mut bound = self.bound(stage, &Dim::from(&self.d));
         bound.insert(fold.axis.clone(), self.key.clone());
-        let fold = Fold { axis: cols.0.clone(), extent: cols.1.clone(), ..fold.clone() };
-        sum("acc3", &fold, [self.element(SCORES, Some(&cols.0)), put_in(&part.value, &bound)])
+        sum("acc3", cols.clone(), [self.element(SCORES, Some(&cols.0)), put_in(&part.value, &bound)])
     }
 
     /// What follows the weighted sum, for one element.
@@ -472,9 +487,9 @@ fn folded(acc: &str, function: Binary, first: f64, cols: &(Symbol, Dim), element
 }
 
 /// A sum of products, in one rounding a step.
-fn sum(acc: &str, fold: &Fold, [a, b]: [Expr; 2]) -> Vec<Stmt> {
+fn sum(acc: &str, along: (Symbol, Dim), [a, b]: [Expr; 2]) -> Vec<Stmt> {
     let set = Stmt::Set { name: Symbol::new(acc), value: Expr::fma(a, b, scalar(acc)) };
     let mut out = vec![Stmt::Var { name: Symbol::new(acc), init: number(0.0) }];
-    out.extend(nest(&[(fold.axis.clone(), fold.extent.clone())], vec![set]));
+    out.extend(nest(&[along], vec![set]));
     out
 }

@@ -5,19 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use device::Nvrtc;
+use cuda::{Nvrtc, NvrtcError};
 
-use super::engines;
-use crate::report::Failure;
+use crate::python::python;
 
-/// NVRTC: the system's, or else that of the package `nvidia-cuda-nvrtc` of $EGRAFT_PYTHON or `python3`. A driver takes
-/// nothing of a newer CUDA: of several packages one of no later version than `newest` comes first.
-///
-/// # Errors
-/// It is not there.
-pub(super) fn load(newest: Option<u32>) -> Result<Nvrtc, Failure> {
-    let found = Nvrtc::load(&[]).or_else(|_| Nvrtc::load(&in_packages(&engines::python(None), newest)));
-    Ok(found.map_err(egraft::Error::from)?)
+/// As [`Compiler::find`](super::Compiler::find) says.
+pub(super) fn load(newest: Option<u32>) -> Result<Nvrtc, NvrtcError> {
+    Nvrtc::load(&[]).or_else(|_| Nvrtc::load(&in_packages(&python(None), newest)))
 }
 
 /// The files of NVRTC in the packages of a Python, the best one first; none if there is no such Python.

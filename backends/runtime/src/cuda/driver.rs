@@ -3,12 +3,15 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cudarc::driver::sys;
-use runtime::Size;
-use runtime::device::{Device, DeviceError, Queue, Recording};
 
-use crate::error::Error;
+use super::kernels::{Kernel, Launch};
+use crate::{
+    device::{Device, DeviceError, Queue, Recording, Stopwatch},
+    error::GpuError,
+};
 
 /// The oldest driver that is used: of CUDA 12.0.
 const OLDEST: i32 = 12_000;
@@ -20,53 +23,27 @@ const SHARED_WITHOUT_ASKING: u64 = 48 << 10;
 pub struct Gpu {
     context: Arc<Context>,
     name: String,
-    arch: String,
+    capability: (u32, u32),
     driver: i32,
-}
-
-/// A kernel as machine code, or as PTX for the driver to compile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kernel {
-    /// What it is called in messages.
-    pub name: String,
-    /// Its cubin or PTX.
-    pub image: Vec<u8>,
-    /// What its sizes are called in messages.
-    pub sizes: Vec<String>,
-    /// What runs, in order.
-    pub launches: Vec<Launch>,
-}
-
-/// A launch of a function, which takes a pointer for each of the kernel's arrays and an `i64` for each of its sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launch {
-    /// The function.
-    pub function: String,
-    /// How many blocks, over the kernel's sizes; with none, nothing is launched.
-    pub blocks: Size,
-    /// Threads of a block.
-    pub threads: u32,
-    /// Bytes of memory that a block's threads share.
-    pub shared: u64,
 }
 
 impl Gpu {
     /// Looks for the driver and a GPU.
     ///
     /// # Errors
-    /// [`Error::NoDriver`], [`Error::OldDriver`], [`Error::NoGpu`]; what the driver says.
-    pub fn find() -> Result<Gpu, Error> {
+    /// [`GpuError::NoDriver`], [`GpuError::OldDriver`], [`GpuError::NoGpu`]; what the driver says.
+    pub fn find() -> Result<Gpu, GpuError> {
         // SAFETY: loading a library runs its constructors; those of CUDA's driver are for that.
         if !unsafe { sys::is_culib_present() } {
-            return Err(Error::NoDriver);
+            return Err(GpuError::NoDriver);
         }
         let mut driver = 0;
         // SAFETY: the pointer leads to an integer.
         check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&mut driver) })?;
         if driver < OLDEST {
-            return Err(Error::OldDriver { found: version(driver), oldest: version(OLDEST) });
+            return Err(GpuError::OldDriver { found: version(driver), oldest: version(OLDEST) });
         }
-        let none = |error: DeviceError| Error::NoGpu { why: error.why };
+        let none = |error: DeviceError| GpuError::NoGpu { why: error.why };
         // SAFETY: no flags are defined, so there are none.
         check("cuInit", unsafe { sys::cuInit(0) }).map_err(none)?;
         let mut device = 0;
@@ -91,7 +68,8 @@ impl Gpu {
         // SAFETY: the pointer leads to a context.
         check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, device) })?;
         let context = Arc::new(Context { context, device });
-        Ok(Gpu { context, name, arch: format!("sm_{major}{minor}"), driver })
+        let capability = (major.unsigned_abs(), minor.unsigned_abs());
+        Ok(Gpu { context, name, capability, driver })
     }
 
     /// What it is called.
@@ -100,8 +78,9 @@ impl Gpu {
     }
 
     /// Its architecture, such as `sm_90`.
-    pub fn arch(&self) -> &str {
-        &self.arch
+    pub fn arch(&self) -> String {
+        let (major, minor) = self.capability;
+        format!("sm_{major}{minor}")
     }
 
     /// The version of CUDA that its driver is for, such as 13 and 0.
@@ -112,11 +91,12 @@ impl Gpu {
     /// The GPU with these kernels.
     ///
     /// # Errors
-    /// [`Error::Module`] for the first that the driver does not take.
-    pub fn load(&self, kernels: &[Kernel]) -> Result<Arc<dyn Device>, Error> {
+    /// [`GpuError::NoImage`], or [`GpuError::Module`], for the first that the GPU or its driver does not take.
+    pub fn load(&self, kernels: &[Kernel]) -> Result<Arc<dyn Device>, GpuError> {
         let modules = kernels.iter().map(|kernel| {
-            Module::load(&self.context, kernel)
-                .map_err(|error| Error::Module { kernel: kernel.name.clone(), why: error.to_string() })
+            let image = kernel.image_for(self.capability)?;
+            Module::load(&self.context, kernel, &image.bytes)
+                .map_err(|error| GpuError::Module { kernel: kernel.name.clone(), why: error.to_string() })
         });
         let modules = modules.collect::<Result<Vec<_>, _>>()?;
         let kernels = Arc::new(Kernels { context: Arc::clone(&self.context), modules });
@@ -194,11 +174,10 @@ impl Drop for Module {
 }
 
 impl Module {
-    fn load(context: &Arc<Context>, kernel: &Kernel) -> Result<Module, DeviceError> {
+    fn load(context: &Arc<Context>, kernel: &Kernel, image: &[u8]) -> Result<Module, DeviceError> {
         context.enter()?;
         // PTX is a text, which ends in a zero.
-        let mut image = kernel.image.clone();
-        image.push(0);
+        let image = [image, &[0]].concat();
         let mut module = ptr::null_mut();
         // SAFETY: the image tells its own end, and is copied.
         check("cuModuleLoadData", unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) })?;
@@ -373,6 +352,11 @@ impl Queue for Stream {
         check("cuStreamSynchronize", unsafe { sys::cuStreamSynchronize(self.stream) })
     }
 
+    fn stopwatch(&self) -> Result<Box<dyn Stopwatch>, DeviceError> {
+        let (kernels, stream) = (Arc::clone(&self.kernels), self.stream);
+        Ok(Box::new(Events { kernels, stream, events: Vec::new() }))
+    }
+
     fn begin_recording(&self) -> Result<(), DeviceError> {
         self.kernels.context.enter()?;
         // Other threads may allocate meanwhile.
@@ -396,6 +380,60 @@ impl Queue for Stream {
         check("cuGraphInstantiate", made)?;
         let (kernels, stream) = (Arc::clone(&self.kernels), self.stream);
         Ok(Box::new(Graph { kernels, exec, stream }))
+    }
+}
+
+/// Events of a stream, which is that of the session that they belong to.
+struct Events {
+    kernels: Arc<Kernels>,
+    stream: sys::CUstream,
+    events: Vec<sys::CUevent>,
+}
+
+// SAFETY: as for contexts.
+unsafe impl Send for Events {}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if self.kernels.context.enter().is_ok() {
+            for event in self.events.drain(..) {
+                // SAFETY: each was created once, and is destroyed once.
+                unsafe { sys::cuEventDestroy_v2(event) };
+            }
+        }
+    }
+}
+
+impl Stopwatch for Events {
+    fn mark(&mut self) -> Result<(), DeviceError> {
+        self.kernels.context.enter()?;
+        let mut event = ptr::null_mut();
+        // SAFETY: the pointer leads to an event; by default it is timed.
+        check("cuEventCreate", unsafe { sys::cuEventCreate(&mut event, 0) })?;
+        self.events.push(event);
+        // SAFETY: both are there: the stream as long as its queue, which the caller has.
+        check("cuEventRecord", unsafe { sys::cuEventRecord(event, self.stream) })
+    }
+
+    fn times(&self) -> Result<Vec<Duration>, DeviceError> {
+        self.kernels.context.enter()?;
+        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else {
+            return Ok(Vec::new());
+        };
+        // SAFETY: the event was recorded.
+        check("cuEventSynchronize", unsafe { sys::cuEventSynchronize(*last) })?;
+        // The function of every driver; that of this name in later headers is missing in those before 12.8.
+        type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+        // SAFETY: the driver's library is loaded, and declares the function so.
+        let elapsed = unsafe { sys::culib().get::<Elapsed>(b"cuEventElapsedTime\0") }
+            .map_err(|error| DeviceError { call: "cuEventElapsedTime".to_owned(), why: error.to_string() })?;
+        let since_first = |event: &sys::CUevent| {
+            let mut milliseconds = 0.0;
+            // SAFETY: both were recorded and have passed; the pointer leads to a number.
+            check("cuEventElapsedTime", unsafe { elapsed(&mut milliseconds, *first, *event) })?;
+            Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+        };
+        self.events.iter().map(since_first).collect()
     }
 }
 

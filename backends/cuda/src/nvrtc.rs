@@ -1,4 +1,6 @@
-//! NVRTC: CUDA C++ to PTX or to machine code.
+//! NVRTC: CUDA C++ to PTX or to machine code. It needs neither a GPU nor a driver, and is looked for when it is needed.
+
+#![allow(unsafe_code, reason = "NVRTC is a C library")]
 
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
@@ -6,7 +8,7 @@ use std::ptr;
 
 use cudarc::nvrtc::sys;
 
-use crate::error::Error;
+use crate::error::NvrtcError;
 
 /// What a source is compiled to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,24 @@ pub enum Form {
     Ptx,
     /// Machine code of one architecture.
     Cubin,
+}
+
+impl Form {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Ptx => "ptx",
+            Form::Cubin => "cubin",
+        }
+    }
+
+    /// What NVRTC calls an architecture such as `sm_90a`: machine code is of a real one, PTX of a virtual one.
+    pub fn architecture(self, arch: &str) -> String {
+        match self {
+            Form::Cubin => arch.to_owned(),
+            Form::Ptx => arch.replacen("sm_", "compute_", 1),
+        }
+    }
 }
 
 /// NVRTC, which is loaded once and for all.
@@ -27,13 +47,13 @@ impl Nvrtc {
     /// The system's NVRTC, or else the first of these files that can be loaded.
     ///
     /// # Errors
-    /// [`Error::NoNvrtc`].
-    pub fn load(files: &[PathBuf]) -> Result<Nvrtc, Error> {
+    /// [`NvrtcError::Missing`].
+    pub fn load(files: &[PathBuf]) -> Result<Nvrtc, NvrtcError> {
         let mut refused = Vec::new();
         let mut files = files.iter();
         // SAFETY: loading a library runs its constructors; those of CUDA's are for that.
         while !unsafe { sys::is_culib_present() } {
-            let Some(file) = files.next() else { return Err(Error::NoNvrtc { refused }) };
+            let Some(file) = files.next() else { return Err(NvrtcError::Missing { refused }) };
             if let Err(why) = keep(file) {
                 refused.push((file.clone(), why));
             }
@@ -52,9 +72,9 @@ impl Nvrtc {
     /// A source, which is called `name` in messages, for an architecture such as `sm_90a`.
     ///
     /// # Errors
-    /// [`Error::Compile`].
-    pub fn compile(self, text: &str, name: &str, arch: &str, form: Form) -> Result<Vec<u8>, Error> {
-        let failed = |log: String| Error::Compile {
+    /// [`NvrtcError::Compile`].
+    pub fn compile(self, text: &str, name: &str, arch: &str, form: Form) -> Result<Vec<u8>, NvrtcError> {
+        let failed = |log: String| NvrtcError::Compile {
             version: self.version(),
             name: name.to_owned(),
             arch: arch.to_owned(),
@@ -62,11 +82,7 @@ impl Nvrtc {
         };
         let c =
             |text: &str| CString::new(text).map_err(|_| failed("a text has a zero byte in it".to_owned()));
-        // Machine code is of a real architecture, PTX of a virtual one.
-        let arch = match form {
-            Form::Cubin => arch.to_owned(),
-            Form::Ptx => arch.replacen("sm_", "compute_", 1),
-        };
+        let arch = form.architecture(arch);
         let program = Program::new(&c(text)?, &c(name)?).map_err(&failed)?;
         let options = [c(&format!("--gpu-architecture={arch}"))?, c("--std=c++17")?, c("--fmad=false")?];
         program.compile(&options).map_err(failed)?;

@@ -1,0 +1,175 @@
+//! How large tiles are, and which threads have which part of one.
+
+use ir::kernel::Gemm;
+use ir::{DType, Dim};
+
+use super::count;
+use super::operand::exact_halves;
+use crate::source::Sums;
+
+/// The threads of a block with a product.
+pub(super) const THREADS: u32 = 256;
+
+/// The warps of one.
+const WARPS: i64 = THREADS as i64 / 32;
+
+/// The rows of the lowest tiles.
+pub(super) const FEW_ROWS: i64 = 16;
+
+/// So many blocks keep a GPU busy: tiles are smaller if there are fewer.
+const ENOUGH_BLOCKS: i64 = 96;
+
+/// Sizes that are not known count as this many.
+const TYPICAL: i64 = 1024;
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One element after the other, in numbers of this type.
+    Fma(DType),
+    /// By tensor cores, with operands of this type.
+    Mma(DType),
+}
+
+impl Form {
+    /// That of a product whose sums are made so.
+    pub(super) fn of(gemm: &Gemm, sums: Sums) -> Form {
+        let [a, b] = [&gemm.a, &gemm.b].map(exact_halves);
+        match a.into_iter().find(|half| b.contains(half)) {
+            Some(half) if sums == Sums::Regrouped && gemm.dtype() == DType::F32 => Form::Mma(half),
+            _ => Form::Fma(gemm.dtype()),
+        }
+    }
+
+    /// The type of operands in shared memory.
+    pub(super) fn element(self) -> DType {
+        match self {
+            Form::Fma(dtype) | Form::Mma(dtype) => dtype,
+        }
+    }
+
+    /// What has to stand before the functions.
+    pub(super) fn piece(self) -> &'static str {
+        match self {
+            Form::Fma(_) => "tile_fma",
+            Form::Mma(DType::BF16) => "MmaBF16",
+            Form::Mma(_) => "MmaF16",
+        }
+    }
+
+    /// From large to small.
+    fn tiles(self) -> [Tile; 4] {
+        match self {
+            Form::Fma(_) => [(128, 128, 16), (64, 64, 16), (32, 64, 32), (FEW_ROWS, 64, 32)]
+                .map(|size| Tile::new(size, [1, 1])),
+            Form::Mma(_) => [
+                Tile::new((128, 128, 32), [2, 4]),
+                Tile::new((64, 64, 32), [2, 4]),
+                Tile::new((32, 64, 64), [1, 4]),
+                Tile::new((FEW_ROWS, 32, 128), [1, 2]),
+            ],
+        }
+    }
+}
+
+/// A part of a product that a block computes at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) rows: i64,
+    pub(super) cols: i64,
+    /// Steps of the sum for which operands are in shared memory.
+    steps: i64,
+    /// Warps above and beside each other, of tensor cores; others share out the steps.
+    warps: [i64; 2],
+}
+
+impl Tile {
+    const fn new((rows, cols, steps): (i64, i64, i64), warps: [i64; 2]) -> Tile {
+        Tile { rows, cols, steps, warps }
+    }
+
+    /// That of a launch: the largest of which there are enough.
+    pub(super) fn of_launch(form: Form, gemm: &Gemm, outer: &Dim) -> Tile {
+        let [rows, cols] = [&gemm.row, &gemm.col].map(|axes| estimate(&count(axes)));
+        let together = match &gemm.group {
+            Some(group) => rows / estimate(&group.extent),
+            None => rows,
+        };
+        let enough = |tile: &Tile| {
+            let down = estimate(&tile.down(gemm, &Dim::constant(rows)));
+            down.saturating_mul(ceil(cols, tile.cols)).saturating_mul(estimate(outer)) >= ENOUGH_BLOCKS
+        };
+        Tile::first(form, [together, cols], enough)
+    }
+
+    /// That of a launch for a few rows.
+    pub(super) fn of_few(form: Form) -> Tile {
+        let [.., lowest] = form.tiles();
+        lowest
+    }
+
+    /// That of a product within a block.
+    pub(super) fn in_block(form: Form, gemm: &Gemm) -> Tile {
+        let [rows, cols] = [&gemm.row, &gemm.col].map(|axes| count(axes).as_const().unwrap_or(TYPICAL));
+        Tile::first(form, [rows, cols], |tile| tile.rows <= 64)
+    }
+
+    /// The largest that is not larger than the product and of which this holds, or the smallest.
+    fn first(form: Form, [rows, cols]: [i64; 2], holds: impl Fn(&Tile) -> bool) -> Tile {
+        let suits = |tile: &&Tile| tile.rows < 2 * rows && tile.cols < 2 * cols.max(64) && holds(tile);
+        form.tiles().iter().find(suits).copied().unwrap_or(Tile::of_few(form))
+    }
+
+    /// How many tiles lie above each other, at most.
+    pub(super) fn down(&self, gemm: &Gemm, rows: &Dim) -> Dim {
+        let full = rows.ceil_div(&Dim::constant(self.rows));
+        match &gemm.group {
+            // Each matrix that has rows may have a tile that they do not fill.
+            Some(group) => full + Dim::smaller(&group.extent, rows),
+            None => full,
+        }
+    }
+
+    /// The same with fewer steps where so many elements are loaded at once: others wait in registers one by one.
+    pub(super) fn for_packs(self, widths: [i64; 2]) -> Tile {
+        let narrow = widths.into_iter().any(|width| width < 4);
+        Tile { steps: if narrow { self.steps / 2 } else { self.steps }, ..self }
+    }
+
+    /// The function that computes a tile, with what it is told of itself and of how operands lie along the sum.
+    pub(super) fn function(self, form: Form, [a, b]: [bool; 2]) -> String {
+        let Tile { rows, cols, steps, warps: [down, across] } = self;
+        match form {
+            Form::Fma(_) => format!("tile_fma<{rows}, {cols}, {steps}, {a}, {b}>"),
+            Form::Mma(_) => {
+                let mma = form.piece();
+                format!("tile_mma<{rows}, {cols}, {steps}, {down}, {across}, {a}, {b}, {mma}>")
+            }
+        }
+    }
+
+    /// Bytes of shared memory: two tiles of each operand, of which one is computed with and the other brought.
+    pub(super) fn bytes(self, form: Form, along: [bool; 2]) -> u64 {
+        let Tile { rows, cols, steps, warps } = self;
+        let bytes = match form {
+            Form::Fma(dtype) => 2 * steps * (rows + 4 + cols + 4) * dtype.bytes() as i64,
+            Form::Mma(_) => {
+                let tile =
+                    |length: i64, along| if along { length * (steps + 8) } else { steps * (length + 8) };
+                let operands = 2 * 2 * (tile(rows, along[0]) + tile(cols, along[1]));
+                let parts = WARPS / warps.iter().product::<i64>();
+                operands.max((parts - 1) * rows * cols * 4)
+            }
+        };
+        bytes as u64
+    }
+}
+
+fn ceil(count: i64, of: i64) -> i64 {
+    (count + of - 1) / of
+}
+
+/// A size as a number.
+fn estimate(size: &Dim) -> i64 {
+    size.eval(&|_| Some(TYPICAL)).unwrap_or(i64::MAX).max(1)
+}
