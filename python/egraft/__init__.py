@@ -61,7 +61,10 @@ def compile(
 
 
 def load(path, *, threads=None):
-    """Loads an artifact: an executable that `Model.save` or `egraft compile` wrote. The file must not change meanwhile."""
+    """Loads an artifact: an executable that `Model.save` or `egraft compile` wrote. The file must not change meanwhile.
+
+    What runs is the first of its `entries`; `entry(name)` of the result is another one.
+    """
     return _egraft.load(_os.fspath(path), threads)
 
 

@@ -195,8 +195,18 @@ def test_wrong_options_are_named(digits):
     ):
         with pytest.raises(egraft.InputError, match=says):
             egraft.compile(digits, **options)
-    with pytest.raises(egraft.UnsupportedError, match="CUDA"):
-        egraft.compile(digits, target="cuda")
+
+
+def test_a_gpu_runs_the_model_or_what_is_missing_is_named(digits):
+    try:
+        model = egraft.compile(digits, target="cuda")
+    except egraft.InputError as error:
+        assert error.code in ("egraft::cuda::no_nvrtc", "egraft::device::no_driver", "egraft::device::no_gpu")
+        assert error.help
+    else:
+        image = numpy.ones((1, 1, 8, 8), numpy.float32)
+        found, expected = (each.run(image)[0] for each in (model, egraft.compile(digits)))
+        numpy.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_types(make):
@@ -257,6 +267,29 @@ def test_artifacts_are_those_of_the_command_line(model, images, digits, tmp_path
         egraft.load(digits)
     with pytest.raises(egraft.InputError, match="emit is"):
         model.save(tmp_path / "other", emit="jar")
+
+
+def test_entries_share_states(make, tmp_path):
+    sizes = 1, [3]
+    for name, op in (("add", "Add"), ("take", "Sub")):
+        nodes = [(op, (["past", "x"], ["present"]), {}), ("Identity", (["present"], ["sum"]), {})]
+        data = make(nodes, [("past", *sizes), ("x", *sizes)], [("present", *sizes), ("sum", *sizes)])
+        (tmp_path / f"{name}.onnx").write_bytes(data)
+    models = [str(tmp_path / f"{name}.onnx") for name in ("add", "take")]
+    exit, text = egraft._egraft.command(["compile", *models, "-o", str(tmp_path / "both"), "--keep", "past=present"])
+    assert exit == 0, text
+    add = egraft.load(tmp_path / "both", threads=1)
+    take = add.entry("take")
+    assert add.entries == take.entries == ["add", "take"]
+    assert [port.name for port in take.inputs] == ["x"] and [port.name for port in take.outputs] == ["sum"]
+    one = numpy.ones(3, numpy.float32)
+    sums = [entry.run({"x": one})["sum"][0] for entry in (add, add, take, take, take, add)]
+    assert sums == [1, 2, 1, 0, -1, 0]
+    add.run(one)
+    take.reset()
+    assert add.run(one)[0][0] == 1
+    with pytest.raises(egraft.InputError, match="no entry `none`, but `add`, `take`"):
+        add.entry("none")
 
 
 def test_reports_are_data(digits):

@@ -2,6 +2,9 @@
 
 import re
 import sys
+import textwrap
+
+import pytest
 
 from conftest import ROOT
 
@@ -19,3 +22,14 @@ def test_examples(monkeypatch, capsys):
         exec(compile(example, "docs/python.md", "exec"), known)
     sys.modules.pop("onnxruntime")
     assert "[Port(name='image', dtype='float32', shape=('batch', 1, 8, 8))]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("section", ["From a mixture of experts to a program", "Layers of papers"])
+def test_examples_with_pytorch(section, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(ROOT)
+    (ROOT / "target" / "python").mkdir(parents=True, exist_ok=True)
+    text = (ROOT / "docs" / "python.md").read_text().split(f"### {section}\n")[1].split("\n### ")[0]
+    example = textwrap.dedent("".join(re.findall(r"^    .*\n|^\n", text, re.MULTILINE)))
+    exec(compile(example, "docs/python.md", "exec"), {"__name__": "example"})

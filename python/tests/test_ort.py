@@ -7,6 +7,7 @@ import sys
 import numpy
 import pytest
 
+import egraft
 import egraft.ort as twin
 
 from conftest import ROOT
@@ -233,3 +234,13 @@ def test_it_takes_the_place(monkeypatch, digits, images):
         InferenceSession(str(digits)).run(None, {"image": images[0]})
     for name in [name for name in sys.modules if name.startswith("onnxruntime.")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("name, element", [("bfloat16", 16), ("float8_e4m3fn", 17), ("float16", 10)])
+def test_values_of_types_that_numpy_lacks_are_handed_out(make, name, element):
+    types = pytest.importorskip("ml_dtypes")
+    model = egraft.compile(make([("Cast", (["x"], ["y"]), {"to": 1})], [("x", element, [2, 3])], [("y", 1, [2, 3])]))
+    given = numpy.array([[0.5, 1, -2], [3, 0, -0.25]], numpy.float32)
+    value = twin.OrtValue.ortvalue_from_numpy(given.astype(getattr(types, name, name)))
+    assert value.element_type() == element
+    numpy.testing.assert_array_equal(model.run(value)[0], given)

@@ -1,5 +1,6 @@
 """The backend of torch.compile, where PyTorch and onnxscript are: results, new sizes, new weights, and what is left alone."""
 
+import collections
 import warnings
 
 import pytest
@@ -132,3 +133,75 @@ def test_the_op_that_cannot_be_exported_is_named():
     x = torch.randn(3)
     with torch.no_grad(), pytest.warns(UserWarning, match="egraft_tests.twice"):
         torch.testing.assert_close(fast(x), x * 2 + 1)
+
+
+def test_bf16_by_dlpack():
+    import egraft.ort
+
+    class Half(torch.nn.Module):
+        def forward(self, x):
+            return x * 0.5
+
+    x = torch.randn(3, 4).bfloat16()
+    session = egraft.ort.InferenceSession(egraft.torch.export(Half(), (x,)).model_proto.SerializeToString())
+    (value,) = session.run_with_ort_values(None, {"x": egraft.ort.OrtValue.ortvalue_from_numpy(as_array(x))})
+    assert torch.equal(torch.from_dlpack(value), x * 0.5)
+
+
+def as_array(x):
+    """The array of bf16 with the elements of a tensor."""
+    import ml_dtypes
+
+    return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+
+class Histogram(torch.nn.Module):
+    def __init__(self, *bins):
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x):
+        return torch.histc(x, *self.bins)
+
+
+@pytest.mark.parametrize("bins", [(8, 0, 7), (3, 0, 2), (5, -1.0, 2.5), (60, 0, 59)])
+def test_histograms(bins):
+    torch.manual_seed(0)
+    x = torch.cat([torch.arange(-3.0, 70.0), torch.tensor([float("nan"), float("inf")]), 2 * torch.randn(50)])
+    module = Histogram(*bins)
+    assert torch.equal(egraft.torch.compile(module, (x,))(x), module(x))
+
+
+class Logits(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids):
+        return self.model(input_ids=ids).logits
+
+
+def test_a_mixture_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Qwen3MoeConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        use_cache=False,
+    )
+    module = Logits(transformers.Qwen3MoeForCausalLM(config)).eval()
+    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    fast = egraft.torch.compile(module, (torch.randint(0, 64, (2, 7)),), (free,))
+    kinds = collections.Counter(kernel["kind"] for kernel in fast.model.kernels())
+    # Each token meets the experts that it chooses, and no other.
+    assert (kinds["route"], kinds["grouped_matmul"], kinds["combine"]) == (2, 4, 2), kinds
+    ids = torch.randint(0, 64, (3, 5))
+    with torch.no_grad():
+        near(fast(ids), module(ids))

@@ -26,6 +26,28 @@ def at_pointer(pointer, shape, element_type):
     return numpy.frombuffer(memory, numpy.uint8).view(dtype).reshape(shape)
 
 
+# What DLPack calls the element types that NumPy lacks, and therefore does not hand out.
+_DLPACK_CODES = {
+    "bfloat16": 4,
+    "float8_e4m3fn": 10,
+    "float8_e4m3fnuz": 11,
+    "float8_e5m2": 12,
+    "float8_e5m2fnuz": 13,
+    "float8_e8m0fnu": 14,
+}
+# Where the code stands in a `DLTensor`: behind the data, the device and the number of axes.
+_CODE_AT = 20
+
+
+def _dlpack(array, code):
+    """A DLPack capsule of an array: NumPy's, of numbers of the same size, with this type."""
+    capsule = array.view(f"uint{8 * array.itemsize}").__dlpack__()
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    ctypes.c_uint8.from_address(pointer(capsule, b"dltensor") + _CODE_AT).value = code
+    return capsule
+
+
 class OrtDevice:
     """A device: the processor."""
 
@@ -114,10 +136,11 @@ class OrtValue:
         numpy.copyto(self._array, np_arr)
 
     def to_dlpack(self):
-        return self._array.__dlpack__()
+        return self.__dlpack__()
 
     def __dlpack__(self, **options):
-        return self._array.__dlpack__(**options)
+        code = _DLPACK_CODES.get(self._array.dtype.name)
+        return self._array.__dlpack__(**options) if code is None else _dlpack(self._array, code)
 
     def __dlpack_device__(self):
         return self._array.__dlpack_device__()

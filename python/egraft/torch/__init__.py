@@ -4,6 +4,8 @@
     with torch.no_grad():
         fast(x)
 
+    egraft.torch.export(module.eval(), (x,)).save("module.onnx")
+
 What Dynamo captures is exported to ONNX by `torch.onnx.export`, which needs the package onnxscript, and compiled. Parameters
 and buffers are constants; when one has changed, the part that reads it is compiled again. What cannot be exported or
 compiled, changes its inputs, hands them out as results, is asked for gradients, or is not on the CPU runs as it is, and a
@@ -20,7 +22,11 @@ import torch
 
 import egraft
 
-__all__ = ["backend", "compile"]
+from . import layers
+
+__all__ = ["backend", "compile", "export"]
+
+_LAYERS = tuple(getattr(layers, name) for name in layers.__all__)
 
 _SAID = set()
 
@@ -60,7 +66,30 @@ def compile(module, example_inputs, dynamic_shapes=None, **options):
 
     `dynamic_shapes` says which sizes are free, as for `torch.onnx.export`; `options` are those of `egraft.compile`.
     """
-    return _Module(_onnx(module, tuple(example_inputs), dynamic_shapes), options)
+    program = export(module, example_inputs, dynamic_shapes)
+    return _Module(_bytes(program), options)
+
+
+def export(module, example_inputs, dynamic_shapes=None, functions=_LAYERS, **options):
+    """What `torch.onnx.export` makes of a module, a `torch.onnx.ONNXProgram`, in which each call of a layer is one node.
+
+    `functions` are the classes of modules that are layers: those of `egraft.torch.layers`, or others. A layer is a function
+    of the model, of the domain `egraft`, whose body are standard nodes, so that other runtimes open it. A layer inside of
+    another one is a part of that. `dynamic_shapes` and `options` are those of `torch.onnx.export`.
+    """
+    from . import _calls, _translations
+
+    kinds = {path: type(part).__name__ for path, part in module.named_modules() if isinstance(part, tuple(functions))}
+    table = {**_translations.table(), **options.pop("custom_translation_table", {})}
+    options = {"verbose": False, "custom_translation_table": table, **options}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module, tuple(example_inputs), dynamic_shapes=dynamic_shapes, dynamo=True, optimize=False, **options
+        )
+        _calls.outline(program, kinds)
+    return program
 
 
 class _Module:
@@ -114,8 +143,11 @@ class _Part:
         constants = [given[at].detach() if at in self.fixed else None for at in range(len(given))]
         module = _Without(self.graph, constants, self.sizes).eval()
         shapes = (self.shapes,) if any(self.shapes) else None
-        data = _onnx(module, tuple(given[at].detach() for at in self.inputs), shapes)
-        self.model, self.seen = egraft.compile(data), self._state(given)
+        program = export(module, [given[at].detach() for at in self.inputs], shapes)
+        signature = program.exported_program.graph_signature
+        if signature.user_inputs_to_mutate or signature.buffers_to_mutate:
+            raise _Unfit("it changes its inputs or buffers")
+        self.model, self.seen = egraft.compile(_bytes(program)), self._state(given)
 
     def _state(self, given):
         """What tells whether a constant has changed."""
@@ -186,17 +218,9 @@ def _check_outputs(graph, nodes):
             raise _Unfit("a result is an input, or a view of one")
 
 
-def _onnx(module, examples, dynamic_shapes):
-    """The module as an ONNX model."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        exported = torch.onnx.export(module, examples, dynamic_shapes=dynamic_shapes, dynamo=True, verbose=False)
-        signature = exported.exported_program.graph_signature
-        if signature.user_inputs_to_mutate or signature.buffers_to_mutate:
-            raise _Unfit("it changes its inputs or buffers")
+def _bytes(program):
     data = io.BytesIO()
-    exported.save(data)
+    program.save(data)
     return data.getvalue()
 
 

@@ -3,6 +3,7 @@ from typing import Any, Callable, Sequence
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.nn import Module
+from torch.onnx import ONNXProgram
 
 from .._egraft import Model
 
@@ -14,3 +15,10 @@ def backend(graph_module: GraphModule, example_inputs: Sequence[Any]) -> Callabl
 def compile(
     module: Module, example_inputs: Sequence[Tensor], dynamic_shapes: Any = None, **options: Any
 ) -> _Module: ...
+def export(
+    module: Module,
+    example_inputs: Sequence[Tensor],
+    dynamic_shapes: Any = None,
+    functions: Sequence[type[Module]] = ...,
+    **options: Any,
+) -> ONNXProgram: ...

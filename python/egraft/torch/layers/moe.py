@@ -10,7 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["ACMoE", "ACRouter", "AdamSMoE", "CAMExLinear", "Experts", "MoLEx", "MomentumSMoE", "RobustMomentumSMoE", "SMoE"]
+__all__ = [
+    "ACMoE",
+    "ACRouter",
+    "AdamSMoE",
+    "CAMExDynamic",
+    "CAMExFFN",
+    "CAMExLinear",
+    "CAMExSegmentLinear",
+    "ClusterWeights",
+    "Experts",
+    "MoLEx",
+    "MomentumSMoE",
+    "RobustMomentumSMoE",
+    "SMoE",
+    "SwinACMoE",
+]
 
 
 def _choose(logits, k):
@@ -74,9 +89,12 @@ class SMoE(nn.Module):
             gates = gates / gates.sum(-1, keepdim=True)
         return gates, chosen
 
+    def mix(self, x, gates, chosen):
+        return self.experts(x, _dense(gates, chosen, self.gate.out_features))
+
     def forward(self, x):
         rows = x.reshape(-1, x.shape[-1])
-        return self.experts(rows, _dense(*self.route(rows), self.gate.out_features)).view_as(x)
+        return self.mix(rows, *self.route(rows)).view_as(x)
 
 
 class MomentumSMoE(nn.Module):
@@ -158,38 +176,65 @@ def _cluster_mean(values, hot):
     return hot.mT @ values / hot.sum(0).clamp_min(1).unsqueeze(1)
 
 
-class ACRouter(nn.Module):
-    """The router of ACMoE, by features weighted where the token's cluster is tight, arXiv 2502.15315:
+class ClusterWeights(nn.Module):
+    """How ACMoE weighs features: more where the cluster of a token is tight, arXiv 2502.15315:
 
         c_k = mean of x in cluster k,  s_k = mean of |x - c_k|                   (A3)
-        W = 1/(s + ε), at most `clip` times its mean, over its mean by feature   (A4, A5)
-        z = (W[label] ∘ x) Êᵀ, then G1                                           (A6)  Ê has rows of unit norm
+        W = 1/(s + ε), at most `clip` times its mean                             (A4)
+        then over its mean by feature                                            (A5)  `over="feature"`
 
-    A token's label is its first expert in the layer below, of whose choices the largest says how many clusters there are.
-    W gets no gradient. All of it is the authors' code for language models, also what becomes of a cluster without tokens: its
-    W is 1/ε and counts in the means. With `empty="skip"`, ours, it does not.
+    With `over="mean"`, W is over its mean before the clip, as for Swin; with `over="clipped"`, over that after it, as for
+    Soft MoE. A token's label is its first expert in the layer below, of whose choices the largest says how many clusters
+    there are. W gets no gradient. All of it is the authors' code, also what becomes of a cluster without tokens: its W is 1/ε
+    and counts in the means. With `empty="skip"`, ours, it does not.
 
-    x [N, D], previous [N, K] -> gates [N, K], chosen [N, K].
+    x [N, D], previous [N, K] -> W of each token [N, D].
     """
 
-    def __init__(self, dim, experts, k=2, eps=1e-4, clip=10.0, empty="official"):
+    def __init__(self, experts, eps=1e-4, clip=10.0, over="feature", empty="official"):
         super().__init__()
         if empty not in ("official", "skip"):
             raise ValueError(f"empty is 'official' or 'skip', not {empty!r}")
-        self.k, self.eps, self.clip, self.empty = k, eps, clip, empty
-        self.embedding = nn.Parameter(torch.randn(experts, dim))
+        if over not in ("feature", "mean", "clipped"):
+            raise ValueError(f"over is 'feature', 'mean' or 'clipped', not {over!r}")
+        self.experts, self.eps, self.clip, self.over, self.empty = experts, eps, clip, over, empty
 
     @torch.no_grad()
-    def weights(self, x, previous):
-        """W of each token: [N, D]."""
-        label, experts = previous[:, 0], torch.arange(self.embedding.shape[0], device=x.device)
+    def forward(self, x, previous):
+        label, experts = previous[:, 0], torch.arange(self.experts, device=x.device)
         hot = (label.unsqueeze(1) == experts).to(x.dtype)
         spread = _cluster_mean((x - _cluster_mean(x, hot)[label]).abs(), hot)
         live = hot.sum(0) > 0 if self.empty == "skip" else experts <= previous.max()
         live = live.to(x.dtype).unsqueeze(1)
+
+        def mean(w):
+            return (w * live).sum() / (live.sum() * x.shape[1])
+
         w = 1 / (spread + self.eps)
-        w = torch.minimum(w, self.clip * (w * live).sum() / (live.sum() * x.shape[1]))
-        return (w / ((w * live).sum(0) / live.sum()))[label]
+        whole = mean(w)
+        w = torch.minimum(w, self.clip * whole)
+        if self.over == "feature":
+            w = w / ((w * live).sum(0) / live.sum())
+        else:
+            w = w / (whole if self.over == "mean" else mean(w))
+        return w[label]
+
+
+class ACRouter(nn.Module):
+    """The router of ACMoE, by weighted features, arXiv 2502.15315:
+
+        z = (W[label] ∘ x) Êᵀ, then G1                                           (A6)  Ê has rows of unit norm
+
+    W is that of `ClusterWeights`, which has the `options`.
+
+    x [N, D], previous [N, K] -> gates [N, K], chosen [N, K].
+    """
+
+    def __init__(self, dim, experts, k=2, **options):
+        super().__init__()
+        self.k = k
+        self.weights = ClusterWeights(experts, **options)
+        self.embedding = nn.Parameter(torch.randn(experts, dim))
 
     def forward(self, x, previous):
         unit = F.normalize(self.embedding, dim=1, eps=1e-4)
@@ -217,6 +262,30 @@ class ACMoE(nn.Module):
         return self.norm(x + y.view_as(x)), chosen
 
 
+class SwinACMoE(nn.Module):
+    """ACMoE in a block of Swin-MoE, arXiv 2502.15315:
+
+        t = W[label] ∘ LN(x);  y = x + SMoE(t)                                   (A9)
+
+    The experts, too, read the weighted tokens; the router is that of Swin-MoE, scaled and without a bias. `options` are those
+    of `ClusterWeights`.
+
+    x [..., D], previous [N, K] -> y [..., D], chosen [N, K].
+    """
+
+    def __init__(self, dim, hidden, experts, k=2, activation=F.gelu, clip=1.5, over="mean", **options):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.weights = ClusterWeights(experts, clip=clip, over=over, **options)
+        self.moe = SMoE(dim, hidden, experts, k, "softmax-topk-scaled", activation, bias=False)
+
+    def forward(self, x, previous):
+        rows = self.norm(x).reshape(-1, x.shape[-1])
+        rows = rows * self.weights(rows, previous)
+        gates, chosen = self.moe.route(rows)
+        return x + self.moe.mix(rows, gates, chosen).view_as(x), chosen
+
+
 def _factors(size):
     """Two factors of a size, as near to each other as can be."""
     small = max(n for n in range(1, math.isqrt(size) + 1) if size % n == 0)
@@ -233,7 +302,7 @@ class CAMExLinear(nn.Module):
         y = x Wᵀ
 
     Without `curvature`, M is the identity (C2). As in the authors' code, the mask comes after the curvature, and the factors
-    start as identities. α is 1 there, and not named.
+    start as identities. α is 1 there, and not named. Another W_m can be given with x.
 
     x [B, S, I] -> y [B, S, O].
     """
@@ -249,24 +318,101 @@ class CAMExLinear(nn.Module):
             for name, size in zip(("o1", "o2", "i1", "i2"), sizes):
                 setattr(self, f"curve_{name}", nn.Parameter(torch.eye(size).repeat(rank, experts, 1, 1)))
 
-    def directions(self):
+    def directions(self, base):
         """mask_i ∘ M_i τ_i: [E, O, I]."""
-        tau = moved = self.weight - self.base
-        if self.curvature:
-            o1, o2, i1, i2 = self.curve_o1, self.curve_o2, self.curve_i1, self.curve_i2
-            blocks = tau.view(len(tau), o1.shape[-1], o2.shape[-1], i1.shape[-1], i2.shape[-1])
-            moved = torch.einsum("epqst,reap,rebq,recs,redt->eabcd", blocks, o1, o2, i1, i2).reshape(tau.shape)
-        if self.ties:
-            moved = moved * (tau.sign() == tau.sum(0).sign())
-        return moved
+        tau, moved = self.weight - base, self.moved(base)
+        return moved * (tau.sign() == tau.sum(0).sign()) if self.ties else moved
 
-    def merged(self, x):
-        """W of each sequence: [B, O, I]."""
-        gates = _dense(*_choose(x.mean(-2) @ self.w_gate, self.k), self.weight.shape[0])
-        return self.base + self.alpha * torch.einsum("be,eoi->boi", gates, self.directions())
+    def moved(self, base):
+        """M_i τ_i: [E, O, I]."""
+        tau = self.weight - base
+        if not self.curvature:
+            return tau
+        o1, o2, i1, i2 = self.curve_o1, self.curve_o2, self.curve_i1, self.curve_i2
+        blocks = tau.view(len(tau), o1.shape[-1], o2.shape[-1], i1.shape[-1], i2.shape[-1])
+        return torch.einsum("epqst,reap,rebq,recs,redt->eabcd", blocks, o1, o2, i1, i2).reshape(tau.shape)
+
+    def gates(self, mean):
+        """The weights of the experts for means over tokens: [..., I] -> [..., E]."""
+        return _dense(*_choose(mean @ self.w_gate, self.k), self.weight.shape[0])
+
+    def merged(self, gates, base=None):
+        """W for each row of gates: [B, E] -> [B, O, I]."""
+        base = self.base if base is None else base
+        return base + self.alpha * torch.einsum("be,eoi->boi", gates, self.directions(base))
+
+    def forward(self, x, base=None):
+        return x @ self.merged(self.gates(x.mean(-2)), base).mT
+
+    def next_base(self, base, gamma):
+        """The base of the same map in the next layer: W_m + γ/E Σ_i M_i τ_i (C12)."""
+        return base + gamma * self.moved(base).mean(0)
+
+
+class CAMExSegmentLinear(CAMExLinear):
+    """CAMEx in causal segments, arXiv 2502.18821: each is merged by the gates of the one before it, the first one by its own (C11).
+
+    x [B, S, I] -> y [B, S, O], where `segment` divides S.
+    """
+
+    def __init__(self, *sizes, segment=256, **options):
+        super().__init__(*sizes, **options)
+        self.segment = segment
+
+    def forward(self, x, base=None):
+        segments = x.unflatten(1, (-1, self.segment))
+        gates = self.gates(segments.mean(-2))
+        gates = torch.cat([gates[:, :1], gates[:, :-1]], 1)
+        y = segments.flatten(0, 1) @ self.merged(gates.flatten(0, 1), base).mT
+        return y.unflatten(0, segments.shape[:2]).flatten(1, 2)
+
+
+class CAMExFFN(nn.Module):
+    """CAMEx in the feed-forward layer of T5, arXiv 2502.18821:
+
+        y = x + W_o'(act(W_i'(RMSNorm(x))))                                        (C13)
+
+    where both maps are merged, each by gates of its own; `linear` is `CAMExLinear` or `CAMExSegmentLinear`, with the `options`.
+
+    x [B, S, D] -> y [B, S, D].
+    """
+
+    def __init__(self, dim, hidden, experts, linear=CAMExLinear, activation=F.relu, **options):
+        super().__init__()
+        self.activation = activation
+        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.wi = linear(dim, hidden, experts, **options)
+        self.wo = linear(hidden, dim, experts, **options)
+
+    def forward(self, x, base_i=None, base_o=None):
+        return x + self.wo(self.activation(self.wi(self.norm(x), base_i)), base_o)
+
+
+class CAMExDynamic(nn.Module):
+    """CAMEx with dynamic merging, arXiv 2502.18821: `depth` layers `CAMExFFN`, of which only the first has bases of its own.
+
+        W_m ← W_m + γ/E Σ_i M_i τ_i                                                (C12)  from layer to layer, for both maps
+
+    Reconstructed from the published equations.
+
+    x [B, S, D] -> y [B, S, D].
+    """
+
+    def __init__(self, dim, hidden, experts, depth, gamma=1.0, **options):
+        super().__init__()
+        self.gamma = gamma
+        self.layers = nn.ModuleList(CAMExFFN(dim, hidden, experts, **options) for _ in range(depth))
+        for layer in self.layers[1:]:
+            layer.wi.base = layer.wo.base = None
 
     def forward(self, x):
-        return x @ self.merged(x).mT
+        base_i, base_o = self.layers[0].wi.base, self.layers[0].wo.base
+        for at, layer in enumerate(self.layers):
+            if at > 0:
+                below = self.layers[at - 1]
+                base_i, base_o = below.wi.next_base(base_i, self.gamma), below.wo.next_base(base_o, self.gamma)
+            x = layer(x, base_i, base_o)
+        return x
 
 
 class MoLEx(nn.Module):
@@ -276,28 +422,40 @@ class MoLEx(nn.Module):
         z ← α_t u_t(z) + (1 - α_t) Σ_j g_j u_j(z)                                (X2)
 
     `layers` are the encoder's, [B, S, D] -> [B, S, D] each, with their adapters; they are used, not copied. New are the gates
-    and α. The decision is one for the whole batch: PyTorch computes the chosen layers only, and exports have all of them, under
-    weights. With one expert, its gate is 1, and the router gets no gradient. Reconstructed, for the authors' code was not
-    available: the mean, more than one expert, and an α for each layer that is learned.
+    and α. With `level="batch"`, the decision is one for the whole batch: PyTorch computes the chosen layers only, and exports
+    have all of them, under weights. With `level="sequence"`, the mean is over the tokens of each sequence, with
+    `level="token"`, there is none; all layers are computed then, and see the whole sequence. With one expert, its gate is 1,
+    and the router gets no gradient. Reconstructed, for the authors' code was not available: the mean, more than one expert,
+    the other levels, and an α for each layer that is learned.
 
     z [B, S, D] -> z [B, S, D].
     """
 
-    def __init__(self, layers, dim, k=1, alpha=0.9):
+    _MEANS = {"batch": (0, 1), "sequence": (1,), "token": ()}
+
+    def __init__(self, layers, dim, k=1, alpha=0.9, level="batch"):
         super().__init__()
+        if level not in self._MEANS:
+            raise ValueError(f"level is 'batch', 'sequence' or 'token', not {level!r}")
         self.layers = nn.ModuleList(layers)
         count = len(self.layers)
-        self.k = k
+        self.k, self.level = k, level
         self.gates = nn.ModuleList(nn.Linear(dim, count) for _ in range(count))
         self.alpha = nn.Parameter(torch.full((count,), float(alpha)))
 
+    def mix(self, at, z, own):
+        """Σ_j g_j u_j(z), where u_t(z) is known."""
+        logits, over = self.gates[at](z), self._MEANS[self.level]
+        gates, chosen = _choose(logits.mean(over, keepdim=True) if over else logits, self.k)
+        if self.level == "batch" and not torch.compiler.is_compiling():
+            chosen = zip(gates.flatten(), chosen.flatten().tolist())
+            return sum(g * (own if j == at else self.layers[j](z)) for g, j in chosen)
+        # `own` is computed beside the experts, which are then the mixture's alone.
+        every = torch.stack([layer(z) for layer in self.layers], -1)
+        return (every * _dense(gates, chosen, len(self.layers)).unsqueeze(-2)).sum(-1)
+
     def forward(self, z):
-        for at, gate in enumerate(self.gates):
-            own, (gates, chosen) = self.layers[at](z), _choose(gate(z).mean((0, 1)), self.k)
-            if torch.compiler.is_compiling():  # `own` is computed beside the experts, which are then the mixture's alone
-                every = torch.stack([layer(z) for layer in self.layers], -1)
-                mixed = (every * _dense(gates, chosen, len(self.layers))).sum(-1)
-            else:
-                mixed = sum(g * (own if j == at else self.layers[j](z)) for g, j in zip(gates, chosen.tolist()))
-            z = self.alpha[at] * own + (1 - self.alpha[at]) * mixed
+        for at, layer in enumerate(self.layers):
+            own = layer(z)
+            z = self.alpha[at] * own + (1 - self.alpha[at]) * self.mix(at, z, own)
         return z

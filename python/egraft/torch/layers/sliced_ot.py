@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["TSWSL", "DbTSW", "SlicedWasserstein"]
+__all__ = ["STSW", "TSWSL", "DbTSW", "SlicedWasserstein"]
 
 
 def _root(cost, p):
@@ -126,3 +126,52 @@ class DbTSW(_TreeSliced):
     def split(self, x, along):
         rest = (x - self.root).unsqueeze(1) - along.unsqueeze(-1) * self.theta.unsqueeze(2)
         return (-self.delta * torch.linalg.vector_norm(rest, dim=-1)).softmax(1)
+
+
+class STSW(nn.Module):
+    """STSW, the spherical tree-sliced Wasserstein distance, arXiv 2503.11249 (eq. 14-19), on trees of half circles from a root:
+
+        c(x) = arccos <x, r>                      from the root, the same on all lines of a tree
+        u(x) = x - <x, r> r, of unit norm
+        α(x) = softmax over lines of -δ sin c(x) arccos <u(x), y_l>
+        T = (mean over trees of Σ over lines of Σ_j (c_j - c_{j-1}) |G_j|^p)^(1/p)
+
+    where c are the sorted coordinates of all points, from c_0 = 0 on, and G_j is the signed mass from c_j on. Cosines are kept
+    within 1 - ε.
+
+    x [n, d], y [m, d] of unit norm, masses a [n], b [m] (equal, if none) -> distance [].
+    """
+
+    def __init__(self, dim, trees, lines, p=1, delta=2.0, eps=1e-6):
+        super().__init__()
+        self.p, self.delta, self.eps = p, delta, eps
+        self.register_buffer("root", torch.empty(trees, 1, dim))
+        self.register_buffer("dirs", torch.empty(trees, lines, dim))
+        self.resample()
+
+    @torch.no_grad()
+    def resample(self, generator=None):
+        """Draws other trees: roots uniform on the sphere, and directions on what is orthogonal to them."""
+        self.root.copy_(F.normalize(self.root.normal_(generator=generator), dim=-1))
+        dirs = self.dirs.normal_(generator=generator)
+        self.dirs.copy_(F.normalize(dirs - (dirs * self.root).sum(-1, keepdim=True) * self.root, dim=-1))
+
+    def _angle(self, cosine):
+        return cosine.clamp(self.eps - 1, 1 - self.eps).acos()
+
+    def project(self, x, mass):
+        """Coordinates [L, 1, n], and masses on the lines [L, k, n]."""
+        cosine = self.root @ x.mT
+        along = self._angle(cosine)
+        rest = F.normalize(x - cosine.mT * self.root, dim=-1)
+        share = (-self.delta * along.sin() * self._angle(self.dirs @ rest.mT)).softmax(1)
+        return along, share / x.shape[0] if mass is None else share * mass
+
+    def forward(self, x, y, a=None, b=None):
+        (along_x, mass_x), (along_y, mass_y) = self.project(x, a), self.project(y, b)
+        place, order = torch.cat([along_x, along_y], -1).sort(-1)
+        mass = torch.cat([mass_x, -mass_y], -1)
+        mass = mass.gather(-1, order.expand_as(mass))
+        beyond = (mass.sum(-1, keepdim=True) - mass.cumsum(-1) + mass).abs()
+        edges = place.diff(dim=-1, prepend=torch.zeros_like(place[..., :1]))
+        return _root((edges * (beyond if self.p == 1 else beyond**self.p)).sum((-2, -1)), self.p)
