@@ -32,7 +32,8 @@ pub struct Changed(pub bool);
 pub enum FpMode {
     /// Only those that keep every bit.
     Strict,
-    /// Sums and products may be regrouped, and a quotient is a product with the reciprocal.
+    /// Sums and products may be regrouped, a quotient is a product with the reciprocal, and floats of 16 bits are `f32` between
+    /// ops.
     #[default]
     Reassoc,
     /// Also those that lose some accuracy, within the model's tolerance.

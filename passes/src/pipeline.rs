@@ -6,7 +6,7 @@ use ir::{At, Graph, Origin};
 use crate::egraph::Saturate;
 use crate::error::PassError;
 use crate::graph::fold_constants::MAX_FOLDED;
-use crate::graph::{Canonicalize, Cse, Dce, Expand, FoldConstants, ReadStored, Reroll};
+use crate::graph::{Canonicalize, Cse, Dce, ExcessPrecision, Expand, FoldConstants, ReadStored, Reroll};
 use crate::kernel::{ExpandMath, Schedule};
 use crate::lower::{Fuse, PlaceStates, PlanMemory, ShareKernels, ToLoops, ToStages};
 use crate::pass::{About, Changed, Cx, GraphPass, LowerPass, ProgramPass};
@@ -41,8 +41,14 @@ const CLEAN: &[Step] = &[
 ];
 
 /// The same before rules have looked.
-const CLEAN_AS_STORED: &[Step] =
-    &[Step::Graph(&FOLD_AS_STORED), Step::Graph(&Canonicalize), Step::Graph(&Cse), Step::Graph(&Dce)];
+const CLEAN_AS_STORED: &[Step] = &[
+    // First of all, since constants are folded in the type in which they are used.
+    Step::Graph(&ExcessPrecision),
+    Step::Graph(&FOLD_AS_STORED),
+    Step::Graph(&Canonicalize),
+    Step::Graph(&Cse),
+    Step::Graph(&Dce),
+];
 
 /// Graph to program without fusion: one kernel for each op.
 pub const UNFUSED: &[Step] = &[
@@ -89,6 +95,7 @@ pub fn of_level(level: u8) -> &'static [Step] {
 
 /// Every pass, in the order of the default pipeline.
 pub const ALL: &[Step] = &[
+    Step::Graph(&ExcessPrecision),
     Step::Graph(&FOLD),
     Step::Graph(&Canonicalize),
     Step::Graph(&Cse),

@@ -158,7 +158,8 @@ pub(crate) struct Common {
     /// For how many rows there is room in what is kept and grows
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(i64).range(1..))]
     capacity: Option<i64>,
-    /// Which rewrites of floating-point arithmetic are allowed: strict, reassoc, fast [default: reassoc]
+    /// Which rewrites of floating-point arithmetic are allowed: strict (every bit as the model says), reassoc (sums regrouped,
+    /// 16-bit floats in f32 between ops), fast (some accuracy lost) [default: reassoc]
     #[arg(long, value_name = "MODE", value_parser = fp)]
     fp: Option<passes_fp::FpMode>,
     /// Store the f32 weights of matrix products as bf16 or f16, to which they are rounded: half the memory, at some

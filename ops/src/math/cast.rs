@@ -67,6 +67,13 @@ impl Semantics for Cast {
     }
 }
 
+/// The attributes of a cast to this type.
+pub fn to(dtype: DType) -> Attrs {
+    let (name, value) = TO.is(dtype);
+    CAST.check_attrs([(name.to_owned(), value)])
+        .expect("a cast says the type of its result, and nothing else")
+}
+
 /// `x` in type `to`: itself, if that is its type.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ use ops::math::sub::SUB;
 use super::stored;
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
+use crate::target::Target;
 
 /// The weights of a graph may take so many bytes of memory that are not pages of a file.
 pub const MAX_RESIDENT: usize = 256 << 20;
@@ -32,7 +33,7 @@ pub struct FoldConstants {
     /// The largest result in bytes that may be folded even though its operands are smaller.
     pub max_bytes: usize,
     /// Is a weight folded that is cast to a wider type? Before rules have seen what is stored, it is not, but for small
-    /// ones.
+    /// ones; and never for a GPU, whose kernels cast what they load.
     pub widens: bool,
 }
 
@@ -41,7 +42,7 @@ impl GraphPass for FoldConstants {
         About::new("fold_constants", "evaluate what does not depend on inputs")
     }
 
-    fn run(&self, graph: &mut Graph, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, graph: &mut Graph, cx: &Cx) -> Result<Changed, At<PassError>> {
         let mut changed = false;
         let order = graph.order();
         let mut names = weight_names(graph);
@@ -49,6 +50,9 @@ impl GraphPass for FoldConstants {
         let mut resident: usize = order.iter().filter_map(resident).sum();
         for id in order {
             let room = MAX_RESIDENT.saturating_sub(resident);
+            if stored::widens(graph, id) && !(self.widens && cx.target == Target::Cpu) {
+                continue;
+            }
             let Some(results) = self.fold(graph, id, room)? else { continue };
             resident += results.iter().map(Weight::resident).sum::<usize>();
             let origin = graph.node(id).origin.clone();
@@ -130,7 +134,7 @@ impl FoldConstants {
         let weights: Option<Vec<&Weight>> =
             operands.iter().map(|value| graph.node(value.node).weight()).collect();
         let Some(weights) = weights.filter(|_| !attrs.has_symbols()) else { return Ok(None) };
-        if !self.widens && stored::widens(graph, id) || is_read_as_bytes(graph, id) {
+        if is_read_as_bytes(graph, id) {
             return Ok(None);
         }
         let size = |ty: &ir::TensorType| ty.bytes().as_const().and_then(|b| usize::try_from(b).ok());

@@ -3,6 +3,7 @@
 pub mod canonicalize;
 pub mod cse;
 pub mod dce;
+pub mod excess_precision;
 pub mod expand;
 pub mod fold_constants;
 pub mod reroll;
@@ -11,6 +12,7 @@ pub mod stored;
 pub use canonicalize::Canonicalize;
 pub use cse::Cse;
 pub use dce::Dce;
+pub use excess_precision::ExcessPrecision;
 pub use expand::Expand;
 pub use fold_constants::FoldConstants;
 pub use reroll::Reroll;

@@ -11,7 +11,7 @@ use ir::{At, DType, Graph, NodeId, OpDef, Scalar, Weight};
 use ops::linalg::conv::CONV;
 use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
-use ops::math::cast::{CAST, TO};
+use ops::math::cast::{self, CAST, TO};
 use ops::math::mul::MUL;
 use ops::math::sub::SUB;
 use ops::shape::broadcast::BROADCAST;
@@ -23,6 +23,7 @@ use ops::shape::transpose::TRANSPOSE;
 use super::fold_constants::{MAX_FOLDED, own_name, weight_names};
 use crate::error::PassError;
 use crate::pass::{About, Changed, Cx, GraphPass};
+use crate::target::Target;
 
 /// Constants that take fewer bytes than this are folded like any other.
 const SMALL: usize = 16 << 10;
@@ -46,22 +47,31 @@ impl GraphPass for ReadStored {
         let mut names = weight_names(graph);
         for id in graph.order() {
             let Some((def, attrs)) = graph.node(id).op() else { continue };
-            // Weights of convolutions are folded, if that does not take too much memory.
+            // What weights of convolutions are dequantized to is folded, if that does not take too much memory.
             if ![&MATMUL, &GROUPED_MATMUL, &CONV].contains(&def) {
                 continue;
             }
-            let least = if def == &CONV { MAX_FOLDED } else { 0 };
+            let least =
+                |weight: &Weight| if def == &CONV && halves(weight).is_none() { MAX_FOLDED } else { 0 };
             let (attrs, mut operands) = (attrs.clone(), graph.operands(id));
             let rounded =
                 || cx.weights.filter(|_| def != &CONV).and_then(|dtype| rounded(graph, operands[1], dtype));
             // Bytes that are multiplied as whole numbers are read as they are.
             let floats = graph.ty(operands[1]).dtype.is_float();
             let found = stored(graph, operands[1]).filter(|_| floats).or_else(rounded);
-            let Some(weight) = found.filter(|weight| weight.size() > least) else { continue };
+            let Some(weight) = found.filter(|weight| weight.size() > least(weight)) else { continue };
+            let halves = halves(&weight).filter(|_| cx.target == Target::Gpu);
+            if halves.is_some() && widens(graph, operands[1].node) {
+                continue;
+            }
             let origin = graph.node(operands[1].node).origin.clone();
             let base = origin.places().first().map_or("c", |place| place.name.as_str());
             let name = own_name(base, &mut names);
-            operands[1] = graph.add_weight(weight.renamed(name), origin);
+            operands[1] = graph.add_weight(halves.unwrap_or(&weight).renamed(name), origin.clone());
+            if halves.is_some() {
+                let cast = graph.add_op(&CAST, &[operands[1]], cast::to(weight.dtype()), origin);
+                operands[1] = cast.map_err(|error| graph.at(id, PassError::from(error)))?.into();
+            }
             let (types, origin) = (graph.node(id).types.clone(), graph.node(id).origin.clone());
             let node = Node { kind: Kind::Op { def, attrs }, types, origin };
             let same = graph.add_node_unchecked(node, &operands);
@@ -71,6 +81,12 @@ impl GraphPass for ReadStored {
         }
         Ok(Changed(changed))
     }
+}
+
+/// The 16-bit floats that are all that a weight is computed from. A kernel of a GPU casts what it loads.
+fn halves(weight: &Weight) -> Option<&Weight> {
+    let widened = weight.widened().filter(|widened| widened.zero.is_none() && widened.scale.is_none());
+    widened.map(|widened| &widened.values).filter(|values| values.dtype().is_float())
 }
 
 /// The weight that a computed value is, if it is one that is stored in a narrower type, and no small one.

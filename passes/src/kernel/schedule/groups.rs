@@ -31,9 +31,16 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// What chooses where a load leads, along one axis of its array, and the load with an axis in its place.
+    /// What chooses where a load leads, along one axis of its array, and the load with an axis in its place. It may be cast.
     pub(super) fn find(factor: &Expr, arrays: &Arrays) -> Option<(Expr, Chosen)> {
-        let ExprKind::Load { source, dtype, at } = factor.kind() else { return None };
+        let (source, dtype, at) = match factor.kind() {
+            ExprKind::Load { source, dtype, at } => (source, dtype, at),
+            ExprKind::Cast(to, x) => {
+                let (load, chosen) = Chosen::find(x, arrays)?;
+                return Some((load.cast(*to), chosen));
+            }
+            _ => return None,
+        };
         let mut computed = (0..at.len()).filter(|&place| at[place].as_index().is_none());
         let (place, None) = (computed.next()?, computed.next()) else { return None };
         let axis = Symbol::new(AXES[0]);

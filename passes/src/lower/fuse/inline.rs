@@ -16,6 +16,7 @@ use crate::lower::attention::{sum_of_products, tiled_width};
 use crate::lower::boundaries::{boundaries, inside};
 use crate::lower::running::Running;
 use crate::lower::simplify;
+use crate::target::Target;
 
 /// Arithmetic of at most so many simple operations is computed again rather than loaded.
 const CHEAP_OPERATIONS: usize = 2;
@@ -30,15 +31,15 @@ const MOST_PARTS: usize = 8;
 pub(super) const TYPICAL: i64 = 64;
 
 /// Inlines until nothing more can be, producers first.
-pub(super) fn inline(flat: &mut Flat) {
+pub(super) fn inline(flat: &mut Flat, target: Target) {
     for at in 0..flat.stages.len() {
-        if !flat.is_gone(at) && should_inline(flat, at) {
+        if !flat.is_gone(at) && should_inline(flat, at, target) {
             inline_stage(flat, at);
         }
     }
     // From the end: what loads bytes less a zero is itself loaded by products.
     for at in (0..flat.stages.len()).rev() {
-        if !flat.is_gone(at) && is_operand_of_bytes(flat, at) {
+        if !flat.is_gone(at) && is_narrow_operand(flat, at, target) {
             inline_stage(flat, at);
         }
     }
@@ -46,6 +47,15 @@ pub(super) fn inline(flat: &mut Flat) {
     for at in (0..flat.stages.len()).rev() {
         if !flat.is_gone(at) && belongs_to_scores(flat, at) {
             inline_stage(flat, at);
+        }
+    }
+    // Elements of an empty array are loaded by no one.
+    for at in (0..flat.stages.len()).rev() {
+        let FlatStage { stage, whole, .. } = &flat.stages[at];
+        let needed =
+            whole.is_some() || flat.kept.contains_key(&stage.name) || !flat.users(&stage.name).is_empty();
+        if !flat.is_gone(at) && !needed {
+            flat.remove(at);
         }
     }
     flat.compact();
@@ -61,13 +71,15 @@ struct Site {
     times: Dim,
 }
 
-fn should_inline(flat: &Flat, at: usize) -> bool {
+fn should_inline(flat: &Flat, at: usize, target: Target) -> bool {
     let producer = &flat.stages[at];
     let Stage { name, axes, body } = &producer.stage;
     if flat.kept.contains_key(name) || has_fold(body) || producer.bundle.is_some() {
         return false;
     }
-    if orders_for_product(flat, at) || flat.users(name).iter().any(|&user| is_operand_of_bytes(flat, user)) {
+    let moves = matches!(weight(body), Weight::Moves { branches: false });
+    let narrow = |user| is_operand_of_bytes(flat, user) || !moves && is_narrow_operand(flat, user, target);
+    if orders_for_product(flat, at) || flat.users(name).into_iter().any(narrow) {
         return false;
     }
     let sites = sites(flat, name);
@@ -100,6 +112,11 @@ fn should_inline(flat: &Flat, at: usize) -> bool {
     }
 }
 
+/// Does the stage widen what products load, so that they better load what it does?
+fn is_narrow_operand(flat: &Flat, at: usize, target: Target) -> bool {
+    is_operand_of_bytes(flat, at) || target == Target::Gpu && is_operand_of_halves(flat, at)
+}
+
 /// Does the stage make whole numbers of bytes, which a product loads, perhaps in another order or shape or padded? It
 /// reads the bytes, and so does whoever else loads them.
 fn is_operand_of_bytes(flat: &Flat, at: usize) -> bool {
@@ -107,6 +124,35 @@ fn is_operand_of_bytes(flat: &Flat, at: usize) -> bool {
     let bytes = stage.body.dtype() == DType::I32 && Operand::of(&stage.body).is_some();
     let known = || sites(flat, &stage.name).iter().all(|site| site.at.is_some());
     bytes && !flat.kept.contains_key(&stage.name) && is_for_product(flat, at) && known()
+}
+
+/// Does the stage cast 16-bit floats that a product loads? Tensor cores of a GPU take them as they are.
+fn is_operand_of_halves(flat: &Flat, at: usize) -> bool {
+    let FlatStage { stage, bundle: None, .. } = &flat.stages[at] else { return false };
+    let sites = || sites(flat, &stage.name);
+    let known = || is_cast_in_place(stage) || sites().iter().all(|site| site.at.is_some());
+    cast_half(&stage.body).is_some()
+        && !flat.kept.contains_key(&stage.name)
+        && is_for_product(flat, at)
+        && known()
+}
+
+/// The 16-bit float that is loaded, where an expression is that float as `f32`.
+fn cast_half(e: &Expr) -> Option<&Expr> {
+    let ExprKind::Cast(DType::F32, x) = e.kind() else { return None };
+    let is_half = matches!(x.dtype(), DType::F16 | DType::BF16) && matches!(x.kind(), ExprKind::Load { .. });
+    is_half.then_some(x)
+}
+
+/// Does the stage cast each element of an array of its own shape? Then any index of the one is an index of the other, also
+/// one that depends on data.
+fn is_cast_in_place(stage: &Stage) -> bool {
+    let own =
+        |(index, (axis, _)): (&Expr, &(Symbol, Dim))| index.as_index().and_then(Dim::as_symbol) == Some(axis);
+    cast_half(&stage.body).is_some_and(|x| {
+        let ExprKind::Load { at, .. } = x.kind() else { return false };
+        at.len() == stage.axes.len() && at.iter().zip(&stage.axes).all(own)
+    })
 }
 
 fn is_for_product(flat: &Flat, at: usize) -> bool {
@@ -342,7 +388,10 @@ fn inline_stage(flat: &mut Flat, at: usize) {
     for user in flat.users(name) {
         let stage = &flat.stages[user].stage;
         let ranges = ranges_of(&stage.axes);
-        let inlined = put(&stage.body, name, axes, body, &ranges);
+        let inlined = match cast_half(body).filter(|_| is_cast_in_place(&producer.stage)) {
+            Some(half) => cast_where_loaded(&stage.body, name, half),
+            None => put(&stage.body, name, axes, body, &ranges),
+        };
         flat.set_body(user, inlined, &producer.origin);
         if !matches!(weight(body), Weight::Moves { .. }) {
             let user = &mut flat.stages[user];
@@ -352,6 +401,14 @@ fn inline_stage(flat: &mut Flat, at: usize) {
             user.ops = producer.ops.iter().chain(&user.ops).cloned().collect();
         }
     }
+}
+
+/// `e` with loads of `name` replaced by those of the 16-bit floats that it casts, at the same index.
+fn cast_where_loaded(e: &Expr, name: &Symbol, half: &Expr) -> Expr {
+    let ExprKind::Load { source: halves, dtype, .. } = half.kind() else { unreachable!("bug: it is a load") };
+    e.replace_loads(&mut |source, at| {
+        (source == name).then(|| Expr::load(halves.clone(), *dtype, at.to_vec()).cast(DType::F32))
+    })
 }
 
 /// `e` with loads of `name` replaced by `body` at their index, and its index arithmetic simplified.

@@ -30,6 +30,7 @@ use ir::{At, Symbol};
 use crate::error::PassError;
 use crate::lower::Names;
 use crate::pass::{About, Changed, Cx, ProgramPass};
+use crate::target::Target;
 
 /// See the [module](self).
 pub struct Fuse;
@@ -39,10 +40,10 @@ impl ProgramPass for Fuse {
         About::new("fuse", "put what hands over elements into one kernel")
     }
 
-    fn run(&self, program: &mut Program, _: &Cx) -> Result<Changed, At<PassError>> {
+    fn run(&self, program: &mut Program, cx: &Cx) -> Result<Changed, At<PassError>> {
         let before = program.clone();
         let entries = std::mem::take(&mut program.entries);
-        let mut fusion = Fusion { program, kernels: Vec::new(), names: Names::default() };
+        let mut fusion = Fusion { program, target: cx.target, kernels: Vec::new(), names: Names::default() };
         let entries = entries.into_iter().map(|entry| fusion.entry(entry)).collect();
         let kernels = fusion.kernels;
         program.kernels = kernels;
@@ -55,6 +56,7 @@ impl ProgramPass for Fuse {
 /// Kernels that follow each other in one list of steps become fewer. What stands between them keeps its place.
 struct Fusion<'a> {
     program: &'a Program,
+    target: Target,
     kernels: Vec<Kernel>,
     names: Names,
 }
@@ -119,7 +121,7 @@ impl Fusion<'_> {
         let mut flat = flat::Flat::open(self.program, entry, &calls, &kept);
         flat.resolve_views();
         flat.follow_products();
-        inline::inline(&mut flat);
+        inline::inline(&mut flat, self.target);
         let groups = group::group(&mut flat);
         let mut made = emit::Emit {
             symbols,
