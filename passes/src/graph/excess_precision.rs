@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 
-use ir::graph::Value;
+use ir::attr::Attrs;
+use ir::graph::{Kind, Value};
 use ir::op::{Infer, OpError};
 use ir::{At, DType, Graph, NodeId, OpDef, Origin, TensorType};
 use ops::linalg::conv::CONV;
@@ -49,6 +50,9 @@ const MOVES: [&OpDef; 11] = [
     &SLICE,
     &TRANSPOSE,
 ];
+
+/// Those of them that only give an operand another shape or order.
+const SHAPES: [&OpDef; 3] = [&BROADCAST, &RESHAPE, &TRANSPOSE];
 
 /// What tensor cores compute.
 const PRODUCTS: [&OpDef; 3] = [&CONV, &EINSUM, &MATMUL];
@@ -115,7 +119,9 @@ impl Widening<'_> {
         let constant = |x: &&Value| self.graph.node(x.node).weight().is_some();
         let moves = MOVES.contains(&def);
         let stays = computed.is_empty() && (moves || given.is_empty() || !types.iter().any(is_half));
-        if stays || moves && !given.iter().all(constant) || self.graph.flow(id).is_some() {
+        // A cache with new rows behind it leaves as it came.
+        let leaves = || def == &PUT || self.graph.outputs().contains(&id.into());
+        if stays || moves && !given.iter().all(constant) && leaves() || self.graph.flow(id).is_some() {
             return Ok(());
         }
         let expected: Vec<TensorType> = types.iter().map(widened).collect();
@@ -203,9 +209,25 @@ impl Widening<'_> {
         if let Some(&cast) = self.casts.get(&x) {
             return Ok(cast);
         }
-        let cast = self.cast_to(x, DType::F32, origin)?;
+        let cast = match self.seen_otherwise(x) {
+            // Rules look through shapes, but for one cast behind an input.
+            Some((def, attrs)) => {
+                let of = self.converted(self.graph.operands(x.node)[0], origin)?;
+                let origin = self.graph.node(x.node).origin.clone();
+                self.graph.add_op(def, &[of], attrs, origin)?.into()
+            }
+            None => self.cast_to(x, DType::F32, origin)?,
+        };
         self.casts.insert(x, cast);
         Ok(cast)
+    }
+
+    /// The op that gives an input another shape or order, where a value is that.
+    fn seen_otherwise(&self, x: Value) -> Option<(&'static OpDef, Attrs)> {
+        let (def, attrs) = self.graph.node(x.node).op()?;
+        let of = *self.graph.operands(x.node).first().filter(|_| SHAPES.contains(&def))?;
+        let is_input = matches!(self.graph.node(of.node).kind, Kind::Input(_));
+        (is_input || self.seen_otherwise(of).is_some()).then(|| (def, attrs.clone()))
     }
 
     fn cast_to(&mut self, x: Value, to: DType, origin: &Origin) -> Result<Value, OpError> {
