@@ -212,6 +212,32 @@ fn grouped_products_use_tensor_cores() {
     }
 }
 
+/// Layers in 16 bits, between which values are `f32`: tensor cores multiply them, experts too, with weights as they are stored.
+#[test]
+fn layers_in_halves_use_tensor_cores() {
+    if !shim::is_there() {
+        return;
+    }
+    for dtype in ["f16", "bf16"] {
+        let text = format!(
+            "weights @up : {dtype}[64, 256] = splat 0.125\nweights @down : {dtype}[256, 64] = splat 0.0625\n\
+             weights @experts : {dtype}[3, 64, 64] = splat 0.25\n\
+             graph @g(%x: {dtype}[n, 64], %i: i64[n]) -> {dtype}[n, 64], {dtype}[n, 64] {{\n  \
+             %0 = matmul %x, @up : {dtype}[n, 256]\n  %1 = relu %0 : {dtype}[n, 256]\n  \
+             %2 = matmul %1, @down : {dtype}[n, 64]\n  %3 = add %2, %x : {dtype}[n, 64]\n  \
+             %4 = cast %x {{to=f32}} : f32[n, 64]\n  %5 = cast @experts {{to=f32}} : f32[3, 64, 64]\n  \
+             %6 = grouped_matmul %4, %5, %i : f32[n, 64]\n  %7 = cast %6 {{to={dtype}}} : {dtype}[n, 64]\n  \
+             return %3, %7\n}}\n"
+        );
+        let (graph, program) = program_of(&text);
+        assert_eq!(program.kernels.len(), 3, "{program}");
+        let inputs = harness::random_inputs(harness::input_types(&graph), 3, &|_| 37);
+        let expected =
+            reference::run_graph(&graph, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
+        check_product(&text, &program, true, &inputs, &expected);
+    }
+}
+
 /// A block that computes a product tile by tile on its own, as in attentions.
 #[test]
 fn products_of_a_block_use_tensor_cores() {
