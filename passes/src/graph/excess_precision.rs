@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 
-use ir::attr::Attrs;
 use ir::graph::{Kind, Value};
 use ir::op::{Infer, OpError};
 use ir::{At, DType, Graph, NodeId, OpDef, Origin, TensorType};
@@ -53,6 +52,9 @@ const MOVES: [&OpDef; 11] = [
 
 /// Those of them that only give an operand another shape or order.
 const SHAPES: [&OpDef; 3] = [&BROADCAST, &RESHAPE, &TRANSPOSE];
+
+/// How many of these are looked through, one after the other.
+const MOST_MOVES: usize = 16;
 
 /// What tensor cores compute.
 const PRODUCTS: [&OpDef; 3] = [&CONV, &EINSUM, &MATMUL];
@@ -131,9 +133,9 @@ impl Widening<'_> {
         if inferred.ok().as_ref() != Some(&expected) {
             return Ok(());
         }
-        let rounds = self.target == Target::Gpu
-            && PRODUCTS.contains(&def)
-            && operands.iter().any(|x| self.is_stored(*x));
+        let stored =
+            |x: &Value| self.is_behind(*x, &MOVES, MOST_MOVES, |kind| matches!(kind, Kind::Weight(_)));
+        let rounds = self.target == Target::Gpu && PRODUCTS.contains(&def) && operands.iter().any(stored);
         let mut wider = Vec::new();
         for x in operands {
             wider.push(match self.wide.get(&x) {
@@ -191,14 +193,14 @@ impl Widening<'_> {
         self.target == Target::Gpu && !users.is_empty() && users.iter().all(is)
     }
 
-    /// Is a value a weight, or elements of one?
-    fn is_stored(&self, value: Value) -> bool {
+    /// Is a value of such a kind, or behind one, with at most so many of these ops between them?
+    fn is_behind(&self, value: Value, ops: &[&OpDef], most: usize, is: fn(&Kind) -> bool) -> bool {
         let node = self.graph.node(value.node);
         let moved = |(def, _): (&'static OpDef, _)| {
-            MOVES.contains(&def)
-                && self.graph.operands(value.node).first().is_some_and(|x| self.is_stored(*x))
+            let of = || self.graph.operands(value.node).first().copied();
+            most > 0 && ops.contains(&def) && of().is_some_and(|of| self.is_behind(of, ops, most - 1, is))
         };
-        node.weight().is_some() || node.op().is_some_and(moved)
+        is(&node.kind) || node.op().is_some_and(moved)
     }
 
     /// A value as an operand: one of 16 bits as `f32`.
@@ -209,25 +211,18 @@ impl Widening<'_> {
         if let Some(&cast) = self.casts.get(&x) {
             return Ok(cast);
         }
-        let cast = match self.seen_otherwise(x) {
-            // Rules look through shapes, but for one cast behind an input.
+        let is_input = |kind: &Kind| matches!(kind, Kind::Input(_));
+        let node = self.graph.node(x.node).clone();
+        let cast = match node.op().filter(|_| self.is_behind(x, &SHAPES, MOST_MOVES, is_input)) {
+            // Rules look through shapes, but not through casts: that of an input stands before all of them.
             Some((def, attrs)) => {
                 let of = self.converted(self.graph.operands(x.node)[0], origin)?;
-                let origin = self.graph.node(x.node).origin.clone();
-                self.graph.add_op(def, &[of], attrs, origin)?.into()
+                self.graph.add_op(def, &[of], attrs.clone(), node.origin.clone())?.into()
             }
             None => self.cast_to(x, DType::F32, origin)?,
         };
         self.casts.insert(x, cast);
         Ok(cast)
-    }
-
-    /// The op that gives an input another shape or order, where a value is that.
-    fn seen_otherwise(&self, x: Value) -> Option<(&'static OpDef, Attrs)> {
-        let (def, attrs) = self.graph.node(x.node).op()?;
-        let of = *self.graph.operands(x.node).first().filter(|_| SHAPES.contains(&def))?;
-        let is_input = matches!(self.graph.node(of.node).kind, Kind::Input(_));
-        (is_input || self.seen_otherwise(of).is_some()).then(|| (def, attrs.clone()))
     }
 
     fn cast_to(&mut self, x: Value, to: DType, origin: &Origin) -> Result<Value, OpError> {
