@@ -45,6 +45,11 @@ pub(crate) const CODES: &[Code] = &[
         "Give the code alone; or check the path, if it was to be a model.",
     ),
     code(
+        "egraft::cli::guard",
+        "Guards lie in the memory of a GPU, and only the process that runs the model there can look at them.",
+        "Give `--target cuda` with `--guard`, and leave out `--through`.",
+    ),
+    code(
         "egraft::cli::input_shape",
         "A shape given for an input contradicts the model: another number of axes, or a size that the model fixes.",
         "Give a shape that fits; `egraft inspect MODEL` shows the declared ones.",
@@ -949,6 +954,11 @@ pub(crate) const CODES: &[Code] = &[
         "egraft::runtime::too_large",
         "A tensor or the arena has more bytes than can be counted.",
         "Give smaller inputs.",
+    ),
+    code(
+        "egraft::runtime::trespass",
+        "A kernel wrote beside its arrays: a bug in the compiler, found by `egraft verify --guard`.",
+        "Report it with the model.",
     ),
     code("egraft::runtime::truncated", "The artifact is cut off.", "Copy it again."),
     code(

@@ -7,8 +7,9 @@ use ir::{At, Graph, Tensor};
 use passes::lint::{Lint, lint};
 use passes::pipeline::{self, Observer, Run, State, Step};
 use passes::{About, Changed, Cx, PassError, Target};
+use runtime::device::Device;
 use runtime::plan::Plan;
-use runtime::{LoadError, Model, Pool, Session, TensorRef, Weights};
+use runtime::{Guarded, LoadError, Model, Pool, Session, TensorRef, Weights};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -359,13 +360,25 @@ impl Compiled {
     /// # Errors
     /// Memory is short, or the system denies executable memory; there is no GPU for kernels that need one.
     pub fn model(&self) -> Result<Arc<Model>, Error> {
+        self.model_on(|device| device)
+    }
+
+    /// The same; on a GPU with guards beside all memory, so that a kernel that writes there is an error.
+    ///
+    /// # Errors
+    /// As [`Compiled::model`].
+    pub fn guarded_model(&self) -> Result<Arc<Model>, Error> {
+        self.model_on(|device| Arc::new(Guarded::new(device)))
+    }
+
+    fn model_on(&self, with: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) -> Result<Arc<Model>, Error> {
         let weights = self.weights.in_memory(&self.program).map_err(LoadError::from)?;
         let (plan, meta) = (self.plan.clone(), self.meta.clone());
         Ok(match &self.code {
             Code::Processor(image) => Model::from_parts(plan, &image.code, Weights::from(weights), meta)?,
             Code::Gpu(kernels) => {
                 let device = runtime::cuda::load(kernels).map_err(LoadError::from)?;
-                Model::on_device(plan, device, &weights, meta)?
+                Model::on_device(plan, with(device), &weights, meta)?
             }
         })
     }

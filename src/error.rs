@@ -464,6 +464,7 @@ impl Error {
                 _ => ErrorKind::Input,
             },
             Error::Unsolvable { .. } => ErrorKind::Unsupported,
+            Error::Run(RunError::Trespass { .. }) => ErrorKind::Bug,
             #[cfg(feature = "onnx")]
             Error::Export { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::Input,

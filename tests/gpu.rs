@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use harness::fake::Fake;
+use harness::fake::{Calls, Fake};
 use harness::program::{call, run};
 use harness::root;
 use ir::Tensor;
@@ -185,4 +185,58 @@ fn artifacts_run_on_the_gpu() {
     compile("sm_90a");
     let (done, _) = fake.run(&mut Command::new(at("model")));
     done.refused("egraft::device::no_image", &["sm_80", "sm_90a", "compute_90", "--arch"]);
+}
+
+/// A kernel that writes where nobody put guards goes unnoticed, and is named where there are some.
+#[test]
+fn guards_tell_which_kernel_writes_beside_its_arrays() {
+    let Some(fake) = Fake::shared() else { return };
+    let case = root().join("tests/golden/moe/momentum_layer").display().to_string();
+    let line = format!("verify {case}/model.onnx --data {case}/tensors.safetensors --target cuda");
+    let counted = |calls: &Calls| calls.count("cuMemAlloc");
+    let (done, plain) = fake.egraft(&line);
+    done.succeeds();
+    let (done, guarded) = fake.egraft(&format!("{line} --guard"));
+    done.succeeds();
+    assert!(counted(&guarded) > counted(&plain), "every buffer has memory of its own");
+    assert_eq!(counted(&guarded), guarded.count("cuMemFree"));
+
+    // In range for all sizes that the verifier tries: from 9 on it leaves its array.
+    let planted = "program @planted {\n  kernel @shift kind=fused [n](%x: f32[n], %y: write f32[n]) loops {\n    \
+                   for i0 in 0..n {\n      %y[i0 + floor(n, 9)] = %x[i0]\n    }\n  }\n  \
+                   kernel @negate kind=fused [n](%x: f32[n], %y: write f32[n]) loops {\n    \
+                   for i0 in 0..n {\n      %y[i0] = -%x[i0]\n    }\n  }\n  \
+                   entry @main(%x: f32[n]) -> (%y: f32[n]) {\n    buffer %b : f32[n]\n    \
+                   call @shift(%x, %b) [n=n]\n    call @negate(%b, %y) [n=n]\n  }\n}\n";
+    let folder = tempfile::tempdir().expect("there is room");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("planted.kir"), planted).expect("writable");
+    for size in [8, 9] {
+        let values: Vec<f32> = (0..size).map(|i| i as f32).collect();
+        let x = egraft::tensors::to_file(&Tensor::from_f32(&[size], &values)).expect("it is small");
+        let path = folder.path().join(format!("{size}.npz"));
+        runner::files::write_all(&path, &[("x", &x)]).expect("writable");
+    }
+    let verify = |size: usize, more: &str| {
+        fake.egraft(&format!(
+            "verify {} --data {}/{size}.npz {more}",
+            at("planted.kir"),
+            folder.path().display()
+        ))
+        .0
+    };
+    verify(8, "--target cuda --guard").succeeds();
+    let unseen = verify(9, "--target cuda");
+    assert!(!unseen.err.contains("trespass"), "{unseen}");
+    let done = verify(9, "--target cuda --guard");
+    assert_eq!(done.code, Some(70), "{done}");
+    for part in [
+        "egraft::runtime::trespass",
+        "kernel `shift` wrote 4 bytes",
+        "0 bytes behind buffer 0 on, which has 36",
+    ] {
+        assert!(done.err.contains(part), "{part}: {done}");
+    }
+    verify(8, "--guard").refused("egraft::cli::guard", &["--target cuda"]);
+    verify(8, "--target cuda --through exe --guard").refused("egraft::cli::guard", &["--through"]);
 }

@@ -315,8 +315,8 @@ fn ready(source: Source, options: &Options, watch: &mut Watch) -> Result<Arc<Mod
         let done = egraft::compile(source, options, watch);
         return Ok(watch.finish(done)?.model()?);
     }
-    let done = egraft::gpu::model(source, options, watch);
-    watch.finish(done)
+    let done = egraft::gpu::compile_here(source, options, watch);
+    Ok(watch.finish(done)?.model()?)
 }
 
 /// Refuses the name of a rule that there is not.

@@ -3,16 +3,13 @@
 mod cache;
 mod nvrtc;
 
-use std::sync::Arc;
-
 use cuda::{Form, Nvrtc, Sums};
 use ir::program::Program;
 use passes::FpMode;
 use passes::pipeline::{Observer, State};
-use runtime::Model;
 use runtime::cuda::{Gpu, Image, Kernel, Launch};
 
-use crate::compile::{self, Code, optimize};
+use crate::compile::{self, Code, Compiled, optimize};
 use crate::error::Error;
 use crate::options::{Options, Recorded};
 use crate::plan::size_in_kernel;
@@ -44,19 +41,23 @@ fn sums(options: &Recorded) -> Sums {
     }
 }
 
-/// A model on the GPU of this machine, ready to run: there is code for no other.
+/// A model compiled for the GPU of this machine: there is code for no other.
 ///
 /// # Errors
 /// There is no GPU, or no NVRTC that its driver goes with; what passes, the GPU backend, NVRTC or the driver cannot go on
 /// with.
-pub fn model(source: Source, options: &Options, observer: &mut dyn Observer) -> Result<Arc<Model>, Error> {
+pub fn compile_here(
+    source: Source,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Compiled, Error> {
     // What is not there is told before any work.
     let gpu = Gpu::find().map_err(runtime::LoadError::from)?;
     let compiler = Compiler::find(Some(gpu.driver().0))?;
     let targets = [(gpu.arch(), Form::Cubin)];
     let emit =
         |program: &Program, options: &Recorded| Ok(Code::Gpu(compiler.kernels(program, options, &targets)?));
-    compile::with(emit, source, options, observer)?.model()
+    compile::with(emit, source, options, observer)
 }
 
 /// NVRTC, and what it has made before.

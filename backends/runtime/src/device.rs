@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     error::RunError,
+    guard::Guards,
     memory::{AlignedBytes, dangling},
 };
 
@@ -37,6 +38,11 @@ pub trait Device: Send + Sync {
 
 /// What a session asks a device for. Pointers are addresses of the device's memory where nothing else is said.
 pub trait Queue: Send + Sync {
+    /// The guards beside its memory, if it keeps any.
+    fn guards(&self) -> Option<&Guards> {
+        None
+    }
+
     /// Zero bytes, at least one, aligned to 64.
     ///
     /// # Errors

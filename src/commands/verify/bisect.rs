@@ -61,7 +61,7 @@ impl Comparing<'_> {
         names: &Names,
         opinions: &[Opinion],
     ) -> Result<bool, Failure> {
-        let made = self.verify.through.compile(model, options, &mut Watch::new());
+        let made = self.verify.through.compile(self.verify.guard, model, options, &mut Watch::new());
         let Ok(made) = made else { return Ok(false) };
         let (verify, threads) = (self.verify, self.verify.common.threads());
         egraft::output::with_folder(|folder| {

@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 use egraft::{Options, Source, tensors};
 use ir::graph::Kind;
 use ir::{Graph, NodeId, Symbol, Tensor, TensorType};
+use passes::Target;
 use passes::pipeline::State;
 use serde_json::json;
 
@@ -69,6 +70,10 @@ pub(super) struct Verify {
     /// Send each token to the experts that the reference chooses for it: what is left is numeric error
     #[arg(long, conflicts_with_all = ["per_node", "bisect"])]
     pin_routing: bool,
+    /// On a GPU, keep bytes that nobody may write on both sides of every buffer, input, output and of the weights, look at
+    /// them after each kernel, and stop at the first that writes there. Needs `--target cuda`
+    #[arg(long)]
+    guard: bool,
     /// Seed of random inputs
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -150,6 +155,13 @@ impl Verify {
         let options = self.common.checked_options(&self.model)?;
         let loaded = folder::load(&self.model, self.data.as_deref(), options)?;
         let Loaded { options, mut source, told, data } = loaded;
+        if self.guard && (self.through != Through::Jit || source.provenance.options.target() != Target::Gpu) {
+            return Err(Failure::bad_input(
+                "egraft::cli::guard",
+                "`--guard` looks at the memory of a GPU, from this process",
+                "give `--target cuda`, and leave out `--through`",
+            ));
+        }
         if self.per_node {
             source.state = show_all(source.state)?;
         }
@@ -162,7 +174,7 @@ impl Verify {
             (source, ids) = routing::pinned(&source, &routers);
         }
         let mut watch = Watch::new();
-        let made = self.through.compile(source, &options, &mut watch)?;
+        let made = self.through.compile(self.guard, source, &options, &mut watch)?;
         let mut cases = match &self.data {
             Some(path) if path.is_dir() => data.cases(path, &names, !self.per_node)?,
             Some(path) => cases::read(path, &names)?,

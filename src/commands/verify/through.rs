@@ -37,16 +37,21 @@ pub(super) enum Made {
 }
 
 impl Through {
-    /// Compiles a model for this.
+    /// Compiles a model for this; on a GPU with guards, if that is asked.
     ///
     /// # Errors
     /// It does not compile, or what it is compiled for is not there.
     pub(super) fn compile(
         self,
+        guard: bool,
         source: Source,
         options: &Options,
         watch: &mut Watch,
     ) -> Result<Made, Failure> {
+        if guard {
+            let done = egraft::gpu::compile_here(source, options, watch);
+            return Ok(Made::Model(watch.finish(done)?.guarded_model()?));
+        }
         if self == Through::Jit {
             return Ok(Made::Model(ready(source, options, watch)?));
         }

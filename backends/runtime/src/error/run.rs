@@ -141,6 +141,25 @@ pub enum RunError {
     /// The device that the model runs on did not do something.
     #[error("the device failed at {0}")]
     Device(#[from] DeviceError),
+    /// A kernel wrote beside its arrays, on a device with guards. A compiler's mistake.
+    #[error(
+        "{kernel} wrote {bytes} bytes beside its arrays, from {from} bytes {side} {memory} on, which has {len}; \
+         this is a bug in the compiler that made the model"
+    )]
+    Trespass {
+        /// The kernel, and its step.
+        kernel: String,
+        /// How many bytes of a guard have changed.
+        bytes: usize,
+        /// How far from the memory the first of them lies.
+        from: usize,
+        /// `before` or `behind`.
+        side: &'static str,
+        /// Whose memory the guard belongs to.
+        memory: String,
+        /// How many bytes that has.
+        len: usize,
+    },
     /// The plan uses more of a memory than there is. A compiler's mistake, found before it does harm.
     #[error(
         "{what}: {needed} bytes are used, there is room for {room}; this is a bug in the compiler that made the model"
@@ -240,6 +259,7 @@ impl RunError {
             RunError::Requirement { .. } => "egraft::runtime::requirement",
             RunError::Memory(_) => "egraft::runtime::out_of_memory",
             RunError::Device(_) => "egraft::runtime::device",
+            RunError::Trespass { .. } => "egraft::runtime::trespass",
             RunError::Room { .. } => "egraft::runtime::room",
             RunError::Layout { .. } => "egraft::runtime::layout",
             RunError::State => "egraft::runtime::state",

@@ -84,6 +84,10 @@ impl<L: Look> Run<'_, L> {
                             self.look.mark(queue)?;
                             queue.call(ready.kernel, args, sizes)?;
                             self.look.mark(queue)?;
+                            if let Some(guards) = queue.guards() {
+                                let kernel = || table::describe(self.model, call, at);
+                                self.memory.check(entry, guards, kernel)?;
+                            }
                         }
                     }
                 }

@@ -10,6 +10,7 @@ use crate::{
     bind,
     device::{Queue, Region},
     error::RunError,
+    guard::Guards,
     memory::{ALIGN, AlignedBytes, dangling},
     model::Model,
     plan::{Arg, Entry, Phase, Space, Step},
@@ -68,6 +69,8 @@ pub(super) struct Memory {
     /// First byte and length of each buffer that has a place once and for all.
     places: Vec<Option<(i64, i64)>>,
     arena: Region,
+    /// Memory for each buffer by itself instead of the arena and of that of sizes, on a device with guards.
+    apart: Option<Vec<Region>>,
     /// Bytes of the arena that this layout uses.
     arena_bytes: usize,
     host: Region,
@@ -113,6 +116,9 @@ impl Memory {
             weights: model.plan().weights.iter().map(weight).collect(),
             places: vec![None; entry.buffers.len()],
             arena: Region::none(queue),
+            apart: queue
+                .filter(|queue| queue.guards().is_some())
+                .map(|queue| entry.buffers.iter().map(|_| Region::none(Some(queue))).collect()),
             arena_bytes: 0,
             host: Region::none(queue),
             state,
@@ -130,6 +136,7 @@ impl Memory {
     pub(super) fn bytes(&self) -> usize {
         let grown = self.grown.iter().chain(self.outputs.iter().map(|output| &output.grown));
         let lasting = self.arena.len() + self.host.len() + self.state.span().room;
+        let grown = grown.chain(self.apart.iter().flatten());
         lasting + grown.map(|bytes| bytes.len()).sum::<usize>()
     }
 
@@ -163,6 +170,9 @@ impl Memory {
                 region.reserve(if output.dynamic { 0 } else { output.bytes }, "an output")?;
             }
         }
+        if self.apart.is_some() {
+            return self.part(entry, Space::Host);
+        }
         self.host.reserve(memory_size(bytes, what)?, what)
     }
 
@@ -173,7 +183,63 @@ impl Memory {
         let bytes = bind::eval_count(entry, &entry.arena_bytes, &self.symbols, || what.to_owned())?;
         self.place_all(entry, |space| (space == Space::Arena).then_some(bytes))?;
         self.arena_bytes = memory_size(bytes, what)?;
+        if self.apart.is_some() {
+            return self.part(entry, Space::Arena);
+        }
         self.arena.reserve(self.arena_bytes, what)
+    }
+
+    /// Makes memory for each buffer of a space by itself, as large as it is now.
+    fn part(&mut self, entry: &Entry, space: Space) -> Result<(), RunError> {
+        let (Some(apart), Some(ports)) = (&mut self.apart, &self.ports) else { return Ok(()) };
+        for ((buffer, region), place) in entry.buffers.iter().zip(apart).zip(&self.places) {
+            if let (true, Some((_, bytes))) = (buffer.space == space, place) {
+                *region = Region::none(Some(&ports.queue));
+                region.reserve(memory_size(*bytes, "a buffer")?, "a buffer")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing was written beside what `kernel` was given, nor beside anything else.
+    pub(super) fn check(
+        &self,
+        entry: &Entry,
+        guards: &Guards,
+        kernel: impl FnOnce() -> String,
+    ) -> Result<(), RunError> {
+        let Some(found) = guards.trespass()? else { return Ok(()) };
+        let (side, from) = match found.at {
+            ..0 => ("before", found.at.unsigned_abs()),
+            at => ("behind", at.unsigned_abs() - found.len),
+        };
+        let memory = self.owner(entry, found.start);
+        Err(RunError::Trespass { kernel: kernel(), bytes: found.bytes, from, side, memory, len: found.len })
+    }
+
+    /// Whose memory begins there.
+    fn owner(&self, entry: &Entry, start: *mut u8) -> String {
+        let mut owners: Vec<(*mut u8, String)> = Vec::new();
+        let mut add = |region: &Region, what: String| owners.push((region.start(), what));
+        let is_output = |index: usize| Arg::Output(index as u32);
+        for (index, region) in self.apart.iter().flatten().enumerate() {
+            add(region, describe(entry, Arg::Buffer(index as u32)));
+        }
+        for (index, output) in self.outputs.iter().enumerate() {
+            add(&output.grown, describe(entry, is_output(index)));
+        }
+        if let Some(ports) = &self.ports {
+            for (index, region) in ports.inputs.iter().enumerate() {
+                add(region, describe(entry, Arg::Input(index as u32)));
+            }
+            for (index, region) in ports.outputs.iter().enumerate() {
+                add(region, describe(entry, is_output(index)));
+            }
+        }
+        self.grown.iter().for_each(|region| add(region, "a growing buffer".to_owned()));
+        owners.push((self.state.span().start, "the state".to_owned()));
+        let owner = owners.into_iter().find(|(first, _)| *first == start);
+        owner.map_or_else(|| "the weights".to_owned(), |(_, what)| what)
     }
 
     /// Checks what the steps begin with, where it is known: what is required tells why a size would be negative, and
@@ -259,6 +325,11 @@ impl Memory {
                 return Ok(if output.dynamic { all(&output.grown) } else { output.given });
             }
             Arg::Buffer(index) => {
+                if let (Some(apart), Some(_)) = (&self.apart, self.places[index as usize])
+                    && matches!(entry.buffers[index as usize].space, Space::Arena | Space::Host)
+                {
+                    return Ok(all(&apart[index as usize]));
+                }
                 let memory = match entry.buffers[index as usize].space {
                     Space::Arena => Span { start: self.arena.start(), room: self.arena_bytes },
                     Space::State => self.state.span(),

@@ -142,7 +142,11 @@ impl Session {
         }
         Ok(Session {
             memory: Memory::new(&model, plan, state, queue.as_ref()),
-            device: queue.map(|queue| OnDevice { queue, repeats: repeats(plan), runs: 0, recorded: None }),
+            device: queue.map(|queue| {
+                // Guards are looked at after each call.
+                let repeats = queue.guards().is_none() && repeats(plan);
+                OnDevice { queue, repeats, runs: 0, recorded: None }
+            }),
             layout: Vec::with_capacity(plan.symbols.len()),
             model,
             entry,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{add, call, mul, port, symbol};
 use crate::device::{Device, DeviceError, Queue, Recording, Stopwatch};
 use crate::plan::{Arg, Bind, Buffer, Entry, KernelSlot, Plan, Space, Step};
-use crate::{Model, Pool, Profile, RunError, Session, Size, TensorRef};
+use crate::{Guarded, Model, Pool, Profile, RunError, Session, Size, TensorRef};
 
 /// What is asked for again by a recording.
 type Work = Arc<Mutex<Vec<(Vec<usize>, Vec<i64>)>>>;
@@ -335,5 +335,55 @@ fn profiles_have_the_times_of_the_device() {
         assert_eq!((y, profile.calls()), ([3.0], 2));
         let took = profile.records().iter().map(|record| record.end - record.start);
         assert!(took.eq(std::iter::repeat_n(Duration::from_secs(1), marks / 2)), "{:?}", profile.records());
+    }
+}
+
+/// A kernel writes a number more than there is room for: beside a buffer, beside an output, and nowhere.
+#[test]
+fn what_is_written_beside_an_array_is_found() {
+    let bytes = || mul(symbol(0), 4.into());
+    let run_with = |sizes: [i64; 2], x: &[f32]| {
+        let here = Here::default();
+        let steps = [Arg::Input(0), Arg::Buffer(0), Arg::Output(0)];
+        let steps = sizes.iter().zip(steps.windows(2));
+        let entry = Entry {
+            name: "main".to_owned(),
+            symbols: vec!["n".to_owned()],
+            inputs: vec![port("x", vec![symbol(0)])],
+            outputs: vec![port("y", vec![symbol(0)])],
+            binds: vec![Bind { symbol: 0, input: 0, axis: 0, scale: 1, offset: Size::Const(0) }],
+            host: vec![],
+            host_bytes: Size::Const(0),
+            // There is room for one more number in the arena, where nobody would see it.
+            arena_bytes: add(bytes(), 64.into()),
+            buffers: vec![Buffer { offset: 0.into(), bytes: bytes(), space: Space::Arena }],
+            states: vec![],
+            steps: steps
+                .map(|(more, args)| call(0, args.to_vec(), vec![add(symbol(0), (*more).into())]))
+                .collect(),
+        };
+        let kernels = vec![KernelSlot { name: "add_one".to_owned(), offset: 0 }];
+        let plan = Plan { entries: vec![entry], weights: vec![], kernels };
+        let device = Arc::new(Guarded::new(Arc::new(here.clone())));
+        let model = Model::on_device(plan, device, &[], String::new()).expect("the plan is consistent");
+        let mut session = Session::new(model, 0, Pool::new(1)).expect("there is an entry");
+        // Memory of earlier sizes is not taken for that of these.
+        assert!(sizes != [0, 0] || run(&mut session, &[0.0; 9]).is_ok());
+        let done = [(); 3].map(|()| run(&mut session, x));
+        drop(session);
+        assert_eq!((here.asked("record"), here.asked("allocate")), (0, here.asked("free")));
+        done
+    };
+    let x = [1.0, 2.0, 3.0];
+    assert_eq!(run_with([0, 0], &x), [(); 3].map(|()| Ok(vec![3.0, 4.0, 5.0])));
+    for (sizes, step, memory) in [([1, 0], 0, "buffer 0"), ([0, 1], 1, "output `y`")] {
+        for found in run_with(sizes, &x) {
+            let Err(RunError::Trespass { kernel, bytes, from, side, memory: whose, len }) = found else {
+                panic!("{found:?}")
+            };
+            assert_eq!(kernel, format!("step {step}, kernel `add_one`"));
+            assert!((1..=4).contains(&bytes), "{bytes} bytes of a number");
+            assert_eq!((from, side, whose.as_str(), len), (0, "behind", memory, 12));
+        }
     }
 }
