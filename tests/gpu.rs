@@ -240,3 +240,42 @@ fn guards_tell_which_kernel_writes_beside_its_arrays() {
     verify(8, "--guard").refused("egraft::cli::guard", &["--target cuda"]);
     verify(8, "--target cuda --through exe --guard").refused("egraft::cli::guard", &["--through"]);
 }
+
+/// What is for a machine with a GPU runs here in small, but for PyTorch, and leaves the measured section alone.
+#[test]
+#[allow(clippy::print_stderr, reason = "who reads the tests should know what was not run")]
+fn gpu_check_runs_in_small() {
+    let Some(fake) = Fake::shared() else { return };
+    let python = || Command::new("python3");
+    if python().arg("--version").output().is_err() {
+        eprintln!("there is no python3: scripts/gpu_check was not run");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("there is room");
+    let written = folder.path().join("gpu.md");
+    let check = |more: &[&str]| {
+        let mut command = python();
+        command.arg(root().join("scripts/gpu_check")).arg("--egraft").arg(harness::program::egraft());
+        command.args(["--small", "--iters", "1", "--only", "attention/softmax_core_causal"]).args(more);
+        fake.run(&mut command)
+    };
+    let (done, _) = check(&[]);
+    assert_ne!(done.code, Some(0), "figures of a small run are no figures: {done}");
+    let measured = "softmax|product|1 token|sw_p2";
+    let (done, calls) = check(&["--measure", measured, "--output", &written.display().to_string()]);
+    done.exits(0);
+    assert!(calls.count("cuGraphLaunch") > 0);
+    let text = std::fs::read_to_string(&written).expect("it was written");
+    for part in [
+        "1 of 1 golden cases give their outputs",
+        "no kernel writes beside its arrays",
+        "| softmax of 8 rows of 100 | f32 |",
+        "| product, 40 × 48 × 32 | bf16 |",
+        "| 8 experts, 2 chosen, 32 × 16, 1 token | f32 |",
+        "| grouped_matmul | f32 | 2 |",
+        "| sliced_ot/sw_p2 |",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    assert!(!text.contains("was not measured:"), "{text}");
+}
