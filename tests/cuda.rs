@@ -49,8 +49,8 @@ fn golden_cases_give_their_outputs() {
     check_each(&cases().iter().collect::<Vec<_>>(), run);
 }
 
-/// Every filetest of the schedule for a GPU: its name, its graph, and the program that it becomes.
-fn filetests() -> Vec<(String, ir::Graph, Program)> {
+/// Every filetest of the schedule for a GPU: its name, its graph, the program that it becomes, and how its sums are made.
+fn filetests() -> Vec<(String, ir::Graph, Program, Sums)> {
     let folder = root().join("tests/filetests/schedule");
     let names = fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("readable").path());
     let mut paths: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "ir")).collect();
@@ -70,15 +70,15 @@ fn filetests() -> Vec<(String, ir::Graph, Program)> {
         let steps: Vec<Step> = steps.collect();
         let state = pipeline::run(State::Graph(graph.clone()), &steps, &run, &mut ());
         let Ok(State::Program(program)) = state else { panic!("{name}: it becomes a program") };
-        found.push((name, graph, program));
+        found.push((name, graph, program, egraft::gpu::sums(fp)));
     }
     found
 }
 
 #[test]
 fn sources_are_readable() {
-    for (name, _, program) in filetests() {
-        let sources = cuda::emit(&program, Sums::Regrouped).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, _, program, sums) in filetests() {
+        let sources = cuda::emit(&program, sums).unwrap_or_else(|error| panic!("{name}: {error}"));
         let text: Vec<String> = sources.into_iter().map(|source| source.text).collect();
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(root().join("tests/cuda"));
@@ -93,16 +93,34 @@ fn sources_compute_what_graphs_say() {
     if !shim::is_there() {
         return;
     }
-    for (name, graph, program) in filetests() {
-        let mut shim = Shim::of(&program).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for (name, graph, program, sums) in filetests() {
+        let mut shim = Shim::with(&program, sums).unwrap_or_else(|error| panic!("{name}: {error}"));
         let types: Vec<TensorType> = input_types(&graph).into_iter().cloned().collect();
         for round in 0..3 {
             let inputs = random_inputs(&types, round as u64, &sizes_of_round(round));
-            let expected = reference::run_graph(&graph, &inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
+            // These are all that tensor cores round.
+            let rounded =
+                if sums == Sums::Rounded { inputs.iter().map(tf32).collect() } else { inputs.clone() };
+            let expected = reference::run_graph(&graph, &rounded).unwrap_or_else(|e| panic!("{name}: {e}"));
             let found = reference::run_program_by(&program, 0, &inputs, &mut States::new(), &mut shim);
             let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
             check_all(&expected, &found).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
+    }
+}
+
+/// Numbers rounded to TF32: to 11 binary digits, and away from zero where two are as near.
+fn tf32(tensor: &Tensor) -> Tensor {
+    let rounded = |x: f64| {
+        let scale = 2_f64.powi(10 - x.abs().log2().floor() as i32);
+        if x == 0.0 { x } else { (x * scale).round() / scale }
+    };
+    match tensor.dtype() {
+        DType::F32 => {
+            let values: Vec<f32> = tensor.to_f64().into_iter().map(|x| rounded(x) as f32).collect();
+            Tensor::from_f32(tensor.shape(), &values)
+        }
+        _ => tensor.clone(),
     }
 }
 
@@ -115,18 +133,50 @@ fn program_of(text: &str) -> (Graph, Program) {
     (graph, program)
 }
 
-/// Runs the sources of a program, and looks whether all of them use tensor cores where they may.
-fn check_product(what: &str, program: &Program, tensor_cores: bool, inputs: &[Tensor], expected: &[Tensor]) {
+/// Runs the sources of a program, and looks whether all of them use tensor cores where they may. If that takes rounding, they
+/// are run so, too: products of rounded operands have no error but that of their sums, and those of the operands as they are
+/// differ by no more than two roundings of each.
+fn check_product(
+    what: &str,
+    program: &Program,
+    tensor_cores: bool,
+    inputs: &[Tensor],
+    reference: impl Fn(&[Tensor]) -> Vec<Tensor>,
+) {
     let uses = |sums| {
         let sources = cuda::emit(program, sums).unwrap_or_else(|error| panic!("{what}: {error}"));
         sources.iter().map(|source| source.text.contains("mma.sync")).collect::<Vec<bool>>()
     };
     assert!(uses(Sums::Regrouped).into_iter().all(|uses| uses == tensor_cores), "{what}");
     assert!(uses(Sums::InOrder).into_iter().all(|uses| !uses), "{what}");
-    let mut shim = Shim::of(program).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let found = reference::run_program_by(program, 0, inputs, &mut States::new(), &mut shim);
-    let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
-    harness::check_all(expected, &found).unwrap_or_else(|why| panic!("{what}: {why}"));
+    assert!(uses(Sums::Rounded).into_iter().all(|uses| uses), "{what}");
+    let run = |sums| {
+        let mut shim = Shim::with(program, sums).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let found = reference::run_program_by(program, 0, inputs, &mut States::new(), &mut shim);
+        found.unwrap_or_else(|error| panic!("{what}: {error}"))
+    };
+    let expected = reference(inputs);
+    harness::check_all(&expected, &run(Sums::Regrouped)).unwrap_or_else(|why| panic!("{what}: {why}"));
+    if tensor_cores {
+        return;
+    }
+    let found = run(Sums::Rounded);
+    let of_rounded = reference(&inputs.iter().map(tf32).collect::<Vec<_>>());
+    harness::check_all(&of_rounded, &found).unwrap_or_else(|why| panic!("{what}, rounded: {why}"));
+    let positive = |tensor: &Tensor| match tensor.dtype() {
+        DType::F32 => {
+            let values: Vec<f32> = tensor.to_f64().into_iter().map(|x| x.abs() as f32).collect();
+            Tensor::from_f32(tensor.shape(), &values)
+        }
+        _ => tensor.clone(),
+    };
+    let sizes = reference(&inputs.iter().map(positive).collect::<Vec<_>>());
+    for ((want, found), size) in expected.iter().zip(&found).zip(&sizes) {
+        let all = want.to_f64().into_iter().zip(found.to_f64()).zip(size.to_f64());
+        for ((want, found), size) in all {
+            assert!((want - found).abs() <= 1.01 / 1024.0 * size, "{what}: {want}, {found}");
+        }
+    }
 }
 
 /// Products in every form of tile, at sizes that fill none, against the reference.
@@ -138,9 +188,9 @@ fn products_are_those_of_the_reference() {
     let check = |dtype: &str, n: i64, text: &str| {
         let (graph, program) = program_of(text);
         let inputs = harness::random_inputs(harness::input_types(&graph), 5, &|_| n);
-        let expected =
-            reference::run_graph(&graph, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
-        check_product(text, &program, dtype != "f32", &inputs, &expected);
+        check_product(text, &program, dtype != "f32", &inputs, |inputs| {
+            reference::run_graph(&graph, inputs).unwrap_or_else(|error| panic!("{text}: {error}"))
+        });
     };
     for dtype in ["f16", "bf16", "f32"] {
         // Odd sizes, whole packs, few rows, and tiles of 128 rows.
@@ -167,6 +217,15 @@ fn products_are_those_of_the_reference() {
              %1 = matmul %x, %0 : {dtype}[n, {cols}]\n  return %1\n}}\n"
         );
         check(dtype, n, &text);
+    }
+    // The left operand lies across the sum.
+    for (dtype, rows, depth, cols) in [("bf16", 72, 40, 70), ("f32", 72, 40, 70), ("f32", 37, 21, 9)] {
+        let text = format!(
+            "graph @g(%x: {dtype}[{depth}, {rows}], %w: {dtype}[{depth}, {cols}]) -> {dtype}[{rows}, {cols}] {{\n  \
+             %0 = transpose %x {{perm=[1, 0]}} : {dtype}[{rows}, {depth}]\n  \
+             %1 = matmul %0, %w : {dtype}[{rows}, {cols}]\n  return %1\n}}\n"
+        );
+        check(dtype, 0, &text);
     }
     // Experts: more than a block has threads, and more rows than a tile has.
     for (n, numbers, depth, cols) in [(3, 300, 12, 20), (70, 3, 13, 17)] {
@@ -206,9 +265,9 @@ fn grouped_products_use_tensor_cores() {
             Tensor::from_i64(&[n as usize], &order),
             Tensor::from_i64(&[5], &[0, n / 2, n / 2, n / 2 + 1, n]),
         ];
-        let expected =
-            reference::run_program(&program, 0, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
-        check_product(&text, &program, true, &inputs, &expected);
+        check_product(&text, &program, true, &inputs, |inputs| {
+            reference::run_program(&program, 0, inputs).unwrap_or_else(|error| panic!("{text}: {error}"))
+        });
     }
 }
 
@@ -264,8 +323,9 @@ fn products_of_a_block_use_tensor_cores() {
     let program = harness::program(text);
     let mut random = Random::new(13);
     let inputs = [[2, 70, 24], [2, 24, 75]].map(|shape| random.tensor(DType::F16, &shape));
-    let expected = reference::run_program(&program, 0, &inputs).unwrap_or_else(|error| panic!("{error}"));
-    check_product("inside of a block", &program, true, &inputs, &expected);
+    check_product("inside of a block", &program, true, &inputs, |inputs| {
+        reference::run_program(&program, 0, inputs).unwrap_or_else(|error| panic!("{error}"))
+    });
 }
 
 /// A kernel `y = f(x…)` for each of some functions, over all elements.

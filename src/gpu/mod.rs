@@ -30,14 +30,15 @@ pub fn sources(
 ) -> Result<Vec<cuda::Source>, Error> {
     let Source { state, provenance, .. } = optimize(source, options, observer)?;
     let State::Program(program) = &state else { return Err(Error::NotLowered) };
-    Ok(cuda::emit(program, sums(&provenance.options))?)
+    Ok(cuda::emit(program, sums(provenance.options.cx().fp))?)
 }
 
-/// The order in which sums of products may be made.
-fn sums(options: &Recorded) -> Sums {
-    match options.cx().fp {
+/// How sums of products may be made.
+pub fn sums(fp: FpMode) -> Sums {
+    match fp {
         FpMode::Strict => Sums::InOrder,
-        FpMode::Reassoc | FpMode::Fast => Sums::Regrouped,
+        FpMode::Reassoc => Sums::Regrouped,
+        FpMode::Fast => Sums::Rounded,
     }
 }
 
@@ -106,7 +107,7 @@ impl Compiler {
         options: &Recorded,
         targets: &[(String, Form)],
     ) -> Result<Vec<Kernel>, Error> {
-        let sources = cuda::emit(program, sums(options))?;
+        let sources = cuda::emit(program, sums(options.cx().fp))?;
         let kernel = |(source, kernel): (cuda::Source, &ir::kernel::Kernel)| {
             let image = |(arch, form): &(String, Form)| {
                 let bytes = self.image(&source, arch, *form)?;

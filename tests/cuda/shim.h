@@ -236,6 +236,25 @@ template <class Decode> void mma(float (&sums)[4], const unsigned (&a)[4], unsig
   }
 }
 
+// `mma.m16n8k8`: the same of floats that were rounded to TF32.
+inline void mma_tf32(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  const auto all = together({a[0], a[1], a[2], a[3], b0, b1});
+  const unsigned lane = current % WARP;
+  const auto number = [](unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    if (x == x && bits & 0x1fff) report("an operand of a tensor core that is not rounded to TF32");
+    return x;
+  };
+  for (unsigned e = 0; e < 4; e += 1) {
+    const unsigned row = lane / 4 + e / 2 * 8, col = lane % 4 * 2 + e % 2;
+    for (unsigned k = 0; k < 8; k += 1) {
+      const unsigned x = all[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2], y = all[col * 4 + k % 4][4 + k / 4];
+      sums[e] = fmaf(number(x), number(y), sums[e]);
+    }
+  }
+}
+
 }  // namespace shim
 
 // Lanes count from the first of so many that lie together; beyond the last there is none but the thread itself.

@@ -46,7 +46,15 @@ impl Shim {
     /// # Errors
     /// What the emitter or the compiler says.
     pub fn of(program: &Program) -> Result<Shim, String> {
-        Shim::of_sources(cuda::emit(program, Sums::Regrouped).map_err(|error| error.to_string())?)
+        Shim::with(program, Sums::Regrouped)
+    }
+
+    /// The same with sums that are made so.
+    ///
+    /// # Errors
+    /// As [`Shim::of`].
+    pub fn with(program: &Program, sums: Sums) -> Result<Shim, String> {
+        Shim::of_sources(cuda::emit(program, sums).map_err(|error| error.to_string())?)
     }
 
     /// Sources as they are.

@@ -34,13 +34,15 @@ pub struct Launch {
     pub shared: u64,
 }
 
-/// In which order the sums of products are made.
+/// How the sums of products are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sums {
     /// Ascending, with one rounding a step.
     InOrder,
     /// As tensor cores make them, where both operands are 16-bit floats without a loss; else ascending.
     Regrouped,
+    /// As tensor cores make them; other operands of 32 bits are rounded to TF32, which has 11 binary digits.
+    Rounded,
 }
 
 /// The source of each kernel of a program, in its order.

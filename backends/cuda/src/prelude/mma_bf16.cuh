@@ -1,4 +1,6 @@
 struct MmaBF16 {
+  // They are as they should be.
+  template <class Packs> static __device__ void prepare(Packs&) {}
   __device__ void operator()(float (&sums)[4], const u32 (&a)[4], u32 b0, u32 b1) const {
 #ifdef EGRAFT_SHIM
     shim::mma(sums, a, b0, b1, from_bf16);

@@ -13,13 +13,23 @@ template <bool TRANSPOSED> __device__ void load_matrices(u32 (&to)[4], int at) {
 }
 #endif
 
-// A tile of a product of 16-bit floats with sums of 32 bits, by tensor cores: DOWN by ACROSS warps have a part each, and where
-// there are more warps, they share out the steps of the sum. Rows of 16 bytes more than a tile has lie in different banks.
+// What a tensor core takes of an operand at once: two by two matrices of 8 rows (of the right one, columns) by 16 bytes of steps,
+// those of the left one above each other first. Only elements of 16 bits are turned on the way; others that lie across the
+// sum come one by one.
+template <bool IS_LEFT, bool ALONG, int ROW, int BYTES> __device__ void load_operand(u32 (&to)[4], int at) {
+  if (ALONG || BYTES == 2) return load_matrices<!ALONG>(to, at);
+  #pragma unroll
+  for (int m = 0; m < 4; m += 1) to[m] = shared<u32>(at)[(IS_LEFT ? m / 2 : m % 2) * 4 * ROW + (IS_LEFT ? m % 2 : m / 2) * 8];
+}
+
+// A tile of a product with sums of 32 bits, by tensor cores: DOWN by ACROSS warps have a part each, and where there are more
+// warps, they share out the steps of the sum. Rows are longer than a tile's, to lie in different banks.
 template <int ROWS, int COLS, int STEPS, int DOWN, int ACROSS, bool A_ALONG, bool B_ALONG, class Mma, class Left, class Right,
           class Result>
 __device__ void tile_mma(int at, i64 all_rows, i64 all_cols, i64 steps, const Left& left, const Right& right, const Result& result) {
   constexpr int PARTS = 8 / (DOWN * ACROSS), HIGH = ROWS / DOWN / 16, WIDE = COLS / ACROSS / 16;
-  constexpr int A_ROW = (A_ALONG ? STEPS : ROWS) + 8, B_ROW = (B_ALONG ? STEPS : COLS) + 8;
+  constexpr int BYTES = sizeof(typename decltype(left(0, 0))::Of), HALF = 16 / BYTES;
+  constexpr int A_ROW = A_ALONG ? STEPS + HALF : ROWS + 8, B_ROW = B_ALONG ? STEPS + HALF : COLS + 8;
   constexpr int B_START = (A_ALONG ? ROWS : STEPS) * A_ROW, SIZE = B_START + (B_ALONG ? COLS : STEPS) * B_ROW;
   Part<ROWS, STEPS, A_ALONG, decltype(left(0, 0))> a;
   Part<COLS, STEPS, B_ALONG, decltype(right(0, 0))> b;
@@ -27,9 +37,13 @@ __device__ void tile_mma(int at, i64 all_rows, i64 all_cols, i64 steps, const Le
   const int row0 = warp / ACROSS % DOWN * (16 * HIGH), col0 = warp % ACROSS * (16 * WIDE);
   // The rows of matrices that this thread names: of the left operand's first two that are above each other, of the right
   // one's that are beside each other.
-  const int eighth = lane % 8, odd = lane / 8 % 2 * 8, high = lane / 16 * 8;
-  const int a_at = A_ALONG ? (row0 + eighth + odd) * A_ROW + high : (eighth + high) * A_ROW + row0 + odd;
-  const int b_at = B_ALONG ? (col0 + eighth + high) * B_ROW + odd : (eighth + odd) * B_ROW + col0 + high;
+  const int eighth = lane % 8, odd = lane / 8 % 2, high = lane / 16, one = lane % 4, its = lane / 4;
+  const int a_at = A_ALONG    ? (row0 + eighth + odd * 8) * A_ROW + high * HALF
+                 : BYTES == 2 ? (eighth + high * 8) * A_ROW + row0 + odd * 8
+                              : one * A_ROW + row0 + its;
+  const int b_at = B_ALONG    ? (col0 + eighth + high * 8) * B_ROW + odd * HALF
+                 : BYTES == 2 ? (eighth + odd * 8) * B_ROW + col0 + high * 8
+                              : one * B_ROW + col0 + its;
   const int rows = all_rows < ROWS ? (int)all_rows : ROWS, cols = all_cols < COLS ? (int)all_cols : COLS;
   float sums[HIGH][2 * WIDE][4] = {};
   a.fetch(left, rows, 0, steps);
@@ -37,22 +51,24 @@ __device__ void tile_mma(int at, i64 all_rows, i64 all_cols, i64 steps, const Le
   __syncthreads();
   int start = 0;
   for (i64 first = 0; first < steps; first += STEPS, start = SIZE - start) {
-    a.template put<A_ROW, false>(at + start * 2);
-    b.template put<B_ROW, false>(at + (start + B_START) * 2);
+    Mma::prepare(a.kept);
+    Mma::prepare(b.kept);
+    a.template put<A_ROW, false>(at + start * BYTES);
+    b.template put<B_ROW, false>(at + (start + B_START) * BYTES);
     __syncthreads();
     a.fetch(left, rows, first + STEPS, steps);
     b.fetch(right, cols, first + STEPS, steps);
-    const int a_from = at + (start + a_at) * 2, b_from = at + (start + B_START + b_at) * 2;
+    const int a_from = at + (start + a_at) * BYTES, b_from = at + (start + B_START + b_at) * BYTES;
     #pragma unroll
-    for (int k = 0; k < STEPS / PARTS; k += 16) {
+    for (int k = 0; k < STEPS / PARTS; k += 2 * HALF) {
       const int own = k + part * (STEPS / PARTS);
       u32 x[HIGH][4], y[WIDE][4];
       #pragma unroll
       for (int m = 0; m < HIGH; m += 1)
-        load_matrices<!A_ALONG>(x[m], a_from + (A_ALONG ? 16 * m * A_ROW + own : own * A_ROW + 16 * m) * 2);
+        load_operand<true, A_ALONG, A_ROW, BYTES>(x[m], a_from + (A_ALONG ? 16 * m * A_ROW + own : own * A_ROW + 16 * m) * BYTES);
       #pragma unroll
       for (int n = 0; n < WIDE; n += 1)
-        load_matrices<!B_ALONG>(y[n], b_from + (B_ALONG ? 16 * n * B_ROW + own : own * B_ROW + 16 * n) * 2);
+        load_operand<false, B_ALONG, B_ROW, BYTES>(y[n], b_from + (B_ALONG ? 16 * n * B_ROW + own : own * B_ROW + 16 * n) * BYTES);
       #pragma unroll
       for (int m = 0; m < HIGH; m += 1)
         #pragma unroll

@@ -6,7 +6,7 @@
 //! convolution, weights that are dequantized, rows in the order of their experts.
 //!
 //! Sums run in ascending order with one rounding a step. Where that may be otherwise, and both operands are 16-bit floats
-//! without a loss, tensor cores compute them.
+//! without a loss, tensor cores compute them; where operands may be rounded, too, those of all others of 32 bits.
 
 mod groups;
 mod operand;

@@ -27,7 +27,7 @@ const TYPICAL: i64 = 1024;
 pub(super) enum Form {
     /// One element after the other, in numbers of this type.
     Fma(DType),
-    /// By tensor cores, with operands of this type.
+    /// By tensor cores, with operands of this type; those of 32 bits are rounded to TF32.
     Mma(DType),
 }
 
@@ -36,8 +36,10 @@ impl Form {
     pub(super) fn of(gemm: &Gemm, sums: Sums) -> Form {
         let [a, b] = [&gemm.a, &gemm.b].map(exact_halves);
         match a.into_iter().find(|half| b.contains(half)) {
-            Some(half) if sums == Sums::Regrouped && gemm.dtype() == DType::F32 => Form::Mma(half),
-            _ => Form::Fma(gemm.dtype()),
+            _ if sums == Sums::InOrder || gemm.dtype() != DType::F32 => Form::Fma(gemm.dtype()),
+            Some(half) => Form::Mma(half),
+            None if sums == Sums::Rounded => Form::Mma(DType::F32),
+            None => Form::Fma(DType::F32),
         }
     }
 
@@ -52,6 +54,7 @@ impl Form {
     pub(super) fn piece(self) -> &'static str {
         match self {
             Form::Fma(_) => "tile_fma",
+            Form::Mma(DType::F32) => "MmaTF32",
             Form::Mma(DType::BF16) => "MmaBF16",
             Form::Mma(_) => "MmaF16",
         }
@@ -62,12 +65,16 @@ impl Form {
         match self {
             Form::Fma(_) => [(128, 128, 16), (64, 64, 16), (32, 64, 32), (FEW_ROWS, 64, 32)]
                 .map(|size| Tile::new(size, [1, 1])),
-            Form::Mma(_) => [
-                Tile::new((128, 128, 32), [2, 4]),
-                Tile::new((64, 64, 32), [2, 4]),
-                Tile::new((32, 64, 64), [1, 4]),
-                Tile::new((FEW_ROWS, 32, 128), [1, 2]),
-            ],
+            Form::Mma(dtype) => {
+                // As many bytes of each type.
+                let steps = |halves: i64| 2 * halves / dtype.bytes() as i64;
+                [
+                    Tile::new((128, 128, steps(32)), [2, 4]),
+                    Tile::new((64, 64, steps(32)), [2, 4]),
+                    Tile::new((32, 64, steps(64)), [1, 4]),
+                    Tile::new((FEW_ROWS, 32, steps(128)), [1, 2]),
+                ]
+            }
         }
     }
 }
@@ -153,10 +160,13 @@ impl Tile {
         let Tile { rows, cols, steps, warps } = self;
         let bytes = match form {
             Form::Fma(dtype) => 2 * steps * (rows + 4 + cols + 4) * dtype.bytes() as i64,
-            Form::Mma(_) => {
-                let tile =
-                    |length: i64, along| if along { length * (steps + 8) } else { steps * (length + 8) };
-                let operands = 2 * 2 * (tile(rows, along[0]) + tile(cols, along[1]));
+            Form::Mma(dtype) => {
+                let bytes = dtype.bytes() as i64;
+                let tile = |length: i64, along| match along {
+                    true => length * (steps + 16 / bytes),
+                    false => steps * (length + 8),
+                };
+                let operands = 2 * bytes * (tile(rows, along[0]) + tile(cols, along[1]));
                 let parts = WARPS / warps.iter().product::<i64>();
                 operands.max((parts - 1) * rows * cols * 4)
             }
