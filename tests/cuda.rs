@@ -208,9 +208,13 @@ fn products_are_those_of_the_reference() {
         check(dtype, 0, &format!("graph @g({inputs}) -> {types} {{\n{nodes}  return {results}\n}}\n"));
     }
     // Any number of rows; the right operand lies along the sum.
-    for (dtype, n, depth, cols) in
-        [("bf16", 70, 40, 1544), ("bf16", 5, 40, 1544), ("f32", 70, 40, 1544), ("f32", 5, 264, 200)]
-    {
+    for (dtype, n, depth, cols) in [
+        ("bf16", 70, 40, 1544),
+        ("bf16", 5, 40, 1544),
+        ("f16", 70, 328, 72),
+        ("f32", 70, 40, 1544),
+        ("f32", 5, 264, 200),
+    ] {
         let text = format!(
             "graph @g(%x: {dtype}[n, {depth}], %w: {dtype}[{cols}, {depth}]) -> {dtype}[n, {cols}] {{\n  \
              %0 = transpose %w {{perm=[1, 0]}} : {dtype}[{depth}, {cols}]\n  \
@@ -219,7 +223,9 @@ fn products_are_those_of_the_reference() {
         check(dtype, n, &text);
     }
     // The left operand lies across the sum.
-    for (dtype, rows, depth, cols) in [("bf16", 72, 40, 70), ("f32", 72, 40, 70), ("f32", 37, 21, 9)] {
+    for (dtype, rows, depth, cols) in
+        [("bf16", 72, 40, 70), ("bf16", 72, 200, 72), ("f32", 72, 40, 70), ("f32", 37, 21, 9)]
+    {
         let text = format!(
             "graph @g(%x: {dtype}[{depth}, {rows}], %w: {dtype}[{depth}, {cols}]) -> {dtype}[{rows}, {cols}] {{\n  \
              %0 = transpose %x {{perm=[1, 0]}} : {dtype}[{rows}, {depth}]\n  \
@@ -294,6 +300,37 @@ fn layers_in_halves_use_tensor_cores() {
         let expected =
             reference::run_graph(&graph, &inputs).unwrap_or_else(|error| panic!("{text}: {error}"));
         check_product(&text, &program, true, &inputs, &expected);
+    }
+}
+
+/// Operands that lie as they are needed are copied while others are computed with; what is read too early is found.
+#[test]
+fn copies_are_waited_for() {
+    if !shim::is_there() {
+        return;
+    }
+    let text = "graph @g(%x: f16[72, 328], %w: f16[328, 72]) -> f16[72, 72] {
+  %0 = matmul %x, %w : f16[72, 72]
+  return %0
+}
+";
+    let (graph, program) = program_of(text);
+    let inputs = harness::random_inputs(harness::input_types(&graph), 7, &|_| 0);
+    let run = |wait: &str| {
+        let mut sources = cuda::emit(&program, Sums::Regrouped).expect("it has a form");
+        let waits = "wait_for_groups<STAGES - 2>();";
+        assert_eq!(sources[0].text.matches(waits).count(), 1, "{}", sources[0].text);
+        sources[0].text = sources[0].text.replace(waits, wait);
+        let mut shim = Shim::of_sources(sources).unwrap_or_else(|error| panic!("{error}"));
+        let found = reference::run_program_by(&program, 0, &inputs, &mut States::new(), &mut shim);
+        found.map_err(|error| error.to_string())
+    };
+    let expected = reference::run_graph(&graph, &inputs).unwrap_or_else(|error| panic!("{error}"));
+    let found = run("wait_for_groups<STAGES - 2>();").expect("it waits");
+    harness::check_all(&expected, &found).unwrap_or_else(|why| panic!("{why}"));
+    for wrong in ["", "wait_for_groups<STAGES - 1>();"] {
+        let found = run(wrong).expect_err("a copy that is not there yet");
+        assert!(found.contains("race: thread "), "{found}");
     }
 }
 

@@ -36,6 +36,12 @@ const unsigned WARP = 32;
 const unsigned long long NOTHING = 0, BLOCK = 1ull << 32;
 
 // A fiber begins once and runs one thread after the other. Switches are jumps: they ask nothing of the system.
+// 16 bytes that are on their way to shared memory, or zeros.
+struct Copy {
+  int at;
+  unsigned long long bytes[2];
+};
+
 struct Fiber {
   jmp_buf at;
   bool begun, done;
@@ -45,6 +51,8 @@ struct Fiber {
   // Those of its warp with which it last had a barrier, and when.
   unsigned met;
   unsigned long met_at;
+  // Groups of copies to shared memory that it has not waited for; the last one is not ended.
+  std::vector<std::vector<Copy>> copies;
 };
 
 inline jmp_buf scheduler;
@@ -151,6 +159,8 @@ inline void yield() {
 inline void fiber_main() {
   for (;;) {
     function->run(arrays, sizes);
+    for (const auto& group : fibers[current].copies)
+      if (!group.empty()) report("copies to shared memory that nobody waits for");
     fibers[current].done = true;
     yield();
   }
@@ -281,6 +291,24 @@ template <bool TRANSPOSED> void load_matrices(unsigned (&to)[4], int at) {
   }
 }
 
+// `cp.async`: as late as may be. Until then, what was there is lost.
+inline void copy_later(int at, const void* from, bool is_there) {
+  if (at % 16 != 0 || (size_t)from % 16 != 0) shim::report("a copy of 16 bytes that do not start at a multiple of 16");
+  shim::Copy copy{at, {0, 0}};
+  if (is_there) memcpy(copy.bytes, from, 16);
+  for (int i = 0; i < 2; i += 1) shared<unsigned long long>(at)[i] = 0xAAAAAAAAAAAAAAAAull;
+  shim::fibers[shim::current].copies.back().push_back(copy);
+}
+inline void end_group() { shim::fibers[shim::current].copies.emplace_back(); }
+template <int LAST> void wait_for_groups() {
+  auto& groups = shim::fibers[shim::current].copies;
+  while ((int)groups.size() - 1 > LAST) {
+    for (const auto& copy : groups.front())
+      for (int i = 0; i < 2; i += 1) shared<unsigned long long>(copy.at)[i] = copy.bytes[i];
+    groups.erase(groups.begin());
+  }
+}
+
 inline int __float_as_int(float x) { int bits; memcpy(&bits, &x, 4); return bits; }
 inline float __int_as_float(int bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline long long __double_as_longlong(double x) { long long bits; memcpy(&bits, &x, 8); return bits; }
@@ -316,6 +344,7 @@ inline void run_block(unsigned threads) {
     fibers[i].done = false;
     fibers[i].awaits = NOTHING;
     fibers[i].met = 0;
+    fibers[i].copies.assign(1, {});
   }
   last_barrier = now++;
   for (unsigned left = threads, before = left; left > 0 && problem.empty();) {

@@ -207,10 +207,12 @@ __device__ float round_bf16(float x) { return from_bf16(to_bf16(x)); }
     // Parts of products; see `emit/gemm`.
     ("tiles", &["integers", "shared"], include_str!("prelude/tiles.cuh")),
     ("tile_fma", &["tiles"], include_str!("prelude/tile_fma.cuh")),
-    ("tile_mma", &["tiles"], include_str!("prelude/tile_mma.cuh")),
-    ("MmaF16", &["tile_mma", "from_f16"], include_str!("prelude/mma_f16.cuh")),
-    ("MmaBF16", &["tile_mma", "from_bf16"], include_str!("prelude/mma_bf16.cuh")),
-    ("MmaTF32", &["tile_mma"], include_str!("prelude/mma_tf32.cuh")),
+    ("mma_tile", &["tiles"], include_str!("prelude/mma_tile.cuh")),
+    ("tile_mma", &["mma_tile"], include_str!("prelude/tile_mma.cuh")),
+    ("tile_copied", &["mma_tile"], include_str!("prelude/tile_copied.cuh")),
+    ("MmaF16", &["from_f16"], include_str!("prelude/mma_f16.cuh")),
+    ("MmaBF16", &["from_bf16"], include_str!("prelude/mma_bf16.cuh")),
+    ("MmaTF32", &["integers"], include_str!("prelude/mma_tf32.cuh")),
     ("rows_of_tile", &["integers", "shared"], include_str!("prelude/rows_of_tile.cuh")),
     ("reductions", &[], "
 struct Sum { template <class T> __device__ T operator()(T a, T b) const { return a + b; } };

@@ -1,8 +1,8 @@
 //! Matrix products in tiles: the threads of a block bring a tile of each operand to shared memory, step by step along the
 //! sum, and each keeps some elements of the result in registers.
 //!
-//! What a tile does stands before the functions (`prelude/tile_fma.cuh`, `prelude/tile_mma.cuh`); what is written here for each
-//! product is where its elements come from, and what becomes of the sums. Operands are any expressions: a window of a
+//! What a tile does stands before the functions (`prelude/tile_fma.cuh`, `tile_mma.cuh`, `tile_copied.cuh`); what is written here
+//! for each product is where its elements come from, and what becomes of the sums. Operands are any expressions: a window of a
 //! convolution, weights that are dequantized, rows in the order of their experts.
 //!
 //! Sums run in ascending order with one rounding a step. Where that may be otherwise, and both operands are 16-bit floats
@@ -33,6 +33,8 @@ struct Place {
     /// The first column, and how many there are from there on.
     col0: String,
     col_count: String,
+    /// Whether the tile is all that a block computes.
+    is_alone: bool,
 }
 
 /// The rows of a product for which a launch is: where their number is open, there are two, one of which has no blocks.
@@ -108,7 +110,7 @@ impl Emitter<'_> {
             }
         };
         let (col0, col_count) = self.stretch("col0", &tile_col, tile.cols, &cols);
-        self.tile(gemm, form, &tile, &Place { rows, row_count, col0, col_count })?;
+        self.tile(gemm, form, &tile, &Place { rows, row_count, col0, col_count, is_alone: true })?;
         Ok((outer.clone() * down * across * holds, self.threads))
     }
 
@@ -142,7 +144,8 @@ impl Emitter<'_> {
                 let row_count = format!("{} - {row0}", rows.within(ADD));
                 let col_count = format!("{} - {col0}", cols.within(ADD));
                 let rows = Places::From(row0.clone());
-                this.tile(gemm, form, &tile, &Place { rows, row_count, col0: col0.clone(), col_count })
+                let place = Place { rows, row_count, col0: col0.clone(), col_count, is_alone: false };
+                this.tile(gemm, form, &tile, &place)
             })
         })?;
         self.scope = outer;
@@ -156,12 +159,12 @@ impl Emitter<'_> {
         let [a, b] = [(&gemm.a, &gemm.row, &place.rows, true), (&gemm.b, &gemm.col, &cols, false)]
             .map(|(e, axes, rows, is_left)| self.operand(gemm, e, axes, rows, is_left, form.element()));
         let [a_name, b_name, result] = ["left", "right", "result"].map(|name| self.scope.names.fresh(name));
-        self.bring(gemm, &a, &place.rows, &a_name)?;
-        self.bring(gemm, &b, &cols, &b_name)?;
+        let tile = tile.for_packs(form, [a.width, b.width], place.is_alone);
+        self.bring(gemm, &a, &place.rows, tile.way, &a_name)?;
+        self.bring(gemm, &b, &cols, tile.way, &b_name)?;
         self.results(gemm, place, &cols, &result)?;
-        let tile = tile.for_packs([a.width, b.width]);
         let along = [a.along_sum, b.along_sum];
-        self.prelude.need(form.piece());
+        tile.pieces(form).into_iter().for_each(|piece| self.prelude.need(piece));
         let at = self.scratch("tiles", tile.bytes(form, along));
         let steps = self.index(&count(&gemm.depth)).text;
         let Place { row_count, col_count, .. } = place;

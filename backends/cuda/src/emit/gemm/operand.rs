@@ -9,6 +9,7 @@ use ir::{DType, Dim};
 
 use super::super::Emitter;
 use super::super::types::{CHOICE, Code, OR, storage};
+use super::tile::Way;
 use crate::error::EmitError;
 
 /// Bytes that a thread loads at once, at most.
@@ -103,12 +104,13 @@ impl Emitter<'_> {
         [8, 4, 2].into_iter().filter(|width| *width <= most).find(fits).unwrap_or(1)
     }
 
-    /// The operand as a function of a place in the tile and a step of the sum.
+    /// The operand as a function of a place in the tile and a step of the sum: elements, or where they lie.
     pub(super) fn bring(
         &mut self,
         gemm: &Gemm,
         operand: &Operand,
         rows: &Places,
+        way: Way,
         name: &str,
     ) -> Result<(), EmitError> {
         let Operand { expr, axes, dtype, width, .. } = operand;
@@ -122,7 +124,12 @@ impl Emitter<'_> {
                 let (source, at) = stored(expr, *dtype).expect("bug: a pack is loaded");
                 let position = this.position(source, at)?;
                 let array = &this.scope.arrays[source].name;
-                this.line(&format!("return *(const Pack<{ty}, {width}>*)&{array}[{}];", position.text));
+                this.line(&match way {
+                    Way::Kept => format!("return *(const Pack<{ty}, {width}>*)&{array}[{}];", position.text),
+                    Way::Copied => {
+                        format!("return Address<Pack<{ty}, {width}>>{{&{array}[{}]}};", position.text)
+                    }
+                });
             } else {
                 let element = this.kept(expr, *dtype)?;
                 let name = this.scope.names.fresh("element");

@@ -50,13 +50,13 @@ impl Form {
         }
     }
 
-    /// What has to stand before the functions.
-    pub(super) fn piece(self) -> &'static str {
+    /// What multiplies, if tensor cores do.
+    fn mma(self) -> Option<&'static str> {
         match self {
-            Form::Fma(_) => "tile_fma",
-            Form::Mma(DType::F32) => "MmaTF32",
-            Form::Mma(DType::BF16) => "MmaBF16",
-            Form::Mma(_) => "MmaF16",
+            Form::Fma(_) => None,
+            Form::Mma(DType::F32) => Some("MmaTF32"),
+            Form::Mma(DType::BF16) => Some("MmaBF16"),
+            Form::Mma(_) => Some("MmaF16"),
         }
     }
 
@@ -88,11 +88,25 @@ pub(super) struct Tile {
     steps: i64,
     /// Warps above and beside each other, of tensor cores; others share out the steps.
     warps: [i64; 2],
+    /// How operands come to shared memory.
+    pub(super) way: Way,
 }
+
+/// How operands come to shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through registers.
+    Kept,
+    /// As they are, by copies that go on while threads compute.
+    Copied,
+}
+
+/// Tiles of each operand in shared memory where they are copied.
+const STAGES: i64 = 3;
 
 impl Tile {
     const fn new((rows, cols, steps): (i64, i64, i64), warps: [i64; 2]) -> Tile {
-        Tile { rows, cols, steps, warps }
+        Tile { rows, cols, steps, warps, way: Way::Kept }
     }
 
     /// That of a launch: the largest of which there are enough.
@@ -137,27 +151,47 @@ impl Tile {
         }
     }
 
-    /// The same with fewer steps where so many elements are loaded at once: others wait in registers one by one.
-    pub(super) fn for_packs(self, widths: [i64; 2]) -> Tile {
+    /// The same where so many elements are loaded at once: with fewer steps, since others wait in registers one by one; or with
+    /// copies, where 16 bytes come as they are and the block `is_alone` with its tile.
+    pub(super) fn for_packs(self, form: Form, widths: [i64; 2], is_alone: bool) -> Tile {
         let narrow = widths.into_iter().any(|width| width < 4);
-        Tile { steps: if narrow { self.steps / 2 } else { self.steps }, ..self }
+        let is_whole = |width: i64| width * form.element().bytes() as i64 == 16;
+        // What is rounded passes through registers.
+        let as_they_are = matches!(form, Form::Mma(half) if half != DType::F32);
+        let way = match as_they_are && is_alone && widths.into_iter().all(is_whole) {
+            true => Way::Copied,
+            false => Way::Kept,
+        };
+        Tile { steps: if narrow { self.steps / 2 } else { self.steps }, way, ..self }
+    }
+
+    /// What has to stand before the functions.
+    pub(super) fn pieces(self, form: Form) -> Vec<&'static str> {
+        match form.mma() {
+            None => vec!["tile_fma"],
+            Some(mma) if self.way == Way::Copied => vec![mma, "tile_copied"],
+            Some(mma) => vec![mma, "tile_mma"],
+        }
     }
 
     /// The function that computes a tile, with what it is told of itself and of how operands lie along the sum.
     pub(super) fn function(self, form: Form, [a, b]: [bool; 2]) -> String {
-        let Tile { rows, cols, steps, warps: [down, across] } = self;
-        match form {
-            Form::Fma(_) => format!("tile_fma<{rows}, {cols}, {steps}, {a}, {b}>"),
-            Form::Mma(_) => {
-                let mma = form.piece();
-                format!("tile_mma<{rows}, {cols}, {steps}, {down}, {across}, {a}, {b}, {mma}>")
+        let Tile { rows, cols, steps, warps: [down, across], way } = self;
+        match form.mma() {
+            None => format!("tile_fma<{rows}, {cols}, {steps}, {a}, {b}>"),
+            Some(mma) => {
+                let of = format!("{rows}, {cols}, {steps}, {down}, {across}, {a}, {b}, {mma}");
+                match way {
+                    Way::Kept => format!("tile_mma<{of}>"),
+                    Way::Copied => format!("tile_copied<{of}, {STAGES}>"),
+                }
             }
         }
     }
 
-    /// Bytes of shared memory: two tiles of each operand, of which one is computed with and the other brought.
+    /// Bytes of shared memory: tiles of each operand, of which one is computed with and the others brought.
     pub(super) fn bytes(self, form: Form, along: [bool; 2]) -> u64 {
-        let Tile { rows, cols, steps, warps } = self;
+        let Tile { rows, cols, steps, warps, way } = self;
         let bytes = match form {
             Form::Fma(dtype) => 2 * steps * (rows + 4 + cols + 4) * dtype.bytes() as i64,
             Form::Mma(dtype) => {
@@ -166,7 +200,8 @@ impl Tile {
                     true => length * (steps + 16 / bytes),
                     false => steps * (length + 8),
                 };
-                let operands = 2 * bytes * (tile(rows, along[0]) + tile(cols, along[1]));
+                let tiles = if way == Way::Copied { STAGES } else { 2 };
+                let operands = tiles * bytes * (tile(rows, along[0]) + tile(cols, along[1]));
                 let parts = WARPS / warps.iter().product::<i64>();
                 operands.max((parts - 1) * rows * cols * 4)
             }
