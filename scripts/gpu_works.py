@@ -35,8 +35,12 @@ class Torch:
         self.F = torch.nn.functional
 
     def tensor(self, *shape, dtype="f32"):
-        names = {"f32": self.torch.float32, "tf32": self.torch.float32, "bf16": self.torch.bfloat16, "f16": self.torch.float16}
+        names = {"f32": self.torch.float32, "bf16": self.torch.bfloat16, "f16": self.torch.float16}
         return self.torch.rand(*shape, device=self.device, dtype=self.torch.float32).sub(0.5).to(names[dtype])
+
+    def round_products(self, rounds):
+        """Whether products of 32-bit floats may round their operands to TF32."""
+        self.torch.backends.cuda.matmul.allow_tf32 = rounds
 
     def compiled(self, function):
         if not self.compiles:
@@ -105,12 +109,7 @@ def product(dtype, rows, inner, columns, goal=None, is_library=False):
 
     def library(pt):
         a, b = pt.tensor(rows, inner, dtype=element), pt.tensor(inner, columns, dtype=element)
-
-        def multiply():
-            pt.torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
-            return a @ b
-
-        return multiply
+        return lambda: a @ b
 
     words = ("--fp", "fast") if dtype == "tf32" else ()
     goal = goal and (goal, PYTORCH)
