@@ -17,6 +17,7 @@ use ir::op::{Infer, OpError};
 use ir::{At, DType, Graph, NodeId, OpDef, Origin, TensorType};
 use ops::linalg::conv::CONV;
 use ops::linalg::einsum::EINSUM;
+use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
 use ops::math::cast::{self, CAST};
 use ops::shape::broadcast::BROADCAST;
@@ -57,7 +58,7 @@ const SHAPES: [&OpDef; 3] = [&BROADCAST, &RESHAPE, &TRANSPOSE];
 const MOST_MOVES: usize = 16;
 
 /// What tensor cores compute.
-const PRODUCTS: [&OpDef; 3] = [&CONV, &EINSUM, &MATMUL];
+const PRODUCTS: [&OpDef; 4] = [&CONV, &EINSUM, &GROUPED_MATMUL, &MATMUL];
 
 /// See the [module](self).
 pub struct ExcessPrecision;
