@@ -1,8 +1,10 @@
 //! ONNX ConvTranspose: the convolution with the flipped kernel of the image with zeros between its elements.
 //!
-//! `y = conv(spread(x), flip(w))` with stride 1: `spread` puts `stride − 1` zeros after each element, `flip`
-//! reverses the kernel and exchanges its channels. Source: Dumoulin, Visin 2016, section 4; ONNX
-//! ConvTranspose, opset 22.
+//! With stride 1, `y = conv(x, flip(w))`: `flip` reverses the kernel and exchanges its channels. Along an axis with
+//! stride `s`, `y[s·q + r] = Σ x[q − j] · w[s·j + r]` over `j`: each remainder `r` has a kernel of its own, and these are
+//! channels of one convolution with stride 1, whose results are put beside each other. Where such an axis is dilated, too,
+//! or the sizes of the kernel are not known, `y = conv(spread(x), flip(w))`: `spread` puts `stride − 1` zeros after each
+//! element. Source: Dumoulin, Visin 2016, section 4; Shi et al. 2016, arXiv:1609.07009; ONNX ConvTranspose, opset 22.
 
 use ir::Dim;
 use ir::build::Build;
@@ -47,7 +49,7 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
     }
     let output = node.ints("output_shape")?;
     let mode = node.str_or("auto_pad", "NOTSET")?;
-    let (mut low, mut high) = (vec![], vec![]);
+    let (mut before, mut sizes) = (vec![], vec![]);
     for axis in 0..rank {
         let (stride, one) = (Dim::constant(strides[axis]), Dim::constant(1));
         let size = &image[axis + 2];
@@ -72,29 +74,161 @@ fn import(node: &NodeView, b: &mut Build) -> Result<Vec<Value>, ImportError> {
                 ));
             }
         };
-        let (before, after) = match wanted {
+        let (cut, size) = match wanted {
             Some(wanted) => {
-                let total = full - wanted;
+                let total = full - wanted.clone();
                 let half = total.floor_div(&Dim::constant(2));
-                let rest = total - half.clone();
-                if mode == "SAME_UPPER" { (half, rest) } else { (rest, half) }
+                (if mode == "SAME_UPPER" { half } else { total - half }, wanted)
             }
-            None if mode == "VALID" => (Dim::constant(0), Dim::constant(0)),
-            None => (given[axis].into(), given[rank + axis].into()),
+            None if mode == "VALID" => (Dim::constant(0), full),
+            None => {
+                let (cut, rest) = (Dim::constant(given[axis]), Dim::constant(given[rank + axis]));
+                (cut.clone(), full - cut - rest)
+            }
         };
-        // The spread image ends with stride − 1 zeros that don't belong to it.
-        low.push(reach.clone() - before);
-        high.push(reach - after + Dim::constant(extra[axis] - (strides[axis] - 1)));
+        before.push(cut);
+        sizes.push(size);
     }
-    let spread = spread(b, x, &strides)?;
     let groups = node.int_or("group", 1)?;
-    let flipped = flip(b, w, groups)?;
-    let attrs = [STRIDES.is(ones), DILATIONS.is(dilations), LOW.is(low), HIGH.is(high), GROUPS.is(groups)];
-    let y = b.op_with(&CONV, &[spread, flipped], attrs)?;
+    let steps: Vec<Step> =
+        strides.into_iter().zip(dilations).map(|(stride, dilation)| Step { stride, dilation }).collect();
+    let by_remainder = steps.iter().all(|step| step.stride == 1 || step.stride > 1 && step.dilation == 1);
+    let kernel: Option<Vec<i64>> =
+        kernel[2..].iter().map(|size| size.as_const().filter(|&size| size > 0)).collect();
+    let window = Window { groups, steps, before, sizes };
+    let y = match kernel {
+        Some(kernel) if by_remainder => by_remainders(b, x, w, &kernel, &window)?,
+        _ => of_spread(b, x, w, &window)?,
+    };
     Ok(vec![match node.optional_input(2) {
         Some(bias) => add_bias(b, y, bias)?,
         None => y,
     }])
+}
+
+/// What an axis of the image does with an element: the distance of its copies, and of what is added to them.
+struct Step {
+    stride: i64,
+    dilation: i64,
+}
+
+/// How elements of the image meet the kernel, and what is left of the result: from `before` on, `sizes`.
+struct Window {
+    groups: i64,
+    steps: Vec<Step>,
+    before: Vec<Dim>,
+    sizes: Vec<Dim>,
+}
+
+/// The convolution of `x` with the kernels of all remainders, put beside each other.
+fn by_remainders(
+    b: &mut Build,
+    x: Value,
+    w: Value,
+    kernel: &[i64],
+    window: &Window,
+) -> Result<Value, OpError> {
+    let Window { groups, steps, before, sizes } = window;
+    let image = b.ty(x).shape.clone();
+    let rank = steps.len();
+    let (mut low, mut high, mut starts) = (vec![], vec![], vec![Dim::constant(0); 2]);
+    let (mut taps, mut counts) = (vec![], vec![]);
+    for (axis, step) in steps.iter().enumerate() {
+        let stride = Dim::constant(step.stride);
+        let tap = (kernel[axis] + step.stride - 1) / step.stride;
+        let reach = Dim::constant((tap - 1) * step.dilation);
+        // Of the positions that an element of the image makes, those that are left.
+        let first = before[axis].floor_div(&stride);
+        let count = (before[axis].clone() + sizes[axis].clone()).ceil_div(&stride) - first.clone();
+        starts.push(before[axis].clone() - first.clone() * stride);
+        low.push(reach.clone() - first.clone());
+        high.push(count.clone() - image[axis + 2].clone() + first);
+        taps.push(tap);
+        counts.push(count);
+    }
+    let dilations = steps.iter().map(|step| step.dilation).collect();
+    let kernels = kernels_of_remainders(b, w, *groups, kernel, steps, &taps)?;
+    let attrs =
+        [STRIDES.is(vec![1; rank]), DILATIONS.is(dilations), LOW.is(low), HIGH.is(high), GROUPS.is(*groups)];
+    let y = b.op_with(&CONV, &[x, kernels], attrs)?;
+    let channels = b.ty(w).shape[1].clone() * (*groups).into();
+    let head = [image[0].clone(), channels];
+    let strides = || steps.iter().map(|step| Dim::constant(step.stride));
+    let apart = head.iter().cloned().chain(strides()).chain(counts.iter().cloned()).collect();
+    let apart = reshape(b, y, apart)?;
+    let perm = (0..rank as i64).flat_map(|axis| [2 + rank as i64 + axis, 2 + axis]);
+    let beside = transpose(b, apart, [0, 1].into_iter().chain(perm).collect())?;
+    let joined = counts.into_iter().zip(strides()).map(|(count, stride)| count * stride);
+    let joined = reshape(b, beside, head.iter().cloned().chain(joined).collect())?;
+    let sizes: Vec<Dim> = head.into_iter().chain(sizes.iter().cloned()).collect();
+    if b.ty(joined).shape == sizes {
+        return Ok(joined);
+    }
+    let attrs = [slice::STARTS.is(starts), slice::SIZES.is(sizes), slice::STEPS.is(vec![1; rank + 2])];
+    b.op_with(&SLICE, &[joined], attrs)
+}
+
+/// `[C, M/groups, k…]` as `[M·strides…, C/groups, taps…]`: for each remainder the elements of the kernel that meet there,
+/// reversed.
+fn kernels_of_remainders(
+    b: &mut Build,
+    w: Value,
+    groups: i64,
+    kernel: &[i64],
+    steps: &[Step],
+    taps: &[i64],
+) -> Result<Value, OpError> {
+    let ty = b.ty(w).clone();
+    let (inputs, outputs) = (in_group(&ty.shape[0], groups)?, ty.shape[1].clone());
+    let rank = kernel.len();
+    let mut more = vec![Dim::constant(0); 2];
+    more.extend((0..rank).map(|axis| Dim::constant(taps[axis] * steps[axis].stride - kernel[axis])));
+    let zero = b.scalar(ty.dtype, 0.0);
+    let nothing = vec![Dim::constant(0); rank + 2];
+    let even = b.op_with(&PAD, &[w, zero], [pad::LOW.is(nothing), pad::HIGH.is(more)])?;
+    let parts = (0..rank).flat_map(|axis| [taps[axis], steps[axis].stride]).map(Dim::constant);
+    let head = [Dim::constant(groups), inputs.clone(), outputs.clone()];
+    let parts: Vec<Dim> = head.into_iter().chain(parts).collect();
+    let apart = reshape(b, even, parts.clone())?;
+    let is_tap = |axis: usize| axis >= 3 && (axis - 3).is_multiple_of(2);
+    let starts = (0..parts.len())
+        .map(|axis| if is_tap(axis) { parts[axis].clone() - Dim::constant(1) } else { Dim::constant(0) });
+    let ways = (0..parts.len()).map(|axis| if is_tap(axis) { -1 } else { 1 });
+    let attrs = [slice::STARTS.is(starts.collect()), slice::STEPS.is(ways.collect()), slice::SIZES.is(parts)];
+    let reversed = b.op_with(&SLICE, &[apart], attrs)?;
+    let axes = 0..rank as i64;
+    let perm = [0, 2].into_iter().chain(axes.clone().map(|axis| 4 + 2 * axis));
+    let perm = perm.chain([1]).chain(axes.map(|axis| 3 + 2 * axis)).collect();
+    let ordered = transpose(b, reversed, perm)?;
+    let strides = steps.iter().fold(Dim::constant(groups), |all, step| all * step.stride.into());
+    let shape = [outputs * strides, inputs].into_iter().chain(taps.iter().map(|&tap| tap.into()));
+    reshape(b, ordered, shape.collect())
+}
+
+/// The convolution of the spread image.
+fn of_spread(b: &mut Build, x: Value, w: Value, window: &Window) -> Result<Value, OpError> {
+    let Window { groups, steps, before, sizes } = window;
+    let (image, kernel) = (b.ty(x).shape.clone(), b.ty(w).shape.clone());
+    let (mut low, mut high) = (vec![], vec![]);
+    for (axis, step) in steps.iter().enumerate() {
+        let reach = (kernel[axis + 2].clone() - Dim::constant(1)) * step.dilation.into();
+        low.push(reach.clone() - before[axis].clone());
+        // The spread image ends with stride − 1 zeros that don't belong to it, or do.
+        high.push(sizes[axis].clone() + before[axis].clone() - image[axis + 2].clone() * step.stride.into());
+    }
+    let strides: Vec<i64> = steps.iter().map(|step| step.stride).collect();
+    let spread = spread(b, x, &strides)?;
+    let flipped = flip(b, w, *groups)?;
+    let ones = vec![1; steps.len()];
+    let dilations = steps.iter().map(|step| step.dilation).collect();
+    let attrs = [STRIDES.is(ones), DILATIONS.is(dilations), LOW.is(low), HIGH.is(high), GROUPS.is(*groups)];
+    b.op_with(&CONV, &[spread, flipped], attrs)
+}
+
+/// How many of the input channels a group sees.
+fn in_group(channels: &Dim, groups: i64) -> Result<Dim, OpError> {
+    let why = "it does not divide the input channels";
+    channels.exact_div(&groups.into()).ok_or(OpError::Attribute { key: GROUPS.name, why })
 }
 
 /// `stride − 1` zeros after each element of `[N, C, …]`.
@@ -120,9 +254,7 @@ fn spread(b: &mut Build, x: Value, strides: &[i64]) -> Result<Value, OpError> {
 /// `[C, M/groups, k…]` as `[M, C/groups, k…]` with the kernel reversed.
 fn flip(b: &mut Build, w: Value, groups: i64) -> Result<Value, OpError> {
     let shape = b.ty(w).shape.clone();
-    let channels = shape[0].exact_div(&groups.into());
-    let why = "it does not divide the input channels";
-    let channels = channels.ok_or(OpError::Attribute { key: GROUPS.name, why })?;
+    let channels = in_group(&shape[0], groups)?;
     let one = Dim::constant(1);
     let starts = shape
         .iter()

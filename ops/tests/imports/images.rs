@@ -1,5 +1,7 @@
 //! Images that are sampled, put together again, or convolved beside their places; and determinants.
 
+use ir::tensor::for_each_index;
+
 use super::*;
 
 /// Boxes of an image whose elements are linear in their place: samples are what that says of their mean place.
@@ -91,6 +93,72 @@ fn an_image_may_be_put_back_into_a_larger_one() {
     let y = m.add("MaxUnpool", &[x, places, shape], &attrs);
     let y = m.eval(y, &[floats(&[1, 1, 2], &[5.0, 7.0]), i64s(&[1, 1, 2], &[1, 2])]);
     assert_eq!(y.to_f64(), [0.0, 5.0, 7.0, 0.0, 0.0, 0.0]);
+}
+
+/// Each element of the image adds a copy of the kernel to the result.
+fn copies_of_kernels(x: &Tensor, w: &Tensor, shape: &[usize], at: Placing) -> Vec<f64> {
+    let Placing { groups, stride, dilation, before } = at;
+    let (inputs, outputs) = (x.shape()[1] / groups, w.shape()[1]);
+    let mut y = vec![0.0; shape.iter().product()];
+    for_each_index(x.shape(), |from| {
+        for_each_index(&[outputs, w.shape()[2], w.shape()[3]], |tap| {
+            let place = |axis: usize| {
+                let place = from[axis + 2] * stride[axis] + tap[axis + 1] * dilation[axis];
+                place.checked_sub(before[axis]).filter(|&place| place < shape[axis + 2])
+            };
+            if let (Some(i), Some(j)) = (place(0), place(1)) {
+                let channel = from[1] / inputs * outputs + tap[0];
+                let sum = &mut y[((from[0] * shape[1] + channel) * shape[2] + i) * shape[3] + j];
+                *sum += x.at(from).to_f64() * w.at(&[from[1], tap[0], tap[1], tap[2]]).to_f64();
+            }
+        });
+    });
+    y
+}
+
+struct Placing {
+    groups: usize,
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    before: [usize; 2],
+}
+
+#[test]
+fn a_transposed_convolution_adds_copies_of_its_kernel() {
+    // Kernel, stride, dilation, what is cut off before and after, what is added.
+    let cases: [([usize; 2], [usize; 2], [usize; 2], [usize; 4], [usize; 2]); 8] = [
+        ([2, 2], [2, 2], [1, 1], [0, 0, 0, 0], [0, 0]),
+        ([4, 4], [2, 2], [1, 1], [1, 1, 1, 1], [0, 0]),
+        ([3, 3], [2, 2], [1, 1], [1, 1, 1, 1], [1, 1]),
+        ([5, 3], [2, 1], [1, 2], [2, 1, 2, 0], [0, 0]),
+        ([3, 2], [2, 3], [1, 1], [0, 0, 1, 0], [1, 2]),
+        ([1, 4], [2, 3], [1, 1], [0, 2, 0, 1], [1, 0]),
+        ([7, 8], [3, 4], [1, 1], [5, 4, 4, 4], [2, 0]),
+        ([2, 3], [2, 2], [2, 1], [1, 0, 0, 1], [0, 1]),
+    ];
+    for groups in [1, 2] {
+        for (kernel, stride, dilation, pads, extra) in cases {
+            let x = noise(&[2, 4, 3, 5]);
+            let w = noise(&[4, 3, kernel[0], kernel[1]]);
+            let list = |values: &[usize]| ints(&values.iter().map(|&value| value as i64).collect::<Vec<_>>());
+            let attrs = [
+                ("group", int(groups as i64)),
+                ("strides", list(&stride)),
+                ("dilations", list(&dilation)),
+                ("pads", list(&pads)),
+                ("output_padding", list(&extra)),
+            ];
+            let y = run(11, "ConvTranspose", &[x.clone(), w.clone()], &attrs, 1).remove(0);
+            let size = |axis: usize| {
+                let full = (x.shape()[axis + 2] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1;
+                full + extra[axis] - pads[axis] - pads[axis + 2]
+            };
+            assert_eq!(y.shape(), [2, 3 * groups, size(0), size(1)]);
+            let at = Placing { groups, stride, dilation, before: [pads[0], pads[1]] };
+            let expected = copies_of_kernels(&x, &w, y.shape(), at);
+            assert_near(&y, &expected, &format!("{kernel:?} by {stride:?} in {groups} groups"));
+        }
+    }
 }
 
 fn deformed(offset: &Tensor, mask: Option<Tensor>, attrs: &[(&str, NodeAttr)]) -> (Tensor, [Tensor; 3]) {
