@@ -201,3 +201,16 @@ def skip_connection_of_symbolic_size():
       b = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]> (a, w2)
       c = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (b, , scales)
       y = Add(a, c) }"""
+
+
+@valid(sets=[{"rows": 1}, {"rows": 3}])
+def shape_row_that_is_stretched():
+    """The last `rows` of a bias with one row, as MPT's attention cuts them: a size that is never more than 1 is stretched."""
+    return """(float[rows, 4] x, float[1, 4] bias) => (float[rows, 4] y)
+    <int64[1] zero = {0}, int64[1] one = {1}, int64[1] end = {9223372036854775807}>
+    { shape = Shape(x)
+      rows = Gather(shape, zero)
+      left = Sub(one, rows)
+      start = Max(left, zero)
+      last = Slice(bias, start, end, zero)
+      y = Add(x, last) }"""

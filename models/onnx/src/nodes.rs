@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ir::build::Build;
-use ir::dim::{Atom, Condition};
+use ir::dim::{Atom, Condition, Ranges};
 use ir::graph::Value;
 use ir::op::OpError;
 use ir::origin::{Origin, Place};
@@ -460,7 +460,9 @@ impl<'a> Importer<'a> {
             if rounds.next().is_none() {
                 break error;
             }
-            match self.solve(left, right) {
+            let solution =
+                if is_stretched(left) || is_stretched(right) { None } else { self.solve(left, right) };
+            match solution {
                 Some((symbol, size)) => {
                     let unified =
                         Unified { symbol, size, left: left.clone(), right: right.clone(), by: place.clone() };
@@ -513,10 +515,15 @@ impl<'a> Importer<'a> {
         unify::solve(&symbols, given, left, right)
     }
 
-    /// The inputs, with the size that says more in place of the other, which it must equal: that is checked when the
-    /// model runs.
+    /// The inputs, with the size that says more in place of the other, which it must equal, or with 1 in place of one
+    /// that is never more: that is checked when the model runs.
     fn seen_alike(&mut self, inputs: &[Option<Value>], left: &Dim, right: &Dim) -> Vec<Option<Value>> {
-        let (kept, other) = if left.terms().count() + depth(left) <= right.terms().count() + depth(right) {
+        let one = Dim::constant(1);
+        let (kept, other) = if is_stretched(left) {
+            (&one, left)
+        } else if is_stretched(right) {
+            (&one, right)
+        } else if left.terms().count() + depth(left) <= right.terms().count() + depth(right) {
             (left, right)
         } else {
             (right, left)
@@ -652,6 +659,12 @@ impl<'a> Importer<'a> {
         }
         Some(())
     }
+}
+
+/// Is a size that the model computes never more than 1? Then it is 1 wherever something is left to compute, and its axis
+/// is stretched, as a slice with the last row of a bias.
+fn is_stretched(dim: &Dim) -> bool {
+    dim.as_const().is_none() && Ranges::new().is_nonnegative(&(Dim::constant(1) - dim.clone()))
 }
 
 /// How many atoms of a size are no symbols.
