@@ -38,6 +38,10 @@ pub struct Options {
     pub values: Vec<(String, Vec<i64>)>,
     /// How the weights of `QMoE` nodes of an ONNX model lie, where it does not say so.
     pub qmoe_layout: Option<ExpertLayout>,
+    /// Outputs of an ONNX model have the shapes that are computed, also where it declares others.
+    pub computed_shapes: bool,
+    /// Outputs of an ONNX model that are maps or texts are told by numbers.
+    pub numbers: bool,
     /// Inputs that are outputs of the run before, and stay with the model.
     pub keeps: Vec<Keep>,
     /// For how many rows there is room in states that grow.
@@ -74,6 +78,8 @@ impl Default for Options {
             ranks: Vec::new(),
             values: Vec::new(),
             qmoe_layout: None,
+            computed_shapes: false,
+            numbers: false,
             keeps: Vec::new(),
             capacity: None,
             settings: Vec::new(),

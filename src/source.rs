@@ -164,6 +164,8 @@ fn load_onnx(path: &Path, storage: Arc<dyn Storage>, options: &Options) -> Resul
         ranks: options.ranks.clone(),
         values: options.values.clone(),
         experts: options.qmoe_layout,
+        computed_shapes: options.computed_shapes,
+        numbers: options.numbers,
         ..onnx::ImportOptions::default()
     };
     let files = crate::external::FilesOf::model(path, Arc::clone(&storage));
@@ -198,6 +200,7 @@ pub fn ports(path: &Path) -> Result<(Vec<onnx::Port>, Vec<onnx::Port>), Error> {
 #[cfg(feature = "onnx")]
 pub fn declaration(path: &Path, bytes: Option<&[u8]>) -> Result<serde_json::Value, Error> {
     use onnx::declaration::{Declared, Size};
+    use onnx::numbers::{Labels, Told};
     use serde_json::json;
     let read = |source| Error::Read { path: path.to_owned(), source };
     let said = match bytes {
@@ -213,10 +216,15 @@ pub fn declaration(path: &Path, bytes: Option<&[u8]>) -> Result<serde_json::Valu
         Size::Text(text) => json!(text),
         Size::Open => json!(null),
     };
+    let labels = |told: &Told| match &told.labels {
+        Labels::Numbers(numbers) => json!(numbers),
+        Labels::Texts(texts) => json!(texts),
+    };
     let port = |port: &Declared| {
         json!({
             "name": port.name, "element": port.element, "sequence": port.kind.is_sequence(),
-            "optional": port.kind.is_optional(),
+            "optional": port.kind.is_optional(), "labels": port.told.as_ref().map(labels),
+            "map": port.told.as_ref().is_some_and(|told| told.is_map),
             "shape": port.shape.as_ref().map(|sizes| sizes.iter().map(size).collect::<Vec<_>>()),
         })
     };

@@ -57,7 +57,7 @@ def compile(
     data = _command.onnx_bytes(model)
     path = "model.onnx" if data is not None else _os.fspath(model)
     settings = [(key, str(value)) for key, value in settings.items()]
-    return _egraft.compile(path, data, target, list(dims.items()), fp, threads, list(disable_rules), settings)
+    return _egraft.compile(path, data, target, list(dims.items()), fp, threads, list(disable_rules), settings, False)
 
 
 def load(path, *, threads=None):

@@ -26,7 +26,7 @@ use model::Model;
 
 /// Compiles a model: the one at `path`, or the bytes of an ONNX model that would be there.
 #[pyfunction]
-#[pyo3(signature = (path, data, target, dims, fp, threads, disabled_rules, settings))]
+#[pyo3(signature = (path, data, target, dims, fp, threads, disabled_rules, settings, as_onnxruntime))]
 #[expect(clippy::too_many_arguments, reason = "they are those of egraft.compile, which has their defaults")]
 fn compile(
     py: Python<'_>,
@@ -38,6 +38,7 @@ fn compile(
     threads: Option<usize>,
     disabled_rules: Vec<String>,
     settings: Vec<(String, String)>,
+    as_onnxruntime: bool,
 ) -> PyResult<Model> {
     let wrong = |what: &str, found: &str, known: &str| {
         error::input(py, "egraft::python::options", &format!("{what} is {known}, not `{found}`"))
@@ -57,6 +58,8 @@ fn compile(
         dims: dims.iter().map(|(name, value)| (Symbol::new(name), *value)).collect(),
         disabled_rules,
         settings,
+        computed_shapes: as_onnxruntime,
+        numbers: as_onnxruntime,
         ..Options::default()
     };
     let made = py.detach(|| {

@@ -120,6 +120,48 @@ def test_what_a_model_says(real, digits):
         assert getattr(ours.get_modelmeta(), name) == getattr(theirs.get_modelmeta(), name), name
 
 
+def test_what_a_model_says_wrongly(real, make):
+    """A negative size is none; what is computed holds where an output is declared otherwise."""
+    nodes = [("Relu", (["x"], ["y"]), {})]
+    model = make(nodes, [("x", 1, [-1, 3])], [("y", 1, [6])])
+    theirs, ours = sessions(real, model)
+    assert ports(theirs.get_inputs()) == ports(ours.get_inputs())
+    assert [arg.name for arg in theirs.get_outputs()] == [arg.name for arg in ours.get_outputs()]
+    x = numpy.arange(-3, 3, dtype=numpy.float32).reshape(2, 3)
+    numpy.testing.assert_array_equal(ours.run(None, {"x": x})[0], theirs.run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("labels", [[3, 5, 9], ["a", "b", "c"]])
+def test_maps_and_texts(real, labels):
+    """What classifiers of scikit-learn give, as skl2onnx writes them."""
+    helper = pytest.importorskip("onnx.helper")
+    is_text = isinstance(labels[0], str)
+    key, map_key = ("classlabels_strings",) * 2 if is_text else ("classlabels_ints", "classlabels_int64s")
+    weights = [float(number) for number in range(-3, 3)]
+    kind = 8 if is_text else 7
+    nodes = [
+        helper.make_node(
+            "LinearClassifier", ["x"], ["chosen", "scores"], domain="ai.onnx.ml", coefficients=weights,
+            intercepts=[0.5, 0.0, -0.5], multi_class=1, post_transform="SOFTMAX", **{key: labels},
+        ),
+        helper.make_node("Identity", ["chosen"], ["label"]),
+        helper.make_node("ZipMap", ["scores"], ["chances"], domain="ai.onnx.ml", **{map_key: labels}),
+    ]
+    chances = helper.make_sequence_type_proto(helper.make_map_type_proto(kind, helper.make_tensor_type_proto(1, [])))
+    outputs = [helper.make_tensor_value_info("label", kind, ["n"]), helper.make_value_info("chances", chances)]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, ["n", 2])], outputs)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    theirs, ours = sessions(real, helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    assert ports(theirs.get_outputs()) == ports(ours.get_outputs())
+    feed = {"x": numpy.array([[1, 2], [-3, 1], [0.5, -4], [0, 0]], numpy.float32)}
+    (their, their_maps), (our, our_maps) = theirs.run(None, feed), ours.run(None, feed)
+    assert our.dtype == their.dtype and our.tolist() == their.tolist()
+    assert [list(row) for row in our_maps] == [list(row) for row in their_maps]
+    for our_row, their_row in zip(our_maps, their_maps):
+        assert our_row == pytest.approx(their_row, abs=1e-6)
+    assert ours.run(["label"], feed)[0].tolist() == their.tolist()
+
+
 def test_runs(real, digits, images):
     theirs, ours = sessions(real, digits.read_bytes())
     feed = {"image": images}
@@ -219,6 +261,29 @@ def test_what_is_not_there_is_named(digits):
         twin.InferenceSession(str(digits), options)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         twin.InferenceSession(str(digits), providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+def test_types_in_other_words(real, digits):
+    """What optimum asks."""
+    torch = pytest.importorskip("torch")
+    from onnxruntime.transformers.io_binding_helper import TypeHelper as Theirs
+
+    from egraft.ort.transformers.io_binding_helper import TypeHelper as Ours
+
+    for word in "float double float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex64".split():
+        kind = f"tensor({word})"
+        for ask in ("ort_type_to_numpy_type", "ort_type_to_torch_type", "ort_type_to_onnx_type"):
+            assert getattr(Ours, ask)(kind) == getattr(Theirs, ask)(kind), (ask, word)
+        for there, back in (("numpy_type_to_torch_type", "numpy"), ("torch_type_to_numpy_type", "torch")):
+            known = getattr(Theirs, f"ort_type_to_{back}_type")(kind)
+            assert getattr(Ours, there)(known) == getattr(Theirs, there)(known), (there, word)
+    assert Ours.ort_type_to_torch_type("tensor(bfloat16)") is torch.bfloat16
+    theirs, ours = sessions(real, str(digits))
+    for ask in ("get_io_onnx_type_map", "get_io_numpy_type_map"):
+        assert getattr(Ours, ask)(ours) == getattr(Theirs, ask)(theirs)
+    assert Ours.get_input_type(ours, "image") == Theirs.get_input_type(theirs, "image")
+    with pytest.raises(ValueError):
+        Ours.get_output_type(ours, "image")
 
 
 def test_it_takes_the_place(monkeypatch, digits, images):

@@ -10,6 +10,7 @@ use onnx_protobuf::type_proto::Value as TypeValue;
 use onnx_protobuf::{ModelProto, ValueInfoProto};
 
 use crate::error::ImportProblem;
+use crate::numbers::{Told, told};
 use crate::parse_in_place;
 use crate::ports::{Kind, declared};
 
@@ -49,6 +50,8 @@ pub struct Declared {
     pub kind: Kind,
     /// The type of its elements, as `TensorProto.DataType` numbers them; 0 if it says none, or is no tensor.
     pub element: i32,
+    /// What it is told by, if it is an output that is a map or a text.
+    pub told: Option<Told>,
     /// Its sizes; `None` if it does not even say how many.
     pub shape: Option<Vec<Size>>,
 }
@@ -86,7 +89,11 @@ pub fn declaration(model: &[u8]) -> Result<Declaration, ImportProblem> {
         notes: proto.metadata_props.iter().map(|note| (note.key.clone(), note.value.clone())).collect(),
         inputs: inputs.iter().map(of).collect(),
         defaults: defaults.iter().map(of).collect(),
-        outputs: graph.output.iter().map(Declared::of).collect(),
+        outputs: graph
+            .output
+            .iter()
+            .map(|info| Declared { told: told(graph, &info.name), ..Declared::of(info) })
+            .collect(),
     })
 }
 
@@ -99,13 +106,14 @@ impl Declared {
         };
         let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
         let size = |value: &Option<DimValue>| match value {
-            Some(DimValue::DimValue(number)) => Size::Number(*number),
+            Some(DimValue::DimValue(number)) if *number >= 0 => Size::Number(*number),
             Some(DimValue::DimParam(text)) if !text.is_empty() => Size::Text(text.clone()),
             _ => Size::Open,
         };
         Declared {
             name: info.name.clone(),
             kind,
+            told: None,
             element: tensor.map_or(0, |tensor| tensor.elem_type),
             shape: shape.map(|shape| shape.dim.iter().map(|dim| size(&dim.value)).collect()),
         }

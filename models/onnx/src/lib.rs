@@ -30,6 +30,7 @@ mod functions;
 mod in_place;
 mod metadata;
 mod nodes;
+pub mod numbers;
 mod ports;
 mod scan;
 mod sequences;
@@ -115,6 +116,10 @@ pub struct ImportOptions {
     pub values: Vec<(String, Vec<i64>)>,
     /// How the weights of quantized experts lie, where the model does not say so.
     pub experts: Option<ExpertLayout>,
+    /// What outputs declare of their shapes is not compared with what is computed: onnxruntime runs such models.
+    pub computed_shapes: bool,
+    /// Outputs that are maps or texts are told by numbers, as [`numbers`] says, and not refused.
+    pub numbers: bool,
     /// The name of the graph; by default the one in the file.
     pub entry: Option<String>,
 }
@@ -152,6 +157,9 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
     check_ir_version(proto.ir_version).map_err(fail)?;
     let mut graph =
         std::mem::take(&mut proto.graph).into_option().ok_or_else(|| fail(ImportProblem::NoGraph))?;
+    if options.numbers {
+        numbers::instead(&mut graph);
+    }
     let initializers = std::mem::take(&mut graph.initializer);
 
     let (opsets, problems) = functions::opsets(&proto.opset_import);
@@ -211,7 +219,7 @@ pub fn import(bytes: &[u8], files: &dyn Files, options: &ImportOptions) -> Resul
         let error = ImportProblem::TooManyLookedAt { limit: nodes::MAX_LOOKED_AT };
         return Err(ImportFailure::of(error));
     }
-    set_outputs(&mut importer, &graph.output);
+    set_outputs(&mut importer, &graph.output, options);
     check_sizes(&mut importer);
     if !importer.problems.is_empty() {
         return Err(ImportFailure::new(importer.problems));
@@ -296,11 +304,11 @@ fn set_inputs<'a>(
 }
 
 /// Gives the graph its outputs, and compares their types with the declared ones.
-fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto]) {
+fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto], options: &ImportOptions) {
     let mut outputs: Vec<(String, ir::Value)> = Vec::new();
     for info in infos {
         let before = importer.problems.len();
-        let named = output(importer, info).unwrap_or_default();
+        let named = output(importer, info, options).unwrap_or_default();
         if importer.problems.len() == before {
             outputs.extend(named);
         }
@@ -312,9 +320,14 @@ fn set_outputs(importer: &mut Importer, infos: &[onnx_protobuf::ValueInfoProto])
 }
 
 /// The outputs of the graph that an output of the model becomes; `None` if something was reported.
-fn output(importer: &mut Importer, info: &onnx_protobuf::ValueInfoProto) -> Option<Vec<(String, ir::Value)>> {
+fn output(
+    importer: &mut Importer,
+    info: &onnx_protobuf::ValueInfoProto,
+    options: &ImportOptions,
+) -> Option<Vec<(String, ir::Value)>> {
     let (kind, element) = ports::output(info);
     let declared = match types::output(&element) {
+        Ok(declared) if options.computed_shapes => declared.map(types::OutputType::without_shape),
         Ok(declared) => declared,
         Err(error) => {
             let name = info.name.clone();

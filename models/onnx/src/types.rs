@@ -357,6 +357,11 @@ pub(crate) fn output(info: &ValueInfoProto) -> Result<Option<OutputType>, TypeEr
 }
 
 impl OutputType {
+    /// The element type alone.
+    pub(crate) fn without_shape(self) -> OutputType {
+        OutputType { has_shape: false, ..self }
+    }
+
     /// The declared type, if the computed one contradicts it. A symbol contradicts nothing: exporters name the
     /// sizes of outputs as they like.
     pub(crate) fn contradicts(&self, computed: &TensorType) -> Option<&TensorType> {

@@ -180,6 +180,33 @@ fn unifying_must_suit_earlier_nodes() {
 }
 
 #[test]
+fn shapes_of_outputs_may_be_those_that_are_computed() {
+    let mut proto = model(vec![value("x", &["2", "3"])], vec![node("act", "Relu", &["x"], &["y"])], &["y"]);
+    let computed = ImportOptions { computed_shapes: true, ..ImportOptions::default() };
+    for wrong in [value("y", &["2", "4"]), value("y", &["6"])] {
+        proto.graph.mut_or_insert_default().output = vec![wrong];
+        assert_eq!(codes(&load(&proto).expect_err("it contradicts itself")), ["egraft::onnx::output_type"]);
+        let graph = load_with(&proto, &computed).expect("it is what is computed").graph;
+        assert_eq!(graph.ty(graph.outputs()[0]).to_string(), "f32[2, 3]");
+    }
+    let mut whole = value("y", &["2", "3"]);
+    if let Some(type_proto::Value::TensorType(tensor)) = whole.type_.mut_or_insert_default().value.as_mut() {
+        tensor.elem_type = 7;
+    }
+    proto.graph.mut_or_insert_default().output = vec![whole];
+    let failure = load_with(&proto, &computed).expect_err("no value has two element types");
+    assert_eq!(codes(&failure), ["egraft::onnx::output_type"]);
+}
+
+#[test]
+fn identities_in_a_circle_are_no_label() {
+    let nodes = vec![node("one", "Identity", &["b"], &["a"]), node("other", "Identity", &["a"], &["b"])];
+    let proto = model(vec![value("x", &["2"])], nodes, &["a"]);
+    let numbers = ImportOptions { numbers: true, ..ImportOptions::default() };
+    assert_eq!(codes(&load_with(&proto, &numbers).expect_err("it goes in circles")), ["egraft::onnx::cycle"]);
+}
+
+#[test]
 fn options_fix_sizes_and_the_name() {
     let proto = model(vec![value("x", &["n", "3"])], vec![node("relu", "Relu", &["x"], &["y"])], &["y"]);
     let options = ImportOptions {

@@ -5,7 +5,7 @@ import os
 import threading
 import warnings
 
-import egraft
+import numpy
 
 from .. import _command, _egraft
 from . import _types
@@ -43,6 +43,8 @@ class ModelMetadata:
 
 
 def _node_arg(port, computed):
+    if port["labels"] is not None:
+        return _told(port)
     kind = f"tensor({_types.word(port['element'])})"
     if port["sequence"]:
         kind = f"seq({kind})"
@@ -53,6 +55,23 @@ def _node_arg(port, computed):
         # What the model does not declare follows from its nodes.
         shape = list(computed.get(port["name"], ()))
     return NodeArg(port["name"], kind, shape)
+
+
+def _told(port):
+    """An output that is a map from labels, or a label that is a text."""
+    if not port["map"]:
+        return NodeArg(port["name"], "tensor(string)", port["shape"])
+    label = "string" if isinstance(port["labels"][0], str) else "int64"
+    return NodeArg(port["name"], f"seq(map({label},tensor(float)))", [])
+
+
+def _maps(labels, scores):
+    """The scores of each row, by label."""
+    return [dict(zip(labels, row)) for row in scores.reshape(-1, len(labels)).tolist()]
+
+
+def _texts(labels, places):
+    return numpy.array(labels, dtype=object)[places]
 
 
 class InferenceSession:
@@ -71,13 +90,12 @@ class InferenceSession:
         self._model_path = None if data is not None else path
         with translated():
             self._said = json.loads(_egraft.declaration(path, data))
-            self._model = egraft.compile(
-                data if data is not None else path,
-                dims=self._sizes(options._dims),
-                threads=options.intra_op_num_threads or None,
-            )
+            dims, threads = list(self._sizes(options._dims).items()), options.intra_op_num_threads or None
+            # Outputs may have other shapes than the model declares, and be maps and texts, as in onnxruntime.
+            self._model = _egraft.compile(path, data, "cpu", dims, "reassoc", threads, [], [], True)
         self._inputs = [port.name for port in self._model.inputs]
         self._outputs = [port.name for port in self._model.outputs]
+        self._told = {port["name"]: port for port in self._said["outputs"] if port["labels"] is not None}
         self._defaults = {port["name"] for port in self._said["defaults"]}
 
     def _sizes(self, dims):
@@ -92,6 +110,8 @@ class InferenceSession:
             if name not in self._outputs:
                 raise InvalidArgument(f"Invalid output name: {name}")
         results = self._run(input_feed)
+        for name, port in self._told.items():
+            results[name] = (_maps if port["map"] else _texts)(port["labels"], results[name])
         return [results[name] for name in names]
 
     def run_with_ort_values(self, output_names, input_dict_ort_values, run_options=None):

@@ -39,6 +39,19 @@ def word(number):
     return _NAMES[number][0] if number in _NAMES else "undefined"
 
 
+def name(number):
+    """The name that NumPy, PyTorch and ml_dtypes share: `float32`."""
+    return _NAMES[number][1]
+
+
+def number_of_word(kind):
+    """ONNX's number of the elements of a type in onnxruntime's words: `tensor(float)`."""
+    for number, (word, _) in _NAMES.items():
+        if kind == f"tensor({word})":
+            return number
+    raise ValueError(f"{kind} not found in map")
+
+
 def number_of(element_type):
     """ONNX's number of a type, which is a NumPy type or such a number already."""
     if isinstance(element_type, int) and not isinstance(element_type, bool):

@@ -1,0 +1,1 @@
+"""The place inside onnxruntime from which optimum imports what it asks about types."""
