@@ -243,7 +243,13 @@ TRANSLATED = {
     "flex_attention": lambda x: flex_attention(
         x[None], x[None], x[None], score_mod=lambda score, b, h, i, j: score * 2 - (i - j).abs() * (h + 1)
     ),
-    "adaptive averages": lambda x: [F.adaptive_avg_pool2d(x, (2, 5)), F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool1d(x, 3)],
+    "adaptive pools": lambda x: [
+        F.adaptive_avg_pool2d(x, (2, 5)),
+        F.adaptive_avg_pool2d(x, 1),
+        F.adaptive_avg_pool1d(x, 3),
+        *F.adaptive_max_pool2d(x[None], (3, 2), return_indices=True),
+        *F.adaptive_max_pool2d(x, 1, return_indices=True),
+    ],
     "antialiasing": lambda x: [
         F.interpolate(x[None], scale_factor=(1.7, 0.6), mode=mode, antialias=True) for mode in ("bilinear", "bicubic")
     ],

@@ -118,15 +118,19 @@ fn copies_of_kernels(x: &Tensor, w: &Tensor, shape: &[usize], at: Placing) -> Ve
 
 struct Placing {
     groups: usize,
-    stride: [usize; 2],
-    dilation: [usize; 2],
-    before: [usize; 2],
+    stride: Pair,
+    dilation: Pair,
+    before: Pair,
 }
+
+type Pair = [usize; 2];
+
+/// Kernel, stride, dilation, what is cut off before and after, what is added.
+type Transposed = (Pair, Pair, Pair, [usize; 4], Pair);
 
 #[test]
 fn a_transposed_convolution_adds_copies_of_its_kernel() {
-    // Kernel, stride, dilation, what is cut off before and after, what is added.
-    let cases: [([usize; 2], [usize; 2], [usize; 2], [usize; 4], [usize; 2]); 8] = [
+    let cases: [Transposed; 8] = [
         ([2, 2], [2, 2], [1, 1], [0, 0, 0, 0], [0, 0]),
         ([4, 4], [2, 2], [1, 1], [1, 1, 1, 1], [0, 0]),
         ([3, 3], [2, 2], [1, 1], [1, 1, 1, 1], [1, 1]),

@@ -3,6 +3,7 @@ time.
 """
 
 import contextlib
+import math
 from unittest import mock
 
 import numpy
@@ -215,6 +216,21 @@ def _mean_of_parts(x, axis, count, rank, dtype):
     return op.Transpose(op.MatMul(op.Transpose(x, perm=order), weights), perm=order)
 
 
+def _adaptive_max(x, output_size):
+    """The largest element of each of some equal parts of an image, and its place there."""
+    sizes = x.shape[len(x.shape) - len(output_size) :]
+    if not all(isinstance(size, int) and size % count == 0 for size, count in zip(sizes, output_size)):
+        raise NotImplementedError("an adaptive maximum of parts that are not equal, or of free size")
+    window = [size // count for size, count in zip(sizes, output_size)]
+    first = op.Constant(value_ints=[0])
+    is_one = len(x.shape) == len(output_size) + 1
+    largest, places = op.MaxPool(op.Unsqueeze(x, first) if is_one else x, kernel_shape=window, strides=window)
+    # ONNX counts places through all channels.
+    area = op.Constant(value_int=math.prod(sizes))
+    places = op.Mod(places, area)
+    return (op.Squeeze(largest, first), op.Squeeze(places, first)) if is_one else (largest, places)
+
+
 def _masked_select(x, mask):
     shape = op.Shape(op.Where(mask, x, x))
     flat = op.Constant(value_ints=[-1])
@@ -231,6 +247,8 @@ def table():
         aten._upsample_bicubic2d_aa.default: _resize("cubic"),
         aten._upsample_bilinear2d_aa.default: _resize("linear"),
         aten.adaptive_avg_pool1d.default: _adaptive_average,
+        aten.adaptive_max_pool2d.default: _adaptive_max,
+        aten.adaptive_max_pool3d.default: _adaptive_max,
         aten.histc.default: _histc,
         aten.kthvalue.default: _kth,
         aten.masked_select.default: _masked_select,
