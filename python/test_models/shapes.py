@@ -214,3 +214,22 @@ def shape_row_that_is_stretched():
       start = Max(left, zero)
       last = Slice(bias, start, end, zero)
       y = Add(x, last) }"""
+
+
+@valid(sets=[{"batch": 2, "rows": 5}, {"batch": 2, "rows": 9}, {"batch": 1, "rows": 16}])
+def shape_after_strides():
+    """`(rows - 1) / 4 + 1` and what follows from it, as exporters count the rows that convolutions leave."""
+    return """(float[batch, 1, rows] x) => (float[batch, left] y)
+    <float[1, 1, 3] w = {1, 2, 3}, float[1, 1, 2] v = {1, 2}, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] three = {3}, int64[1] four = {4}>
+    { shape = Shape(x)
+      batch = Slice(shape, zero, one)
+      rows = Slice(shape, two, three)
+      less = Sub(rows, one)
+      steps = Div(less, four)
+      less_still = Sub(steps, one)
+      more = Div(less_still, two)
+      left = Add(more, one)
+      target = Concat <axis = 0> (batch, left)
+      first = Conv <pads = [1, 1], strides = [4]> (x, w)
+      second = Conv <strides = [2]> (first, v)
+      y = Reshape <allowzero = 1> (second, target) }"""

@@ -170,7 +170,8 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
         (apart(difference.clone()) || apart(-difference.clone())).then_some(false)
     };
     // Floor and truncation agree on numbers that are not negative.
-    let divides = is_nonnegative(a) && is_nonnegative(&(b.clone() - one.clone()));
+    let by_positive = is_nonnegative(&(b.clone() - one.clone()));
+    let divides = is_nonnegative(a) && by_positive;
     let numbers = a.as_const().zip(b.as_const());
     // Numbers wrap; coefficients stop at the largest, which is no polynomial of the sizes any more.
     let exact = |polynomial: Dim, of_numbers: fn(i64, i64) -> i64| {
@@ -185,6 +186,10 @@ fn size_of(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
         Binary::Min => Some(a.smaller(b)),
         Binary::Max => Some(a.larger(b)),
         Binary::Div if divides => Some(a.floor_div(b)),
+        // What is less than 0 by less than the divisor is truncated to 0: `(n − 1) / 4` where n is 0.
+        Binary::Div if by_positive && is_nonnegative(&(a.clone() + b.clone() - one.clone())) => {
+            Some(a.larger(&Dim::constant(0)).floor_div(b))
+        }
         Binary::Rem | Binary::Mod if divides => Some(a.modulo(b)),
         Binary::Div | Binary::Rem | Binary::Mod => {
             let (x, y) = numbers.filter(|&(_, y)| y != 0)?;
