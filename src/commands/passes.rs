@@ -79,6 +79,6 @@ mod tests {
             let name = step.about().expect("a pass has a name").name;
             assert!(text.lines().any(|line| line.starts_with(name)), "{name}");
         }
-        assert!(text.contains("(fold_constants canonicalize cse dce)×3"), "{text}");
+        assert!(text.contains("(excess_precision fold_constants canonicalize cse dce)×3"), "{text}");
     }
 }

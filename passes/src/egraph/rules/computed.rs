@@ -4,11 +4,13 @@
 //! much, and says it before the scores are there: tiles that a mask rules out are never looked at.
 
 use egg::Id;
+use ir::dim::Ranges;
 use ir::kernel::lower::Lower;
 use ir::kernel::{Expr, ExprKind};
+use ir::op::Infer;
 use ir::region::operand_number;
 use ir::scalar::{Binary, Unary};
-use ir::{DType, Dim, Region, Scalar, Weight};
+use ir::{DType, Dim, Region, Scalar, TensorType, Weight};
 use ops::shape::iota::{AXIS, IOTA};
 
 use super::attention::stage;
@@ -67,7 +69,11 @@ fn at_depth(m: &Match, id: Id, at: &[Expr], loads: &mut Loads, depth: usize) -> 
             return Some(at.get(axis)?.clone().cast(m.ty(id).dtype));
         }
         let operands = node.operands().to_vec();
-        let stage = stage(m, def, &m.attrs(node), &operands)?;
+        let attrs = m.attrs(node);
+        let stage = stage(m, def, &attrs, &operands)?;
+        let types: Vec<&TensorType> = operands.iter().map(|&id| m.ty(id)).collect();
+        let needs = def.semantics.requires(&Infer { operands: &types, attrs: &attrs });
+        let is_open = needs.iter().any(|needed| !needed.condition.is_proved(&Ranges::new()));
         let at: Option<Vec<Dim>> = at.iter().map(|index| index.as_index().cloned()).collect();
         let at = at.filter(|at| at.len() == stage.axes.len())?;
         let place = |symbol: &ir::Symbol| {
@@ -82,7 +88,9 @@ fn at_depth(m: &Match, id: Id, at: &[Expr], loads: &mut Loads, depth: usize) -> 
             all &= inner.is_some();
             inner
         });
-        all.then(|| chosen(&body))
+        // What an op needs of sizes is checked where it is: nothing is loaded on the strength of that elsewhere.
+        let loads = body.any(&mut |e| matches!(e.kind(), ExprKind::Load { .. }));
+        (all && !(is_open && loads)).then(|| chosen(&body))
     })
 }
 
