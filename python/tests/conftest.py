@@ -10,8 +10,8 @@ DIGITS = ROOT / "models" / "zoo" / "digits.onnx"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="all small golden models, and a real program, which is fetched")
-    parser.addoption("--programs", action="store_true", help="all real programs, which are fetched")
+    help = "all small golden models, and real programs and the tests with PyTorch, which are fetched"
+    parser.addoption("--all", action="store_true", help=help)
 
 
 @pytest.fixture(scope="session")

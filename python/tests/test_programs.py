@@ -1,7 +1,6 @@
 """Real programs, unchanged, on the twin and on onnxruntime: what they say must be the same. And the tests with PyTorch.
 
-They are fetched into environments of their own. With --all those that are quick with a compiler without optimisations;
-with --programs all of them.
+With --all they are fetched into environments of their own.
 """
 
 import importlib.machinery
@@ -9,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -18,12 +18,23 @@ import egraft
 from conftest import ROOT
 
 WORK = ROOT / "target" / "python"
-TORCH = ["torch==2.15.0", "onnx==1.23.2", "onnxruntime==1.32.0", "onnxscript==0.7.2", "numpy==2.4.6"]
+# PyTorch's wheel needs CUDA's packages: this much is unpacked, with room for the fetched archives.
+TORCH_BYTES = 12 * 10**9
+TORCH = [
+    "torch==2.15.0",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "onnxscript==0.7.2",
+    "numpy==2.4.6",
+    "pytest==9.2.0",
+    "silero-vad==6.2.3",
+    "transformers==5.24.0",
+]
 PACKAGES = {
-    "generate": [*TORCH, "transformers==5.24.0"],
+    "generate": TORCH,
     "magika_files": ["magika==1.0.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
     "ocr": ["rapidocr-onnxruntime==1.4.4", "numpy==2.4.6", "onnxruntime==1.32.0"],
-    "speech": ["silero-vad==6.2.3", "numpy==2.4.6", "onnxruntime==1.32.0"],
+    "speech": TORCH,
 }
 ON_TWIN = """
 import runpy, sys
@@ -62,34 +73,40 @@ def equal(ours, theirs):
     return ours == theirs
 
 
-def environment(folder, packages):
-    """As the scripts make theirs."""
+def environment(program):
+    """The Python of a program, as the scripts make theirs."""
+    packages = PACKAGES[program]
+    folder = WORK / ("torch" if packages is TORCH else program)
+    free = shutil.disk_usage(WORK).free
+    if packages is TORCH and not folder.exists() and free < TORCH_BYTES:
+        pytest.skip(f"PyTorch needs {TORCH_BYTES / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free")
     loader = importlib.machinery.SourceFileLoader("conformance", str(ROOT / "scripts" / "conformance"))
     conformance = importlib.util.module_from_spec(importlib.util.spec_from_loader("conformance", loader))
     loader.exec_module(conformance)
-    return conformance.environment(folder, packages)
+    python, why = conformance.environment(folder, packages)
+    if python is None:
+        pytest.skip(why)
+    return python
+
+
+@pytest.fixture(autouse=True)
+def asked(request):
+    if not request.config.getoption("--all"):
+        pytest.skip("real programs are fetched with --all")
 
 
 @pytest.mark.parametrize("program", PACKAGES)
-def test_program(request, program):
-    every = request.config.getoption("--programs")
-    if not every and not (program == "magika_files" and request.config.getoption("--all")):
-        pytest.skip("real programs are run with --programs, the quick ones with --all")
-    python, why = environment(WORK / program, PACKAGES[program])
-    if python is None:
-        pytest.skip(why)
+def test_program(program):
+    python = environment(program)
     script = str(pathlib.Path(__file__).parent / "programs" / f"{program}.py")
     theirs, ours = run(python, script), run(python, "-c", ON_TWIN, script)
     assert equal(ours, theirs), (ours, theirs)
 
 
-def test_torch(request):
-    if not request.config.getoption("--programs"):
-        pytest.skip("PyTorch is fetched with --programs")
-    python, why = environment(WORK / "torch", [*TORCH, "pytest==9.2.0"])
-    if python is None:
-        pytest.skip(why)
-    tests = [str(pathlib.Path(__file__).parent / name) for name in ("test_torch.py", "test_layers.py")]
+def test_torch():
+    files = ["test_docs.py", "test_golden_layers.py", "test_layers.py", "test_torch.py"]
+    tests = [str(pathlib.Path(__file__).parent / name) for name in files]
     options = ["-q", "-p", "no:cacheprovider", "--show-capture=no"]
-    done = subprocess.run([str(python), "-m", "pytest", *options, *tests], capture_output=True, text=True, env=variables())
+    words = [str(environment("generate")), "-m", "pytest", *options, *tests]
+    done = subprocess.run(words, capture_output=True, text=True, env=variables())
     assert done.returncode == 0 and " skipped" not in done.stdout, done.stdout
