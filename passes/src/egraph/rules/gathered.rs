@@ -82,7 +82,7 @@ fn cast_first(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     for moved in m.nodes(rows) {
         let (Some(op), [of, ids @ ..]) = (moved.op(), moved.operands()) else { continue };
         let gathers = GATHERS.contains(&op) && m.is_constant(*of) && !ids.iter().all(|&id| m.is_constant(id));
-        if !gathers && !(MOVES.contains(&op) && is_of_table(m, *of, MOST_MOVES)) {
+        if !(gathers || MOVES.contains(&op) && is_of_table(m, *of, MOST_MOVES)) {
             continue;
         }
         let cast = m.op_as(&CAST, &[*of], &attrs)?;
