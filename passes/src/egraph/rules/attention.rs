@@ -24,6 +24,7 @@ use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
 use ops::shape::reshape::RESHAPE;
 use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
+use ops::shape::slice::{SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::computed::{self, Loads};
@@ -106,7 +107,7 @@ fn of_softmax(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
         for &id in [scores, class].iter().chain(&found.products).chain(&found.between) {
             m.covers(id);
         }
-        let products = values(m, class, &found);
+        let products = values(m, class, &found)?;
         for (product, v, regrouped) in products {
             let mut operands = vec![found.q, found.k, v];
             operands.extend_from_slice(&found.captured);
@@ -138,17 +139,34 @@ impl Scores {
     }
 }
 
-/// Products of the weights with values: the product, the values, and what stands between if something does: the weights
-/// with regrouped batch axes, or put back into their windows.
-fn values(m: &Match, weights: Id, scores: &Scores) -> Vec<(Id, Id, Option<Id>)> {
+/// Weights as values meet them.
+struct Met {
+    weights: Id,
+    /// The key of their first column.
+    first: Dim,
+    /// Are they what the softmax gives?
+    as_given: bool,
+}
+
+/// Products of the weights with values: the product, the values of all keys, and what stands between if something does.
+fn values(m: &mut Match, weights: Id, scores: &Scores) -> Result<Vec<(Id, Id, Option<Id>)>, Stop> {
     let mut found = Vec::new();
-    let mut direct = |weights: Id, between: Option<Id>| {
+    for Met { weights, first, as_given } in met(m, weights, scores) {
         for (class, node) in m.users(&MATMUL, weights) {
-            if m.same(node.operands()[0], weights) {
-                found.push((class, node.operands()[1], between));
+            let [left, v] = node.operands()[..] else { continue };
+            if m.same(left, weights) {
+                let between = Some(weights).filter(|_| !as_given);
+                found.push((class, of_all_keys(m, v, &first, scores)?, between));
             }
         }
-    };
+    }
+    Ok(found)
+}
+
+/// The weights as they are, with regrouped batch axes, put back into their windows, or those of some keys in a row.
+fn met(m: &Match, weights: Id, scores: &Scores) -> Vec<Met> {
+    let zero = || Dim::constant(0);
+    let mut found = Vec::new();
     if let Some(window) = &scores.window {
         for (class, node) in m.users(&SCATTER_ELEMENTS, weights) {
             let [zeros, indices, _] = node.operands()[..] else { continue };
@@ -157,20 +175,59 @@ fn values(m: &Match, weights: Id, scores: &Scores) -> Vec<(Id, Id, Option<Id>)> 
             let along_keys = [-1, last].contains(&attrs.get(scatter_elements::AXIS));
             let sets = attrs.get(REDUCTION) == "none";
             if along_keys && sets && m.same(indices, window.indices) && m.number(zeros) == Some(0.0) {
-                direct(class, Some(class));
+                found.push(Met { weights: class, first: zero(), as_given: false });
             }
         }
         return found;
     }
     if m.shape(weights) == scores.shape {
-        direct(weights, None);
+        found.push(Met { weights, first: zero(), as_given: true });
     }
     for (class, _) in m.users(&RESHAPE, weights) {
         if m.shape(class) == scores.shape {
-            direct(class, Some(class));
+            found.push(Met { weights: class, first: zero(), as_given: false });
+        }
+    }
+    let rows = &scores.shape[..scores.shape.len() - 1];
+    for (class, node) in m.users(&SLICE, weights) {
+        let attrs = m.attrs(&node);
+        let (starts, steps): (Vec<Dim>, Vec<i64>) = (attrs.get(STARTS), attrs.get(STEPS));
+        if let [others @ .., first] = &starts[..]
+            && m.shape(class).starts_with(rows)
+            && others.iter().all(|start| start.is(0))
+            && steps.iter().all(|step| *step == 1)
+        {
+            found.push(Met { weights: class, first: first.clone(), as_given: false });
         }
     }
     found
+}
+
+/// Values from this key on, and 0 for those that have none.
+fn of_all_keys(m: &mut Match, v: Id, first: &Dim, scores: &Scores) -> Result<Id, Stop> {
+    let shape = m.shape(v);
+    let (Some(all), [.., keys, _]) = (scores.shape.last(), &shape[..]) else { return Err(Stop::Other) };
+    let behind = all.clone() - first.clone() - keys.clone();
+    let mut parts = vec![v];
+    if !first.is(0) {
+        parts.insert(0, zeros(m, &shape, first)?);
+    }
+    if !behind.is(0) {
+        parts.push(zeros(m, &shape, &behind)?);
+    }
+    match parts[..] {
+        [v] => Ok(v),
+        _ => Ok(m.op_with(&CONCAT, &parts, [concat::AXIS.is(-2)])?),
+    }
+}
+
+/// So many rows of zeros in place of those of an array.
+fn zeros(m: &mut Match, beside: &[Dim], count: &Dim) -> Result<Id, Stop> {
+    let mut shape = beside.to_vec();
+    let [.., rows, _] = &mut shape[..] else { return Err(Stop::Other) };
+    *rows = count.clone();
+    let zero = m.scalar(DType::F32, 0.0);
+    Ok(m.op_with(&BROADCAST, &[zero], [broadcast::SHAPE.is(shape)])?)
 }
 
 /// Finds the matrix product behind scores, and what becomes of it: once for each spelling of the product.
@@ -380,11 +437,8 @@ fn single(m: &mut Match, id: Id, beside: &Scores) -> Result<Scores, Stop> {
     if beside.products.iter().any(|&product| m.depends(id, product)) {
         return Err(Missed::new(MASK_APART, m.describe(id)).into());
     }
-    let mut row = m.shape(beside.k);
-    let [.., keys, _] = &mut row[..] else { return Err(Stop::Other) };
-    *keys = Dim::constant(1);
-    let zero = m.scalar(DType::F32, 0.0);
-    let k = m.op_with(&BROADCAST, &[zero], [broadcast::SHAPE.is(row)])?;
+    let beside_keys = m.shape(beside.k);
+    let k = zeros(m, &beside_keys, &Dim::constant(1))?;
     let shape = m.shape(id);
     let of = m.find(&BROADCAST, id).map_or(id, |(of, _)| of[0]);
     let (body, captured) = match m.number(of) {

@@ -37,6 +37,15 @@ pub(super) static RULES: &[Rule] = &[
         obligations: &[],
         apply: unshifted,
     },
+    Rule {
+        name: "softmax-of-shifted",
+        summary: "softmax(x − max x) is softmax(x), which subtracts the largest element itself",
+        set: Set::Raise,
+        exactness: Exactness::Exact,
+        anchor: &[&SOFTMAX],
+        obligations: &[],
+        apply: of_shifted,
+    },
 ];
 
 fn from_quotient(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
@@ -54,6 +63,16 @@ fn unshifted(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
     let x = m.find(&EXP, exps).ok_or(Stop::Other)?.0[0];
     m.covers(exps);
     let x = unshift(m, x, axis).unwrap_or(x);
+    let softmax = m.op_with(&SOFTMAX, &[x], [AXIS.is(axis)])?;
+    Ok(vec![(class, softmax)])
+}
+
+fn of_shifted(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
+    let (shifted, axis) = (node.operands()[0], m.attrs(node).get(AXIS));
+    let rank = m.ty(shifted).rank();
+    let axis = normalize_axis(axis, rank)? as i64 - rank as i64;
+    let x = unshift(m, shifted, axis).ok_or(Stop::Other)?;
+    m.covers(shifted);
     let softmax = m.op_with(&SOFTMAX, &[x], [AXIS.is(axis)])?;
     Ok(vec![(class, softmax)])
 }
