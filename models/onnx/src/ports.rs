@@ -17,7 +17,7 @@ use onnx_protobuf::{ModelProto, TensorShapeProto, TypeProto, ValueInfoProto};
 use crate::error::ImportProblem;
 use crate::{ImportOptions, parse_in_place};
 
-/// A sequence that is an input holds so many tensors at most.
+/// A sequence holds so many tensors at most.
 pub const MAX_LENGTH: usize = 1 << 16;
 
 /// What an input or an output is declared as.

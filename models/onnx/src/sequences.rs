@@ -18,6 +18,7 @@ use ops::shape::slice::slice_axis;
 use crate::error::ImportProblem;
 use crate::frame::Frame;
 use crate::nodes::{Binding, Importer, MAX_ROUNDS};
+use crate::ports::MAX_LENGTH;
 use crate::unify::Unified;
 
 /// Several values, in order.
@@ -282,6 +283,7 @@ impl<'a> Importer<'a> {
             None => (1, keep),
             Some(chunk) => (self.numbers(chunk, 1, "split")?[0].max(1), true),
         };
+        bounded(size / chunk)?;
         let b = self.build();
         let mut list = Vec::new();
         for start in (0..size).step_by(chunk as usize) {
@@ -298,9 +300,8 @@ impl<'a> Importer<'a> {
 
     /// Into parts of sizes that may be known only when the model runs: as Split does it.
     fn split_into(&mut self, x: Value, parts: Value, axis: usize) -> Result<Vec<Value>, ImportError> {
-        let count =
-            self.graph().ty(parts).elements().as_const().and_then(|count| usize::try_from(count).ok());
-        let count = count.ok_or(ImportError::RunTimeValue { index: 1, input: "split" })?;
+        let count = self.graph().ty(parts).elements().as_const();
+        let count = bounded(count.ok_or(ImportError::RunTimeValue { index: 1, input: "split" })?)?;
         let attributes = BTreeMap::from([("axis".to_owned(), NodeAttr::Int(axis as i64))]);
         let made = self.import_as(("Split", SPLIT), &attributes, vec![Some(x), Some(parts)], count);
         match made {
@@ -312,6 +313,14 @@ impl<'a> Importer<'a> {
             made => made,
         }
     }
+}
+
+/// So many tensors, if a sequence may have them.
+fn bounded(count: i64) -> Result<usize, ImportError> {
+    usize::try_from(count).ok().filter(|&count| count <= MAX_LENGTH).ok_or_else(|| ImportError::Unsupported {
+        what: format!("a sequence of {count} tensors"),
+        help: format!("make it of at most {MAX_LENGTH}"),
+    })
 }
 
 /// What ONNX calls the place of an element.

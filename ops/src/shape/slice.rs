@@ -465,7 +465,10 @@ fn import_split(parts: Option<Vec<Dim>>, node: &NodeView, b: &mut Build) -> Resu
     let x = node.input(0)?;
     let axis = normalize_axis(node.int_or("axis", 0)?, b.ty(x).rank())?;
     let size = b.ty(x).shape[axis].clone();
-    let count = node.int_or("num_outputs", node.output_count() as i64)?;
+    let count = node.output_count() as i64;
+    if node.int_or("num_outputs", count)? != count {
+        return Err(OpError::Attribute { key: "num_outputs", why: "it is not the number of outputs" }.into());
+    }
     let is_given = parts.is_some();
     let parts = match parts {
         Some(parts) => parts,

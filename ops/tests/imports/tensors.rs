@@ -170,6 +170,10 @@ fn splits_may_have_a_smaller_last_part() {
     let parts = m.convert_to("Split", &[x], &[("num_outputs", int(3))], &[true; 3]).expect("imports");
     let sizes: Vec<String> = parts.iter().map(|&part| m.shape(Some(part))).collect();
     assert_eq!(sizes, ["f32[3]", "f32[3]", "f32[1]"]);
+    for other in [0, 2, 1 << 40] {
+        let refused = m.convert_to("Split", &[x], &[("num_outputs", int(other))], &[true; 3]);
+        assert!(refused.is_err(), "{other} parts, three outputs");
+    }
     assert_eq!(m.eval(Some(parts[2]), &[counting(&[7])]).to_f64(), [6.0]);
 }
 

@@ -53,7 +53,11 @@ fn body(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, outputs: &[&str]) ->
 
 /// A scalar of this element type.
 fn scalar(name: &str, elem_type: i32) -> ValueInfoProto {
-    let mut info = value(name, &[]);
+    array(name, &[], elem_type)
+}
+
+fn array(name: &str, sizes: &[&str], elem_type: i32) -> ValueInfoProto {
+    let mut info = value(name, sizes);
     let ty = info.type_.as_mut().and_then(|ty| ty.value.as_mut());
     let Some(type_proto::Value::TensorType(tensor)) = ty else { panic!("it is a tensor") };
     tensor.elem_type = elem_type;
@@ -346,4 +350,17 @@ fn branches_give_sequences() {
     let short = load_with(&choose(&["z"]), &values(&[("c", &[0])])).expect("it is known");
     assert_eq!(run(&short, &given(false)), [row(&[3.0])]);
     assert!(ir::graph::eval(&short.graph, &given(true)).is_err(), "it was made for the other side");
+}
+
+#[test]
+fn sequences_have_a_limit() {
+    let many = "68719476736";
+    let into_elements = vec![node("split", "SplitToSequence", &["x"], &["y"])];
+    let into_given = vec![node("split", "SplitToSequence", &["x", "parts"], &["y"])];
+    let parts = array("parts", &[many], I64);
+    for (parts, nodes) in [(None, into_elements), (Some(parts), into_given)] {
+        let inputs = std::iter::once(value("x", &[many])).chain(parts).collect();
+        let failure = refused(&model(inputs, nodes, &["y"]));
+        assert_eq!(codes(&failure), ["egraft::onnx::unsupported"]);
+    }
 }
