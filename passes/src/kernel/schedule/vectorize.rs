@@ -140,7 +140,7 @@ fn best_axis(
 ) -> Option<Choice> {
     let Body::Loops(whole) = &program.kernels[kernel].body else { return None };
     let arrays = Arrays::of(&program.kernels[kernel], whole);
-    let touched = accesses(body);
+    let (touched, all) = (accesses(body), accesses(whole));
     let functions = FUNCTION_WEIGHT * functions(body, 1);
     let mut best: Option<(i64, Choice)> = None;
     // Inner axes first: between equals, the order stays.
@@ -152,7 +152,7 @@ fn best_axis(
         let (mut score, mut layouts) = (0, Vec::new());
         for access in &touched {
             let weight = LOOP_WEIGHT.pow(access.depth.min(4) as u32) * if access.is_store { 2 } else { 1 };
-            score += match along(program, kernel, &arrays, access, &touched, name, ranges) {
+            score += match along(program, kernel, &arrays, access, &all, name, ranges) {
                 Along::Same => 0,
                 // Mostly all lanes agree on a guard, but it takes time to find out.
                 Along::Next => match access.guards_along(name) {
@@ -225,7 +225,7 @@ fn along(
         Some(stride) if stride.as_const().is_some_and(|s| (2..=NEAR).contains(&s)) => return Along::Near,
         _ => {}
     }
-    // One index is the axis, and no other mentions it.
+    // One index is the axis, and no other mentions it; nothing else in the kernel loads the weight.
     let whole: Vec<usize> = (0..access.at.len())
         .filter(|&i| access.at[i].as_index().is_some_and(|d| d.as_symbol() == Some(axis)))
         .collect();
