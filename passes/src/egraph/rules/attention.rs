@@ -324,9 +324,8 @@ fn regrouped(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<Sco
         return Err(Stop::Other);
     }
     let mut found = recognise(m, inner, depth + 1)?;
-    // What speaks of axes speaks of the inner ones.
-    let fits = |s: &Scores| s.region.symbols().0.is_empty() && s.captured.is_empty() && s.window.is_none();
-    found.retain(fits);
+    // The region speaks of the axes of the product, whatever else is made of them.
+    found.retain(|scores| scores.window.is_none());
     found.iter_mut().for_each(|scores| scores.between.push(id));
     if found.is_empty() { Err(Stop::Other) } else { Ok(found) }
 }
@@ -400,7 +399,13 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
         });
     }
     let parts = sets;
-    let fits = |part: &Scores| m.same(part.q, q) && part.shape.len() == shape.len() && part.window.is_none();
+    let rows = &shape[..last];
+    let fits = |part: &Scores| {
+        m.same(part.q, q)
+            && part.shape.len() == shape.len()
+            && part.shape.starts_with(rows)
+            && part.window.is_none()
+    };
     if !parts.iter().all(fits) {
         return Err(Stop::Other);
     }
