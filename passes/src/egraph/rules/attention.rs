@@ -5,34 +5,38 @@
 //! becomes part of the score region; its other operands are captured. So scales, biases and masks need no rules of their
 //! own, whatever they are and in whatever order they come.
 
+mod values;
+
 use egg::Id;
 use ir::attr::Attrs;
+use ir::dim::Ranges;
 use ir::kernel::lower::{Compute, Lower};
 use ir::kernel::{Expr, Stage};
 use ir::op::{Infer, normalize_axis};
 use ir::region::operand_number;
 use ir::{DType, Dim, OpDef, Region, TensorType};
 use ops::linalg::attention::{ATTENTION, SCORE};
+use ops::linalg::einsum::EINSUM;
 use ops::linalg::matmul::MATMUL;
 use ops::math::div::DIV;
 use ops::math::mul::MUL;
 use ops::norm::AXIS;
 use ops::norm::softmax::SOFTMAX;
-use ops::shape::broadcast::{self, BROADCAST};
+use ops::shape::broadcast::BROADCAST;
 use ops::shape::concat::{self, CONCAT};
 use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
-use ops::shape::reshape::RESHAPE;
-use ops::shape::scatter::REDUCTION;
-use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
-use ops::shape::slice::{SLICE, STARTS, STEPS};
+use ops::shape::reshape::{self, RESHAPE};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use super::axes::{Name, Named, Product, transposed};
 use super::computed::{self, Loads};
 use super::linear::swapped;
 use super::router::is_routers;
 use super::{Equal, Exactness, Rule, Set, Stop};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
+use crate::lower::simplify;
+use values::{Weighted, values, zeros};
 
 /// Of this subject.
 pub(super) static RULES: &[Rule] = &[Rule {
@@ -107,16 +111,23 @@ fn of_softmax(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
         for &id in [scores, class].iter().chain(&found.products).chain(&found.between) {
             m.covers(id);
         }
-        let products = values(m, class, &found)?;
-        for (product, v, regrouped) in products {
-            let mut operands = vec![found.q, found.k, v];
-            operands.extend_from_slice(&found.captured);
-            let fused = m.op_with(&ATTENTION, &operands, [SCORE.is(found.over_keys())])?;
-            if m.ty(fused) != m.ty(product) {
-                continue;
+        let shape = m.shape(scores);
+        if found.window.is_none() && found.shape.last() != shape.last() {
+            return Err(Missed::new(ALONG_KEYS, m.describe(scores)).into());
+        }
+        let as_given = found.in_batches(m, &shape)?;
+        for found in [found].into_iter().chain(as_given) {
+            for Weighted { sum, v, between, order } in values(m, class, &found)? {
+                let mut operands = vec![found.q, found.k, v];
+                operands.extend_from_slice(&found.captured);
+                let fused = m.op_with(&ATTENTION, &operands, [SCORE.is(found.over_keys())])?;
+                let fused = transposed(m, fused, order)?;
+                if m.ty(fused) != m.ty(sum) {
+                    continue;
+                }
+                between.into_iter().chain([sum]).for_each(|id| m.covers(id));
+                equal.push((sum, fused));
             }
-            regrouped.into_iter().chain([product]).for_each(|id| m.covers(id));
-            equal.push((product, fused));
         }
     }
     if equal.is_empty() {
@@ -126,6 +137,39 @@ fn of_softmax(m: &mut Match, class: Id, node: &Node) -> Result<Equal, Stop> {
 }
 
 impl Scores {
+    /// Those that are a product of queries and keys, times a number.
+    fn of_product(m: &Match, id: Id, [q, k]: [Id; 2], scale: f64) -> Scores {
+        let number = Region::number();
+        let body = if scale == 1.0 { number } else { number * Expr::number(DType::F32, scale) };
+        let region = Region::new(body);
+        let (shape, products) = (m.shape(id), vec![id]);
+        Scores { q, k, products, between: vec![], shape, window: None, region, captured: vec![] }
+    }
+
+    /// The same of queries and keys with other batch axes, if each of them has all of the product's.
+    fn in_batches(&self, m: &mut Match, shape: &[Dim]) -> Result<Option<Scores>, Stop> {
+        let (from, to) = (&self.shape, shape);
+        let [from_batches @ .., queries, _] = &from[..] else { return Ok(None) };
+        let [batches @ .., rows, _] = to else { return Ok(None) };
+        let whole =
+            |m: &Match, x: Id| m.shape(x).split_last_chunk::<2>().is_some_and(|(own, _)| own == from_batches);
+        if self.window.is_some() || from == to || queries != rows || !whole(m, self.q) || !whole(m, self.k) {
+            return Ok(None);
+        }
+        let mut regrouped = |x: Id| -> Result<Id, Stop> {
+            let own = m.shape(x);
+            let shape = [batches, &own[own.len() - 2..]].concat();
+            Ok(m.op_with(&RESHAPE, &[x], [reshape::SHAPE.is(shape)])?)
+        };
+        let [q, k] = [regrouped(self.q)?, regrouped(self.k)?];
+        let axes: Vec<Dim> = (0..to.len()).map(|at| Dim::from(&Region::axis(at))).collect();
+        let at = ir::types::reindex(from, to, &axes);
+        let mut ranges = Ranges::new();
+        to.iter().enumerate().for_each(|(at, size)| ranges.enter(Region::axis(at), size.clone()));
+        let region = Region::new(simplify(&self.region.apply(&Region::number(), &at), &ranges));
+        Ok(Some(Scores { q, k, shape: to.to_vec(), region, ..self.clone() }))
+    }
+
     /// The region over all keys: outside of a window it is −∞.
     fn over_keys(&self) -> Region {
         let Some(Window { start, length, .. }) = &self.window else { return self.region.clone() };
@@ -139,102 +183,15 @@ impl Scores {
     }
 }
 
-/// Weights as values meet them.
-struct Met {
-    weights: Id,
-    /// The key of their first column.
-    first: Dim,
-    /// Are they what the softmax gives?
-    as_given: bool,
-}
-
-/// Products of the weights with values: the product, the values of all keys, and what stands between if something does.
-fn values(m: &mut Match, weights: Id, scores: &Scores) -> Result<Vec<(Id, Id, Option<Id>)>, Stop> {
-    let mut found = Vec::new();
-    for Met { weights, first, as_given } in met(m, weights, scores) {
-        for (class, node) in m.users(&MATMUL, weights) {
-            let [left, v] = node.operands()[..] else { continue };
-            if m.same(left, weights) {
-                let between = Some(weights).filter(|_| !as_given);
-                found.push((class, of_all_keys(m, v, &first, scores)?, between));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The weights as they are, with regrouped batch axes, put back into their windows, or those of some keys in a row.
-fn met(m: &Match, weights: Id, scores: &Scores) -> Vec<Met> {
-    let zero = || Dim::constant(0);
-    let mut found = Vec::new();
-    if let Some(window) = &scores.window {
-        for (class, node) in m.users(&SCATTER_ELEMENTS, weights) {
-            let [zeros, indices, _] = node.operands()[..] else { continue };
-            let attrs = m.attrs(&node);
-            let last = m.ty(class).rank() as i64 - 1;
-            let along_keys = [-1, last].contains(&attrs.get(scatter_elements::AXIS));
-            let sets = attrs.get(REDUCTION) == "none";
-            if along_keys && sets && m.same(indices, window.indices) && m.number(zeros) == Some(0.0) {
-                found.push(Met { weights: class, first: zero(), as_given: false });
-            }
-        }
-        return found;
-    }
-    if m.shape(weights) == scores.shape {
-        found.push(Met { weights, first: zero(), as_given: true });
-    }
-    for (class, _) in m.users(&RESHAPE, weights) {
-        if m.shape(class) == scores.shape {
-            found.push(Met { weights: class, first: zero(), as_given: false });
-        }
-    }
-    let rows = &scores.shape[..scores.shape.len() - 1];
-    for (class, node) in m.users(&SLICE, weights) {
-        let attrs = m.attrs(&node);
-        let (starts, steps): (Vec<Dim>, Vec<i64>) = (attrs.get(STARTS), attrs.get(STEPS));
-        if let [others @ .., first] = &starts[..]
-            && m.shape(class).starts_with(rows)
-            && others.iter().all(|start| start.is(0))
-            && steps.iter().all(|step| *step == 1)
-        {
-            found.push(Met { weights: class, first: first.clone(), as_given: false });
-        }
-    }
-    found
-}
-
-/// Values from this key on, and 0 for those that have none.
-fn of_all_keys(m: &mut Match, v: Id, first: &Dim, scores: &Scores) -> Result<Id, Stop> {
-    let shape = m.shape(v);
-    let (Some(all), [.., keys, _]) = (scores.shape.last(), &shape[..]) else { return Err(Stop::Other) };
-    let behind = all.clone() - first.clone() - keys.clone();
-    let mut parts = vec![v];
-    if !first.is(0) {
-        parts.insert(0, zeros(m, &shape, first)?);
-    }
-    if !behind.is(0) {
-        parts.push(zeros(m, &shape, &behind)?);
-    }
-    match parts[..] {
-        [v] => Ok(v),
-        _ => Ok(m.op_with(&CONCAT, &parts, [concat::AXIS.is(-2)])?),
-    }
-}
-
-/// So many rows of zeros in place of those of an array.
-fn zeros(m: &mut Match, beside: &[Dim], count: &Dim) -> Result<Id, Stop> {
-    let mut shape = beside.to_vec();
-    let [.., rows, _] = &mut shape[..] else { return Err(Stop::Other) };
-    *rows = count.clone();
-    let zero = m.scalar(DType::F32, 0.0);
-    Ok(m.op_with(&BROADCAST, &[zero], [broadcast::SHAPE.is(shape)])?)
-}
-
 /// Finds the matrix product behind scores, and what becomes of it: once for each spelling of the product.
 fn recognise(m: &mut Match, id: Id, depth: usize) -> Result<Vec<Scores>, Stop> {
     let nodes = m.nodes(id);
-    let products = nodes.iter().filter(|node| node.op() == Some(&MATMUL)).take(MOST);
-    let products: Vec<Scores> = products.map(|node| product(m, id, node)).collect::<Result<_, _>>()?;
+    let products = nodes.iter().filter_map(|node| match node.op() {
+        Some(def) if def == &MATMUL => product(m, id, node).ok(),
+        Some(def) if def == &EINSUM => equation(m, id, node).ok(),
+        _ => None,
+    });
+    let products: Vec<Scores> = products.take(MOST).collect();
     if !products.is_empty() {
         return Ok(products);
     }
@@ -277,20 +234,30 @@ fn product(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
         }
         None => (transposed(m, right, swapped(rank))?, 1.0),
     };
-    let scale = scale * factor * inner;
-    let number = Region::number();
-    let body = if scale == 1.0 { number } else { number * Expr::number(DType::F32, scale) };
-    let region = Region::new(body);
-    let (shape, products) = (m.shape(id), vec![id]);
-    Ok(Scores { q, k, products, between: vec![], shape, window: None, region, captured: vec![] })
+    Ok(Scores::of_product(m, id, [q, k], scale * factor * inner))
 }
 
-/// A value with its axes in another order.
-pub(super) fn transposed(m: &mut Match, x: Id, perm: Vec<i64>) -> Result<Id, Stop> {
-    if perm.is_sorted() {
-        return Ok(x);
+/// The same by an equation, whose result has queries and keys last.
+fn equation(m: &mut Match, id: Id, node: &Node) -> Result<Scores, Stop> {
+    let product = Product::of(m, id, node).ok_or(Stop::Other)?;
+    let depth = product.depth(m).ok_or(Stop::Other)?;
+    let ([batches @ .., query, key], [depth]) = (&product.result.axes[..], &depth[..]) else {
+        return Err(Stop::Other);
+    };
+    let is_of = |x: &Named, own: &Name, other: &Name| x.axes.contains(own) && !x.axes.contains(other);
+    let [a, b] = &product.operands;
+    let (q, k) = if is_of(a, query, key) { (a, b) } else { (b, a) };
+    if !is_of(q, query, key) || !is_of(k, key, query) {
+        return Err(Stop::Other);
     }
-    Ok(m.op_with(&TRANSPOSE, &[x], [PERM.is(perm)])?)
+    let mut scale = 1.0;
+    let mut ordered = |x: &Named, own: Name| {
+        let (value, factor) = without_factor(m, x.value)?;
+        scale *= factor;
+        Named { value, axes: x.axes.clone() }.ordered(m, &[batches, &[own, *depth]].concat())
+    };
+    let operands = [ordered(q, *query)?, ordered(k, *key)?];
+    Ok(Scores::of_product(m, id, operands, scale))
 }
 
 /// What a value is a multiple of, and the factor; also of one in another shape or order.
@@ -316,13 +283,9 @@ fn without_factor(m: &mut Match, id: Id) -> Result<(Id, f64), Stop> {
     Ok((id, 1.0))
 }
 
-/// Scores whose batch axes are grouped otherwise than those of the product.
+/// Scores whose axes are grouped otherwise than those of the product.
 fn regrouped(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<Scores>, Stop> {
     let inner = node.operands()[0];
-    let (from, to) = (m.shape(inner), m.shape(id));
-    if from.len() < 2 || to.len() < 2 || from[from.len() - 2..] != to[to.len() - 2..] {
-        return Err(Stop::Other);
-    }
     let mut found = recognise(m, inner, depth + 1)?;
     // The region speaks of the axes of the product, whatever else is made of them.
     found.retain(|scores| scores.window.is_none());
@@ -378,7 +341,10 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
     let (mut parts, mut first) = (Vec::new(), None);
     for &part in node.operands() {
         match recognise(m, part, depth + 1) {
-            Ok(mut found) => parts.push(Some(found.swap_remove(0))),
+            Ok(found) => {
+                let mut found = found.into_iter().filter(|scores| scores.shape == m.shape(part));
+                parts.push(Some(found.next().ok_or(Stop::Other)?));
+            }
             // One key that is no product has a score of its own.
             Err(stop) if m.shape(part)[last].is(1) => {
                 first = first.or(Some(stop));
@@ -399,13 +365,7 @@ fn side_by_side(m: &mut Match, id: Id, node: &Node, depth: usize) -> Result<Vec<
         });
     }
     let parts = sets;
-    let rows = &shape[..last];
-    let fits = |part: &Scores| {
-        m.same(part.q, q)
-            && part.shape.len() == shape.len()
-            && part.shape.starts_with(rows)
-            && part.window.is_none()
-    };
+    let fits = |part: &Scores| m.same(part.q, q) && part.window.is_none();
     if !parts.iter().all(fits) {
         return Err(Stop::Other);
     }

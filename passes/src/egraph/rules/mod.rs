@@ -7,6 +7,7 @@
 mod activation;
 mod affine;
 mod attention;
+mod axes;
 mod branches;
 mod computed;
 mod experts;

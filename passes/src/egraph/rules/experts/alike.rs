@@ -15,7 +15,7 @@ use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
-use super::axes::reshaped;
+use super::super::axes::reshaped;
 use super::slots::{along_axes, along_axis, with};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};

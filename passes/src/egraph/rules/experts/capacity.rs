@@ -28,7 +28,7 @@ use ops::reduce::reduce_sum::REDUCE_SUM;
 use ops::shape::gather::{self, GATHER};
 use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 
-use super::axes::{Name, Named, Product, reshaped, stretched, unshaped};
+use super::super::axes::{Name, Named, Product, reshaped, stretched, unshaped};
 use super::combine::FEW;
 use super::order::{counts_up, is_everywhere};
 use crate::egraph::language::Node;

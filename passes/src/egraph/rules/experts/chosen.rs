@@ -11,7 +11,7 @@ use ops::shape::gather::{self, GATHER};
 use ops::shape::gather_nd::{BATCH_DIMS, GATHER_ND};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
-use super::axes::{Name, Named, Product, reshaped, transposed, unshaped};
+use super::super::axes::{Name, Named, Product, reshaped, transposed, unshaped};
 use super::order;
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};

@@ -15,7 +15,7 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::slice::SLICE;
 use ops::shape::transpose::TRANSPOSE;
 
-use super::axes::{Name, Named, Product, reshaped, stretched, unshaped};
+use super::super::axes::{Name, Named, Product, reshaped, stretched, unshaped};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::{Match, Missed};
 use crate::egraph::rules::{Equal, Exactness, Rule, Set, Stop};

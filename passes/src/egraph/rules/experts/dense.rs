@@ -14,9 +14,9 @@ use ops::math::mul::MUL;
 use ops::reduce::along::AXES;
 use ops::reduce::reduce_sum::REDUCE_SUM;
 
+use super::super::axes::{Name, Product, reshaped, transposed};
 use super::super::{Equal, Exactness, Rule, Set, Stop};
 use super::alike::ALIKE;
-use super::axes::{Name, Product, reshaped, transposed};
 use super::roles::{Role, aligned, varies};
 use super::routing::{DISTINCT, Experts, IN_RANGE, stretched};
 use super::slots::{BY_ROW, Slots};

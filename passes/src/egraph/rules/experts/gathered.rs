@@ -9,9 +9,9 @@ use ir::{DType, Dim};
 use ops::shape::broadcast::BROADCAST;
 use ops::shape::gather_elements::{self, GATHER_ELEMENTS};
 
+use super::super::axes::transposed;
 use super::super::{Equal, Exactness, Rule, Set, Stop};
 use super::alike::ALIKE;
-use super::axes::transposed;
 use super::dense::{IN_F32, counted};
 use super::ids::are_in_range;
 use super::roles::{Role, aligned, placed, varies};

@@ -6,7 +6,6 @@
 //! that.
 
 mod alike;
-mod axes;
 mod capacity;
 mod chosen;
 mod combine;

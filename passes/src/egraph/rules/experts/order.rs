@@ -22,7 +22,7 @@ use ops::shape::scatter::REDUCTION;
 use ops::shape::scatter_elements::SCATTER_ELEMENTS;
 use ops::shape::scatter_nd::SCATTER_ND;
 
-use super::axes::unshaped;
+use super::super::axes::unshaped;
 use super::chosen::gathered;
 use crate::egraph::language::Head;
 use crate::egraph::rewrite::{Match, Missed};

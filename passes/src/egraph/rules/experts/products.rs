@@ -7,7 +7,7 @@ use ops::linalg::grouped_matmul::GROUPED_MATMUL;
 use ops::linalg::matmul::MATMUL;
 
 use super::super::Stop;
-use super::axes::{Name, Named, Product, reshaped};
+use super::super::axes::{Name, Named, Product, reshaped};
 use super::roles::{Role, placed, varies};
 use super::slots::Slots;
 use crate::egraph::rewrite::Match;

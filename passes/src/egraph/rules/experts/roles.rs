@@ -5,7 +5,7 @@ use ir::Dim;
 use ops::shape::reshape::RESHAPE;
 
 use super::super::Stop;
-use super::axes::{reshaped, transposed};
+use super::super::axes::{reshaped, transposed};
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::Match;
 

@@ -26,7 +26,7 @@ use ops::shape::scatter_elements::{self, SCATTER_ELEMENTS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
-use super::axes::{Name, Product, reshaped};
+use super::super::axes::{Name, Product, reshaped};
 use super::ids::{are_distinct, are_in_range, is_never_below_zero};
 use super::roles::{Role, aligned, before_reshape, placed, varies};
 use crate::egraph::language::Node;

@@ -22,9 +22,9 @@ use ops::shape::reshape::RESHAPE;
 use ops::shape::slice::{SLICE, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use super::super::axes::{Name, Product};
 use super::super::{Equal, Exactness, Rule, Set, Stop};
 use super::alike::ALIKE;
-use super::axes::{Name, Product};
 use super::dense::{IN_F32, in_order};
 use super::ids::are_distinct;
 use super::roles::{Role, aligned, before_reshape, split, varies};

@@ -25,8 +25,8 @@ use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
 use super::super::Stop;
+use super::super::axes::{Product, reshaped};
 use super::alike::{ALIKE, Alike};
-use super::axes::{Product, reshaped};
 use super::roles::{Role, aligned, before_reshape, placed, split, varies};
 use super::routing::{stretched, transposed_roles};
 use crate::egraph::language::Node;

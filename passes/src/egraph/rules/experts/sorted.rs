@@ -25,7 +25,7 @@ use ops::shape::scatter_nd::SCATTER_ND;
 use ops::shape::slice::{SIZES, SLICE, STARTS, STEPS};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
-use super::axes::{Named, Product, reshaped, stretched};
+use super::super::axes::{Named, Product, reshaped, stretched};
 use super::chosen::gathered;
 use super::order::{self, Order, WHOLE};
 use crate::egraph::language::{Head, Node};

@@ -11,9 +11,9 @@ use ops::shape::broadcast::{self, BROADCAST};
 use ops::shape::reshape::{CHECKED, RESHAPE, SHAPE};
 use ops::shape::transpose::{PERM, TRANSPOSE};
 
+use super::Stop;
 use crate::egraph::language::Node;
 use crate::egraph::rewrite::Match;
-use crate::egraph::rules::Stop;
 
 /// The name of an axis.
 pub(super) type Name = usize;
