@@ -256,15 +256,23 @@ impl Dim {
 
     /// Every symbol replaced by what `with` gives for it (`None` keeps it), and normalised again.
     pub fn substitute(&self, with: &dyn Fn(&Symbol) -> Option<Dim>) -> Dim {
-        let mut sum = Dim::constant(0);
+        let mut changes = false;
+        self.for_each_symbol(&mut |symbol| changes |= with(symbol).is_some());
+        if !changes {
+            return self.clone();
+        }
+        let mut sum: BTreeMap<Monomial, i64> = BTreeMap::new();
         for (monomial, c) in self.terms.iter() {
             let mut product = Dim::constant(*c);
             for atom in monomial {
                 product = product * atom.substitute(with);
             }
-            sum = sum + product;
+            for (monomial, c) in product.terms.iter() {
+                let entry = sum.entry(monomial.clone()).or_insert(0);
+                *entry = entry.saturating_add(*c);
+            }
         }
-        sum
+        Dim::from_map(sum)
     }
 
     /// Calls `visit` with each symbol in it (repeatedly, if it occurs repeatedly).

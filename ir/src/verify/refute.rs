@@ -15,6 +15,9 @@ const SIZES: [i64; 7] = [1, 5, 2, 8, 3, 0, 4];
 const COMBINATIONS: usize = 256;
 const POINTS: usize = 512;
 
+/// Sizes times combinations, at most: of many sizes, only a few differ from combination to combination.
+const TRIED_SIZES: usize = 4096;
+
 type Values = BTreeMap<Symbol, i64>;
 
 /// Is there a place, inside the loops of `ranges` and where all `facts` are ≥ 0, at which `index` is not in `0..size`?
@@ -26,7 +29,8 @@ pub(super) fn leaves(ranges: &Ranges, facts: &[Dim], index: &Dim, size: &Dim) ->
         symbols.into_iter().partition(|symbol| ranges.extent(symbol).is_some());
     let place = Place { ranges, facts: &facts, index, size, axes: &ordered(ranges, axes) };
     let tried = &SIZES[..choices(sizes.len(), COMBINATIONS).min(SIZES.len())];
-    let combinations = tried.len().saturating_pow(sizes.len() as u32).min(COMBINATIONS);
+    let most = COMBINATIONS.min(TRIED_SIZES / sizes.len().max(1)).max(1);
+    let combinations = tried.len().saturating_pow(sizes.len() as u32).min(most);
     (0..combinations).any(|mut combination| {
         let mut values = Values::new();
         for size in &sizes {
