@@ -94,6 +94,13 @@ impl Dim {
         Dim { terms: map.into_iter().filter(|(_, c)| *c != 0).collect() }
     }
 
+    fn add_to(&self, sum: &mut BTreeMap<Monomial, i64>) {
+        for (monomial, c) in self.terms.iter() {
+            let entry = sum.entry(monomial.clone()).or_insert(0);
+            *entry = entry.saturating_add(*c);
+        }
+    }
+
     fn from_atom(atom: Atom) -> Dim {
         Dim { terms: Arc::from([(vec![atom], 1)]) }
     }
@@ -267,10 +274,7 @@ impl Dim {
             for atom in monomial {
                 product = product * atom.substitute(with);
             }
-            for (monomial, c) in product.terms.iter() {
-                let entry = sum.entry(monomial.clone()).or_insert(0);
-                *entry = entry.saturating_add(*c);
-            }
+            product.add_to(&mut sum);
         }
         Dim::from_map(sum)
     }
@@ -481,10 +485,7 @@ impl Add for Dim {
 
     fn add(self, other: Dim) -> Dim {
         let mut map: BTreeMap<Monomial, i64> = self.terms.iter().cloned().collect();
-        for (monomial, c) in other.terms.iter() {
-            let entry = map.entry(monomial.clone()).or_insert(0);
-            *entry = entry.saturating_add(*c);
-        }
+        other.add_to(&mut map);
         Dim::from_map(map)
     }
 }
